@@ -1,0 +1,22 @@
+"""The annotations of array shapes: `Float[Array, "*B T H"]` is a float array (..., T, H).
+
+They document, and the tests check them at run time (jaxtyping and beartype, switched on in
+tests/conftest.py). The library itself runs without jaxtyping: annotations are never evaluated.
+
+Letters: B batch (`*B` any number of batch axes), T time, H model width, N state size,
+L layers, V vocabulary.
+"""
+
+from __future__ import annotations
+
+try:
+    from jaxtyping import Array, Bool, Complex, Float, Int, Num, PRNGKeyArray
+except ModuleNotFoundError:
+    from typing import Any
+
+    from jax import Array
+
+    Bool = Complex = Float = Int = Num = Any  # type: ignore[assignment,misc]
+    PRNGKeyArray = Array  # type: ignore[misc]
+
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Num", "PRNGKeyArray"]

@@ -1,0 +1,96 @@
+"""The Linear Recurrent Unit as a Flax NNX module, over the functions of `lru.linear`.
+
+The parameters have the names and shapes of the Linen layer's, so that weights move both ways:
+`nnx.update(layer, variables["params"])`, and back `nnx.to_pure_dict(nnx.state(layer, nnx.Param))`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from lru.array_typing import Array, Bool, Int, Num
+from lru.initializers import gamma_log, lru_initializers
+from lru.linear import Parameters, lru_layer
+from lru.recurrence import Method
+
+
+class LRU(nnx.Module):
+    """`lru.LRU` for NNX: `nnx.RNN(nnx.GRUCell(...))`'s place in a model.
+
+    Args:
+      in_features: H, the width of inputs and outputs.
+      d_state: N, the number of complex modes.
+      r_min, r_max, max_phase, bidirectional, method, dtype, param_dtype: as of `lru.LRU`.
+      rngs: the stream `params` is used.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from lru.nnx import LRU
+      >>> layer = LRU(16, 64, r_min=0.9, r_max=0.999, rngs=nnx.Rngs(0))
+      >>> layer(jnp.ones((8, 100, 16))).shape
+      (8, 100, 16)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        d_state: int,
+        *,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        bidirectional: bool = False,
+        method: Method = "auto",
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.in_features, self.d_state, self.bidirectional = in_features, d_state, bidirectional
+        self.method, self.dtype = method, dtype
+        table = lru_initializers(
+            in_features,
+            d_state,
+            r_min=r_min,
+            r_max=r_max,
+            max_phase=max_phase,
+            bidirectional=bidirectional,
+        )
+        for name, (init, shape) in table.items():
+            setattr(self, name, nnx.Param(init(rngs.params(), shape, param_dtype)))
+        self.gamma_log = nnx.Param(gamma_log(self.nu_log[...]))
+
+    def parameters(self) -> Parameters:
+        """The parameters by name, as plain arrays."""
+        return {name: p[...] for name, p in vars(self).items() if isinstance(p, nnx.Param)}
+
+    def __call__(
+        self,
+        inputs: Num[Array, "..."],
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Int[Array, "*B"] | None = None,
+        reset: Bool[Array, "..."] | None = None,
+        return_carry: bool = False,
+        time_major: bool = False,
+        reverse: bool = False,
+        keep_order: bool = False,
+    ) -> Any:
+        """Takes what `lru.LRU` takes."""
+        return lru_layer(
+            self.parameters(),
+            inputs,
+            initial_carry=initial_carry,
+            seq_lengths=seq_lengths,
+            reset=reset,
+            return_carry=return_carry,
+            time_major=time_major,
+            reverse=reverse,
+            keep_order=keep_order,
+            method=self.method,
+            dtype=self.dtype,
+        )

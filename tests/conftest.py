@@ -1,0 +1,60 @@
+"""Settings and fixtures of all tests.
+
+Shape annotations are checked here, and only here: every function of the modules below is called
+through beartype, which holds arrays against their jaxtyping annotations. Programs are compiled
+with little optimisation, because tests compile much and compute little, and there are two CPU
+devices, so that what runs on several devices is tested on any machine.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Before JAX is imported: XLA reads its flags once.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=2",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+jaxtyping.install_import_hook(
+    ["lru.recurrence", "lru.initializers", "lru.linear", "lru.nnx", "lru.blocks", "lru.models"],
+    "beartype.beartype",
+)
+settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)
+settings.load_profile("lru")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data(tmp_path_factory):
+    """`shared_data(name)`: a directory with that raw data set; skips where there is none."""
+
+    def unpacked(name: str) -> Path:
+        if not (SHARED / "unpack.py").exists():
+            pytest.skip(f"needs the raw data set {name} under {SHARED}")
+        directory = tmp_path_factory.getbasetemp() / "shared_data"
+        command = [sys.executable, SHARED / "unpack.py", directory, name]
+        subprocess.run(command, check=True, capture_output=True)
+        return directory / name if (directory / name).is_dir() else directory
+
+    return unpacked
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """The library as its users have it, for tests of its own complaints about arguments."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
