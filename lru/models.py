@@ -1,0 +1,152 @@
+"""Whole models: encoder, residual stack, head."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from lru.array_typing import Array, Bool, Float, Int, Num
+from lru.blocks import GLU, Norm, RematBlock, ResidualBlock, ResidualStack, padding_mask
+
+Pooling = Literal["mean", "last"]
+
+
+class SequenceClassifier(nn.Module):
+    """Logits for a sequence of tokens or of feature vectors.
+
+    Encoder, `num_layers` residual blocks, pooling over the valid steps, one dense layer: the
+    architecture of Orvieto et al. (2023), Appendix D.1, for every Long Range Arena task but
+    Retrieval.
+
+    Attributes:
+      num_classes: the number of logits.
+      d_model: H, the width between the blocks.
+      num_layers: L.
+      mixer: makes a block's mixer, e.g. `functools.partial(lru.LRU, 256)`.
+      vocab_size: V, for an embedding of integer tokens `(B, T)`; None for a linear encoder of
+        feature vectors `(B, T, features)`.
+      norm, norm_momentum, glu, dropout, tie_dropout: as of `lru.blocks.ResidualBlock`.
+      pooling: `"mean"` over the valid steps, or the `"last"` of them.
+      remat: recompute each block in the backward pass: less memory, one more forward pass.
+      dtype: of the activations; logits are float32 at least.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceClassifier
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
+      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 10)
+    """
+
+    num_classes: int
+    d_model: int
+    num_layers: int
+    mixer: Callable[..., nn.Module]
+    vocab_size: int | None = None
+    norm: Norm = "batch"
+    norm_momentum: float = 0.99
+    glu: GLU = "full"
+    dropout: float = 0.0
+    tie_dropout: bool = True
+    pooling: Pooling = "mean"
+    remat: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Num[Array, "B T *features"],
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Int[Array, "B"] | None = None,
+        reset: Bool[Array, "B T"] | None = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Classifies each sequence.
+
+        Args:
+          inputs: tokens `(B, T)`, or features `(B, T, features)`.
+          initial_carry: what `return_carry` gave for the steps before these; the logits are then
+            those of both parts together.
+          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing.
+          reset: `(B, T)`, as of the mixer; pooling takes no notice of it.
+          return_carry: return `(carry, logits)`.
+          train: batch statistics and dropout (needs an rng named `dropout`).
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+        """
+        carries, pooled = initial_carry or (None, None)
+        stack = ResidualStack(self.num_layers, self._block(), name="stack")
+        carries, x = stack(self._encode(inputs), carries, seq_lengths, reset, train)
+        if self.pooling not in _POOL:
+            raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
+        pooled = _POOL[self.pooling](x, seq_lengths, pooled)
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        logits = nn.Dense(self.num_classes, dtype=dtype, name="head")(pooled.mean())
+        return ((carries, pooled), logits) if return_carry else logits
+
+    def _encode(self, inputs):
+        if self.vocab_size is None:
+            return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+
+    def _block(self):
+        return functools.partial(
+            RematBlock if self.remat else ResidualBlock,
+            self.mixer,
+            norm=self.norm,
+            norm_momentum=self.norm_momentum,
+            glu=self.glu,
+            dropout=self.dropout,
+            tie_dropout=self.tie_dropout,
+            dtype=self.dtype,
+        )
+
+
+class Pooled(NamedTuple):
+    """What pooling knows of the steps so far: a sum of vectors, and of how many."""
+
+    total: Float[Array, "B H"]
+    count: Int[Array, "B"]
+
+    def mean(self) -> Float[Array, "B H"]:
+        return self.total / jnp.maximum(self.count, 1)[:, None]
+
+
+def pool_mean(
+    x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """The valid steps of x, and those pooled before, summed and counted."""
+    mask = padding_mask(x, seq_lengths)
+    total = jnp.sum(x, axis=-2, dtype=jnp.promote_types(x.dtype, jnp.float32), where=mask)
+    now = Pooled(total, _lengths(x, seq_lengths))
+    return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
+
+
+def pool_last(
+    x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """The last valid step of x; where x has none, what was pooled before."""
+    lengths = _lengths(x, seq_lengths)
+    index = jnp.maximum(lengths - 1, 0)[:, None, None]
+    last = jnp.take_along_axis(x, index, axis=-2)[:, 0]
+    total, count = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
+    seen = lengths > 0
+    return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, count))
+
+
+_POOL = {"mean": pool_mean, "last": pool_last}
+
+
+def _lengths(x, seq_lengths):
+    batch, time = x.shape[:2]
+    return jnp.full(batch, time) if seq_lengths is None else seq_lengths
