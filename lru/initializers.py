@@ -76,8 +76,9 @@ def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
     modulus of 0.9999 and subtracting it from 1 does not.
 
     Example:
-      >>> gamma_log(jnp.log(-jnp.log(jnp.array([0.6])))).round(4).tolist()  # log(0.8)
-      [-0.2231]
+      >>> modulus = jnp.array([0.6])
+      >>> jnp.exp(gamma_log(jnp.log(-jnp.log(modulus)))).round(6)
+      Array([0.8], dtype=float32)
     """
     return 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu_log)))
 

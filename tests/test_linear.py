@@ -1,0 +1,308 @@
+"""Laws of the Linear Recurrent Unit, against a float64 transcription of Appendix A."""
+
+import jax
+import jax.numpy as jnp
+import flax.linen as nn
+import numpy as np
+import pytest
+
+import lru
+
+B, T, H, N = 3, 9, 4, 6
+LENGTHS = jnp.array([9, 1, 5])
+FLAGS = [(False, False), (True, False), (True, True)]  # reverse, keep_order
+
+
+def appendix_a(params, u, h0=None):
+    """y_k = Re[C x_k] + D u_k for one sequence u (T, H), in complex128, step by step."""
+    p = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    lam = np.exp(-np.exp(p["nu_log"]) + 1j * np.exp(p["theta_log"]))
+    b_norm = (p["B_re"] + 1j * p["B_im"]) * np.exp(p["gamma_log"])[:, None]
+    c = p["C_re"] + 1j * p["C_im"]
+    x = np.zeros(lam.shape, complex) if h0 is None else np.asarray(h0, complex)
+    outputs = []
+    for u_k in np.asarray(u, np.float64):
+        x = lam * x + b_norm @ u_k
+        outputs.append((c @ x).real + p["D"] * u_k)
+    return x, np.stack(outputs)
+
+
+def inputs(seed=0, shape=(B, T, H)):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def make(bidirectional=False, seed=0, **options):
+    layer = lru.LRU(N, bidirectional=bidirectional, **options)
+    return layer, jax.jit(layer.init)(jax.random.key(seed), inputs())
+
+
+def carry(bidirectional=False, seed=7):
+    parts = jax.random.normal(jax.random.key(seed), (4, B, N))
+    pair = (jax.lax.complex(parts[0], parts[1]), jax.lax.complex(parts[2], parts[3]))
+    return pair if bidirectional else pair[0]
+
+
+def call(layer):
+    """`layer.apply` compiled, with its flags static."""
+    flags = ("return_carry", "reverse", "keep_order", "time_major")
+    return jax.jit(layer.apply, static_argnames=flags)
+
+
+def assert_close(got, want, atol=2e-5):
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=atol), got, want)
+
+
+def test_parameters_are_those_of_appendix_a():
+    shapes = jax.tree.map(jnp.shape, make()[1]["params"])
+    assert shapes == {
+        "nu_log": (N,), "theta_log": (N,), "gamma_log": (N,), "B_re": (N, H), "B_im": (N, H),
+        "C_re": (H, N), "C_im": (H, N), "D": (H,),
+    }  # fmt: skip
+    extra = make(bidirectional=True)[1]["params"].keys() - shapes.keys()
+    assert extra == {"C2_re", "C2_im"}
+
+
+def test_gamma_is_drawn_from_lambda():
+    params = make()[1]["params"]
+    modulus = np.exp(-np.exp(np.asarray(params["nu_log"], np.float64)))
+    np.testing.assert_allclose(np.exp(params["gamma_log"]), np.sqrt(1 - modulus**2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked"])
+def test_values_equal_appendix_a_in_float64(method):
+    layer, variables = make(method=method)
+    h, y = call(layer)(variables, inputs(), initial_carry=carry(), return_carry=True)
+    for row in range(B):
+        assert_close(
+            (h[row], y[row]), appendix_a(variables["params"], inputs()[row], carry()[row])
+        )
+
+
+def test_bidirectional_adds_the_mirrored_read_out():
+    layer, variables = make(bidirectional=True)
+    params = variables["params"]
+    backward = params | {"C_re": params["C2_re"], "C_im": params["C2_im"], "D": params["D"] * 0}
+    y = call(layer)(variables, inputs())
+    for row, u in enumerate(np.asarray(inputs())):
+        want = appendix_a(params, u)[1] + appendix_a(backward, u[::-1])[1][::-1]
+        assert_close(y[row], want)
+
+
+@pytest.mark.parametrize("method", ["sequential", "associative", "chunked"])
+def test_gradients_equal_those_of_a_complex_matrix_power_sum(method):
+    """x_T = sum_k Lambda^(T-k) B u_k, written out, is another way to the same derivative."""
+    layer, variables = make(method=method)
+    weight = inputs(1)
+
+    def explicit(params, u):
+        lam = jnp.exp(jax.lax.complex(-jnp.exp(params["nu_log"]), jnp.exp(params["theta_log"])))
+        b = jax.lax.complex(params["B_re"], params["B_im"])
+        c = jax.lax.complex(params["C_re"], params["C_im"])
+        steps = jnp.arange(T)[:, None] - jnp.arange(T)
+        power = jnp.where((steps >= 0)[..., None], lam ** jnp.maximum(steps, 0)[..., None], 0)
+        x = jnp.einsum("tsn,n,nh,bsh->btn", power, jnp.exp(params["gamma_log"]), b, u)
+        return jnp.einsum("hn,btn->bth", c, x).real + params["D"] * u
+
+    def loss(function):
+        return jax.jit(jax.grad(lambda p, u: jnp.sum(weight * function(p, u)), argnums=(0, 1)))
+
+    got = loss(lambda p, u: layer.apply({"params": p}, u))(variables["params"], inputs())
+    want = loss(explicit)(variables["params"], inputs())
+    assert_close(got, want, atol=2e-3)
+
+
+@pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_the_layer_is_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_major):
+    layer, variables = make()
+    flags = dict(reverse=reverse, keep_order=keep_order, time_major=time_major, return_carry=True)
+    u = inputs().swapaxes(0, 1) if time_major else inputs()
+    options = dict(initial_carry=carry(), seq_lengths=lengths, **flags)
+    h, y = call(layer)(variables, u, **options)
+    rnn_variables = {"params": {"cell": variables["params"]}}
+    want_h, want_y = call(nn.RNN(lru.LRUCell(N)))(rnn_variables, u, **options)
+    if lengths is not None:  # flax leaves what it computes on padding, the layer leaves zero
+        valid = (jnp.arange(T) < lengths[:, None])[..., None]
+        want_y = jnp.where(valid.swapaxes(0, 1) if time_major else valid, want_y, 0)
+    assert_close((h, y), (want_h, want_y))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
+def test_padding_changes_nothing(bidirectional, reverse, keep_order):
+    layer, variables = make(bidirectional)
+    flags = dict(reverse=reverse, keep_order=keep_order, return_carry=True)
+    garbage = jnp.where((jnp.arange(T) < LENGTHS[:, None])[..., None], inputs(), jnp.nan)
+    start = carry(bidirectional)
+    h, y = call(layer)(variables, garbage, initial_carry=start, seq_lengths=LENGTHS, **flags)
+    for row, length in enumerate(LENGTHS):
+        start_row = jax.tree.map(lambda c: c[row], start)
+        alone = call(layer)(variables, inputs()[row, :length], initial_carry=start_row, **flags)
+        assert_close((jax.tree.map(lambda c: c[row], h), y[row, :length]), alone)
+        assert not y[row, length:].any()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_gets_no_gradient_and_gives_none(bidirectional):
+    layer, variables = make(bidirectional)
+    valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
+
+    def loss(u, params):
+        return jnp.sum(layer.apply({"params": params}, u, seq_lengths=LENGTHS) ** 2)
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    du, dparams = gradient(jnp.where(valid, inputs(), jnp.nan), variables["params"])
+    _, want = gradient(inputs(), variables["params"])
+    assert not jnp.where(valid, 0, du).any()
+    assert_close(dparams, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional):
+    layer, variables = make(bidirectional)
+    start = carry(bidirectional)
+    h, y = call(layer)(
+        variables, inputs(), initial_carry=start, seq_lengths=jnp.zeros(B, int),
+        reverse=reverse, return_carry=True,
+    )  # fmt: skip
+    assert_close(h, start, atol=0)
+    assert not y.any()
+
+
+@pytest.mark.parametrize("cuts", [[4], [1, 8], [2, 5, 6]])
+def test_chunked_stream_equals_full_scan(cuts):
+    layer, variables = make()
+    whole_h, whole = call(layer)(variables, inputs(), return_carry=True)
+    h, parts = None, []
+    for start, stop in zip([0, *cuts], [*cuts, T]):
+        u = inputs()[:, start:stop]
+        h, y = call(layer)(variables, u, initial_carry=h, return_carry=True)
+        parts.append(y)
+    assert_close((h, jnp.concatenate(parts, 1)), (whole_h, whole))
+
+
+def test_step_by_step_equals_the_whole_sequence():
+    layer, variables = make()
+    cell = lru.LRUCell(N)
+    step = jax.jit(cell.apply)
+    h, outputs = cell.initialize_carry(jax.random.key(0), (B, H)), []
+    for t in range(T):
+        h, y = step(variables, h, inputs()[:, t])
+        outputs.append(y)
+    assert_close(
+        (h, jnp.stack(outputs, 1)), call(layer)(variables, inputs(), return_carry=True)
+    )
+
+
+def test_a_reverse_stream_equals_the_whole_sequence():
+    layer, variables = make()
+    flags = dict(reverse=True, keep_order=True, return_carry=True)
+    reset = jnp.zeros((B, T), bool).at[:, 4].set(True).at[0, 6].set(True)
+    whole_h, whole = call(layer)(variables, inputs(), reset=reset, **flags)
+    h, right = call(layer)(variables, inputs()[:, 4:], reset=reset[:, 4:], **flags)
+    h, left = call(layer)(
+        variables, inputs()[:, :4], reset=reset[:, :4], initial_carry=h, **flags
+    )
+    assert_close((h, jnp.concatenate([left, right], 1)), (whole_h, whole))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_resets_make_one_sequence_a_batch_of_short_ones(bidirectional, reverse):
+    layer, variables = make(bidirectional)
+    flags = dict(reverse=reverse, keep_order=True)
+    short = call(layer)(variables, inputs(), **flags)
+    packed = inputs().reshape(1, B * T, H)
+    reset = (jnp.arange(B * T) % T == 0)[None]
+    assert_close(call(layer)(variables, packed, reset=reset, **flags), short.reshape(packed.shape))
+
+
+def test_a_reset_clears_the_initial_state():
+    layer, variables = make()
+    reset = jnp.zeros((B, T), bool).at[:, 0].set(True)
+    got = call(layer)(variables, inputs(), initial_carry=carry(), reset=reset)
+    assert_close(got, call(layer)(variables, inputs()))
+
+
+def test_the_order_of_the_batch_does_not_matter():
+    layer, variables = make(bidirectional=True)
+    order = jnp.array([2, 0, 1])
+    y = call(layer)(variables, inputs(), seq_lengths=LENGTHS)
+    permuted = call(layer)(variables, inputs()[order], seq_lengths=LENGTHS[order])
+    np.testing.assert_array_equal(permuted, y[order])
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_any_number_of_batch_axes(batch):
+    layer, variables = make()
+    u = inputs(shape=(*batch, T, H))
+    h, y = call(layer)(variables, u, return_carry=True)
+    flat_h, flat = call(layer)(variables, u.reshape(-1, T, H), return_carry=True)
+    assert_close((h, y), (flat_h.reshape(*batch, N), flat.reshape(u.shape)))
+
+
+def test_white_noise_keeps_its_variance():
+    layer = lru.LRU(384, r_min=0.9, r_max=0.99)
+    u = inputs(shape=(4, 800, 256))
+    variables = jax.jit(layer.init)(jax.random.key(0), u)
+    variables["params"]["D"] *= 0
+    np.testing.assert_allclose(call(layer)(variables, u)[:, 400:].var(), 1, atol=0.15)
+
+
+def test_bfloat16_products_keep_a_complex64_state():
+    layer, variables = make(dtype=jnp.bfloat16)
+    h, y = call(layer)(variables, inputs().astype(jnp.bfloat16), return_carry=True)
+    assert (h.dtype, y.dtype) == (jnp.complex64, jnp.bfloat16)
+    want_h, want = call(lru.LRU(N))(variables, inputs(), return_carry=True)
+    assert_close((h, y.astype(jnp.float32)), (want_h, want), atol=0.1)
+
+
+def test_bfloat16_inputs_over_many_steps_do_not_drift():
+    layer = lru.LRU(8, r_min=0.999, r_max=0.9999, dtype=jnp.bfloat16)
+    u = inputs(shape=(1, 4000, H))
+    variables = jax.jit(layer.init)(jax.random.key(0), u)
+    h, _ = call(layer)(variables, u, return_carry=True)
+    want, _ = call(lru.LRU(8))(variables, u, return_carry=True)
+    assert jnp.linalg.norm(h - want) < 0.02 * jnp.linalg.norm(want)
+
+
+def test_half_precision_parameters_work():
+    layer, variables = make(param_dtype=jnp.bfloat16)
+    assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype(jnp.bfloat16)}
+    h, y = call(layer)(variables, inputs(), return_carry=True)
+    assert (h.dtype, y.dtype) == (jnp.complex64, jnp.float32)
+
+
+def test_gradients_stay_finite_on_the_full_disk():
+    layer = lru.LRU(512, r_min=0.0, r_max=1.0)
+    u = inputs(shape=(2, 50, H))
+    variables = jax.jit(layer.init)(jax.random.key(3), u)
+    grads = jax.jit(jax.grad(lambda v: jnp.sum(layer.apply(v, u) ** 2)))(variables)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_it_works_in_flax_bidirectional():
+    pair = nn.Bidirectional(lru.LRU(N), lru.LRU(N))
+    y, _ = jax.jit(pair.init_with_output)(jax.random.key(0), inputs(), seq_lengths=LENGTHS)
+    assert y.shape == (B, T, 2 * H)
+
+
+@pytest.mark.parametrize(
+    ("u", "options", "words"),
+    [
+        (jnp.ones(H), {}, "(..., T, H)"),
+        (jnp.ones((B, T, H + 1)), {}, "H = 4"),
+        (inputs(), {"seq_lengths": jnp.ones(B + 1, int)}, "seq_lengths have shape (4,)"),
+        (inputs(), {"reset": jnp.zeros((B, T + 1), bool)}, "reset has shape (3, 10)"),
+        (inputs(), {"initial_carry": jnp.zeros((B, N + 1))}, "h0 has shape (3, 7)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_does_not_fit_is_said(u, options, words):
+    from lru.linear import lru_layer
+
+    with pytest.raises(ValueError) as error:
+        lru_layer(make()[1]["params"], u, **options)
+    assert words in str(error.value)

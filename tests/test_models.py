@@ -1,0 +1,101 @@
+"""Laws of the whole classifier."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lru
+from lru.models import SequenceClassifier
+
+B, T, V = 3, 8, 11
+LENGTHS = jnp.array([8, 3, 5])
+
+
+def make(**options):
+    mixer = functools.partial(lru.LRU, 6, bidirectional=options.pop("bidirectional", False))
+    options = {"vocab_size": V} | options
+    model = SequenceClassifier(5, d_model=4, num_layers=2, mixer=mixer, **options)
+    return model, jax.jit(model.init)(jax.random.key(0), tokens(options["vocab_size"]))
+
+
+def tokens(vocab_size=V):
+    if vocab_size is None:
+        return jax.random.normal(jax.random.key(2), (B, T, 3))
+    return jax.random.randint(jax.random.key(2), (B, T), 0, vocab_size)
+
+
+def call(model):
+    return jax.jit(model.apply, static_argnames=("return_carry", "train"))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("vocab_size", [V, None], ids=["tokens", "features"])
+def test_padding_changes_no_logit(pooling, bidirectional, vocab_size):
+    model, variables = make(pooling=pooling, bidirectional=bidirectional, vocab_size=vocab_size)
+    x = tokens(vocab_size)
+    logits = call(model)(variables, x, seq_lengths=LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        alone = call(model)(variables, x[row : row + 1, :length])
+        np.testing.assert_allclose(logits[row], alone[0], atol=1e-5)
+
+
+def test_mean_pooling_is_over_valid_steps_only():
+    model, variables = make(norm="layer")
+    x = tokens().at[1, 3:].set(0)
+    short = call(model)(variables, x, seq_lengths=LENGTHS)
+    longer = call(model)(variables, jnp.pad(x, ((0, 0), (0, 20))), seq_lengths=LENGTHS)
+    np.testing.assert_allclose(longer, short, atol=1e-5)
+    assert abs(call(model)(variables, x)[1] - short[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("cuts", [[3], [1, 6], list(range(1, T))], ids=str)
+def test_streaming_gives_the_logits_of_all_steps_so_far(pooling, cuts):
+    model, variables = make(pooling=pooling)
+    carry = None
+    for start, stop in zip([0, *cuts], [*cuts, T]):
+        carry, logits = call(model)(
+            variables, tokens()[:, start:stop], initial_carry=carry, return_carry=True,
+            seq_lengths=jnp.clip(LENGTHS - start, 0, stop - start),
+        )  # fmt: skip
+        lengths = jnp.minimum(LENGTHS, stop)
+        want = call(model)(variables, tokens(), seq_lengths=lengths)
+        np.testing.assert_allclose(logits, want, atol=1e-5)
+
+
+def test_the_order_of_the_batch_does_not_matter():
+    model, variables = make(bidirectional=True)
+    order = jnp.array([1, 2, 0])
+    logits = call(model)(variables, tokens(), seq_lengths=LENGTHS)
+    permuted = call(model)(variables, tokens()[order], seq_lengths=LENGTHS[order])
+    np.testing.assert_allclose(permuted, logits[order], atol=1e-6)
+
+
+def test_remat_changes_no_parameter_name():
+    names = [
+        jax.tree_util.tree_structure(make(remat=remat)[1]["params"]) for remat in (False, True)
+    ]
+    assert names[0] == names[1]
+
+
+def test_the_listops_model_of_table_10_has_1_00_million_parameters():
+    mixer = functools.partial(lru.LRU, 256)
+    model = SequenceClassifier(10, d_model=128, num_layers=6, mixer=mixer, vocab_size=18)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 4), int))
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    assert count == pytest.approx(1.00e6, rel=0.02)
+
+
+def test_logits_are_float32_when_activations_are_not():
+    model, variables = make(dtype=jnp.bfloat16)
+    assert call(model)(variables, tokens()).dtype == jnp.float32
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_unknown_pooling_is_said():
+    with pytest.raises(ValueError, match="pooling='max'"):
+        make(pooling="max")

@@ -1,0 +1,51 @@
+"""The NNX layer is the Linen layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import lru
+import lru.nnx
+
+U = jax.random.normal(jax.random.key(0), (3, 7, 4))
+LENGTHS = jnp.array([7, 2, 4])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_linen_weights_give_identical_outputs_in_nnx(bidirectional):
+    linen = lru.LRU(6, bidirectional=bidirectional)
+    variables = jax.jit(linen.init)(jax.random.key(1), U)
+    native = lru.nnx.LRU(4, 6, bidirectional=bidirectional, rngs=nnx.Rngs(0))
+    nnx.update(native, variables["params"])
+    options = dict(seq_lengths=LENGTHS, return_carry=True, reverse=True)
+    want = linen.apply(variables, U, **options)
+    jax.tree.map(np.testing.assert_array_equal, native(U, **options), want)
+
+
+def test_nnx_weights_give_identical_outputs_in_linen():
+    native = lru.nnx.LRU(4, 6, r_min=0.5, rngs=nnx.Rngs(3))
+    params = nnx.to_pure_dict(nnx.state(native, nnx.Param))
+    np.testing.assert_array_equal(lru.LRU(6).apply({"params": params}, U), native(U))
+
+
+def test_initialisation_has_the_same_shapes_and_ring():
+    native = lru.nnx.LRU(4, 6, r_min=0.5, r_max=0.9, rngs=nnx.Rngs(3))
+    linen = jax.eval_shape(lru.LRU(6).init, jax.random.key(0), U)["params"]
+    params = native.parameters()
+    assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in linen.items()}
+    modulus = np.exp(-np.exp(params["nu_log"]))
+    assert ((modulus > 0.4999) & (modulus < 0.9001)).all()
+
+
+def test_it_trains_inside_an_nnx_model():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.rnn = lru.nnx.LRU(4, 6, rngs=rngs)
+            self.head = nnx.Linear(4, 1, rngs=rngs)
+
+    model = Model(nnx.Rngs(0))
+    loss, grads = nnx.value_and_grad(lambda m: jnp.mean(m.head(m.rnn(U)) ** 2))(model)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(nnx.state(grads)["rnn"]))
