@@ -1,0 +1,283 @@
+"""What all data sets share: each is prepared once, and from then on checked and read at random.
+
+A new one is one module of this package, with a subclass of `SequenceDataset` whose `name` is the
+module's; `lru.data.dataset_class` finds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from lru.errors import UserError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+_CHECKSUMS = "checksums.json"
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """All that a data set can be asked for; every data set has a subclass of its own."""
+
+    def directory_name(self) -> str:
+        """Names every number, so that no two configurations share a directory."""
+        return ",".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())
+
+
+@dataclasses.dataclass(eq=False)
+class _Config(tfds.core.BuilderConfig):
+    numbers: Numbers | None = None
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Asks nobody: TFDS would look for a data set of that name on its own servers."""
+
+
+class SequenceDataset(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
+    """A TFDS builder that needs neither TensorFlow nor a network, and checks what it reads.
+
+    A subclass sets the attributes below, and defines `splits` and `max_length`. That will do for
+    sequences of tokens with one label; for anything else, override `features` and `example` too.
+
+    Attributes:
+      name: of the data set, of its directory and of its module.
+      VERSION: to be raised whenever the same numbers come to mean other data.
+      numbers_class: the subclass of `Numbers`.
+      num_classes: labels are 0 .. num_classes - 1.
+      vocab_size: tokens are 0 .. vocab_size - 1, and 0 is padding.
+      kind: "full", or "generated" where no released file was read.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    numbers_class: ClassVar[type[Numbers]]
+    num_classes: ClassVar[int]
+    vocab_size: ClassVar[int]
+    manual_dir: Path | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    @classmethod
+    def create(
+        cls,
+        data_dir: str | os.PathLike[str],
+        manual_dir: str | os.PathLike[str] | None = None,
+        **numbers: Any,
+    ) -> Self:
+        """Returns the data set, after preparing it if it is not there, or else checking it.
+
+        Args:
+          data_dir: where prepared data sets are kept, see `default_data_dir`.
+          manual_dir: where the released files are, if any are needed.
+          **numbers: fields of `numbers_class`.
+
+        Raises:
+          UserError: if a number is unknown or impossible, a released file is missing or damaged,
+            or a prepared file is not what it was when it was made.
+        """
+        chosen = _choose(cls.numbers_class, numbers)
+        config = _Config(name=chosen.directory_name(), numbers=chosen)
+        root = Path(data_dir).expanduser().absolute()
+        directory = root / cls.name / config.name / str(cls.VERSION)
+        if not directory.exists():
+            _logger.info("preparing %s in %s", cls.name, directory)
+            start = time.monotonic()
+            cls._prepare(root, directory, config, manual_dir)
+            _logger.info("prepared %s in %.1f s", cls.name, time.monotonic() - start)
+        _verify_checksums(directory)
+        return cls(data_dir=root, config=config)
+
+    @classmethod
+    def _prepare(
+        cls,
+        root: Path,
+        directory: Path,
+        config: _Config,
+        manual_dir: str | os.PathLike[str] | None,
+    ) -> None:
+        # TFDS makes a temporary directory too, but names it by Python's global random state, which
+        # two processes may share, and gives it its final name before checksums could be in it.
+        # All that a killed process leaves is its own `incomplete.*`, which nothing reads.
+        with _temporary_directory(root) as temporary:
+            builder = cls(data_dir=temporary, config=config)
+            builder.manual_dir = Path(manual_dir).expanduser() if manual_dir else None
+            tfds.display_progress_bar(sys.stderr.isatty())
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+                file_format="array_record",
+            )
+            made = Path(builder.data_dir)
+            _write_checksums(made)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                made.rename(directory)
+            except OSError:
+                if not directory.exists():
+                    raise
+                # Another process was faster, and `splits` gave it the same data.
+
+    @property
+    def numbers(self) -> Any:
+        """The `numbers_class` this data set was created with."""
+        return self.builder_config.numbers
+
+    @property
+    def max_length(self) -> int:
+        """T, the length to which `source` pads every sequence."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        return "full"
+
+    def features(self) -> dict[str, Any]:
+        """Returns the TFDS features of what is stored of an example."""
+        return {
+            # As one string of bytes: reading a list of integers is 50 times slower.
+            "inputs": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
+            "label": tfds.features.Scalar(np.int32),
+        }
+
+    def splits(self) -> Mapping[str, Iterable[dict[str, Any]]]:
+        """Returns the examples of each split, as `features` describes them.
+
+        Called once, to prepare. What it needs of released files it finds in `self.manual_dir`.
+        """
+        raise NotImplementedError
+
+    def example(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Makes what a model sees of what is stored: the sequence padded with zeros to T."""
+        tokens = stored["inputs"]
+        inputs = np.zeros(self.max_length, np.int32)
+        inputs[: len(tokens)] = tokens
+        return {
+            "inputs": inputs,
+            "length": np.int32(len(tokens)),
+            "label": np.int32(stored["label"]),
+        }
+
+    def source(self, split: str) -> Source:
+        """Returns a split for random access: `len(source)`, and `source[i]` as `example` says.
+
+        Example `i` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+
+        Raises:
+          UserError: if there is no such split.
+        """
+        if split not in SPLITS:
+            raise UserError(
+                f"there is no split {split!r} of {self.name}; {did_you_mean(split, SPLITS)}"
+            )
+        return Source(self.as_data_source(split), self.example)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Not shuffled: that is for the pipeline to do, anew in every epoch.
+        features = tfds.features.FeaturesDict(self.features())
+        return _Info(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        del dl_manager  # nothing is downloaded
+        return {split: enumerate(examples) for split, examples in self.splits().items()}
+
+    def _generate_examples(self) -> Any:
+        raise NotImplementedError("`_split_generators` has the examples already")
+
+    def _create_builder_config(self, builder_config: Any, *args: Any, **kwargs: Any) -> Any:
+        return builder_config  # TFDS would warn that it is not in a list of known ones
+
+    def _log_download_bytes(self) -> None:
+        """Says nothing: TFDS prints to standard output here, and below."""
+
+    def _log_download_done(self) -> None:
+        """Says nothing."""
+
+
+class Source:
+    """A split for random access; each example is made when it is asked for."""
+
+    def __init__(self, stored: Any, example: Callable[[dict[str, Any]], dict[str, Any]]):
+        self._stored = stored
+        self._example = example
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._example(self._stored[range(len(self))[index]])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Reads a whole batch, in less time than one by one."""
+        return [self._example(stored) for stored in self._stored.__getitems__(indices)]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self), 256):
+            yield from self.__getitems__(range(start, min(start + 256, len(self))))
+
+
+def default_data_dir() -> Path:
+    """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`."""
+    if chosen := os.environ.get("LRU_DATA_DIR"):
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "lru" / "data"
+
+
+def _choose(numbers_class: type[Numbers], given: dict[str, Any]) -> Numbers:
+    expected = {field.name: type(field.default) for field in dataclasses.fields(numbers_class)}
+    for key, value in given.items():
+        if key not in expected:
+            raise UserError(f"the data set has no number {key!r}; {did_you_mean(key, expected)}")
+        if type(value) is not expected[key]:
+            raise UserError(f"{key} is {value!r}, expected {expected[key].__name__}")
+    return numbers_class(**given)
+
+
+def _temporary_directory(root: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="incomplete.", dir=root)
+    except OSError as error:
+        raise UserError(f"cannot write to {root}: {error.strerror}; use another one") from None
+
+
+def _write_checksums(directory: Path) -> None:
+    sums = {path.name: _fingerprint(path) for path in sorted(directory.iterdir())}
+    (directory / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+
+
+def _verify_checksums(directory: Path) -> None:
+    try:
+        sums = json.loads((directory / _CHECKSUMS).read_text())
+        wrong = [name for name, made in sums.items() if _fingerprint(directory / name) != made]
+    except (OSError, ValueError, AttributeError):
+        wrong = [_CHECKSUMS]
+    if wrong:
+        raise UserError(
+            f"{directory / wrong[0]} is not as it was prepared: "
+            f"delete the directory {directory} so that it is made again"
+        )
+
+
+def _fingerprint(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "size": path.stat().st_size}

@@ -1,0 +1,259 @@
+"""ListOps expressions: their vocabulary, their value, their text, and a generator in NumPy.
+
+An expression is a digit, or an operator with its arguments: `[MAX 2 [MIN 4 7 ] 0 ]`. As tokens it
+is read off from left to right, one token a digit, an operator or a closing bracket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from lru.errors import UserError
+
+VOCABULARY = ("<pad>", "<unk>", "<eos>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
+PAD, UNKNOWN, EOS, ZERO = 0, 1, 2, 3
+NINE, MIN, MAX, MED, SM, CLOSE = 12, 13, 14, 15, 16, 17
+
+_IDS = {symbol: index for index, symbol in enumerate(VOCABULARY) if index >= ZERO}
+_PARENTHESES = ("(", ")")
+_TREES_A_ROUND = 8192  # part of what a seed means: another number gives other expressions
+_PATIENCE = 1 << 20  # trees without a new expression before giving up
+
+
+def evaluate(tokens: Iterable[int]) -> int:
+    """Returns the value of an expression, by a stack of the operators still open.
+
+    MED of an even number of arguments is the mean of the middle two, truncated; SM is the sum
+    modulo 10. Source: Nangia & Bowman (2018), with LRA's four operators.
+
+    Args:
+      tokens: `(t,)` token ids, without padding and end of sequence.
+
+    Raises:
+      UserError: if the tokens are not exactly one expression.
+
+    Example:
+      >>> evaluate(parse("( ( ( [MED 2 ) 9 ) ] )"))
+      5
+    """
+    open_lists: list[list[int]] = [[]]
+    for token in map(int, tokens):  # uint8 would overflow in a sum
+        if ZERO <= token <= NINE:
+            open_lists[-1].append(token - ZERO)
+        elif token == CLOSE:
+            if len(open_lists) == 1:
+                raise UserError("the expression has a ] that closes nothing")
+            operator, *arguments = open_lists.pop()
+            open_lists[-1].append(_value(operator, arguments))
+        elif MIN <= token <= SM:
+            open_lists.append([token])
+        else:
+            raise UserError(f"the token id {token} has no place in an expression")
+    if len(open_lists) > 1:
+        raise UserError(f"the expression ends with {len(open_lists) - 1} operators still open")
+    if len(open_lists[0]) != 1:
+        raise UserError(f"there are {len(open_lists[0])} expressions where one is expected")
+    return int(open_lists[0][0])
+
+
+def _value(operator: int, arguments: list[int]) -> int:
+    if not arguments:
+        raise UserError(f"an operator {VOCABULARY[operator]} has no arguments")
+    if operator == MIN:
+        return min(arguments)
+    if operator == MAX:
+        return max(arguments)
+    if operator == SM:
+        return sum(arguments) % 10
+    ordered = sorted(arguments)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2
+
+
+def parse(text: str) -> np.ndarray:
+    """Returns the tokens `(t,)`, uint8, of an expression in the official text form.
+
+    Its parentheses say nothing that the brackets do not, so they are dropped, as LRA's reader
+    does; but there must be as many of one kind as of the other.
+
+    Raises:
+      UserError: if there is an unknown symbol, or a parenthesis is missing.
+
+    Example:
+      >>> parse("( ( ( [MAX 2 ) 9 ) ] )").tolist()
+      [14, 5, 12, 17]
+    """
+    symbols = text.split()
+    opened, closed = symbols.count("("), symbols.count(")")
+    if opened != closed:
+        raise UserError(f"the expression is not whole: {opened} times ( but {closed} times )")
+    try:
+        tokens = [_IDS[symbol] for symbol in symbols if symbol not in _PARENTHESES]
+    except KeyError as error:
+        known = " ".join(_IDS)
+        raise UserError(f"unknown symbol {error.args[0][:40]!r}, expected one of {known}") from None
+    return np.array(tokens, np.uint8)
+
+
+def to_text(tokens: Iterable[int]) -> str:
+    """Returns the official text form of an expression's tokens: what `parse` reads.
+
+    Every argument, and the closing bracket, is joined on the right to all that stands before it.
+
+    Example:
+      >>> to_text([14, 5, 12, 17])
+      '( ( ( [MAX 2 ) 9 ) ] )'
+    """
+    open_lists: list[list[str]] = [[]]
+    for token in tokens:
+        symbol = VOCABULARY[token]
+        if symbol == "]":
+            operator, *steps = [*open_lists.pop(), symbol]
+            open_lists[-1].append("( " * len(steps) + f"{operator} " + " ) ".join(steps) + " )")
+        elif symbol.startswith("["):
+            open_lists.append([symbol])
+        else:
+            open_lists[-1].append(symbol)
+    return open_lists[0][0]
+
+
+class Rules(NamedTuple):
+    """What the generator is asked for; LRA's own numbers are `Rules(10, 10, 500, 2000)`."""
+
+    max_depth: int  # a digit alone has depth 1
+    max_args: int  # at most 255; the fewest arguments are 2
+    min_length: int  # an expression has more tokens than this
+    max_length: int  # and fewer than this
+
+
+def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields distinct expressions made by LRA's rules, and their values, for as long as asked.
+
+    A tree at a depth below `max_depth` is an operator with probability 1/4: one of the four, with
+    2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform. Whole trees of a
+    wrong length are thrown away, and so is one that was yielded before.
+    Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena, which takes no
+    seed: these expressions follow the same law as the released ones.
+
+    Yields:
+      `(tokens, value)`: `(t,)` uint8, and a digit.
+
+    Raises:
+      UserError: if too few expressions have an allowed length to find another one.
+    """
+    rng = np.random.default_rng(seed)
+    seen: set[bytes] = set()
+    fruitless = 0
+    while fruitless < _PATIENCE:
+        fruitless += _TREES_A_ROUND
+        for tokens, value in sample(rng, _TREES_A_ROUND, rules):
+            digest = hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
+            if digest not in seen:
+                seen.add(digest)
+                fruitless = 0
+                yield tokens, value
+    raise UserError(
+        f"there seem to be only {len(seen)} different ListOps expressions with {rules._asdict()}: "
+        "ask for fewer, or allow more lengths"
+    )
+
+
+def sample(rng: np.random.Generator, num_trees: int, rules: Rules) -> list[tuple[np.ndarray, int]]:
+    """Draws `num_trees` trees, and returns `(tokens, value)` of those of an allowed length."""
+    levels, length = _grow(rng, num_trees, rules)
+    kept = (rules.min_length < length) & (length < rules.max_length)
+    if not kept.any():
+        return []
+    levels = [Level(*(field[kept[level.tree]] for field in level)) for level in levels]
+    lengths, values = _measure(levels)
+    ends = np.cumsum(lengths[0])
+    return list(zip(np.split(_emit(levels, lengths), ends[:-1]), values[0].tolist(), strict=True))
+
+
+class Level(NamedTuple):
+    """All nodes of one depth, over all trees; children stand in the order of their parents."""
+
+    tree: np.ndarray  # (nodes,) int32, the tree a node belongs to
+    symbol: np.ndarray  # (nodes,) uint8, the token of a digit or an operator
+    num_children: np.ndarray  # (nodes,) uint8, 0 for a digit
+
+    def families(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns, for each operator: its index, its number of children, and the first child's."""
+        operators = np.flatnonzero(self.num_children)
+        num_children = self.num_children[operators].astype(np.int64)
+        return operators, num_children, np.cumsum(num_children) - num_children
+
+
+def _grow(rng: np.random.Generator, num_trees: int, rules: Rules) -> tuple[list[Level], np.ndarray]:
+    """Draws the trees from the root down; returns their levels and `(num_trees,)` lengths.
+
+    A tree that is already too long stops growing, so that its length is only a lower bound.
+    """
+    levels = []
+    length = np.zeros(num_trees, np.int64)
+    tree = np.arange(num_trees, dtype=np.int32)
+    for depth in range(1, rules.max_depth + 1):
+        symbol = rng.integers(ZERO, MIN, len(tree), np.uint8)
+        num_children = np.zeros(len(tree), np.uint8)
+        if depth < rules.max_depth:
+            inner = np.flatnonzero(rng.integers(4, size=len(tree), dtype=np.uint8) == 0)
+            symbol[inner] = rng.integers(MIN, CLOSE, len(inner), np.uint8)
+            num_children[inner] = rng.integers(2, rules.max_args, len(inner), np.uint8, True)
+        levels.append(Level(tree, symbol, num_children))
+        length += np.bincount(tree, 1 + (num_children > 0), num_trees).astype(np.int64)
+        tree = np.repeat(tree, num_children)
+        too_long = length + np.bincount(tree, minlength=num_trees) >= rules.max_length
+        length[too_long] = rules.max_length
+        tree = tree[~too_long[tree]]
+    return levels, length
+
+
+def _measure(levels: list[Level]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Returns, level by level, the number of tokens below and in each node, and its value."""
+    lengths: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    for level in reversed(levels):
+        length = np.ones(len(level.tree), np.int64)
+        value = level.symbol - np.uint8(ZERO)
+        operators, num_children, first_child = level.families()
+        if len(operators):
+            length[operators] = 2 + np.add.reduceat(lengths[-1], first_child)
+            value[operators] = _apply(level.symbol[operators], num_children, values[-1])
+        lengths.append(length)
+        values.append(value)
+    return lengths[::-1], values[::-1]
+
+
+def _apply(operator: np.ndarray, num_children: np.ndarray, children: np.ndarray) -> np.ndarray:
+    """Returns the values `(n,)` of n operators, whose children stand one after another."""
+    columns = np.arange(num_children.max())
+    # A missing argument is a 10: sorted behind every digit, and nothing to a sum modulo 10.
+    arguments = np.full((len(operator), len(columns)), 10, np.uint8)
+    arguments[columns < num_children[:, None]] = children
+    arguments.sort(axis=1)
+    rows = np.arange(len(operator))
+    middle = (arguments[rows, (num_children - 1) // 2] + arguments[rows, num_children // 2]) // 2
+    return np.select(
+        [operator == MIN, operator == MAX, operator == MED],
+        [arguments[:, 0], arguments[rows, num_children - 1], middle],
+        arguments.sum(axis=1) % 10,
+    )
+
+
+def _emit(levels: list[Level], lengths: list[np.ndarray]) -> np.ndarray:
+    """Returns the tokens of all trees, one tree after another: `(sum of lengths,)` uint8."""
+    tokens = np.empty(lengths[0].sum(), np.uint8)
+    start = np.cumsum(lengths[0]) - lengths[0]
+    for depth, level in enumerate(levels):
+        tokens[start] = level.symbol
+        operators, num_children, first_child = level.families()
+        if not len(operators):
+            break
+        tokens[start[operators] + lengths[depth][operators] - 1] = CLOSE
+        before = np.cumsum(lengths[depth + 1]) - lengths[depth + 1]
+        parent_start = start[operators] + 1 - before[first_child]
+        start = before + np.repeat(parent_start, num_children)
+    return tokens

@@ -1,0 +1,56 @@
+"""Prepares a data set ahead of time: `python scripts/prepare_data.py --task=listops`.
+
+Training prepares what it misses by itself; this is for doing it before, for LRA's released files
+(--source=released --manual_dir=DIRECTORY), and for writing files like them (--write_tsv=DIRECTORY).
+Every number of the data set can be set too; its documentation explains them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lru.command_line import Parser, run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, prepares the data set, and writes it as text where that is asked."""
+    from lru.data import dataset_class
+    from lru.data.builder import SPLITS, default_data_dir
+    from lru.errors import UserError
+
+    task = Parser(add_help=False)
+    task.add_argument("--task", default="listops", help="name of a data set")
+    dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
+
+    parser = Parser(prog="python scripts/prepare_data.py", description=__doc__, parents=[task])
+    parser.add_argument("--data_dir", type=Path, help=f"default: {default_data_dir()}")
+    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+    parser.add_argument("--write_tsv", type=Path, help="directory to write text files to")
+    group = parser.add_argument_group(f"numbers of {dataset_type.name}")
+    numbers = dataclasses.fields(dataset_type.numbers_class)
+    for number in numbers:
+        default: Any = number.default
+        text = f"default: {default}"
+        group.add_argument(f"--{number.name}", type=type(default), default=default, help=text)
+    arguments = parser.parse_args(argv)
+    if arguments.write_tsv and not hasattr(dataset_type, "write_tsv"):
+        raise UserError(f"{dataset_type.name} has no text form: leave --write_tsv out")
+
+    dataset = dataset_type.create(
+        arguments.data_dir or default_data_dir(),
+        arguments.manual_dir,
+        **{number.name: getattr(arguments, number.name) for number in numbers},
+    )
+    sizes = ", ".join(f"{len(dataset.source(split)):,} {split}" for split in SPLITS)
+    print(f"{dataset.name} ({dataset.kind}): {sizes} examples in {dataset.data_dir}")
+    if arguments.write_tsv:
+        dataset.write_tsv(arguments.write_tsv)
+        print(f"written as text to {arguments.write_tsv}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,251 @@
+import dataclasses
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lru.data import dataset_class
+from lru.data.builder import Numbers, SequenceDataset, default_data_dir
+from lru.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountingNumbers(Numbers):
+    pad_to: int = 8
+    num_train: int = 5
+    title: str = "x"
+
+
+class Counting(SequenceDataset):
+    """Example i of a split of n is n, n + 1, ..., n + i."""
+
+    name = "counting"
+    numbers_class = CountingNumbers
+    num_classes = 5
+    vocab_size = 20
+
+    @property
+    def max_length(self):
+        return self.numbers.pad_to
+
+    def splits(self):
+        sizes = {"train": self.numbers.num_train, "validation": 2, "test": 3}
+        return {
+            split: [
+                {"inputs": np.arange(n, n + i + 1, dtype=np.uint8), "label": i} for i in range(n)
+            ]
+            for split, n in sizes.items()
+        }
+
+
+def prepared_files(data_dir):
+    return sorted(path for path in data_dir.rglob("*") if path.is_file())
+
+
+def test_an_example_is_its_sequence_padded_its_length_and_its_label(tmp_path):
+    source = Counting.create(tmp_path).source("train")
+    assert len(source) == 5
+    example = source[2]
+    assert example["inputs"].tolist() == [5, 6, 7, 0, 0, 0, 0, 0]
+    assert (example["length"], example["label"]) == (3, 2)
+    assert {key: (value.dtype, value.shape) for key, value in example.items()} == {
+        "inputs": (np.int32, (8,)),
+        "length": (np.int32, ()),
+        "label": (np.int32, ()),
+    }
+
+
+def test_reading_at_random_in_bulk_and_in_order_give_the_same(tmp_path):
+    source = Counting.create(tmp_path, num_train=9, pad_to=9).source("train")
+    expected = [source[i]["inputs"].tolist() for i in range(9)]
+    assert [example["inputs"].tolist() for example in source] == expected
+    bulk = source.__getitems__([3, 8, 3])
+    assert [example["inputs"].tolist() for example in bulk] == [expected[i] for i in (3, 8, 3)]
+    assert source[-1]["label"] == 8
+    with pytest.raises(IndexError):
+        source[9]
+
+
+def test_a_prepared_data_set_is_reused_as_it_is(tmp_path):
+    Counting.create(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in prepared_files(tmp_path)}
+    Counting.create(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in prepared_files(tmp_path)} == before
+
+
+def test_configurations_never_share_a_directory(tmp_path):
+    numbers = [{}, {"num_train": 4}, {"pad_to": 9}, {"title": "y"}]
+    directories = {Counting.create(tmp_path, **some).data_dir for some in numbers}
+    assert len(directories) == 4
+    assert f"{tmp_path}/counting/pad_to=8,num_train=4,title=x/1.0.0" in directories
+
+
+def test_preparing_needs_neither_network_nor_tensorflow_and_says_two_lines(
+    tmp_path, monkeypatch, caplog, capfd
+):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    # Command lines, tested elsewhere, do not let records through to where caplog listens.
+    monkeypatch.setattr(logging.getLogger("lru"), "propagate", True)
+    with caplog.at_level("INFO", logger="lru.data.builder"):
+        Counting.create(tmp_path)
+    assert "tensorflow" not in sys.modules
+    assert [record.name for record in caplog.records] == ["lru.data.builder"] * 2
+    assert f"preparing counting in {tmp_path}" in caplog.messages[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_changed_is_named_and_so_is_the_way_out(tmp_path):
+    directory = Path(Counting.create(tmp_path).data_dir)
+    (record,) = directory.glob("counting-train.array_record*")
+    content = bytearray(record.read_bytes())
+    content[len(content) // 2] ^= 1
+    record.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        Counting.create(tmp_path)
+    assert str(error.value).startswith(f"{record} is not as it was prepared")
+    assert str(error.value).endswith(f"delete the directory {directory} so that it is made again")
+    shutil.rmtree(directory)
+    assert len(Counting.create(tmp_path).source("train")) == 5
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "checksums.json"])
+def test_a_file_that_is_gone_is_named(tmp_path, name):
+    directory = Path(Counting.create(tmp_path).data_dir)
+    (directory / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is not as it was prepared: delete the directory"):
+        Counting.create(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}}", "\udcff"])
+def test_damaged_checksums_are_an_error_too(tmp_path, content):
+    sums = Path(Counting.create(tmp_path).data_dir) / "checksums.json"
+    sums.write_text(content, errors="surrogateescape")
+    with pytest.raises(UserError, match=r"checksums\.json is not as it was prepared"):
+        Counting.create(tmp_path)
+
+
+def test_checksums_hold_every_file(tmp_path):
+    directory = Path(Counting.create(tmp_path).data_dir)
+    sums = json.loads((directory / "checksums.json").read_text())
+    assert {*sums, "checksums.json"} == {path.name for path in prepared_files(directory)}
+    assert all(sums[name]["size"] == (directory / name).stat().st_size for name in sums)
+
+
+def test_an_interrupted_preparation_leaves_nothing(tmp_path):
+    class Interrupted(Counting):
+        name = "counting"
+
+        def splits(self):
+            train = super().splits()["train"]
+
+            def interrupt():
+                yield from train
+                raise KeyboardInterrupt
+
+            return {"train": interrupt()}
+
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted.create(tmp_path)
+    assert prepared_files(tmp_path) == []
+    assert len(Counting.create(tmp_path).source("train")) == 5
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from test_builder import Counting
+
+class Killed(Counting):
+    name = "counting"
+
+    def splits(self):
+        def kill():
+            yield from super(Killed, self).splits()["train"]
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"train": kill()}
+
+Killed.create(sys.argv[2])
+"""
+
+
+def test_a_killed_preparation_leaves_nothing_that_is_read(tmp_path):
+    arguments = [sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    killed = subprocess.run(arguments, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "counting").exists()
+    assert len(Counting.create(tmp_path).source("train")) == 5
+
+
+def test_two_processes_that_prepare_at_once_end_with_one_whole_data_set(tmp_path):
+    class Slower(Counting):
+        name = "counting"
+
+        def splits(self):
+            random.seed(0)  # both with the same: what TFDS names temporary directories by
+            Counting.create(tmp_path)
+            random.seed(0)
+            return super().splits()
+
+    random.seed(0)
+    slower = Slower.create(tmp_path)
+    assert slower.source("test")[0]["inputs"].tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["counting"]
+    assert len({path.parent for path in prepared_files(tmp_path)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"num_trian": 5}, "no number 'num_trian'; did you mean 'num_train'"),
+        ({"qqqq": 5}, "no number 'qqqq'; there are: pad_to, num_train, title"),
+        ({"num_train": "5"}, "num_train is '5', expected int"),
+        ({"num_train": True}, "num_train is True, expected int"),
+    ],
+)
+def test_an_impossible_number_is_named(tmp_path, numbers, message):
+    with pytest.raises(UserError, match=message):
+        Counting.create(tmp_path, **numbers)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_split_is_named(tmp_path):
+    with pytest.raises(UserError, match="no split 'tran' of counting; did you mean 'train'"):
+        Counting.create(tmp_path).source("tran")
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"cannot write to {tmp_path}/file/below"):
+        Counting.create(tmp_path / "file" / "below")
+
+
+def test_a_data_set_is_found_by_name():
+    assert dataset_class("listops").name == "listops"
+    for unknown in ("listop", "builder", "pipeline"):
+        with pytest.raises(UserError, match=f"no data set '{unknown}'.*listops"):
+            dataset_class(unknown)
+
+
+def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
+    monkeypatch.setenv("LRU_DATA_DIR", "/a")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    monkeypatch.setenv("HOME", "/c")
+    assert default_data_dir() == Path("/a")
+    monkeypatch.delenv("LRU_DATA_DIR")
+    assert default_data_dir() == Path("/b/lru/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() == Path("/c/.cache/lru/data")

@@ -1,0 +1,76 @@
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lru.command_line import run
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+TINY = ["--max_depth=4", "--min_length=3", "--max_length=30", "--pad_to=32"]
+TINY += ["--num_train=20", "--num_validation=4", "--num_test=3"]
+
+
+@pytest.fixture
+def prepare(tmp_path, capsys):
+    """Runs the script with its data directory in `tmp_path`: `(exit code, output, errors)`."""
+    main = runpy.run_path(str(SCRIPT))["main"]
+
+    def prepare(*arguments):
+        code = run(main, [f"--data_dir={tmp_path}", *arguments])
+        return code, *capsys.readouterr()
+
+    return prepare
+
+
+def test_it_prepares_a_data_set_and_says_where_it_is(prepare, tmp_path):
+    code, output, _ = prepare(*TINY, "--seed=3")
+    assert code == 0
+    told, directory = output.splitlines()[-1].split(" in ")
+    assert told == "listops (generated): 20 train, 4 validation, 3 test examples"
+    directory = Path(directory)
+    assert directory.is_relative_to(tmp_path) and "seed=3" in str(directory)
+    assert (directory / "checksums.json").exists()
+
+
+def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
+    raw = tmp_path / "raw"
+    code, output, _ = prepare(*TINY, f"--write_tsv={raw}")
+    assert (code, output.splitlines()[-1]) == (0, f"written as text to {raw}")
+    assert len((raw / "basic_train.tsv").read_text().splitlines()) == 21
+    code, output, _ = prepare(*TINY, "--source=released", f"--manual_dir={raw}")
+    assert code == 0
+    assert output.splitlines()[-1].startswith("listops (full): 20 train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task=listop"], "did you mean 'listops'?"),
+        (["--sede=1"], "--sede=1"),
+        (["--seed=x"], "--seed"),
+        ([*TINY, "--source=relased"], "did you mean 'released'?"),
+        ([*TINY, "--source=released"], "no manual_dir was given"),
+        ([*TINY, "--source=released", "--manual_dir=/nowhere"], "basic_train.tsv"),
+        ([*TINY, "--pad_to=5"], "pad_to=5"),
+    ],
+)
+def test_a_mistake_is_told_in_one_or_two_lines(prepare, arguments, message):
+    code, _, errors = prepare(*arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") <= 2
+
+
+def test_the_command_itself_ends_with_the_exit_code(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "error", SCRIPT, f"--data_dir={tmp_path}"]
+    good = subprocess.run([*command, *TINY], env=environment, capture_output=True, text=True)
+    assert (good.returncode, good.stderr) == (0, "")
+    first_words = [line.split()[0] for line in good.stdout.splitlines()]
+    assert first_words == ["preparing", "prepared", "listops"]
+    bad = subprocess.run([*command, "--seed=-1"], env=environment, capture_output=True, text=True)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "error: seed is -1, expected at least 0\n"
