@@ -116,10 +116,10 @@ class Pooled(NamedTuple):
     """What pooling knows of the steps so far: a sum of vectors, and of how many."""
 
     total: Float[Array, "B H"]
-    count: Int[Array, "B"]
+    steps: Int[Array, "B"]
 
     def mean(self) -> Float[Array, "B H"]:
-        return self.total / jnp.maximum(self.count, 1)[:, None]
+        return self.total / jnp.maximum(self.steps, 1)[:, None]
 
 
 def pool_mean(
@@ -139,9 +139,9 @@ def pool_last(
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[:, None, None]
     last = jnp.take_along_axis(x, index, axis=-2)[:, 0]
-    total, count = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
+    total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
     seen = lengths > 0
-    return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, count))
+    return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, steps))
 
 
 _POOL = {"mean": pool_mean, "last": pool_last}

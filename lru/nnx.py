@@ -60,9 +60,12 @@ class LRU(nnx.Module):
             max_phase=max_phase,
             bidirectional=bidirectional,
         )
-        for name, (init, shape) in table.items():
-            setattr(self, name, nnx.Param(init(rngs.params(), shape, param_dtype)))
-        self.gamma_log = nnx.Param(gamma_log(self.nu_log[...]))
+        params = {
+            name: init(rngs.params(), shape, param_dtype) for name, (init, shape) in table.items()
+        }
+        params["gamma_log"] = gamma_log(params["nu_log"])
+        for name, value in params.items():
+            setattr(self, name, nnx.Param(value))
 
     def parameters(self) -> Parameters:
         """The parameters by name, as plain arrays."""

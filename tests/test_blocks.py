@@ -119,9 +119,7 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
         carry, y = apply(variables, inputs()[:, start:stop], carry)
         parts.append(y)
     np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, atol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry)
 
 
 def test_any_flax_rnn_is_a_mixer():

@@ -126,9 +126,7 @@ def test_two_parts_with_the_state_carried_equal_the_whole(method, cut, seed):
 @pytest.mark.parametrize("method", METHODS)
 def test_resets_make_one_sequence_a_batch_of_short_ones(method):
     a, x, _, _ = draw((3,), 8, 2, False)
-    whole, _ = linear_recurrence(
-        a, x.reshape(24, 2), reset=jnp.arange(24) % 8 == 0, method=method
-    )
+    whole, _ = linear_recurrence(a, x.reshape(24, 2), reset=jnp.arange(24) % 8 == 0, method=method)
     short, _ = linear_recurrence(a, x, method=method)
     np.testing.assert_allclose(whole.reshape(3, 8, 2), short, atol=1e-5)
 

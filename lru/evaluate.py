@@ -1,0 +1,35 @@
+"""Evaluates a run's best checkpoint: `python -m lru.evaluate --workdir=DIR [--split=test]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lru.command_line import Parser, run
+from lru.train import add_data_arguments
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, evaluates, prints the line that training printed."""
+    parser = Parser(prog="python -m lru.evaluate", description=__doc__)
+    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
+    parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    add_data_arguments(parser)
+    known = parser.parse_args(argv)
+
+    from lru.data.builder import default_data_dir
+    from lru.training.loop import evaluate_best
+    from lru.training.record import format_result
+
+    row = evaluate_best(
+        known.workdir,
+        known.split,
+        data_dir=known.data_dir or default_data_dir(),
+        manual_dir=known.manual_dir,
+    )
+    print(format_result(row))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,46 @@
+"""Trains what a config describes: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
+
+The same command goes on with a run that was stopped. Any number of the config can be changed on
+the command line: `--config.optimizer.learning_rate=0.002`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lru.command_line import Parser, run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, calls `train_and_evaluate`."""
+    parser = Parser(prog="python -m lru.train", description=__doc__)
+    parser.add_argument("--config", required=True, help="e.g. configs/lra_listops.py:quick")
+    parser.add_argument("--workdir", required=True, type=Path, help="of this run alone")
+    add_data_arguments(parser)
+    known, rest = parser.parse_known_args(argv)
+    stray = [argument for argument in rest if not argument.startswith("--config.")]
+    if stray:
+        parser.error(f"unknown argument {stray[0]}")
+
+    from lru.data.builder import default_data_dir
+    from lru.training.config import load_config
+    from lru.training.loop import train_and_evaluate
+
+    train_and_evaluate(
+        load_config(known.config, rest),
+        known.workdir,
+        data_dir=known.data_dir or default_data_dir(),
+        manual_dir=known.manual_dir,
+    )
+
+
+def add_data_arguments(parser: Parser) -> None:
+    """Where data sets are."""
+    parser.add_argument("--data_dir", type=Path, help="of prepared data sets, reused by all runs")
+    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

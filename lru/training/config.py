@@ -1,0 +1,216 @@
+"""Configs: found, loaded, overridden, checked, turned into objects, kept beside their run.
+
+A config file has a function `get_config(variant)` that returns a `ConfigDict`. In it, a section
+with a `type`, such as `"lru.models:SequenceClassifier"`, names a class or a function, and its other
+keys are that one's arguments: a key that is no argument is an error, not a number ignored.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import json
+import os
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lru.errors import UserError, did_you_mean
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
+    """The config of `path/to/file.py` or `path/to/file.py:variant`.
+
+    Args:
+      argument: the file and, after a colon, the variant handed to its `get_config`. A relative
+        path is looked up from here, then among the configs that come with the package.
+      overrides: `--config.key.subkey=value`, each for a key that the config has.
+
+    Raises:
+      UserError: no such file, variant or key, or a value of the wrong type.
+    """
+    path, _, variant = argument.partition(":")
+    spec = importlib.util.spec_from_file_location("lru_config", find_config(path))
+    if spec is None or spec.loader is None:
+        raise UserError(f"config {path} is not a Python file; expected e.g. configs/lra_listops.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(variant)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"config {argument} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config {argument} is a {type(config).__name__}; expected a ConfigDict")
+    return override(config, overrides)
+
+
+def find_config(path: str) -> Path:
+    """The file at `path`, or the one of that name that comes with the package."""
+    # An installed package carries the configs inside; in a checkout they lie beside it.
+    places = [Path(path), PACKAGE / path, PACKAGE.parent / path]
+    for place in places:
+        if place.is_file():
+            return place
+    known = sorted(
+        f"configs/{file.name}"
+        for folder in (PACKAGE / "configs", PACKAGE.parent / "configs")
+        for file in folder.glob("[!_]*.py")
+    )
+    raise UserError(f"config file {path} does not exist; {did_you_mean(path, known)}")
+
+
+def choose_variant(variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]):
+    """The function of that name, for `get_config`.
+
+    Raises:
+      UserError: no such variant.
+    """
+    if variant not in variants:
+        known = ", ".join(name or "(none)" for name in variants)
+        raise UserError(f"config variant {variant!r} does not exist; expected one of {known}")
+    return variants[variant]
+
+
+def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
+    """The config with `--config.key.subkey=value` applied, types as they are in the config."""
+    arguments = list(overrides)
+    for argument in arguments:
+        _check_key(config, argument)
+    flag_values = flags.FlagValues()
+    argv = ["", *arguments]
+    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
+    try:
+        flag_values(argv)
+    except flags.Error as error:
+        raise UserError(f"{error}; give a value of the type that the config has") from error
+    return flag_values.config
+
+
+def _check_key(config: ConfigDict, argument: str) -> None:
+    key, equals, _ = argument.removeprefix("--config.").partition("=")
+    if not equals:
+        raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
+    node, path = config, "config"
+    for name in key.split("."):
+        if not isinstance(node, ConfigDict) or name not in node:
+            names = node.keys() if isinstance(node, ConfigDict) else []
+            raise UserError(f"{path} has no key {name!r}; {did_you_mean(name, names)}")
+        node, path = node[name], f"{path}.{name}"
+
+
+def build(section: ConfigDict | Mapping[str, Any], where: str, **given: Any) -> Any:
+    """A partial of what `section.type` names, with the section's other keys as arguments.
+
+    A sub-section that has a `type` becomes a partial in the same way.
+
+    Args:
+      section: `type` is `"module:name"`.
+      where: the section's place in the config, for messages.
+      **given: arguments that do not come from the config.
+
+    Raises:
+      UserError: `type` names nothing, a key is not an argument, or a value has the wrong type.
+    """
+    section = dict(section)
+    if "type" not in section:
+        raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
+    name = section.pop("type")
+    try:
+        target = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
+    check_arguments(target, section, where)
+    for key, value in section.items():
+        if isinstance(value, ConfigDict | Mapping):
+            section[key] = build(value, f"{where}.{key}")
+    return functools.partial(target, **section, **given)
+
+
+_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+
+
+def check_arguments(target: Callable[..., Any], section: Mapping[str, Any], where: str) -> None:
+    """Raises a UserError for a key that is no argument of `target`, or of the wrong plain type."""
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in section.items():
+        if key not in parameters and not open_ended:
+            raise UserError(f"{where} has no key {key!r}; {did_you_mean(key, parameters)}")
+        wanted = _TYPES.get(str(getattr(parameters.get(key), "annotation", "")).split(" | ")[0])
+        optional = value is None and "None" in str(parameters[key].annotation) if wanted else True
+        boolean = isinstance(value, bool) and wanted is not bool
+        if wanted and not optional and (not isinstance(value, wanted) or boolean):
+            kind = parameters[key].annotation
+            raise UserError(f"{where}.{key} is {value!r}; expected {kind}")
+
+
+def remember(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config into the work directory, or checks that it is the one already there.
+
+    Raises:
+      UserError: the directory belongs to a run with another config.
+    """
+    file = workdir / "config.json"
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    if not file.exists():
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_whole(file, text)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {file}: {error.strerror}; choose another --workdir"
+            ) from error
+        return
+    there, here = _flat(recall(workdir).to_dict()), _flat(json.loads(text))
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            raise UserError(
+                f"work directory {workdir} was made with another config: config.{key} is "
+                f"{there.get(key)!r} there, {here.get(key)!r} here; choose another --workdir"
+            )
+
+
+def recall(workdir: Path) -> ConfigDict:
+    """The config of the run in a work directory.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    file = workdir / "config.json"
+    try:
+        return ConfigDict(json.loads(file.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{workdir} holds no run: {file} is missing; give a --workdir that "
+            "lru.train has written"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{file} is damaged ({error}); restore it or start a new --workdir"
+        ) from error
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    part.write_text(text)
+    os.replace(part, file)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            items |= _flat(value, f"{prefix}{key}.")
+        else:
+            items[f"{prefix}{key}"] = value
+    return items

@@ -1,0 +1,220 @@
+"""A config turned into the four things a run needs: data, model, initial state, compiled steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from lru.array_typing import Array, Int
+from lru.data.pipeline import evaluation_batches, prefetch, training_batches
+from lru.errors import UserError
+from lru.training.config import build, check_arguments
+from lru.training.metrics import Metrics
+from lru.training.optimizer import make_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The section `train` of a config.
+
+    Attributes:
+      steps: optimiser steps of the whole training.
+      batch_size: examples a step, over all devices together.
+      log_every: steps between two lines of training metrics.
+      eval_every: steps between two evaluations on the validation split, each saved.
+      checkpoint_every: steps between two checkpoints.
+      eval_batch_size: examples an evaluation step; the training batch size if 0.
+      tensorboard: write TensorBoard's event files as well.
+    """
+
+    steps: int
+    batch_size: int
+    log_every: int = 100
+    eval_every: int = 1000
+    checkpoint_every: int = 1000
+    eval_batch_size: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), int(field.name != "eval_batch_size")
+            if value < least and field.name != "tensorboard":
+                raise UserError(f"config.train.{field.name} is {value}; expected at least {least}")
+
+
+class State(struct.PyTreeNode):
+    """All that changes in training: what a checkpoint holds.
+
+    Attributes:
+      step: optimiser steps done.
+      params: the model's parameters.
+      batch_stats: batch normalisation's running statistics.
+      opt_state: the optimiser's.
+      metrics: of the training steps since they were last logged.
+      diverged_at: the first step whose loss or gradient was not finite; -1 if there was none.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    metrics: Metrics
+    diverged_at: Int[Array, ""]
+
+
+SECTIONS = ("seed", "data", "model", "optimizer", "train")
+
+
+class Experiment:
+    """What a config describes, ready to train and to evaluate.
+
+    Batches are split over all local devices, parameters are on each of them.
+
+    Args:
+      config: with the keys `seed data model optimizer train`.
+      data_dir: where prepared data sets are kept.
+      manual_dir: where files of official releases lie.
+      devices: the devices to split batches over; by default all local ones.
+
+    Attributes:
+      settings: the section `train`.
+      dataset: the data set.
+      schedule: the base learning rate, a function of the step.
+      groups: the table of parameter groups.
+
+    Raises:
+      UserError: something in the config is wrong.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_dir: Path,
+        manual_dir: Path | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        if set(config) != set(SECTIONS):
+            odd = ", ".join(sorted(set(config) ^ set(SECTIONS)))
+            raise UserError(f"the config has or lacks {odd}; expected {', '.join(SECTIONS)}")
+        check_arguments(Settings, config.train, "config.train")
+        self.settings = Settings(**config.train)
+        self._seed = config.seed
+        devices = list(devices or jax.local_devices())
+        for size in (self.settings.batch_size, self.eval_batch_size):
+            if size % len(devices):
+                raise UserError(
+                    f"a batch of {size} does not split over {len(devices)} devices; "
+                    "choose config.train.batch_size and eval_batch_size as multiples of that"
+                )
+        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._split = NamedSharding(mesh, PartitionSpec("data"))
+        check_arguments(make_optimizer, config.optimizer, "config.optimizer")
+        create_model = build(config.model, "config.model")
+        self.dataset = build(config.data, "config.data")(data_dir, manual_dir=manual_dir)
+        self._model = create_model(
+            num_classes=self.dataset.num_classes, vocab_size=self.dataset.vocab_size
+        )
+        self._optimizer, self.schedule, self.groups = make_optimizer(
+            self._parameter_shapes(), self.settings.steps, **config.optimizer
+        )
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Examples an evaluation step."""
+        return self.settings.eval_batch_size or self.settings.batch_size
+
+    def init_state(self) -> State:
+        """The state before the first step, a function of the config's seed alone."""
+        return jax.jit(self._init, out_shardings=self._replicated)()
+
+    def training_batches(self, first_step: int) -> Iterator[Mapping[str, Array]]:
+        """Batches from a step on, on the devices; a function of seed and step alone."""
+        batches = training_batches(
+            self.dataset.source("train"), batch_size=self.settings.batch_size, seed=self._seed
+        )
+        for batch in prefetch(batches, first_step):
+            yield jax.device_put(batch, self._split)
+
+    @functools.cached_property
+    def train_step(self) -> Any:
+        """`(state, batch) -> state`, compiled; the state given is used up."""
+        return jax.jit(self._train_step, donate_argnums=0, out_shardings=self._replicated)
+
+    def evaluate(self, state: State, split: str) -> dict[str, float]:
+        """Loss and accuracy over a whole split, weighted by example."""
+        metrics = jax.device_put(Metrics.empty(), self._replicated)
+        for batch in evaluation_batches(
+            self.dataset.source(split), batch_size=self.eval_batch_size
+        ):
+            batch = jax.device_put(batch, self._split)
+            metrics = self._eval_step(state.params, state.batch_stats, metrics, batch)
+        return metrics.compute()
+
+    @functools.cached_property
+    def _eval_step(self):
+        def step(params, batch_stats, metrics, batch):
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits = self._model.apply(variables, batch["inputs"], seq_lengths=batch["length"])
+            return metrics.merge(Metrics.of(logits, batch))
+
+        return jax.jit(step, out_shardings=self._replicated)
+
+    def _parameter_shapes(self):
+        try:
+            return jax.eval_shape(self._init_variables)["params"]
+        except (TypeError, ValueError) as error:  # a model's own word on its arguments
+            raise UserError(f"config.model does not work: {error}") from error
+
+    def _init_variables(self):
+        example = self.dataset.source("train")[0]
+        inputs = jnp.asarray(example["inputs"])[None]
+        return self._model.init(jax.random.key(self._seed), inputs)
+
+    def _init(self) -> State:
+        variables = self._init_variables()
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=self._optimizer.init(variables["params"]),
+            metrics=Metrics.empty(),
+            diverged_at=jnp.full((), -1, jnp.int32),
+        )
+
+    def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
+        def loss_function(params):
+            logits, updated = self._model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch["inputs"],
+                seq_lengths=batch["length"],
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(jax.random.key(self._seed), state.step)},
+            )
+            metrics = Metrics.of(logits, batch)
+            return metrics.mean_loss(), (metrics, updated.get("batch_stats", {}))
+
+        gradient = jax.value_and_grad(loss_function, has_aux=True)
+        (loss, (metrics, batch_stats)), grads = gradient(state.params)
+        updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        step = state.step + 1
+        return State(
+            step=step,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            metrics=state.metrics.merge(metrics),
+            diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
+        )

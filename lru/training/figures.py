@@ -1,0 +1,61 @@
+"""The two pictures a run ends with: `curves.png` and `spectrum.png`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lru.spectrum import model_eigenvalues, plot_eigenvalues
+
+
+def save_curves(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Loss and accuracy against the step, from the lines of `metrics.jsonl`."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    styles = {
+        "train": {"color": "0.55", "linewidth": 1.2},
+        "validation": {"color": "#0b3c8c", "linewidth": 1.8},
+        "test": {"color": "#c0392b", "marker": "*", "markersize": 12, "linestyle": "none"},
+    }
+    names = {"loss": "cross entropy (nats)", "accuracy": "accuracy (%)"}
+    for axis, (name, label) in zip(figure.subplots(1, 2), names.items()):
+        for split, style in styles.items():
+            points = [(row["step"], row[name]) for row in rows if row["split"] == split]
+            if points:
+                steps, values = np.array(points).T
+                axis.plot(steps, values * (100 if name == "accuracy" else 1), label=split, **style)
+        axis.set(xlabel="step", ylabel=label)
+        axis.grid(color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+def save_spectrum(initial: Mapping[str, Any], trained: Mapping[str, Any], path: Path) -> bool:
+    """The eigenvalues of every layer on the unit disk, initial beside trained.
+
+    Returns:
+      Whether there was anything to draw: a model without Linear Recurrent Units has none.
+    """
+    before, after = model_eigenvalues(initial), model_eigenvalues(trained)
+    if not after:
+        return False
+    columns = len(after) if len(after) <= 4 else -(-len(after) // 2)
+    lines = -(-len(after) // columns)
+    figure = Figure(figsize=(3.1 * columns, 3.1 * lines + 0.5), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, (layer, name) in zip(axes, enumerate(after)):
+        plot_eigenvalues(axis, after[name], before.get(name))
+        axis.set_title(f"layer {layer + 1}", fontsize=10)
+    for axis in axes[len(after) :]:
+        axis.set_visible(False)
+    figure.supxlabel("Re λ", fontsize=10)
+    figure.supylabel("Im λ", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+    return True

@@ -1,0 +1,156 @@
+"""AdamW with warm-up, cosine annealing, and a rate and a decay for each group of parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from lru.errors import UserError
+
+Row = tuple[str, float, float]
+
+
+class Group(NamedTuple):
+    """One row of the table of parameter groups."""
+
+    pattern: str
+    learning_rate: float
+    weight_decay: float
+    arrays: int
+    parameters: int
+
+
+def warmup_cosine(
+    learning_rate: float, steps: int, *, warmup_fraction: float = 0.1, end: float = 1e-7
+) -> optax.Schedule:
+    """From `end` linearly to `learning_rate`, then along a cosine back to `end`.
+
+    Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
+    cosine annealing to 1e-7 over the rest. The cosine counts from the end of the warm-up, so that
+    the rate is continuous and reaches its end at the last step, not before.
+
+    Args:
+      learning_rate: the peak.
+      steps: of the whole training.
+      warmup_fraction: of the steps.
+      end: the rate at both ends.
+
+    Example:
+      >>> rate = warmup_cosine(1e-3, 1000)
+      >>> [f"{rate(step):.1e}" for step in (0, 50, 100, 550, 1000)]
+      ['1.0e-07', '5.0e-04', '1.0e-03', '5.0e-04', '1.0e-07']
+    """
+    warmup = round(steps * warmup_fraction)
+    cosine = optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1), end / learning_rate)
+    if warmup == 0:
+        return cosine
+    return optax.join_schedules(
+        [optax.linear_schedule(end, learning_rate, warmup), cosine], [warmup]
+    )
+
+
+def make_optimizer(
+    params: Any,
+    steps: int,
+    *,
+    learning_rate: float,
+    groups: Sequence[Row],
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    warmup_fraction: float = 0.1,
+    end_learning_rate: float = 1e-7,
+) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
+    """AdamW whose rows give each group of parameters its rate and its decay.
+
+    Args:
+      params: the tree of parameters (only shapes and names matter).
+      steps: of the whole training.
+      learning_rate: the peak of the base rate.
+      groups: rows `(regex, factor, weight decay)`. A parameter belongs to the first row whose
+        regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its rate is the base
+        rate times the factor.
+      b1, b2, eps: Adam's.
+      warmup_fraction, end_learning_rate: of `warmup_cosine`.
+
+    Returns:
+      The optimiser, the schedule of the base rate, and the table of groups.
+
+    Raises:
+      UserError: a parameter belongs to no row, or a row has no parameter.
+    """
+    rows = [_checked_row(row) for row in groups]
+    labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
+    table = _table(params, labels, rows, learning_rate)
+
+    def adamw(row: Row) -> optax.GradientTransformation:
+        _, factor, decay = row
+        rate = warmup_cosine(
+            learning_rate * factor, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
+        )
+        return optax.adamw(rate, b1, b2, eps, weight_decay=decay)
+
+    optimizer = optax.partition({row[0]: adamw(row) for row in rows}, labels)
+    base = warmup_cosine(
+        learning_rate, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
+    )
+    return optimizer, base, table
+
+
+def format_table(table: Sequence[Group]) -> str:
+    """The table of groups as lines of text."""
+    rows = [["group", "peak rate", "decay", "arrays", "parameters"]]
+    for group in table:
+        rates = [f"{group.learning_rate:g}", f"{group.weight_decay:g}"]
+        rows.append([group.pattern, *rates, f"{group.arrays}", f"{group.parameters:,}"])
+    arrays, parameters = (sum(column) for column in zip(*(group[3:] for group in table)))
+    rows.append(["", "", "total", f"{arrays}", f"{parameters:,}"])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = []
+    for name, *numbers in rows:
+        numbers = [number.rjust(width) for number, width in zip(numbers, widths[1:])]
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
+    return "\n".join(lines)
+
+
+def parameter_path(path: Any) -> str:
+    """A leaf's place in a tree: `"stack/blocks_0/mixer/nu_log"`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _checked_row(row: Any) -> Row:
+    try:
+        pattern, factor, decay = row
+        re.compile(pattern)
+        return pattern, float(factor), float(decay)
+    except (TypeError, ValueError, re.error) as error:
+        raise UserError(
+            f"config.optimizer.groups has the row {row!r} ({error}); expected "
+            "(regex, learning rate factor, weight decay)"
+        ) from error
+
+
+def _label(path: Any, rows: Sequence[Row]) -> str:
+    name = parameter_path(path)
+    for pattern, _, _ in rows:
+        if re.search(pattern, name):
+            return pattern
+    raise UserError(f"parameter {name} matches no row of config.optimizer.groups; add one for it")
+
+
+def _table(params, labels, rows, learning_rate) -> list[Group]:
+    pairs = list(zip(jax.tree.leaves(labels), jax.tree.leaves(params)))
+    table = []
+    for pattern, factor, decay in rows:
+        sizes = [leaf.size for label, leaf in pairs if label == pattern]
+        if not sizes:
+            raise UserError(
+                f"config.optimizer.groups has a row {pattern!r} that matches no parameter; "
+                "correct the regex or delete the row"
+            )
+        table.append(Group(pattern, learning_rate * factor, decay, len(sizes), sum(sizes)))
+    return table

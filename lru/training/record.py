@@ -1,0 +1,77 @@
+"""A run's record: everything that somebody needs who wants to believe its numbers, or repeat it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+import lru
+
+
+def make_record(
+    config: ConfigDict, experiment: Any, rows: Sequence[Mapping[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """Config, seed, commit, hardware, data, steps, seconds, and what came out.
+
+    Args:
+      config: of the run.
+      experiment: its `Experiment`.
+      rows: the lines of its `metrics.jsonl`, the test's last.
+      seconds: of training, over all restarts.
+    """
+    test = dict(rows[-1])
+    best = next(r for r in rows if r["split"] == "validation" and r["step"] == test["step"])
+    return {
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "version": lru.__version__,
+        "commit": _commit(),
+        "hardware": _hardware(),
+        "data": experiment.dataset.kind,
+        "parameters": sum(group.parameters for group in experiment.groups),
+        "steps": max(row["step"] for row in rows),
+        "steps_planned": experiment.settings.steps,
+        "seconds": round(seconds, 1),
+        "validation": {name: best[name] for name in ("step", "loss", "accuracy")},
+        "test": {name: test[name] for name in ("step", "loss", "accuracy")},
+    }
+
+
+def format_result(row: Mapping[str, Any]) -> str:
+    """One evaluation as a line of text; training and `lru.evaluate` both print this."""
+    accuracy = f"accuracy {100 * row['accuracy']:.2f} %"
+    return (
+        f"{row['split']} {accuracy}  loss {row['loss']:.6f}  (checkpoint of step {row['step']:,})"
+    )
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, marked if files were changed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    device = jax.local_devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.local_device_count(),
+        "cpu": platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }

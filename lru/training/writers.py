@@ -1,0 +1,120 @@
+"""What a run says and writes: lines of JSON, TensorBoard if asked for, one line on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from lru.errors import UserError
+from lru.training.config import write_whole
+
+
+class JsonLines:
+    """A file with a JSON object a line, each with a `step`.
+
+    Args:
+      path: the file; it is appended to.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines; one that a kill cut short is no line."""
+        if not self._path.exists():
+            return []
+        text = self._path.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Drops the lines that are not wanted, by one rename, and returns those that are."""
+        rows = [row for row in self.read() if wanted(row)]
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class TensorBoard:
+    """The same numbers for TensorBoard, by tensorboardX.
+
+    Args:
+      directory: of the event files; made only when this is.
+      step: the step a run goes on from: what was written of later ones is void.
+
+    Raises:
+      UserError: tensorboardX is not installed.
+    """
+
+    def __init__(self, directory: Path, step: int = 0):
+        try:
+            from tensorboardX import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "config.train.tensorboard is true, but tensorboardX is not installed; "
+                "pip install tensorboardX, or set it to false"
+            ) from error
+        self._writer = SummaryWriter(str(directory), purge_step=step + 1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """`{"step", "split", name: number, ...}` as the scalars `split/name`."""
+        for name, value in row.items():
+            if name not in ("step", "split"):
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def close(self) -> None:
+        """Flushes."""
+        self._writer.close()
+
+
+class Progress:
+    """A live line on a terminal; elsewhere a plain line whenever there are new numbers.
+
+    Args:
+      steps: of the whole training.
+      start: the step it begins at.
+      batch_size: examples a step.
+    """
+
+    def __init__(self, steps: int, start: int, batch_size: int):
+        self._batch_size, self._steps = batch_size, steps
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            unit="step",
+            disable=None,  # off where there is no terminal
+            file=sys.stdout,
+            dynamic_ncols=True,
+            bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {postfix} ETA {remaining}",
+        )
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._bar.update()
+
+    def show(self, step: int, metrics: Mapping[str, float], speed: float | None) -> None:
+        """Training's latest numbers; `speed` in steps a second, if it is known."""
+        text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
+        if speed:
+            text += f"  {speed * self._batch_size:,.0f} examples/s"
+        self._bar.set_postfix_str(text)
+        if self._bar.disable:
+            left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"
+            self.say(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Leaves the line as it stands."""
+        self._bar.close()

@@ -1,0 +1,140 @@
+"""The command lines: what they print, and how they end."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import lru.evaluate
+import lru.train
+from lru.command_line import run
+
+SMOKE = "--config=configs/lra_listops.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Arguments of a finished run, as its command line was given them."""
+    root = tmp_path_factory.mktemp("run")
+    arguments = [f"--workdir={root / 'work'}", f"--data_dir={root / 'data'}"]
+    assert run(lru.train.main, [SMOKE, *arguments]) == 0
+    return root, arguments
+
+
+def lines(capsys):
+    out, err = capsys.readouterr()
+    return out.splitlines(), err.splitlines()
+
+
+def test_training_prints_groups_progress_and_result(finished, capsys):
+    _, arguments = finished
+    assert run(lru.train.main, [SMOKE, *arguments]) == 0
+    out, err = lines(capsys)
+    assert not err
+    assert out[0].split() == ["group", "peak", "rate", "decay", "arrays", "parameters"]
+    assert any(line.startswith("data: ") for line in out)
+    assert out[-2].startswith("test accuracy")
+    assert "curves.png, spectrum.png, record.json" in out[-1]
+
+
+def test_evaluation_prints_the_line_that_training_printed(finished, capsys):
+    _, arguments = finished
+    run(lru.train.main, [SMOKE, *arguments])
+    trained = lines(capsys)[0][-2]
+    assert run(lru.evaluate.main, arguments) == 0
+    assert lines(capsys) == ([trained], [])
+    assert run(lru.evaluate.main, [*arguments, "--split=validation"]) == 0
+    assert lines(capsys)[0][0].startswith("validation accuracy")
+
+
+BAD = [
+    ([SMOKE], "the following arguments are required: --workdir"),
+    (["--workdir=x"], "the following arguments are required: --config"),
+    ([SMOKE, "--workdir=x", "--wrkdir=y"], "unknown argument --wrkdir=y"),
+    ([SMOKE, "--workdir=x", "y"], "unknown argument y"),
+    ([SMOKE, "--workdir=x", "--config.model.d_modle=3"], "did you mean 'd_model'?"),
+    ([SMOKE, "--workdir=x", "--config.train.steps=many"], "--config.train.steps=many"),
+    (["--config=configs/lra_listops.py:fast", "--workdir=x"], "variant 'fast' does not exist"),
+    (["--config=configs/nothing.py", "--workdir=x"], "config file configs/nothing.py"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD)
+def test_what_is_wrong_is_one_or_two_plain_lines_and_exit_code_2(arguments, words, capsys):
+    assert run(lru.train.main, arguments) == 2
+    out, err = lines(capsys)
+    assert not out
+    assert words in err[0] and err[0].startswith("error: ")
+    assert len(err) <= 2
+
+
+def test_a_work_directory_of_another_config_is_refused_and_left_alone(finished, capsys):
+    root, arguments = finished
+    before = {path: path.read_bytes() for path in (root / "work").glob("*.json*")}
+    assert run(lru.train.main, [SMOKE, *arguments, "--config.seed=5"]) == 2
+    assert "config.seed is 0 there, 5 here" in lines(capsys)[1][0]
+    assert before == {path: path.read_bytes() for path in (root / "work").glob("*.json*")}
+
+
+def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
+    expression = "( ( ( [MAX 2 ) 9 ) ] )"
+    for name in ("train", "val", "test"):
+        rows = [f"{expression}\t9"] * {"train": 64, "val": 20, "test": 21}[name]
+        if name == "val":
+            rows[6] = f"{expression}\t8"
+        text = "\n".join(["Source\tTarget", *rows]) + "\n"
+        (tmp_path / f"basic_{name}.tsv").write_text(text)
+    arguments = [SMOKE, f"--workdir={tmp_path / 'w'}", f"--data_dir={tmp_path / 'd'}"]
+    arguments += [f"--manual_dir={tmp_path}", "--config.data.source=released"]
+    assert run(lru.train.main, arguments) == 2
+    err = lines(capsys)[1]
+    assert "basic_val.tsv" in err[0] and "line 8" in err[0] and len(err) <= 2
+    assert not (tmp_path / "w").exists()
+
+
+def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):
+    assert run(lru.evaluate.main, [f"--workdir={tmp_path}"]) == 2
+    assert "holds no run" in lines(capsys)[1][0]
+
+
+@pytest.mark.parametrize("module", ["lru.train", "lru.evaluate"])
+def test_help_explains_the_arguments(module):
+    command = [sys.executable, "-m", module, "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--workdir" in out and "--data_dir" in out
+
+
+def test_neither_tensorflow_nor_anything_but_jax_and_flax_is_needed_to_import_the_layer():
+    """Everything that `import lru` brings in besides what jax and flax bring in themselves."""
+    program = """
+import json, sys
+import jax, flax.linen, flax.nnx
+before = set(sys.modules)
+import lru, lru.nnx
+print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(json.loads(out)) <= {"lru", "jaxtyping", "wadler_lindig"}
+
+
+def test_training_imports_no_tensorflow(finished):
+    """Where TensorFlow cannot be found, the command line runs to its end."""
+    root, arguments = finished
+    program = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import lru.train
+from lru.command_line import run
+code = run(lru.train.main, sys.argv[1:])
+sys.exit(code or "tensorflow" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, SMOKE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout

@@ -1,0 +1,105 @@
+"""The schedule, and the rates and decays that really reach each parameter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lru.errors import UserError
+from lru.training.optimizer import format_table, make_optimizer, warmup_cosine
+
+ROWS = ((r"mixer/(nu_log|B_re)$", 0.5, 0.0), (r".*", 1.0, 0.05))
+PARAMS = {
+    "blocks_0": {"mixer": {"nu_log": jnp.ones(3), "B_re": jnp.ones((3, 2)), "D": jnp.ones(2)}},
+    "head": {"kernel": jnp.ones((2, 2))},
+}
+
+
+def test_warm_up_is_linear_from_1e_7_over_a_tenth_of_the_steps():
+    rate = warmup_cosine(1e-2, 1000)
+    steps = np.arange(101)
+    want = 1e-7 + (1e-2 - 1e-7) * steps / 100
+    np.testing.assert_allclose([rate(step) for step in steps], want, rtol=1e-5, atol=1e-9)
+
+
+def test_cosine_counts_from_the_end_of_the_warm_up_to_the_last_step():
+    rate = warmup_cosine(1e-2, 1000)
+    steps = np.arange(100, 1001, 50)
+    want = 1e-7 + (1e-2 - 1e-7) * (1 + np.cos(np.pi * (steps - 100) / 900)) / 2
+    np.testing.assert_allclose([rate(step) for step in steps], want, rtol=1e-4, atol=1e-9)
+
+
+def test_the_rate_never_jumps():
+    rates = np.array([warmup_cosine(1.0, 200)(step) for step in range(201)])
+    assert abs(np.diff(rates)).max() <= 1 / 20 + 1e-6
+
+
+def test_no_warm_up_starts_at_the_peak():
+    assert warmup_cosine(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
+
+
+def make(**options):
+    return make_optimizer(
+        PARAMS, 100, learning_rate=1e-2, groups=ROWS, **{"warmup_fraction": 0.0} | options
+    )
+
+
+def test_each_group_gets_its_rate_and_decay_and_equals_an_adamw_of_its_own():
+    optimizer, _, _ = make()
+    grads = jax.tree.map(lambda p: jnp.full_like(p, 0.3), PARAMS)
+    state, params = optimizer.init(PARAMS), PARAMS
+    for _ in range(3):
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    for factor, decay, path in ((0.5, 0.0, ("blocks_0", "mixer", "nu_log")),
+                                (1.0, 0.05, ("blocks_0", "mixer", "D")),
+                                (1.0, 0.05, ("head", "kernel"))):  # fmt: skip
+        leaf, got = PARAMS, params
+        for name in path:
+            leaf, got = leaf[name], got[name]
+        alone = optax.adamw(
+            warmup_cosine(1e-2 * factor, 100, warmup_fraction=0.0), weight_decay=decay
+        )
+        want, alone_state = leaf, alone.init(leaf)
+        for _ in range(3):
+            update, alone_state = alone.update(jnp.full_like(leaf, 0.3), alone_state, want)
+            want = want + update
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_the_learning_rate_of_the_config_reaches_every_group():
+    def first_update(rate):
+        optimizer, _, _ = make_optimizer(
+            PARAMS, 100, learning_rate=rate, groups=ROWS, warmup_fraction=0.0
+        )
+        grads = jax.tree.map(jnp.ones_like, PARAMS)
+        return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+
+    slow, fast = first_update(1e-3), first_update(2e-3)
+    jax.tree.map(lambda s, f: np.testing.assert_allclose(f, 2 * s, rtol=1e-5), slow, fast)
+
+
+def test_the_table_shows_every_parameter_once():
+    _, _, table = make()
+    assert [(g.arrays, g.parameters) for g in table] == [(2, 9), (2, 6)]
+    assert [g.learning_rate for g in table] == [0.5e-2, 1e-2]
+    lines = format_table(table).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split()[1:] == ["0.005", "0", "2", "9"]
+    assert lines[-1].split() == ["total", "4", "15"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (ROWS[:1], "blocks_0/mixer/D matches no row"),
+        ((("mixr/", 0.5, 0.0), *ROWS), "'mixr/' that matches no parameter"),
+        ((("(", 0.5, 0.0), *ROWS), "expected (regex, learning rate factor, weight decay)"),
+        ((("a", 0.5),), "expected (regex, learning rate factor, weight decay)"),
+    ],
+)
+def test_rows_that_do_not_fit_are_said(rows, words):
+    with pytest.raises(UserError) as error:
+        make_optimizer(PARAMS, 10, learning_rate=1.0, groups=rows)
+    assert words in str(error.value)

@@ -1,0 +1,76 @@
+"""What is written, and what is not."""
+
+import io
+import sys
+
+import pytest
+
+from lru.errors import UserError
+from lru.training.writers import JsonLines, Progress, TensorBoard
+
+
+def test_a_line_cut_short_by_a_kill_is_no_line(tmp_path):
+    file = JsonLines(tmp_path / "m.jsonl")
+    file.write({"step": 1})
+    with (tmp_path / "m.jsonl").open("a") as raw:
+        raw.write('{"step": 2, "lo')
+    assert file.read() == [{"step": 1}]
+    file.keep(lambda row: True)
+    file.write({"step": 2})
+    assert file.read() == [{"step": 1}, {"step": 2}]
+
+
+def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+    file = JsonLines(tmp_path / "m.jsonl")
+    for step in range(5):
+        file.write({"step": step})
+    assert file.keep(lambda row: row["step"] <= 2)[-1] == {"step": 2}
+    assert len((tmp_path / "m.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_file_that_is_not_there_has_no_lines(tmp_path):
+    assert JsonLines(tmp_path / "m.jsonl").read() == []
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    writer = TensorBoard(tmp_path / "tensorboard")
+    writer.write({"step": 3, "split": "train", "loss": 0.5})
+    writer.close()
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_missing_tensorboard_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match="pip install tensorboardX"):
+        TensorBoard(tmp_path)
+
+
+def test_without_a_terminal_there_are_plain_lines(capsys):
+    progress = Progress(steps=1000, start=0, batch_size=8)
+    progress.advance()
+    progress.show(100, {"loss": 1.5, "accuracy": 0.25}, 10.0)
+    progress.show(200, {"loss": 1.5, "accuracy": 0.25}, None)
+    progress.close()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "step 100/1,000  loss 1.5000  accuracy 25.0 %  80 examples/s  ETA 01:30",
+        "step 200/1,000  loss 1.5000  accuracy 25.0 %  ETA ?",
+    ]
+    assert not err
+
+
+def test_on_a_terminal_there_is_one_live_line(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    progress = Progress(steps=10, start=0, batch_size=8)
+    for step in range(1, 11):
+        progress.advance()
+        progress.show(step, {"loss": 1.5, "accuracy": 0.25}, 10.0)
+    progress.close()
+    text = sys.stdout.getvalue()
+    assert text.count("\n") == 1
+    for words in ("step 10/10", "loss 1.5000", "accuracy 25.0 %", "80 examples/s", "ETA 00:00"):
+        assert words in text.split("\r")[-1]
