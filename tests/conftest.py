@@ -6,9 +6,11 @@ with little optimisation, because tests compile much and compute little, and the
 devices, so that what runs on several devices is tested on any machine.
 """
 
+import getpass
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # Before JAX is imported: XLA reads its flags once.
@@ -21,6 +23,10 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The same programs are compiled again and again, by both workers and in processes of their own.
+CACHE = Path(tempfile.gettempdir()) / f"lru-tests-{getpass.getuser()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402

@@ -93,7 +93,7 @@ class Progress:
             disable=None,  # off where there is no terminal
             file=sys.stdout,
             dynamic_ncols=True,
-            bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {postfix} ETA {remaining}",
+            bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {desc}  ETA {remaining}",
         )
 
     def advance(self) -> None:
@@ -105,7 +105,7 @@ class Progress:
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:
             text += f"  {speed * self._batch_size:,.0f} examples/s"
-        self._bar.set_postfix_str(text)
+        self._bar.set_description_str(text)
         if self._bar.disable:
             left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"
             self.say(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
