@@ -10,13 +10,13 @@ L layers, V vocabulary.
 from __future__ import annotations
 
 try:
-    from jaxtyping import Array, Bool, Complex, Float, Int, Num, PRNGKeyArray
+    from jaxtyping import Array, Bool, Complex, Float, Int, Num, PRNGKeyArray, Real
 except ModuleNotFoundError:
-    from typing import Any
+    from typing import Annotated
 
     from jax import Array
 
-    Bool = Complex = Float = Int = Num = Any  # type: ignore[assignment,misc]
+    Bool = Complex = Float = Int = Num = Real = Annotated  # type: ignore[assignment,misc]
     PRNGKeyArray = Array  # type: ignore[misc]
 
-__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Num", "PRNGKeyArray"]
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Num", "PRNGKeyArray", "Real"]

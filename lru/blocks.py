@@ -22,6 +22,8 @@ GLU = Literal["full", "half"]
 class ResidualBlock(nn.Module):
     """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
 
+    Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
+
     Attributes:
       mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`.
       norm: `"batch"`, over batch and time with padding left out, as in the paper; or `"layer"`.
@@ -116,8 +118,14 @@ class ResidualStack(nn.Module):
         train: bool = False,
     ) -> tuple[Any, Float[Array, "B T H"]]:
         """As a block; the carry is a tuple with one entry a layer."""
+        if initial_carry is None:
+            initial_carry = (None,) * self.num_layers
+        if len(initial_carry) != self.num_layers:
+            raise ValueError(
+                f"initial_carry is of {len(initial_carry)} layers; expected {self.num_layers}"
+            )
         carries = []
-        for layer, carry in enumerate(initial_carry or (None,) * self.num_layers):
+        for layer, carry in enumerate(initial_carry):
             block = self.block(name=f"blocks_{layer}")
             carry, x = block(x, carry, seq_lengths, reset, train)
             carries.append(carry)
@@ -128,4 +136,4 @@ def padding_mask(x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None) 
     """`(B, T, 1)`, True on the valid steps of x; None if all of them are."""
     if seq_lengths is None:
         return None
-    return (jnp.arange(x.shape[-2]) < seq_lengths[..., None])[..., None]
+    return (jnp.arange(x.shape[1])[None] < seq_lengths[:, None])[..., None]

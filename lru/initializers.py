@@ -42,9 +42,12 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
 
     def init(key: PRNGKeyArray, shape, dtype=jnp.float32) -> Float[Array, "N"]:
         u = _open_uniform(key, shape, dtype)
-        # log(r_max^2 - (1 - u) (r_max^2 - r_min^2)), exact also where r_max^2 is close to 1
-        below_one = (1 - r_max**2) + (1 - u) * (r_max**2 - r_min**2)
-        return jnp.log(-0.5 * jnp.log1p(-below_one))
+        square = r_min**2 + u * (r_max**2 - r_min**2)
+        one_minus_square = (1 - r_max**2) + (1 - u) * (r_max**2 - r_min**2)
+        # Each of the two is precise where the other one is rounded away.
+        near_one = jnp.log1p(-jnp.minimum(one_minus_square, 0.75))
+        log_square = jnp.where(square < 0.5, jnp.log(square), near_one)
+        return jnp.log(-0.5 * log_square).astype(dtype)
 
     return init
 
@@ -64,7 +67,7 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
         raise ValueError(f"max_phase={max_phase}; expected a positive angle in radians")
 
     def init(key: PRNGKeyArray, shape, dtype=jnp.float32) -> Float[Array, "N"]:
-        return jnp.log(max_phase * _open_uniform(key, shape, dtype))
+        return jnp.log(max_phase * _open_uniform(key, shape, dtype)).astype(dtype)
 
     return init
 
@@ -133,5 +136,6 @@ def lru_initializers(
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
     """Uniform on the open interval (0, 1): neither end, whose logarithms are infinite."""
+    dtype = jnp.promote_types(dtype, jnp.float32)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 from jax import lax
 
-from lru.array_typing import Array, Bool, Complex, Float, Int, Num
+from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
 from lru.initializers import gamma_log, lru_initializers
-from lru.recurrence import Method, linear_recurrence
+from lru.recurrence import Method, fits, recur
 
 Parameters = Mapping[str, Array]
 
@@ -44,8 +44,14 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     return jnp.exp(lax.complex(-nu, theta))
 
 
-def project_in(params: Parameters, u: Num[Array, "*B H"], dtype: Any) -> Complex[Array, "*B N"]:
-    """exp(gamma_log) * (B u), the product in `dtype`, its sum in float32 at least."""
+def project_in(params: Parameters, u: Real[Array, "*B H"], dtype: Any) -> Complex[Array, "*B N"]:
+    """exp(gamma_log) * (B u): the input's part of Eq. (7).
+
+    Args:
+      params: with `B_re`, `B_im` (N, H) and `gamma_log` (N,).
+      u: inputs `(..., H)`.
+      dtype: of the product's operands; it is summed in float32 at least.
+    """
     packed = jnp.concatenate([params["B_re"], params["B_im"]])  # (2N, H)
     packed = packed * jnp.exp(jnp.tile(params["gamma_log"], 2))[:, None]
     re, im = jnp.split(_matmul(u, packed, dtype), 2, axis=-1)
@@ -53,13 +59,21 @@ def project_in(params: Parameters, u: Num[Array, "*B H"], dtype: Any) -> Complex
 
 
 def read_out(
-    params: Parameters, states: dict[str, Complex[Array, "*B N"]], u: Num[Array, "*B H"], dtype: Any
-) -> Float[Array, "*B H"]:
-    """Re[C x] + D * u, with one x for each read-out matrix: {"C": x}, or {"C": x, "C2": x2}."""
+    params: Parameters, states: dict[str, Complex[Array, "..."]], u: Real[Array, "..."], dtype: Any
+) -> Float[Array, "..."]:
+    """Re[C x] + D * u: the output of Appendix A; of several C and x, the sum of their products.
+
+    Args:
+      params: with `C_re`, `C_im` (H, N), `D` (H,), and `C2_re`, `C2_im` if `states` has a `C2`.
+      states: the x `(..., N)` that each read-out matrix reads: {"C": x} or {"C": x, "C2": x2}.
+      u: inputs `(..., H)`.
+      dtype: of the product's operands, and of the result.
+    """
     packed = [w for name in states for w in (params[f"{name}_re"], -params[f"{name}_im"])]
     parts = [part for x in states.values() for part in (x.real, x.imag)]
     y = _matmul(jnp.concatenate(parts, axis=-1), jnp.concatenate(packed, axis=-1), dtype)
-    return (y + params["D"] * u).astype(dtype)
+    skip = params["D"].astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,))
+    return (y + skip * u.astype(y.dtype)).astype(dtype)
 
 
 def _matmul(x, w, dtype):
@@ -68,9 +82,34 @@ def _matmul(x, w, dtype):
     return jnp.matmul(x.astype(dtype), w.T.astype(dtype), preferred_element_type=sum_type)
 
 
+def lru_step(
+    params: Parameters,
+    carry: Num[Array, "*B N"],
+    inputs: Real[Array, "*B H"],
+    *,
+    dtype: Any = None,
+) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
+    """One step of the LRU as a function of its parameters.
+
+    Args:
+      params: as of a unidirectional `LRU`.
+      carry: the state before, `(..., N)`.
+      inputs: `(..., H)`.
+      dtype: as of `LRU`.
+
+    Returns:
+      `(carry, outputs)`, `(..., N)` and `(..., H)`.
+    """
+    dtype = dtype or jnp.result_type(inputs, params["B_re"])
+    lam = eigenvalues(params).reshape((1,) * (carry.ndim - 1) + (-1,))
+    h = lam * carry.astype(jnp.promote_types(carry.dtype, lam.dtype))
+    carry = (h + project_in(params, inputs, dtype).astype(h.dtype)).astype(h.dtype)
+    return carry, read_out(params, {"C": carry}, inputs, dtype)
+
+
 def lru_layer(
     params: Parameters,
-    inputs: Num[Array, "..."],
+    inputs: Real[Array, "..."],
     *,
     initial_carry: Any = None,
     seq_lengths: Int[Array, "*B"] | None = None,
@@ -86,10 +125,12 @@ def lru_layer(
 
     With `C2_re` and `C2_im` among the parameters the layer is bidirectional.
     """
-    _check_inputs(params, inputs, seq_lengths, reset, time_major)
+    _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_major)
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
         reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
+    if seq_lengths is not None:
+        seq_lengths = jnp.minimum(seq_lengths, len(inputs))
     carry, outputs = _sequence(
         params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype
     )
@@ -100,44 +141,59 @@ def lru_layer(
     return (carry, outputs) if return_carry else outputs
 
 
-def _check_inputs(params, inputs, seq_lengths, reset, time_major) -> None:
-    layout = "(T, ..., H)" if time_major else "(..., T, H)"
-    if inputs.ndim < 2 or inputs.shape[-1] != params["D"].shape[0]:
+def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_major) -> None:
+    state, width = params["B_re"].shape
+    if inputs.ndim < 2 or inputs.shape[-1] != width or 0 in inputs.shape[-2:] + inputs.shape[:1]:
+        layout = "(T, ..., H)" if time_major else "(..., T, H)"
         raise ValueError(
-            f"inputs have shape {inputs.shape}; expected {layout} with H = {params['D'].shape[0]}"
+            f"inputs have shape {inputs.shape}; expected {layout} with T >= 1 and H = {width}"
         )
     batch = inputs.shape[1:-1] if time_major else inputs.shape[:-2]
     if seq_lengths is not None and seq_lengths.shape != batch:
         raise ValueError(f"seq_lengths have shape {seq_lengths.shape}; expected {batch}")
     if reset is not None and reset.shape != inputs.shape[:-1]:
         raise ValueError(f"reset has shape {reset.shape}; expected {inputs.shape[:-1]}")
+    if initial_carry is None:
+        return
+    count = 2 if "C2_re" in params else 1
+    carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
+    if len(carries) != count or isinstance(initial_carry, tuple | list) != (count == 2):
+        wanted = "a pair of arrays, as the layer is bidirectional" if count == 2 else "one array"
+        raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {wanted}")
+    for carry in carries:
+        if not fits(carry, (*batch, state)):
+            raise ValueError(f"initial_carry has shape {carry.shape}; expected {(*batch, state)}")
 
 
 def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype):
     """Inputs (T, ..., H) to the carry and the outputs, both in the order of the inputs."""
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
+    reset = None if reset is None else reset[..., None]
     valid = None
     if seq_lengths is not None:
-        valid = _steps(inputs) < seq_lengths
-        inputs = jnp.where(valid[..., None], inputs, 0)
+        valid = _steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
+        inputs = jnp.where(valid, inputs, jnp.zeros_like(inputs))
         reset = None if reset is None else reset & valid
-    lam, x = eigenvalues(params), project_in(params, inputs, dtype)
+    x = project_in(params, inputs, dtype)
+    lam = eigenvalues(params).reshape((1,) * (x.ndim - 1) + (-1,))
     readouts = ("C", "C2") if "C2_re" in params else ("C",)
     if len(readouts) == 1 or initial_carry is None:
         initial_carry = (initial_carry,) * len(readouts)
     states, carry = {}, []
     for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
+        if h0 is not None:
+            h0 = jnp.broadcast_to(h0, x.shape[1:]).astype(jnp.promote_types(h0.dtype, x.dtype))
         run = _backward if backward else _forward
         states[readout], h_last = run(lam, x, h0, seq_lengths, reset, method)
         carry.append(h_last)
     outputs = read_out(params, states, inputs, dtype)
     if valid is not None:
-        outputs = jnp.where(valid[..., None], outputs, 0)
+        outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
     return (tuple(carry) if len(readouts) == 2 else carry[0]), outputs
 
 
 def _forward(lam, x, h0, seq_lengths, reset, method):
-    h, h_last = _recur(lam, x, h0, reset, False, method)
+    h, h_last = recur(lam, x, None if h0 is None else h0[None], reset, False, method)
     if seq_lengths is not None:  # padding comes last: only the final state has to know of it
         last = jnp.maximum(seq_lengths - 1, 0)[None, ..., None]
         h_last = jnp.take_along_axis(h, last, axis=0)[0]
@@ -151,41 +207,36 @@ def _backward(lam, x, h0, seq_lengths, reset, method):
     Padding comes first here. Its x is zero, so a zero state stays zero until the last valid step;
     a given state is put in there.
     """
-    start, border = h0, reset
+    start, border = None if h0 is None else h0[None], reset
     if seq_lengths is not None and h0 is not None:
-        is_last = _steps(x) == seq_lengths - 1
-        x, start = x + jnp.where(is_last[..., None], lam * h0, 0), None
+        is_last = _steps(x) == seq_lengths[None, ..., None] - 1
+        x, start = x + jnp.where(is_last, lam * h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
         border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
-    h, h_last = _recur(lam, x, start, border, True, method)
+    h, h_last = recur(lam, x, start, border, True, method)
     if seq_lengths is not None:
         h_last = _if_empty(seq_lengths, h0, h_last)
     if reset is not None:
-        h_last = jnp.where(reset[0][..., None], 0, h_last)
+        h_last = jnp.where(reset[0], jnp.zeros_like(h_last), h_last)
     return h, h_last
-
-
-def _recur(lam, x, h0, reset, reverse, method):
-    """`linear_recurrence` along the leading axis."""
-    reset = None if reset is None else jnp.moveaxis(reset, 0, -1)
-    h, h_last = linear_recurrence(
-        lam, jnp.moveaxis(x, 0, -2), h0, reset=reset, reverse=reverse, method=method
-    )
-    return jnp.moveaxis(h, -2, 0), h_last
 
 
 def _if_empty(seq_lengths, h0, h_last):
     """A sequence without a step leaves the state as it was."""
-    return jnp.where((seq_lengths == 0)[..., None], 0 if h0 is None else h0, h_last)
+    before = jnp.zeros_like(h_last) if h0 is None else h0
+    return jnp.where((seq_lengths == 0)[..., None], before, h_last)
 
 
 def _steps(x):
-    """0 ... T-1 along the leading axis, to compare with lengths (...)."""
-    return jnp.arange(x.shape[0]).reshape(-1, *(1,) * (x.ndim - 2))
+    """0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
+    return jnp.arange(len(x)).reshape(-1, *(1,) * (x.ndim - 1))
 
 
 class LRU(nn.Module):
-    """The Linear Recurrent Unit: `nn.RNN(nn.GRUCell(...))`'s place in a model, linear inside.
+    """The Linear Recurrent Unit, to stand where `nn.RNN(nn.GRUCell(...))` stands in a model.
+
+    It takes that call's arguments, but for one thing: `LRU(64)` has 64 complex modes, and outputs
+    as wide as its inputs.
 
     x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C x_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
@@ -202,7 +253,7 @@ class LRU(nn.Module):
       bidirectional: read a second state, which runs right to left, through `C2`.
       method: of `lru.linear_recurrence`.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
-        together. The state is complex64 whatever it is.
+        together. The state is complex64 at least, whatever it is.
       param_dtype: of the parameters.
 
     Example:
@@ -227,7 +278,7 @@ class LRU(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Num[Array, "..."],
+        inputs: Real[Array, "..."],
         *,
         initial_carry: Any = None,
         init_key: Any = None,
@@ -243,14 +294,16 @@ class LRU(nn.Module):
         Args:
           inputs: `(..., T, H)`, any number of batch axes.
           initial_carry: the state before the first step, complex `(..., N)`, as `return_carry`
-            gave it for the steps before; zero if not given. Bidirectional: a pair of states, of
-            the direction of time and of the other one.
+            gave it for the steps before; zero if not given. Bidirectional: a pair of states, the
+            one that `C` reads first. (Parts of a sequence do not add up to the whole there: the
+            state that `C2` reads comes from the steps that follow.)
           init_key: there for `flax.linen.Bidirectional`; the initial state is zero, not random.
           seq_lengths: `(...)`, how many steps of each sequence are valid. The padding on their
             right changes no result, in either direction; outputs on it are zero, and the carry
-            is the state at the last valid step.
-          reset: `(..., T)`; True at the first step of a new sequence. The state is cleared
-            before that step, and right to left after it: nothing crosses the border.
+            is the state after the last valid step consumed.
+          reset: `(..., T)`; True at the first step of a new sequence. No state crosses the border
+            before that step, in either direction. (So right to left the state is cleared *after*
+            it, carry included, unlike in `lru.linear_recurrence`.)
           return_carry: return `(carry, outputs)` instead of the outputs.
           time_major: inputs, outputs and `reset` have time first, `(T, ..., H)`.
           reverse: consume the sequence right to left, and return the outputs in that order,
@@ -261,7 +314,7 @@ class LRU(nn.Module):
           The outputs `(..., T, H)`, or `(carry, outputs)`.
 
         Raises:
-          ValueError: if the shapes do not fit together.
+          ValueError: if the shapes do not fit together, or T is 0.
         """
         return lru_layer(
             _parameters(self, inputs.shape[-1], self.bidirectional),
@@ -279,7 +332,7 @@ class LRU(nn.Module):
 
 
 class LRUCell(nn.RNNCellBase):
-    """One step of the LRU, with the parameters of the whole layer: for `nn.RNN`, or streaming.
+    """One step of the LRU, Eq. (7), with the parameters of the layer: for streams, or `nn.RNN`.
 
     Attributes: as of `LRU`.
 
@@ -302,7 +355,7 @@ class LRUCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(
-        self, carry: Complex[Array, "*B N"], inputs: Num[Array, "*B H"]
+        self, carry: Num[Array, "*B N"], inputs: Real[Array, "*B H"]
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
         """`carry (..., N)` and `inputs (..., H)` to the new carry and the outputs `(..., H)`."""
         params = _parameters(self, inputs.shape[-1], bidirectional=False)
@@ -316,13 +369,6 @@ class LRUCell(nn.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         return 1
-
-
-def lru_step(params: Parameters, carry, inputs, *, dtype: Any = None):
-    """One step of the LRU: `(..., N)` and `(..., H)` to the new carry and the outputs."""
-    dtype = dtype or jnp.result_type(inputs, params["B_re"])
-    carry = eigenvalues(params) * carry + project_in(params, inputs, dtype)
-    return carry, read_out(params, {"C": carry}, inputs, dtype)
 
 
 def _state_dtype(param_dtype):

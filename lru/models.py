@@ -75,7 +75,7 @@ class SequenceClassifier(nn.Module):
         Args:
           inputs: tokens `(B, T)`, or features `(B, T, features)`.
           initial_carry: what `return_carry` gave for the steps before these; the logits are then
-            those of both parts together.
+            those of both parts together, unless a mixer looks ahead, as a bidirectional one does.
           seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing.
           reset: `(B, T)`, as of the mixer; pooling takes no notice of it.
           return_carry: return `(carry, logits)`.
@@ -86,7 +86,8 @@ class SequenceClassifier(nn.Module):
         """
         carries, pooled = initial_carry or (None, None)
         stack = ResidualStack(self.num_layers, self._block(), name="stack")
-        carries, x = stack(self._encode(inputs), carries, seq_lengths, reset, train)
+        x = self._encode(_masked(inputs, seq_lengths))
+        carries, x = stack(x, carries, seq_lengths, reset, train)
         if self.pooling not in _POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
@@ -149,4 +150,13 @@ _POOL = {"mean": pool_mean, "last": pool_last}
 
 def _lengths(x, seq_lengths):
     batch, time = x.shape[:2]
-    return jnp.full(batch, time) if seq_lengths is None else seq_lengths
+    return jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
+
+
+def _masked(inputs, seq_lengths):
+    """Inputs whose padding is zero, whatever was there: it must not reach a gradient either."""
+    if seq_lengths is None:
+        return inputs
+    valid = jnp.arange(inputs.shape[1])[None] < seq_lengths[:, None]
+    valid = valid.reshape(valid.shape + (1,) * (inputs.ndim - 2))
+    return jnp.where(valid, inputs, jnp.zeros_like(inputs))

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from lru.array_typing import Array, Bool, Int, Num
+from lru.array_typing import Array, Bool, Int, Real
 from lru.initializers import gamma_log, lru_initializers
 from lru.linear import Parameters, lru_layer
 from lru.recurrence import Method
@@ -73,9 +73,10 @@ class LRU(nnx.Module):
 
     def __call__(
         self,
-        inputs: Num[Array, "..."],
+        inputs: Real[Array, "..."],
         *,
         initial_carry: Any = None,
+        rngs: Any = None,
         seq_lengths: Int[Array, "*B"] | None = None,
         reset: Bool[Array, "..."] | None = None,
         return_carry: bool = False,
@@ -83,7 +84,7 @@ class LRU(nnx.Module):
         reverse: bool = False,
         keep_order: bool = False,
     ) -> Any:
-        """Takes what `lru.LRU` takes."""
+        """Takes what `lru.LRU` takes; `rngs` is there for `flax.nnx.Bidirectional`."""
         return lru_layer(
             self.parameters(),
             inputs,

@@ -1,13 +1,15 @@
 """The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
 
-One public function, and one private function a method. What the methods share (checks, types,
-resets, the choice among them) is done once, in `linear_recurrence`; each of them sees time
-first: `(a, x, h0, reverse) -> h` with x and h `(T, ..., N)`, h0 `(..., N)` or None, and a either
-`(N,)` or `(T, ..., N)`, its batch axes of size 1 where all sequences share them.
+One public function, and one private function a method. What the methods share (checks, types, the
+choice among them) is done once, around them. Each of them sees time first, and arrays of one rank:
+`(a, x, h0, reset, reverse) -> h` with x and h `(T, ..., N)`, h0 `(1, ..., N)` or None, reset
+`(T, ..., 1)` or None, and a `(1, ..., N)` if it is constant, `(T, ..., N)` if not, its batch axes
+of size 1 where all sequences share it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -23,9 +25,9 @@ Method = Literal["auto", "associative", "sequential", "chunked"]
 def linear_recurrence(
     a: Num[Array, "..."],
     x: Num[Array, "*B T N"],
-    h0: Num[Array, "*B N"] | None = None,
+    h0: Num[Array, "..."] | None = None,
     *,
-    reset: Bool[Array, "*B T"] | None = None,
+    reset: Bool[Array, "..."] | None = None,
     reverse: bool = False,
     method: Method = "auto",
 ) -> tuple[Num[Array, "*B T N"], Num[Array, "*B N"]]:
@@ -35,11 +37,13 @@ def linear_recurrence(
     x_t = exp(gamma_log) * (B u_t). All methods give the same values and the same derivatives.
 
     Args:
-      a: the factors: `(N,)`, the same at every step, or `(..., T, N)`.
+      a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
+        reset may be left out, or be 1, where all sequences share them.
       x: what is added, `(..., T, N)` with T >= 1, real or complex.
       h0: the state before the first step consumed, `(..., N)`; zero if not given.
       reset: `(..., T)`; True clears the state *before* that step is consumed: h_t = x_t there,
-        whatever came before, h0 included.
+        whatever came before, h0 and NaN included. In reverse, too, it is the step itself that
+        begins anew.
       reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
       method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
         paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
@@ -61,17 +65,28 @@ def linear_recurrence(
       [1.0, 1.5, 1.75, 1.875]
     """
     _check_shapes(a, x, h0, reset)
-    dtype = jnp.result_type(jnp.float32, a, x, *([] if h0 is None else [h0]))
-    a, x = a.astype(dtype), x.astype(dtype)
-    h0 = None if h0 is None else jnp.broadcast_to(h0, x.shape[:-2] + x.shape[-1:]).astype(dtype)
-    if reset is not None:
-        a = jnp.where(reset[..., None], 0, a)  # a factor of zero lets nothing pass
-    if a.ndim > 1:
-        a = a.reshape((1,) * (x.ndim - a.ndim) + a.shape)
-        a = jnp.moveaxis(jnp.broadcast_to(a, a.shape[:-2] + x.shape[-2:]), -2, 0)
-    x = jnp.moveaxis(x, -2, 0)
-    h = _method(method, x.shape)(a, x, h0, reverse)
-    return jnp.moveaxis(h, 0, -2), h[0 if reverse else -1]
+    reset = None if reset is None else _time_first(reset[..., None], x.ndim)
+    if a.ndim == 1:
+        a = a[None]
+    h0 = None if h0 is None else _time_first(h0[..., None, :], x.ndim)
+    a, x = (_time_first(v, x.ndim) for v in (a, x))
+    h, h_last = recur(a, x, h0, reset, reverse, method)
+    return jnp.moveaxis(h, 0, -2), h_last
+
+
+def recur(a, x, h0, reset, reverse, method):
+    """`linear_recurrence` for arrays as the methods take them: time first, all of one rank."""
+    dtype = jnp.result_type(jnp.float32, *(v for v in (a, x, h0) if v is not None))
+    a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
+    if h0 is not None:
+        h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
+    h = _method(method, x.shape)(a, x, h0, reset, reverse)
+    return h, h[0 if reverse else -1]
+
+
+def _time_first(x, ndim):
+    """(..., T, N) to (T, ..., N), with as many batch axes as make `ndim` axes in all."""
+    return jnp.moveaxis(x.reshape((1,) * (ndim - x.ndim) + x.shape), -2, 0)
 
 
 def _check_shapes(a, x, h0, reset) -> None:
@@ -84,74 +99,94 @@ def _check_shapes(a, x, h0, reset) -> None:
     if reset is not None:
         wanted["reset"] = (reset, (*batch, time), "(..., T)")
     for name, (array, shape, letters) in wanted.items():
-        fits = array.ndim <= len(shape) and all(
-            have in (1, want) for have, want in zip(array.shape[::-1], shape[::-1])
-        )
-        if not fits:
+        if not fits(array, shape) or array.ndim == 0:
             raise ValueError(
                 f"{name} has shape {array.shape}, which does not fit x of shape {x.shape}; "
                 f"expected {letters}"
             )
 
 
-def _sequential(a, x, h0, reverse):
-    if h0 is None:
-        h0 = jnp.zeros_like(x[0])
+def fits(array, shape: tuple[int, ...]) -> bool:
+    """Whether the array can be broadcast to the shape."""
+    axes = zip(array.shape[::-1], shape[::-1])
+    return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
 
-    def step(h, at_and_xt):
-        at, xt = at_and_xt
-        h = at * h + xt
+
+@functools.partial(jax.jit, static_argnames="reverse")
+def _sequential(a, x, h0, reset, reverse):
+    h0 = jnp.zeros_like(x[0]) if h0 is None else h0[0]
+    constant = a[0] if len(a) == 1 else None
+
+    def step(h, inputs):
+        xt, at, clear = inputs
+        if clear is not None:
+            h = jnp.where(clear, jnp.zeros_like(h), h)
+        h = (constant if at is None else at) * h + xt
         return h, h
 
-    if a.ndim > 1:
-        return lax.scan(step, h0, (a, x), reverse=reverse)[1]
-    return lax.scan(lambda h, xt: step(h, (a, xt)), h0, x, reverse=reverse)[1]
+    varying = None if constant is not None else a
+    return lax.scan(step, h0, (x, varying, reset), reverse=reverse)[1]
 
 
-def _associative(a, x, h0, reverse):
+@functools.partial(jax.jit, static_argnames="reverse")
+def _associative(a, x, h0, reset, reverse):
+    first = slice(-1, None) if reverse else slice(1)
     if h0 is not None:  # the first step consumed brings the initial state along
-        first = -1 if reverse else 0
-        x = x.at[first].add((a if a.ndim == 1 else a[first]) * h0)
-    # Shared factors stay (T, 1, ..., N): they are not copied for each sequence of the batch.
-    a = a if a.ndim > 1 else jnp.broadcast_to(a, x.shape[:1] + (1,) * (x.ndim - 2) + a.shape)
+        h0 = h0 if reset is None else jnp.where(reset[first], jnp.zeros_like(h0), h0)
+        x = x.at[first].add(a[first] * h0)
+    # Factors that all sequences share are not copied for each of them.
+    a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
 
     def then(left, right):
-        (a_left, x_left), (a_right, x_right) = left, right
-        return a_right * a_left, a_right * x_left + x_right
+        (a_left, x_left, _), (a_right, x_right, _) = left, right
+        return a_right * a_left, a_right * x_left + x_right, None
 
-    return lax.associative_scan(then, (a, x), reverse=reverse)[1]
+    def then_unless_reset(left, right):
+        (a_left, x_left, reset_left), (a_right, x_right, reset_right) = left, right
+        x_left = jnp.where(reset_right, jnp.zeros_like(x_left), x_left)
+        return a_right * a_left, a_right * x_left + x_right, reset_left | reset_right
+
+    combine = then if reset is None else then_unless_reset
+    return lax.associative_scan(combine, (a, x, reset), reverse=reverse)[1]
 
 
-def _chunked(a, x, h0, reverse):
+@functools.partial(jax.jit, static_argnames="reverse")
+def _chunked(a, x, h0, reset, reverse):
     """Splits time into C chunks of K steps, runs all chunks abreast from zero, then joins them.
 
-    With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in.
+    With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
+    last term only as long as there was no reset.
     """
     if reverse:
-        a = a if a.ndim == 1 else a[::-1]
-        return _chunked(a, x[::-1], h0, False)[::-1]
-    time = x.shape[0]
+        a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
+        return _chunked(a, x, h0, reset, reverse=False)[::-1]
+    time = len(x)
     steps = math.isqrt(time - 1) + 1  # K, the root of T rounded up
-    x = _split(x, steps, 0)
-    if a.ndim == 1:
-        a = jnp.broadcast_to(a, (steps, *(1,) * (x.ndim - 2), *a.shape))
-    else:
-        a = _split(a, steps, 1)
-    zero, one = jnp.zeros_like(x[0]), jnp.ones_like(a[0])
+    x = _split(x, steps, 0)  # (K, C, ..., N)
+    a = jnp.broadcast_to(a[None], (steps, *a.shape)) if len(a) == 1 else _split(a, steps, 1)
+    reset = None if reset is None else _split(reset, steps, False)
 
-    def step(carry, at_and_xt):
-        (product, h), (at, xt) = carry, at_and_xt
-        carry = at * product, at * h + xt
+    def step(carry, inputs):
+        (product, h, seen), (at, xt, clear) = carry, inputs
+        if clear is not None:
+            h, seen = jnp.where(clear, jnp.zeros_like(h), h), seen | clear
+        carry = at * product, at * h + xt, seen
         return carry, carry
 
-    _, (products, h) = lax.scan(step, (one, zero), (a, x))  # (K, C, ..., N)
-    ends = _sequential(jnp.broadcast_to(products[-1], h[-1].shape), h[-1], h0, False)
-    entering = jnp.concatenate([ends[:1] * 0 if h0 is None else h0[None], ends[:-1]])
+    start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
+    _, (products, h, seen) = lax.scan(step, start, (a, x, reset))
+    products_of_chunks = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
+    ends = _sequential(
+        products_of_chunks, h[-1], h0, None if seen is None else seen[-1], reverse=False
+    )
+    entering = jnp.concatenate([jnp.zeros_like(ends[:1]) if h0 is None else h0, ends[:-1]])[None]
+    if seen is not None:
+        entering = jnp.where(seen, jnp.zeros_like(entering), entering)
     h = h + products * entering
     return jnp.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:])[:time]
 
 
-def _split(x, steps: int, fill: int):
+def _split(x, steps: int, fill):
     """(T, ...) -> (K, C, ...): K steps of C chunks, the last chunk filled up."""
     x = jnp.pad(x, [(0, -len(x) % steps)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
     return jnp.swapaxes(x.reshape(-1, steps, *x.shape[1:]), 0, 1)

@@ -122,6 +122,12 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry)
 
 
+def test_a_carry_of_another_depth_is_said():
+    stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
+    with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
+        stack.apply(make(stack), inputs(), (None,) * 3)
+
+
 def test_any_flax_rnn_is_a_mixer():
     class Gru(nn.Module):
         @nn.compact

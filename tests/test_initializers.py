@@ -16,7 +16,16 @@ from lru.initializers import (
 )
 
 KEY = jax.random.key(0)
-RINGS = [(0.0, 1.0), (0.0, 0.99), (0.5, 0.9), (0.9, 0.999), (0.999, 0.9999), (0.7, 0.7)]
+RINGS = [
+    (0.0, 1.0),
+    (0.0, 0.99),
+    (0.0, 0.01),
+    (0.0, 1e-4),
+    (0.5, 0.9),
+    (0.9, 0.999),
+    (0.999, 0.9999),
+    (0.7, 0.7),
+]
 
 
 @pytest.mark.parametrize(("r_min", "r_max"), RINGS)
@@ -75,6 +84,12 @@ def test_shapes_are_those_of_appendix_a():
         "nu_log": (3,), "theta_log": (3,), "B_re": (3, 5), "B_im": (3, 5), "C_re": (5, 3),
         "C_im": (5, 3), "C2_re": (5, 3), "C2_im": (5, 3), "D": (5,),
     }  # fmt: skip
+
+
+def test_half_precision_rounds_the_result_and_not_the_draw():
+    nu_log = ring_nu_log()(KEY, (256,), jnp.bfloat16)
+    assert nu_log.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(nu_log, ring_nu_log()(KEY, (256,)).astype(jnp.bfloat16))
 
 
 def test_scaled_normal_takes_a_variance():

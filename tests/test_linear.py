@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lru
+from lru.linear import lru_layer
 
 B, T, H, N = 3, 9, 4, 6
 LENGTHS = jnp.array([9, 1, 5])
@@ -25,6 +26,27 @@ def appendix_a(params, u, h0=None):
         x = lam * x + b_norm @ u_k
         outputs.append((c @ x).real + p["D"] * u_k)
     return x, np.stack(outputs)
+
+
+def whole_layer(params, u, carry, length, reset, reverse, keep_order):
+    """All flags together for one sequence u (T, H): mirrored first, then always forward."""
+    u = np.asarray(u, np.float64)[:length]
+    border = np.flatnonzero(np.asarray(reset)[:length]).tolist()
+    spans = list(zip([0, *border], [*border, length]))  # between borders nothing is shared
+    readouts = ["C", "C2"] if "C2_re" in params else ["C"]
+    total, ends = np.asarray(params["D"]) * u, []
+    for readout, h0, backward in zip(readouts, carry, [reverse, not reverse]):
+        part = params | {f"C_{x}": params[f"{readout}_{x}"] for x in ("re", "im")} | {"D": 0.0}
+        h, outputs = h0, []
+        for number, (start, stop) in enumerate(spans[::-1] if backward else spans):
+            h = h if number == 0 else np.zeros_like(h0)
+            if start < stop:
+                h, y = appendix_a(part, u[start:stop][:: -1 if backward else 1], h)
+                outputs.append(y)
+        outputs = np.concatenate([*outputs, np.zeros((0, u.shape[1]))])
+        total = total + (outputs[::-1] if backward else outputs)
+        ends.append(h)
+    return ends, total[::-1] if reverse and not keep_order else total
 
 
 def inputs(seed=0, shape=(B, T, H)):
@@ -60,6 +82,13 @@ def test_parameters_are_those_of_appendix_a():
     }  # fmt: skip
     extra = make(bidirectional=True)[1]["params"].keys() - shapes.keys()
     assert extra == {"C2_re", "C2_im"}
+
+
+def test_ring_and_phase_reach_the_parameters():
+    params = make(r_min=0.6, r_max=0.7, max_phase=0.1)[1]["params"]
+    modulus, phase = np.exp(-np.exp(params["nu_log"])), np.exp(params["theta_log"])
+    assert modulus.min() >= 0.5999 and modulus.max() <= 0.7001
+    assert phase.max() <= 0.1
 
 
 def test_gamma_is_drawn_from_lambda():
@@ -107,6 +136,30 @@ def test_gradients_equal_those_of_a_complex_matrix_power_sum(method):
     got = loss(lambda p, u: layer.apply({"params": p}, u))(variables["params"], inputs())
     want = loss(explicit)(variables["params"], inputs())
     assert_close(got, want, atol=2e-3)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
+@pytest.mark.parametrize("lengths", [[9, 1, 5], [0, 9, 8]], ids=str)
+@pytest.mark.parametrize("seed", range(2))
+def test_all_arguments_together_equal_the_float64_layer(
+    bidirectional, reverse, keep_order, lengths, seed
+):
+    layer, variables = make(bidirectional)
+    reset = jax.random.bernoulli(jax.random.key(seed), 0.3, (B, T))
+    start = carry(bidirectional)
+    h, y = call(layer)(
+        variables, inputs().swapaxes(0, 1), initial_carry=start, reset=reset.T, time_major=True,
+        seq_lengths=jnp.array(lengths), reverse=reverse, keep_order=keep_order, return_carry=True,
+    )  # fmt: skip
+    for row, length in enumerate(lengths):
+        h_row, start_row = (
+            [part[row] for part in (x if bidirectional else [x])] for x in (h, start)
+        )
+        want = whole_layer(
+            variables["params"], inputs()[row], start_row, length, reset[row], reverse, keep_order
+        )
+        assert_close((h_row, y[:length, row]), want)
 
 
 @pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
@@ -237,6 +290,28 @@ def test_any_number_of_batch_axes(batch):
     assert_close((h, y), (flat_h.reshape(*batch, N), flat.reshape(u.shape)))
 
 
+def test_lengths_beyond_the_end_mean_the_whole_sequence():
+    layer, variables = make()
+    flags = dict(initial_carry=carry(), return_carry=True)
+    got = call(layer)(variables, inputs(), seq_lengths=jnp.full(B, T + 3), **flags)
+    assert_close(got, call(layer)(variables, inputs(), **flags), atol=0)
+
+
+def test_one_line_is_all_that_changes_in_a_model_with_a_gru():
+    class Model(nn.Module):
+        rnn: nn.Module
+
+        @nn.compact
+        def __call__(self, x, lengths):
+            carry, y = self.rnn(x, seq_lengths=lengths, return_carry=True, reverse=True)
+            return carry, nn.Dense(2)(y)
+
+    for rnn in (nn.RNN(nn.GRUCell(64)), lru.LRU(64)):
+        model = Model(rnn)
+        (h, y), _ = jax.jit(model.init_with_output)(jax.random.key(0), inputs(), LENGTHS)
+        assert (h.shape, y.shape) == ((B, 64), (B, T, 2))
+
+
 def test_white_noise_keeps_its_variance():
     layer = lru.LRU(384, r_min=0.9, r_max=0.99)
     u = inputs(shape=(4, 800, 256))
@@ -290,13 +365,20 @@ def test_it_works_in_flax_bidirectional():
         (jnp.ones((B, T, H + 1)), {}, "H = 4"),
         (inputs(), {"seq_lengths": jnp.ones(B + 1, int)}, "seq_lengths have shape (4,)"),
         (inputs(), {"reset": jnp.zeros((B, T + 1), bool)}, "reset has shape (3, 10)"),
-        (inputs(), {"initial_carry": jnp.zeros((B, N + 1))}, "h0 has shape (3, 7)"),
+        (inputs(), {"initial_carry": jnp.zeros((B, N + 1))}, "initial_carry has shape (3, 7)"),
+        (inputs(), {"initial_carry": carry(True)}, "is a tuple; expected one array"),
+        (jnp.ones((B, 0, H)), {}, "T >= 1"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_what_does_not_fit_is_said(u, options, words):
-    from lru.linear import lru_layer
-
     with pytest.raises(ValueError) as error:
         lru_layer(make()[1]["params"], u, **options)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [carry(), carry(True)[:1], (carry(True)[0],) * 3])
+def test_a_bidirectional_layer_wants_a_pair_of_carries(wrong):
+    layer, variables = make(bidirectional=True)
+    with pytest.raises(ValueError, match="expected a pair of arrays"):
+        layer.apply(variables, inputs(), initial_carry=wrong)

@@ -67,6 +67,41 @@ def test_streaming_gives_the_logits_of_all_steps_so_far(pooling, cuts):
         np.testing.assert_allclose(logits, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_lengths_beyond_the_end_mean_the_whole_sequence(pooling):
+    model, variables = make(pooling=pooling)
+    logits = call(model)(variables, tokens(), seq_lengths=jnp.full(B, T + 12))
+    np.testing.assert_allclose(logits, call(model)(variables, tokens()), atol=1e-6)
+
+
+def test_what_is_on_padding_reaches_neither_logits_nor_gradients():
+    model, variables = make(vocab_size=None)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params, x):
+        logits, _ = model.apply(
+            {"params": params, "batch_stats": variables["batch_stats"]}, x,
+            seq_lengths=LENGTHS, train=True, mutable=["batch_stats"],
+        )  # fmt: skip
+        return jnp.sum(logits**2)
+
+    valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
+    clean = loss(variables["params"], tokens(None))
+    dirty = loss(variables["params"], jnp.where(valid, tokens(None), jnp.nan))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), dirty, clean)
+
+
+@pytest.mark.parametrize("vocab_size", [V, None], ids=["tokens", "features"])
+def test_programs_that_forbid_silent_rank_promotion_can_use_it(vocab_size):
+    model, variables = make(vocab_size=vocab_size, bidirectional=True)
+    reset = jnp.zeros((B, T), bool).at[:, 3].set(True)
+    with jax.numpy_rank_promotion("raise"):
+        logits = model.apply(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
+    want = model.apply(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
+    np.testing.assert_allclose(logits, want, atol=1e-6)
+
+
 def test_the_order_of_the_batch_does_not_matter():
     model, variables = make(bidirectional=True)
     order = jnp.array([1, 2, 0])

@@ -31,12 +31,31 @@ def test_nnx_weights_give_identical_outputs_in_linen():
 
 
 def test_initialisation_has_the_same_shapes_and_ring():
-    native = lru.nnx.LRU(4, 6, r_min=0.5, r_max=0.9, rngs=nnx.Rngs(3))
+    native = lru.nnx.LRU(4, 6, r_min=0.5, r_max=0.9, max_phase=0.1, rngs=nnx.Rngs(3))
     linen = jax.eval_shape(lru.LRU(6).init, jax.random.key(0), U)["params"]
     params = native.parameters()
     assert {k: v.shape for k, v in params.items()} == {k: v.shape for k, v in linen.items()}
     modulus = np.exp(-np.exp(params["nu_log"]))
     assert ((modulus > 0.4999) & (modulus < 0.9001)).all()
+    assert np.exp(params["theta_log"]).max() <= 0.1
+
+
+def test_it_works_in_flax_bidirectional():
+    layers = (lru.nnx.LRU(4, 6, rngs=nnx.Rngs(seed)) for seed in range(2))
+    assert nnx.Bidirectional(*layers, rngs=nnx.Rngs(0))(U).shape == (3, 7, 8)
+
+
+def test_one_line_is_all_that_changes_in_a_model_with_a_gru():
+    class Model(nnx.Module):
+        def __init__(self, rnn, rngs):
+            self.rnn, self.head = rnn, nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x, lengths):
+            return self.head(self.rnn(x, seq_lengths=lengths, reverse=True, keep_order=True))
+
+    rngs = nnx.Rngs(0)
+    for rnn in (nnx.RNN(nnx.GRUCell(4, 4, rngs=rngs)), lru.nnx.LRU(4, 64, rngs=rngs)):
+        assert Model(rnn, rngs)(U, LENGTHS).shape == (3, 7, 2)
 
 
 def test_it_trains_inside_an_nnx_model():

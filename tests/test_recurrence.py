@@ -132,6 +132,26 @@ def test_resets_make_one_sequence_a_batch_of_short_ones(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_finite_stays_between_its_step_and_the_next_reset(method):
+    x = jnp.ones((12, 1)).at[4].set(jnp.nan)
+    h, _ = linear_recurrence(jnp.array([0.5]), x, reset=jnp.arange(12) == 7, method=method)
+    assert np.isnan(h[:, 0]).tolist() == [4 <= t < 7 for t in range(12)]
+    h, _ = linear_recurrence(
+        jnp.array([0.5]), x[:3], jnp.array([jnp.inf]), reset=jnp.arange(3) == 0, method=method
+    )
+    np.testing.assert_allclose(h[:, 0], [1, 1.5, 1.75])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_axes_of_everything_but_x_may_be_left_out(method):
+    a, x, h0, rng = draw((2, 3), 5, 2, True)
+    reset = jnp.asarray(rng.random(5) < 0.4)
+    h, _ = linear_recurrence(a[0, 0], x, h0[0, 0], reset=reset, method=method)
+    want, _ = reference(a[0, 0], x, h0[0, 0], np.broadcast_to(reset, (2, 3, 5)))
+    np.testing.assert_allclose(h, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_reverse_is_forward_on_the_mirrored_sequence(method):
     a, x, h0, _ = draw((2,), 10, 3, True)
     h, last = linear_recurrence(a, x, h0, reverse=True, method=method)
@@ -177,6 +197,7 @@ def test_vmap_equals_a_batch_axis():
     [
         (dict(a=jnp.ones(3), x=jnp.ones((5, 2))), "a has shape (3,)"),
         (dict(a=jnp.ones((4, 2)), x=jnp.ones((5, 2))), "a has shape (4, 2)"),
+        (dict(a=jnp.ones(()), x=jnp.ones((5, 2))), "a has shape ()"),
         (dict(a=jnp.ones(2), x=jnp.ones((0, 2))), "T >= 1"),
         (dict(a=jnp.ones(2), x=jnp.ones(2)), "(..., T, N)"),
         (dict(a=jnp.ones(2), x=jnp.ones((5, 2)), method="fft"), "'fft' is unknown"),
