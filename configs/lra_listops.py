@@ -63,7 +63,7 @@ def paper() -> ConfigDict:
     config.model.mixer.method = "auto"
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 2e-3  # not in the paper: the power of two nearest S5's 3e-3
+    config.optimizer.learning_rate = 4e-3  # not in the paper: its sCIFAR's; S5 has 3e-3 here
     config.optimizer.groups = (  # (regex, learning rate factor, weight decay), first match
         (r"mixer/(nu_log|theta_log|gamma_log|B_re|B_im)$", 0.5, 0.0),  # Table 10, Appendix D.2
         (r".*", 1.0, 0.05),  # Table 10
@@ -89,7 +89,6 @@ def quick(config: ConfigDict) -> None:
     config.data.update(min_length=5, max_length=64, pad_to=64, num_train=40_000)
     config.model.update(num_layers=4, d_model=64, remat=False)
     config.model.mixer.update(d_state=64)
-    config.optimizer.learning_rate = 4e-3
     config.train.update(steps=1_500, batch_size=64, eval_batch_size=100)
     config.train.update(log_every=50, eval_every=250, checkpoint_every=250)
 

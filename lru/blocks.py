@@ -57,6 +57,9 @@ class ResidualBlock(nn.Module):
         Args:
           train: use the batch's own statistics (and update the running ones), and drop out.
         """
+        for name in ("dropout", "norm_momentum"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}; expected at least 0 and less than 1")
         x = self._normalise(inputs, seq_lengths, train)
         carry, x = self.mixer(name="mixer")(
             x, initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset, return_carry=True

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from lru.errors import UserError
@@ -21,22 +23,58 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _Stopped(BaseException):
+    """SIGTERM, where nothing has its own way with it."""
+
+
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; the exit code is 0, or the one of the `UserError` it ended with."""
-    _log_plainly()
+    """Runs a command line, and returns its exit code.
+
+    It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written;
+    130 or 143 if a signal ended it.
+    """
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        main(sys.argv[1:] if argv is None else argv)
+        with _plain_log():
+            main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _complain(str(error), error.exit_code)
+    except OSError as error:
+        file = f" {error.filename}" if error.filename else ""
+        return _complain(f"cannot read or write{file}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        return _complain("stopped by SIGINT", 130)
+    except _Stopped:
+        return _complain("stopped by SIGTERM", 143)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
-def _log_plainly() -> None:
+def _complain(text: str, exit_code: int) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return exit_code
+
+
+def _stop(*_) -> NoReturn:
+    raise _Stopped
+
+
+@contextmanager
+def _plain_log() -> Iterator[None]:
     """What this package logs, a plain line each; of the libraries' own news only errors."""
+    logger, libraries = logging.getLogger("lru"), logging.getLogger("absl")
+    before = logger.level, libraries.level
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("lru")
-    logger.handlers, logger.propagate = [handler], False
+    logger.addHandler(handler)
+    logger.propagate = False  # some library may have given the root logger a handler of its own
     logger.setLevel(logging.INFO)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    libraries.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+        for changed, level in zip((logger, libraries), before):
+            changed.setLevel(level)

@@ -120,6 +120,8 @@ def lru_initializers(
       >>> [name for name in lru_initializers(8, 4)]
       ['nu_log', 'theta_log', 'B_re', 'B_im', 'C_re', 'C_im', 'D']
     """
+    if d_model < 1 or d_state < 1:
+        raise ValueError(f"d_model={d_model}, d_state={d_state}; expected at least 1")
     readouts = ("C", "C2") if bidirectional else ("C",)
     table: dict[str, tuple[Initializer, tuple[int, ...]]] = {
         "nu_log": (ring_nu_log(r_min, r_max), (d_state,)),

@@ -1,6 +1,7 @@
 """The command lines: what they print, and how they end."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -28,7 +29,8 @@ def lines(capsys):
 
 
 def test_training_prints_groups_progress_and_result(finished, capsys):
-    _, arguments = finished
+    root, arguments = finished
+    (root / "work" / "record.json").unlink()
     assert run(lru.train.main, [SMOKE, *arguments]) == 0
     out, err = lines(capsys)
     assert not err
@@ -41,7 +43,7 @@ def test_training_prints_groups_progress_and_result(finished, capsys):
 def test_evaluation_prints_the_line_that_training_printed(finished, capsys):
     _, arguments = finished
     run(lru.train.main, [SMOKE, *arguments])
-    trained = lines(capsys)[0][-2]
+    trained = lines(capsys)[0][-1].removeprefix("finished before; ")
     assert run(lru.evaluate.main, arguments) == 0
     assert lines(capsys) == ([trained], [])
     assert run(lru.evaluate.main, [*arguments, "--split=validation"]) == 0
@@ -91,6 +93,21 @@ def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
     err = lines(capsys)[1]
     assert "basic_val.tsv" in err[0] and "line 8" in err[0] and len(err) <= 2
     assert not (tmp_path / "w").exists()
+
+
+def test_a_signal_before_the_training_ends_it_in_a_line(capsys):
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
+        assert run(lambda _, number=number: signal.raise_signal(number), []) == 128 + number
+        assert lines(capsys)[1] == [f"error: stopped by {name}"]
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    def main(_):
+        (tmp_path / "no" / "such").write_text("")
+
+    assert run(main, []) == 2
+    (line,) = lines(capsys)[1]
+    assert "no/such" in line and "No such file or directory" in line
 
 
 def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):

@@ -266,6 +266,7 @@ def _verify_checksums(directory: Path) -> None:
     try:
         sums = json.loads((directory / _CHECKSUMS).read_text())
         wrong = [name for name, made in sums.items() if _fingerprint(directory / name) != made]
+        wrong += [] if sums else [_CHECKSUMS]
     except (OSError, ValueError, AttributeError):
         wrong = [_CHECKSUMS]
     if wrong:

@@ -147,13 +147,12 @@ class ListOps(SequenceDataset):
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        if there := [name for name in _FILES.values() if (directory / name).exists()]:
+            raise UserError(f"{directory / there[0]} exists: give another directory")
         for split, name in _FILES.items():
             rows = (self._row(example) for example in self.source(split))
-            try:
-                with (directory / name).open("x", encoding="utf-8", newline="\r\n") as file:
-                    file.writelines(itertools.chain([f"{_HEADER}\n"], rows))
-            except FileExistsError:
-                raise UserError(f"{directory / name} exists: give another directory") from None
+            with (directory / name).open("x", encoding="utf-8", newline="\r\n") as file:
+                file.writelines(itertools.chain([f"{_HEADER}\n"], rows))
 
     def _row(self, example: dict[str, Any]) -> str:
         tokens = example["inputs"][: example["length"] - 1].tolist()

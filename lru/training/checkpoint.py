@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from lru.errors import UserError
 
 
-def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Higher accuracy first, then lower loss."""
-    return metrics["accuracy"], -metrics["loss"]
+class _Keep:
+    """Orbax's question which checkpoints stay: the latest two, and the best."""
+
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        latest = {info.step for info in checkpoints[-2:]}
+        return [info.step in latest or info.step == self.best for info in checkpoints]
 
 
 class Checkpoints:
     """The checkpoints of one run, a directory a step.
 
     A checkpoint becomes visible by a rename, once all of it is written: a run killed while
-    saving goes on from the one before. The latest two are kept, and the one with the best
-    validation metrics.
+    saving goes on from the one before.
 
     Args:
       directory: where they are, or will be.
@@ -32,73 +36,103 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, say: Callable[[str], None] = print):
-        self._directory, self._say = directory.absolute(), say
-        policies = [
-            checkpoint_managers.LatestN(2),
-            checkpoint_managers.BestN(
-                get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
-            ),
-        ]
-        options = ocp.CheckpointManagerOptions(
-            best_fn=_rank,
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        self._directory, self._say, self._keep = directory.absolute(), say, _Keep()
+        self._failed = False
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._keep)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {directory}: {error.strerror}") from error
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=options,
+            item_names=("state",),
+            item_handlers={"state": ocp.StandardCheckpointHandler()},
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-        """Begins to save in the background; `metrics` are validation's, if there are any."""
-        if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+    def save(self, step: int, state: Any, best: int | None) -> None:
+        """Begins to save in the background; `best` is the step that must not be thrown away.
 
-    def restore_latest(self, target: Any) -> Any | None:
-        """The newest checkpoint that can be read, in the shape of `target`; None if there is none.
-
-        One that cannot be read is said, and moved aside into `damaged/`.
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
         """
-        while (step := self._manager.latest_step()) is not None:
-            try:
-                return self.restore(step, target)
-            except UserError as error:
-                self._move_aside(step)
-                before = self._manager.latest_step()
-                instead = "the beginning" if before is None else f"step {before}"
-                self._say(f"{error}; going on from {instead}")
-        return None
+        self._keep.best = best
+        if step in self.steps():
+            return
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._writing(lambda: self._manager.save(step, args=args))
 
-    def best_step(self) -> int | None:
-        """The step with the best validation metrics; None if none were saved."""
-        return self._manager.best_step()
+    def wait(self) -> None:
+        """Returns once everything is on disk.
 
-    def latest_step(self) -> int | None:
-        """The newest step."""
-        return self._manager.latest_step()
+        Raises:
+          UserError: something cannot be written.
+        """
+        self._writing(self._manager.wait_until_finished)
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        if not self._failed:  # Orbax would wait minutes for what will never be written
+            self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps that there are checkpoints of, in order."""
+        return sorted(self._manager.all_steps())
 
     def path(self, step: int) -> Path:
         """The directory of a step's checkpoint."""
         return self._directory / str(step)
 
+    def restore_latest(self, target: Any) -> Any | None:
+        """The newest checkpoint that can be read; None if there are none at all.
+
+        Newer ones that cannot are said, and moved aside into `damaged/`.
+
+        Args:
+          target: the state's shapes, as `jax.ShapeDtypeStruct`s with shardings.
+
+        Raises:
+          UserError: none of them can be read. Then nothing is moved.
+        """
+        reasons: dict[int, UserError] = {}
+        for step in reversed(self.steps()):
+            try:
+                state = self.restore(step, target)
+            except UserError as error:
+                reasons[step] = error
+                continue
+            for damaged, reason in reasons.items():
+                self._move_aside(damaged)
+                self._say(f"{reason}; going on from step {step}")
+            return state
+        if reasons:
+            first = next(iter(reasons.values()))
+            raise UserError(f"{first}, nor any before it; restore one, or start a new --workdir")
+        return None
+
     def restore(self, step: int, target: Any) -> Any:
-        """The state saved at a step, in the shape of `target`.
+        """The state saved at a step.
 
         Raises:
           UserError: it cannot be read.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return self._manager.restore(step, args=args).state
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-            reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else ""
+            reason = _reason(error)
+        _collect_quietly()
+        raise UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
+
+    def _writing(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # of many kinds too, for a full or vanished disk
+            self._failed = True
             raise UserError(
-                f"checkpoint {self.path(step)} cannot be read ({type(error).__name__}: {reason})"
+                f"a checkpoint cannot be written to {self._directory} ({_reason(error)}); "
+                "the ones before are whole: make room and run the same command again"
             ) from error
-
-    def wait(self) -> None:
-        """Returns once everything is on disk."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Waits, and ends the background threads."""
-        self._manager.close()
 
     def _move_aside(self, step: int) -> None:
         damaged = self._directory.parent / "damaged"
@@ -106,3 +140,15 @@ class Checkpoints:
         shutil.rmtree(damaged / str(step), ignore_errors=True)
         shutil.move(self.path(step), damaged / str(step))
         self._manager.reload()
+
+
+def _collect_quietly() -> None:
+    """Drops the coroutines that Orbax leaves behind on an error; each would complain of it."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    gc.collect()
+    sys.unraisablehook = hook
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:100]}" if lines else type(error).__name__

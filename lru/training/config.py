@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,9 @@ def _check_key(config: ConfigDict, argument: str) -> None:
         node, path = node[name], f"{path}.{name}"
 
 
-def build(section: ConfigDict | Mapping[str, Any], where: str, **given: Any) -> Any:
+def build(
+    section: ConfigDict | Mapping[str, Any], where: str, later: Sequence[str] = ()
+) -> Callable[..., Any]:
     """A partial of what `section.type` names, with the section's other keys as arguments.
 
     A sub-section that has a `type` becomes a partial in the same way.
@@ -115,7 +117,7 @@ def build(section: ConfigDict | Mapping[str, Any], where: str, **given: Any) -> 
     Args:
       section: `type` is `"module:name"`.
       where: the section's place in the config, for messages.
-      **given: arguments that do not come from the config.
+      later: arguments that the partial will be called with.
 
     Raises:
       UserError: `type` names nothing, a key is not an argument, or a value has the wrong type.
@@ -128,49 +130,79 @@ def build(section: ConfigDict | Mapping[str, Any], where: str, **given: Any) -> 
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
-    check_arguments(target, section, where)
+    check_arguments(target, section, where, later)
     for key, value in section.items():
         if isinstance(value, ConfigDict | Mapping):
             section[key] = build(value, f"{where}.{key}")
-    return functools.partial(target, **section, **given)
+    return functools.partial(target, **section)
 
 
 _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 
 
-def check_arguments(target: Callable[..., Any], section: Mapping[str, Any], where: str) -> None:
-    """Raises a UserError for a key that is no argument of `target`, or of the wrong plain type."""
+def check_arguments(
+    target: Callable[..., Any],
+    section: Mapping[str, Any],
+    where: str,
+    later: Sequence[str] = (),
+) -> None:
+    """Checks that `target` can be called with what a section holds.
+
+    Raises:
+      UserError: a key is no argument, is missing, or has not the type int, float, bool or str
+        that the argument is annotated with.
+    """
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in section.items():
-        if key not in parameters and not open_ended:
+        if key in parameters:
+            _check_type(parameters[key].annotation, value, f"{where}.{key}")
+        elif not open_ended:
             raise UserError(f"{where} has no key {key!r}; {did_you_mean(key, parameters)}")
-        wanted = _TYPES.get(str(getattr(parameters.get(key), "annotation", "")).split(" | ")[0])
-        optional = value is None and "None" in str(parameters[key].annotation) if wanted else True
-        boolean = isinstance(value, bool) and wanted is not bool
-        if wanted and not optional and (not isinstance(value, wanted) or boolean):
-            kind = parameters[key].annotation
-            raise UserError(f"{where}.{key} is {value!r}; expected {kind}")
+    for key, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        )
+        if needed and key not in section and key not in later:
+            raise UserError(f"{where} lacks the key {key!r}, which {target.__name__} needs")
+
+
+def _check_type(annotation: Any, value: Any, where: str) -> None:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    kind, _, rest = text.partition(" | ")
+    if kind not in _TYPES or (value is None and rest == "None"):
+        return
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+        raise UserError(f"{where} is {value!r}; expected {text}")
 
 
 def remember(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config into the work directory, or checks that it is the one already there.
+    """Writes the config into the work directory.
 
     Raises:
-      UserError: the directory belongs to a run with another config.
+      UserError: the directory cannot be written.
     """
     file = workdir / "config.json"
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    if not file.exists():
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_whole(file, text)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {file}: {error.strerror}; choose another --workdir"
-            ) from error
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror}; choose another --workdir"
+        ) from error
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Checks that a work directory is new, or belongs to a run with this config.
+
+    Raises:
+      UserError: it belongs to a run with another config.
+    """
+    if not (workdir / "config.json").exists():
         return
-    there, here = _flat(recall(workdir).to_dict()), _flat(json.loads(text))
+    there, here = _flat(recall(workdir).to_dict()), _flat(json.loads(json.dumps(config.to_dict())))
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key):
             raise UserError(
@@ -187,13 +219,13 @@ def recall(workdir: Path) -> ConfigDict:
     """
     file = workdir / "config.json"
     try:
-        return ConfigDict(json.loads(file.read_text()))
+        return ConfigDict(dict(json.loads(file.read_text())))
     except FileNotFoundError as error:
         raise UserError(
             f"{workdir} holds no run: {file} is missing; give a --workdir that "
             "lru.train has written"
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{file} is damaged ({error}); restore it or start a new --workdir"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class State(struct.PyTreeNode):
       batch_stats: batch normalisation's running statistics.
       opt_state: the optimiser's.
       metrics: of the training steps since they were last logged.
-      diverged_at: the first step whose loss or gradient was not finite; -1 if there was none.
+      diverged_at: the first step whose loss, or whose new parameters or batch statistics, were
+        not finite; -1 if there was none.
     """
 
     step: Int[Array, ""]
@@ -72,7 +73,21 @@ class State(struct.PyTreeNode):
     diverged_at: Int[Array, ""]
 
 
+# Left to itself, XLA orders a CPU program for concurrency, and computes again early and all at once
+# what rematerialisation would compute late and layer by layer: in three times the memory.
+_COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
+
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
+
+
+def _compiler_options(platform: str) -> dict[str, Any] | None:
+    """The options above, where this version of XLA knows them."""
+    options = _COMPILER_OPTIONS.get(platform)
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
 
 
 class Experiment:
@@ -109,19 +124,24 @@ class Experiment:
         check_arguments(Settings, config.train, "config.train")
         self.settings = Settings(**config.train)
         self._seed = config.seed
+        if not 0 <= self._seed < 2**32:
+            raise UserError(f"config.seed is {self._seed}; expected a number from 0 to 2**32 - 1")
         devices = list(devices or jax.local_devices())
-        for size in (self.settings.batch_size, self.eval_batch_size):
-            if size % len(devices):
-                raise UserError(
-                    f"a batch of {size} does not split over {len(devices)} devices; "
-                    "choose config.train.batch_size and eval_batch_size as multiples of that"
-                )
+        if self.settings.batch_size % len(devices):
+            raise UserError(
+                f"config.train.batch_size is {self.settings.batch_size}; expected a multiple of "
+                f"{len(devices)}, the number of devices"
+            )
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+        self._compiler_options = _compiler_options(devices[0].platform)
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec("data"))
-        check_arguments(make_optimizer, config.optimizer, "config.optimizer")
-        create_model = build(config.model, "config.model")
-        self.dataset = build(config.data, "config.data")(data_dir, manual_dir=manual_dir)
+        check_arguments(
+            make_optimizer, config.optimizer, "config.optimizer", later=("params", "steps")
+        )
+        create_model = build(config.model, "config.model", later=("num_classes", "vocab_size"))
+        create_dataset = build(config.data, "config.data", later=("data_dir", "manual_dir"))
+        self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         self._model = create_model(
             num_classes=self.dataset.num_classes, vocab_size=self.dataset.vocab_size
         )
@@ -129,14 +149,17 @@ class Experiment:
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
 
-    @property
-    def eval_batch_size(self) -> int:
-        """Examples an evaluation step."""
-        return self.settings.eval_batch_size or self.settings.batch_size
+    @functools.cached_property
+    def init_state(self) -> Callable[[], State]:
+        """`() -> state` before the first step, compiled; a function of the config's seed alone."""
+        return jax.jit(self._init, out_shardings=self._replicated)
 
-    def init_state(self) -> State:
-        """The state before the first step, a function of the config's seed alone."""
-        return jax.jit(self._init, out_shardings=self._replicated)()
+    def state_shapes(self) -> State:
+        """A state's shapes, types and shardings, for a checkpoint to be restored into."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
+            jax.eval_shape(self._init),
+        )
 
     def training_batches(self, first_step: int) -> Iterator[Mapping[str, Array]]:
         """Batches from a step on, on the devices; a function of seed and step alone."""
@@ -149,14 +172,20 @@ class Experiment:
     @functools.cached_property
     def train_step(self) -> Any:
         """`(state, batch) -> state`, compiled; the state given is used up."""
-        return jax.jit(self._train_step, donate_argnums=0, out_shardings=self._replicated)
+        return jax.jit(
+            self._train_step,
+            donate_argnums=0,
+            out_shardings=self._replicated,
+            compiler_options=self._compiler_options,
+        )
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Loss and accuracy over a whole split, weighted by example."""
         metrics = jax.device_put(Metrics.empty(), self._replicated)
-        for batch in evaluation_batches(
-            self.dataset.source(split), batch_size=self.eval_batch_size
-        ):
+        devices = self._split.num_devices  # rows that fill up the last batch weigh nothing
+        size = self.settings.eval_batch_size or self.settings.batch_size
+        size = -(-size // devices) * devices
+        for batch in evaluation_batches(self.dataset.source(split), batch_size=size):
             batch = jax.device_put(batch, self._split)
             metrics = self._eval_step(state.params, state.batch_stats, metrics, batch)
         return metrics.compute()
@@ -208,11 +237,12 @@ class Experiment:
         gradient = jax.value_and_grad(loss_function, has_aux=True)
         (loss, (metrics, batch_stats)), grads = gradient(state.params)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(loss + optax.tree.norm((params, batch_stats)))
         step = state.step + 1
         return State(
             step=step,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             metrics=state.metrics.merge(metrics),

@@ -8,30 +8,32 @@ as those of an uninterrupted one.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import recall, remember, write_whole
+from lru.training.config import check_workdir, recall, remember, write_whole
 from lru.training.experiment import Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.metrics import Metrics
 from lru.training.optimizer import format_table
-from lru.training.record import format_result, make_record
+from lru.training.record import best_row, format_result, make_record
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
 class Diverged(UserError):
-    """The loss or the gradient stopped being finite."""
+    """The loss or the parameters stopped being finite."""
 
     exit_code = 1
 
@@ -47,7 +49,7 @@ def train_and_evaluate(
 
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`.
+    `curves.png`, `spectrum.png`. Where there is a record, the run has ended, and nothing is done.
 
     Args:
       config: what to train; see `Experiment`.
@@ -60,16 +62,21 @@ def train_and_evaluate(
 
     Raises:
       UserError: something given is wrong.
-      Diverged: the loss or a gradient was not finite.
+      Diverged: the loss or the parameters were not finite.
     """
+    check_workdir(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
     remember(config, workdir)
-    run = _Run(experiment, workdir)
-    try:
-        run.greet(config)
-        return run.finish(config) if run.train() else None
-    finally:
-        run.close()
+    with _alone_in(workdir):
+        finished = _finished(workdir)
+        if finished is not None:
+            return finished
+        run = _Run(experiment, workdir)
+        try:
+            run.greet(config)
+            return run.finish(config) if run.train() else None
+        finally:
+            run.close()
 
 
 def evaluate_best(
@@ -80,14 +87,41 @@ def evaluate_best(
     Raises:
       UserError: there is no run, no evaluated checkpoint, or it cannot be read.
     """
-    experiment = Experiment(recall(workdir), data_dir, manual_dir)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    best = checkpoints.best_step()
-    if best is None:
+    config = recall(workdir)
+    best = best_row(JsonLines(workdir / "metrics.jsonl").read())
+    if best is None or not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
-    state = checkpoints.restore(best, experiment.init_state())
+    experiment = Experiment(config, data_dir, manual_dir)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = checkpoints.restore(best["step"], experiment.state_shapes())
     checkpoints.close()
-    return {"step": best, "split": split} | experiment.evaluate(state, split)
+    return {"step": best["step"], "split": split} | experiment.evaluate(state, split)
+
+
+@contextmanager
+def _alone_in(workdir: Path) -> Iterator[None]:
+    """Holds the work directory's lock, which the system takes back however the process ends."""
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another process is training in {workdir}; wait for it or end it"
+            ) from error
+        yield
+
+
+def _finished(workdir: Path) -> dict[str, Any] | None:
+    """The record of a run that has ended, after saying what it says; None if it has not."""
+    file = workdir / "record.json"
+    if not file.exists():
+        return None
+    try:
+        record = json.loads(file.read_text())
+        print(f"finished before; {format_result({'split': 'test'} | record['test'])}")
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}); delete it to have it made anew") from error
+    return record
 
 
 class _Run:
@@ -95,19 +129,31 @@ class _Run:
 
     def __init__(self, experiment: Experiment, workdir: Path):
         self.experiment, self.settings, self.workdir = experiment, experiment.settings, workdir
-        self.checkpoints = Checkpoints(workdir / "checkpoints")
-        fresh = experiment.init_state()
-        self.state: State = self.checkpoints.restore_latest(fresh) or fresh
-        self.step = int(self.state.step)
         self.metrics = JsonLines(workdir / "metrics.jsonl")
-        self.metrics.keep(lambda row: row["step"] <= self.step and row["split"] != "test")
         self.timing = JsonLines(workdir / "timing.jsonl")
-        timed = self.timing.keep(lambda row: row["step"] <= self.step)
+        rows, timed = self.metrics.read(), self.timing.read()
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        self._check_nothing_is_lost(rows)
+        restored = self.checkpoints.restore_latest(experiment.state_shapes())
+        self.state: State = experiment.init_state() if restored is None else restored
+        self.step = int(self.state.step)
+        rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
+        self.best = best_row(rows)
+        timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
         self.clock = _Clock(timed[-1]["seconds"] if timed else 0.0)
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
         self.progress = Progress(self.settings.steps, self.step, self.settings.batch_size)
+
+    def _check_nothing_is_lost(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A run killed before its first checkpoint has none; one that is further on has."""
+        first = min(self.settings.checkpoint_every, self.settings.eval_every)
+        if not self.checkpoints.steps() and any(row["step"] > 2 * first for row in rows):
+            raise UserError(
+                f"{self.workdir} has metrics of a run, but its checkpoints are gone; restore "
+                "them, or choose another --workdir"
+            )
 
     def greet(self, config: ConfigDict) -> None:
         """Says what is about to be trained, and on what."""
@@ -142,21 +188,23 @@ class _Run:
         raise AssertionError("training batches never end")
 
     def finish(self, config: ConfigDict) -> dict[str, Any]:
-        """Tests the checkpoint that was best on validation, and leaves record and pictures."""
+        """Tests the checkpoint that was best on validation, and leaves pictures and record."""
         self.checkpoints.wait()
-        best = self.checkpoints.best_step()
+        best = self.best
         if best is None:
-            raise UserError(f"{self.workdir} has no checkpoint with validation metrics")
-        state = self.checkpoints.restore(best, self.state)
-        self._write({"step": best, "split": "test"} | self.experiment.evaluate(state, "test"))
+            raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
+        state = self.checkpoints.restore(best["step"], self.experiment.state_shapes())
+        test = self.experiment.evaluate(state, "test")
+        self.metrics.keep([row for row in self.metrics.read() if row["split"] != "test"])
+        self._write({"step": best["step"], "split": "test"} | test)
         rows = self.metrics.read()
         record = make_record(config, self.experiment, rows, self.clock.seconds())
-        write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
         save_curves(rows, self.workdir / "curves.png", title=_title(record))
-        initial = self.experiment.init_state()
-        drawn = save_spectrum(initial.params, state.params, self.workdir / "spectrum.png")
-        pictures = "curves.png, spectrum.png" if drawn else "curves.png"
+        initial = self.experiment.init_state().params
+        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
+        write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
         self.progress.close()
+        pictures = "curves.png, spectrum.png" if drawn else "curves.png"
         print(f"{format_result(rows[-1])}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
@@ -169,20 +217,30 @@ class _Run:
 
     def _log_evaluate_save(self) -> None:
         last = self.step == self.settings.steps
-        evaluate = last or self.step % self.settings.eval_every == 0
         if last or self.step % self.settings.log_every == 0:
             self._log()
-        if evaluate:
-            self._check_finite()
-            metrics = self.experiment.evaluate(self.state, "validation")
-            row = {"step": self.step, "split": "validation"} | metrics
-            self._write(row)
-            self.progress.say(format_result(row))
-            self.checkpoints.save(self.step, self.state, metrics)
-            self.clock.restart(self.step)
+        if last or self.step % self.settings.eval_every == 0:
+            self._evaluate()
+            self._save()
         elif self.step % self.settings.checkpoint_every == 0:
-            self._check_finite()
-            self.checkpoints.save(self.step, self.state)
+            self._save()
+
+    def _evaluate(self) -> None:
+        self._check_finite()
+        metrics = self.experiment.evaluate(self.state, "validation")
+        if not math.isfinite(metrics["loss"]):
+            self._diverged(self.step)
+        row = {"step": self.step, "split": "validation"} | metrics
+        self._write(row)
+        self.best = best_row([self.best, row] if self.best else [row])
+        self.progress.say(format_result(row))
+        self.clock.restart(self.step)
+
+    def _save(self) -> None:
+        self._check_finite()
+        self._write_timing(None)
+        best = self.best["step"] if self.best else None
+        self.checkpoints.save(self.step, self.state, best)
 
     def _log(self) -> None:
         self._check_finite()
@@ -191,33 +249,35 @@ class _Run:
         self.state = self.state.replace(metrics=empty)
         rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
-        timing = {
-            "seconds": round(self.clock.seconds(), 3),
-            "steps_per_second": self.clock.steps_per_second(self.step),
-        }
-        self.timing.write({"step": self.step} | timing)
-        self.progress.show(self.step, metrics, timing["steps_per_second"])
+        speed = self.clock.steps_per_second(self.step)
+        self._write_timing(speed)
+        self.progress.show(self.step, metrics, speed)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self.metrics.write(row)
         if self.tensorboard:
             self.tensorboard.write(row)
 
+    def _write_timing(self, speed: float | None) -> None:
+        seconds = round(self.clock.seconds(), 3)
+        self.timing.write({"step": self.step, "seconds": seconds, "steps_per_second": speed})
+
     def _check_finite(self) -> None:
         step = int(self.state.diverged_at)
-        if step < 0:
-            return
+        if step >= 0:
+            self._diverged(step)
+
+    def _diverged(self, step: int) -> NoReturn:
         self.checkpoints.wait()
-        good = self.checkpoints.latest_step()
-        where = "there is none yet" if good is None else str(self.checkpoints.path(good))
+        good = self.checkpoints.steps()
+        where = str(self.checkpoints.path(good[-1])) if good else "there is none yet"
         raise Diverged(
-            f"the loss or its gradient was not finite at step {step:,}; last good checkpoint: "
+            f"the loss or the parameters were not finite at step {step:,}; last good checkpoint: "
             f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
         )
 
     def _stop(self) -> bool:
-        self._check_finite()
-        self.checkpoints.save(self.step, self.state)
+        self._save()
         self.checkpoints.wait()
         self.progress.close()
         print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")

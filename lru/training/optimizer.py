@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ def warmup_cosine(
       ['1.0e-07', '5.0e-04', '1.0e-03', '5.0e-04', '1.0e-07']
     """
     warmup = round(steps * warmup_fraction)
-    cosine = optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1), end / learning_rate)
+    alpha = end / learning_rate
+    cosine = optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1), alpha)
     if warmup == 0:
         return cosine
     return optax.join_schedules(
@@ -72,8 +74,8 @@ def make_optimizer(
       steps: of the whole training.
       learning_rate: the peak of the base rate.
       groups: rows `(regex, factor, weight decay)`. A parameter belongs to the first row whose
-        regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its rate is the base
-        rate times the factor.
+        regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its peak rate is the
+        base rate's times the factor. A factor of 0 leaves it as it is.
       b1, b2, eps: Adam's.
       warmup_fraction, end_learning_rate: of `warmup_cosine`.
 
@@ -81,20 +83,28 @@ def make_optimizer(
       The optimiser, the schedule of the base rate, and the table of groups.
 
     Raises:
-      UserError: a parameter belongs to no row, or a row has no parameter.
+      UserError: a number is out of its range, a parameter belongs to no row, or a row has no
+        parameter.
     """
+    _check_ranges(
+        learning_rate=(learning_rate, 1e-30, 1e30), b1=(b1, 0, 1), b2=(b2, 0, 1),
+        eps=(eps, 0, 1), warmup_fraction=(warmup_fraction, 0, 1),
+        end_learning_rate=(end_learning_rate, 0, learning_rate),
+    )  # fmt: skip
     rows = [_checked_row(row) for row in groups]
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
     table = _table(params, labels, rows, learning_rate)
 
     def adamw(row: Row) -> optax.GradientTransformation:
         _, factor, decay = row
+        if factor == 0:
+            return optax.set_to_zero()
         rate = warmup_cosine(
             learning_rate * factor, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
         )
         return optax.adamw(rate, b1, b2, eps, weight_decay=decay)
 
-    optimizer = optax.partition({row[0]: adamw(row) for row in rows}, labels)
+    optimizer = optax.partition({i: adamw(row) for i, row in enumerate(rows)}, labels)
     base = warmup_cosine(
         learning_rate, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
     )
@@ -126,7 +136,10 @@ def _checked_row(row: Any) -> Row:
     try:
         pattern, factor, decay = row
         re.compile(pattern)
-        return pattern, float(factor), float(decay)
+        row = pattern, float(factor), float(decay)
+        if not (0 <= row[1] < math.inf and 0 <= row[2] < math.inf):
+            raise ValueError("a negative or infinite number")
+        return row
     except (TypeError, ValueError, re.error) as error:
         raise UserError(
             f"config.optimizer.groups has the row {row!r} ({error}); expected "
@@ -134,19 +147,27 @@ def _checked_row(row: Any) -> Row:
         ) from error
 
 
-def _label(path: Any, rows: Sequence[Row]) -> str:
+def _check_ranges(**numbers: tuple[float, float, float]) -> None:
+    for name, (value, least, most) in numbers.items():
+        if not least <= value <= most:
+            raise UserError(
+                f"config.optimizer.{name} is {value}; expected a number from {least} to {most}"
+            )
+
+
+def _label(path: Any, rows: Sequence[Row]) -> int:
     name = parameter_path(path)
-    for pattern, _, _ in rows:
+    for index, (pattern, _, _) in enumerate(rows):
         if re.search(pattern, name):
-            return pattern
+            return index
     raise UserError(f"parameter {name} matches no row of config.optimizer.groups; add one for it")
 
 
 def _table(params, labels, rows, learning_rate) -> list[Group]:
     pairs = list(zip(jax.tree.leaves(labels), jax.tree.leaves(params)))
     table = []
-    for pattern, factor, decay in rows:
-        sizes = [leaf.size for label, leaf in pairs if label == pattern]
+    for index, (pattern, factor, decay) in enumerate(rows):
+        sizes = [leaf.size for label, leaf in pairs if label == index]
         if not sizes:
             raise UserError(
                 f"config.optimizer.groups has a row {pattern!r} that matches no parameter; "

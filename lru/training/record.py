@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,7 @@ def make_record(
       rows: the lines of its `metrics.jsonl`, the test's last.
       seconds: of training, over all restarts.
     """
-    test = dict(rows[-1])
-    best = next(r for r in rows if r["split"] == "validation" and r["step"] == test["step"])
+    test, best = rows[-1], best_row(rows) or {}
     return {
         "config": config.to_dict(),
         "seed": config.seed,
@@ -39,9 +40,22 @@ def make_record(
         "steps": max(row["step"] for row in rows),
         "steps_planned": experiment.settings.steps,
         "seconds": round(seconds, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "validation": {name: best[name] for name in ("step", "loss", "accuracy")},
         "test": {name: test[name] for name in ("step", "loss", "accuracy")},
     }
+
+
+def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The validation row that selects the model: highest accuracy, then lowest loss, then first.
+
+    Example:
+      >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}
+      >>> best_row([row | {"step": 1}, row | {"step": 2, "loss": 0.9}])["step"]
+      2
+    """
+    candidates = [row for row in rows if row["split"] == "validation"]
+    return max(candidates, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
 
 
 def format_result(row: Mapping[str, Any]) -> str:
@@ -72,6 +86,6 @@ def _hardware() -> dict[str, Any]:
         "devices": jax.local_device_count(),
         "cpu": platform.machine(),
         "cpu_cores": os.cpu_count(),
-        "jax": jax.__version__,
         "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
     }

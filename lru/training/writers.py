@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,34 @@ class JsonLines:
         self._path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; one that a kill cut short is no line."""
+        """All whole lines; one that a kill cut short is no line.
+
+        Raises:
+          UserError: a line is not JSON.
+        """
         if not self._path.exists():
             return []
-        text = self._path.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = self._path.read_text(errors="replace")
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(
+                    f"{self._path}, line {number} is damaged ({error}); delete that line"
+                ) from error
+        return rows
 
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """Drops the lines that are not wanted, by one rename, and returns those that are."""
-        rows = [row for row in self.read() if wanted(row)]
+    def keep(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leaves these lines and no others, by one rename; returns them."""
         write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends one line."""
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 class TensorBoard:

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import logging
 import os
 import random
 import shutil
@@ -97,8 +96,6 @@ def test_preparing_needs_neither_network_nor_tensorflow_and_says_two_lines(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    # Command lines, tested elsewhere, do not let records through to where caplog listens.
-    monkeypatch.setattr(logging.getLogger("lru"), "propagate", True)
     with caplog.at_level("INFO", logger="lru.data.builder"):
         Counting.create(tmp_path)
     assert "tensorflow" not in sys.modules

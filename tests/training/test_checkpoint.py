@@ -1,6 +1,7 @@
 """Checkpoints: the latest two and the best, and what happens when one is damaged."""
 
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,88 +11,106 @@ import pytest
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 
-TARGET = {"a": jnp.zeros(1000), "step": jnp.int32(0), "empty": {}}
+SHARDING = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def state(step):
-    return {
-        "a": jax.random.normal(jax.random.key(step), 1000),
-        "step": jnp.int32(step),
-        "empty": {},
-    }
+    values = jax.random.normal(jax.random.key(step), 1000)
+    return {"a": values, "step": jnp.int32(step), "empty": {}}
 
 
-def filled(directory, accuracies):
-    checkpoints = Checkpoints(directory / "checkpoints")
-    for step, accuracy in accuracies.items():
-        metrics = None if accuracy is None else {"accuracy": accuracy, "loss": 1.0}
-        checkpoints.save(step, state(step), metrics)
+TARGET = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=SHARDING), state(0)
+)
+
+
+def opened(directory, **options):
+    return Checkpoints(directory / "checkpoints", **options)
+
+
+def filled(directory, best):
+    """Checkpoints saved with these steps, each naming the best step so far."""
+    checkpoints = opened(directory)
+    for step, best_step in best.items():
+        checkpoints.save(step, state(step), best_step)
         checkpoints.wait()
     return checkpoints
 
 
-def steps(directory):
-    return sorted(int(path.name) for path in (directory / "checkpoints").iterdir())
+def damage(directory, step, how):
+    checkpoint = directory / "checkpoints" / str(step)
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    if how == "truncated":
+        largest = max(files, key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
+    elif how == "empty":
+        for path in files:
+            os.truncate(path, 0)
+    else:
+        shutil.rmtree(checkpoint / "state")
 
 
-def truncate_largest(directory, step):
-    files = [path for path in (directory / "checkpoints" / str(step)).rglob("*") if path.is_file()]
-    largest = max(files, key=lambda path: path.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
+HOW = ["truncated", "empty", "removed"]
 
 
 def test_the_latest_two_and_the_best_are_kept(tmp_path):
-    checkpoints = filled(tmp_path, {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.4, 5: None})
-    assert steps(tmp_path) == [2, 4, 5]
-    assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 5)
-
-
-def test_of_equal_accuracies_the_lower_loss_is_best(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    for step, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
-        checkpoints.save(step, state(step), {"accuracy": 0.5, "loss": loss})
-        checkpoints.wait()
-    assert checkpoints.best_step() == 2
+    checkpoints = filled(tmp_path, {1: 1, 2: 2, 3: 2, 4: 2, 5: 2})
+    assert checkpoints.steps() == [2, 4, 5]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "5"]
 
 
 def test_a_restored_state_is_the_saved_one_bit_by_bit(tmp_path):
     filled(tmp_path, {3: None}).close()
-    got = Checkpoints(tmp_path / "checkpoints").restore_latest(TARGET)
-    jax.tree.map(np.testing.assert_array_equal, got, state(3))
+    jax.tree.map(np.testing.assert_array_equal, opened(tmp_path).restore_latest(TARGET), state(3))
 
 
 def test_there_may_be_none(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert checkpoints.restore_latest(TARGET) is None
-    assert checkpoints.best_step() is None
+    assert opened(tmp_path).restore_latest(TARGET) is None
+    assert opened(tmp_path).steps() == []
 
 
-def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path):
-    filled(tmp_path, {1: 0.1, 2: 0.2}).close()
-    truncate_largest(tmp_path, 2)
+@pytest.mark.parametrize("how", HOW)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(how, tmp_path):
+    filled(tmp_path, {1: 1, 2: 1, 3: 1}).close()
+    damage(tmp_path, 3, how)
     said = []
-    checkpoints = Checkpoints(tmp_path / "checkpoints", say=said.append)
-    assert checkpoints.restore_latest(TARGET)["step"] == 1
-    assert len(said) == 1
-    assert "checkpoints/2 cannot be read" in said[0]
-    assert said[0].endswith("going on from step 1")
-    assert (tmp_path / "damaged" / "2").is_dir()  # nothing is lost
-    checkpoints.save(2, state(2), {"accuracy": 0.2, "loss": 1.0})
-    checkpoints.wait()
+    checkpoints = opened(tmp_path, say=said.append)
     assert checkpoints.restore_latest(TARGET)["step"] == 2
+    assert len(said) == 1 and "checkpoints/3 cannot be read" in said[0]
+    assert said[0].endswith("going on from step 2")
+    assert (tmp_path / "damaged" / "3").is_dir()  # nothing is lost
+    assert checkpoints.steps() == [1, 2]
+    checkpoints.save(3, state(3), 1)
+    checkpoints.wait()
+    assert opened(tmp_path).restore_latest(TARGET)["step"] == 3
 
 
-def test_with_none_left_the_run_begins_again_and_says_so(tmp_path):
-    filled(tmp_path, {2: 0.2}).close()
-    truncate_largest(tmp_path, 2)
-    said = []
-    checkpoints = Checkpoints(tmp_path / "checkpoints", say=said.append)
-    assert checkpoints.restore_latest(TARGET) is None
-    assert said[0].endswith("going on from the beginning")
+def test_several_damaged_checkpoints_fall_back_too(tmp_path):
+    filled(tmp_path, {1: 1, 2: 1, 3: 1}).close()
+    damage(tmp_path, 3, "removed")
+    damage(tmp_path, 2, "truncated")
+    assert opened(tmp_path).restore_latest(TARGET)["step"] == 1
 
 
-def test_a_damaged_best_checkpoint_is_named(tmp_path):
-    filled(tmp_path, {2: 0.2}).close()
-    truncate_largest(tmp_path, 2)
-    with pytest.raises(UserError, match="checkpoints/2 cannot be read"):
-        Checkpoints(tmp_path / "checkpoints").restore(2, TARGET)
+@pytest.mark.parametrize("how", HOW)
+def test_where_none_can_be_read_nothing_is_moved_and_that_is_said(how, tmp_path):
+    filled(tmp_path, {1: 1, 2: 1}).close()
+    damage(tmp_path, 1, how)
+    damage(tmp_path, 2, how)
+    with pytest.raises(UserError, match="checkpoints/2 cannot be read .*, nor any before it"):
+        opened(tmp_path).restore_latest(TARGET)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_state_of_another_shape_is_no_reason_to_move_anything(tmp_path):
+    filled(tmp_path, {1: 1, 2: 1}).close()
+    other = TARGET | {"a": jax.ShapeDtypeStruct((7,), jnp.float32, sharding=SHARDING)}
+    with pytest.raises(UserError, match="nor any before it"):
+        opened(tmp_path).restore_latest(other)
+    assert opened(tmp_path).steps() == [1, 2]
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        opened(tmp_path)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 import lru
 from lru.errors import UserError
 from lru.models import SequenceClassifier
-from lru.training.config import build, load_config, recall, remember
+from lru.training.config import build, check_workdir, load_config, recall, remember
 
 LISTOPS = "configs/lra_listops.py"
 
@@ -79,6 +79,7 @@ def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
         ({"type": "lru.nothing:LRU"}, "which is not there"),
         ({"type": "lru:LRU", "d_stat": 3}, "config.m has no key 'd_stat'; did you mean 'd_state'?"),
         ({"type": "lru:LRU", "d_state": "3"}, "config.m.d_state is '3'; expected int"),
+        ({"type": "lru:LRU"}, "config.m lacks the key 'd_state', which LRU needs"),
         ({"type": "lru:LRU", "d_state": True}, "config.m.d_state is True; expected int"),
         (
             {"type": "lru:LRU", "d_state": 3, "r_min": None},
@@ -94,27 +95,30 @@ def test_a_key_that_is_no_argument_is_never_ignored(section, words):
 
 def test_sections_become_partials_inside_partials():
     mixer = {"type": "lru:LRU", "d_state": 3}
-    model = build({"type": "lru.models:SequenceClassifier", "d_model": 2, "mixer": mixer}, "c")
+    section = {"type": "lru.models:SequenceClassifier", "d_model": 2, "mixer": mixer}
+    model = build(section | {"num_layers": 1}, "c", later=["num_classes"])
     assert (model.func, model.keywords["d_model"]) == (SequenceClassifier, 2)
     assert model.keywords["mixer"]() == lru.LRU(3)
 
 
 def test_a_work_directory_belongs_to_one_config(tmp_path):
     config = ConfigDict({"a": {"b": 1, "rows": (("x", 1.0),)}})
+    check_workdir(config, tmp_path / "run")
     remember(config, tmp_path / "run")
-    remember(config, tmp_path / "run")
+    check_workdir(config, tmp_path / "run")
     assert json.loads((tmp_path / "run/config.json").read_text())["a"]["b"] == 1
     with pytest.raises(UserError, match="config.a.b is 1 there, 2 here; choose another --workdir"):
-        remember(ConfigDict({"a": {"b": 2, "rows": (("x", 1.0),)}}), tmp_path / "run")
+        check_workdir(ConfigDict({"a": {"b": 2, "rows": (("x", 1.0),)}}), tmp_path / "run")
     assert recall(tmp_path / "run").a.b == 1
 
 
 def test_a_work_directory_without_a_run_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         recall(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="is damaged"):
-        recall(tmp_path)
+    for text in ("{", "[3]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match="is damaged"):
+            recall(tmp_path)
 
 
 def test_a_work_directory_that_cannot_be_made_is_said(tmp_path):

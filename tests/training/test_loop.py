@@ -1,8 +1,10 @@
 """Laws of a run: deterministic, resumable at any moment, the same on any number of devices."""
 
+import fcntl
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -73,7 +76,7 @@ def read_until(process, words):
 def test_a_run_leaves_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
-        "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json",
+        "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
         "curves.png", "spectrum.png",
     }  # fmt: skip
     record = json.loads((whole / "record.json").read_text())
@@ -103,10 +106,41 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, run, t
     assert rows(tmp_path / "other") != rows(whole)
 
 
-def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run):
-    before = (whole / "metrics.jsonl").read_bytes()
-    run(whole)
-    assert (whole / "metrics.jsonl").read_bytes() == before
+def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
+    before = {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    assert run(whole)["test"]["step"] == rows(whole, "test")[0]["step"]
+    assert capsys.readouterr().out.startswith("finished before; test accuracy")
+    assert {path: path.read_bytes() for path in whole.iterdir() if path.is_file()} == before
+
+
+def test_a_run_killed_at_its_very_end_ends_the_same(whole, run, tmp_path):
+    """Whether before the test, or between the test's row and the record."""
+    for lines in (-1, None):
+        work = shutil.copytree(whole, tmp_path / str(lines))
+        text = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (work / "metrics.jsonl").write_text("".join(text[:lines]))
+        (work / "record.json").unlink()
+        run(work)
+        assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+        assert (work / "record.json").exists()
+
+
+def test_a_run_whose_checkpoints_are_gone_is_left_alone(whole, run, tmp_path):
+    work = shutil.copytree(whole, tmp_path / "work")
+    shutil.rmtree(work / "checkpoints")
+    (work / "record.json").unlink()
+    with pytest.raises(UserError, match="its checkpoints are gone"):
+        run(work)
+    assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
+    tmp_path.joinpath("lock").touch()
+    with (tmp_path / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is training in"):
+            run(tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_evaluation_gives_exactly_the_logged_numbers(whole, data_dir):
@@ -177,11 +211,52 @@ def test_sigterm_ends_the_command_with_exit_code_0(data_dir, tmp_path):
 
 
 def test_a_nan_stops_the_run_and_names_the_step_and_the_last_good_checkpoint(run, tmp_path):
-    with pytest.raises(Diverged) as error:
-        run(tmp_path, "optimizer.learning_rate=1e30")
-    assert "not finite at step 3" in str(error.value)
-    assert str(tmp_path / "checkpoints" / "2") in str(error.value)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2"]
+    broken = Experiment._train_step
+
+    def nan_at_step_5(self, state, batch):
+        state = broken(self, state, batch)
+        finite = state.step != 5
+        return state.replace(diverged_at=jnp.where(finite, state.diverged_at, state.step))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "_train_step", nan_at_step_5)
+        with pytest.raises(Diverged) as error:
+            run(tmp_path)
+    assert "not finite at step 5" in str(error.value)
+    assert str(tmp_path / "checkpoints" / "4") in str(error.value)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "4"}
+
+
+def test_parameters_that_a_step_makes_infinite_are_never_saved(run, tmp_path):
+    """The loss of the step itself is still finite, and so is its gradient."""
+    with pytest.raises(Diverged, match="not finite at step 1; .* there is none yet"):
+        run(tmp_path, "optimizer.learning_rate=1e30", "train.steps=1")
+    assert not rows(tmp_path) and not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_rematerialisation_saves_memory(data_dir):
+    temporaries = []
+    for remat in (False, True):
+        overrides = [f"--config.model.remat={remat}", "--config.model.num_layers=4"]
+        overrides += ["--config.data.pad_to=256"]
+        experiment = Experiment(load_config(SMOKE, overrides), data_dir)
+        batch = next(experiment.training_batches(0))
+        compiled = experiment.train_step.lower(experiment.init_state(), batch).compile()
+        temporaries.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert temporaries[1] < 0.6 * temporaries[0]
+
+
+@pytest.fixture
+def damaged_latest(run, tmp_path):
+    """A run that a fault of the program stopped after step 10, its checkpoint then truncated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "training_batches", functools.partialmethod(_ten_batches))
+        with pytest.raises(AssertionError):
+            run(tmp_path)
+    files = [path for path in (tmp_path / "checkpoints" / "10").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    return tmp_path
 
 
 def test_one_and_two_devices_give_the_same_losses(data_dir):
@@ -198,20 +273,11 @@ def test_one_and_two_devices_give_the_same_losses(data_dir):
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
-    whole, run, tmp_path, capsys
+    whole, run, damaged_latest, capsys
 ):
-    step = Experiment._train_step
-    with pytest.MonkeyPatch.context() as patch:  # a fault of the program itself, at step 10
-        patch.setattr(Experiment, "training_batches", functools.partialmethod(_ten_batches))
-        with pytest.raises(AssertionError):
-            run(tmp_path)
-    assert step is Experiment._train_step
-    latest = tmp_path / "checkpoints" / "10"
-    largest = max(latest.rglob("*"), key=lambda path: path.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
-    run(tmp_path)
+    run(damaged_latest)
     assert "checkpoints/10 cannot be read" in capsys.readouterr().out
-    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (damaged_latest / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 _training_batches = Experiment.training_batches
@@ -233,7 +299,10 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
     ("override", "words"),
     [
         ("train.steps=0", "config.train.steps is 0; expected at least 1"),
-        ("train.batch_size=7", "a batch of 7 does not split over 2 devices"),
+        ("train.batch_size=7", "config.train.batch_size is 7; expected a multiple of 2"),
+        ("seed=-1", "config.seed is -1"),
+        ("model.dropout=1.5", "dropout=1.5; expected at least 0 and less than 1"),
+        ("model.mixer.d_state=0", "d_state=0; expected at least 1"),
         ("model.norm=group", "config.model does not work: norm='group'"),
         ("model.mixer.r_min=2.0", "config.model does not work: ring r_min=2.0"),
         ("data.max_depth=0", "max_depth is 0"),

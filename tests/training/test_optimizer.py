@@ -97,9 +97,33 @@ def test_the_table_shows_every_parameter_once():
         ((("mixr/", 0.5, 0.0), *ROWS), "'mixr/' that matches no parameter"),
         ((("(", 0.5, 0.0), *ROWS), "expected (regex, learning rate factor, weight decay)"),
         ((("a", 0.5),), "expected (regex, learning rate factor, weight decay)"),
+        (((".*", -0.5, 0.0),), "a negative or infinite number"),
+        (((".*", 1.0, 0.0), (".*", 0.5, 0.0)), "'.*' that matches no parameter"),
     ],
 )
 def test_rows_that_do_not_fit_are_said(rows, words):
     with pytest.raises(UserError) as error:
         make_optimizer(PARAMS, 10, learning_rate=1.0, groups=rows)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", 0.0), ("learning_rate", -1.0), ("learning_rate", float("nan")),
+        ("warmup_fraction", 1.5), ("b1", 2.0), ("b2", -0.1), ("eps", -1.0),
+        ("end_learning_rate", 1.0),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_their_range_are_said(name, value):
+    with pytest.raises(UserError, match=f"config.optimizer.{name} is {value}; expected"):
+        make_optimizer(PARAMS, 100, groups=ROWS, **{"learning_rate": 1e-2} | {name: value})
+
+
+def test_a_factor_of_zero_freezes_its_group():
+    rows = ((r"mixer/", 0.0, 0.05), (r".*", 1.0, 0.05))
+    optimizer, _, _ = make_optimizer(PARAMS, 100, learning_rate=1e-2, groups=rows)
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(updates["blocks_0"]))
+    assert updates["head"]["kernel"].all()

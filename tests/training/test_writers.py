@@ -15,17 +15,29 @@ def test_a_line_cut_short_by_a_kill_is_no_line(tmp_path):
     with (tmp_path / "m.jsonl").open("a") as raw:
         raw.write('{"step": 2, "lo')
     assert file.read() == [{"step": 1}]
-    file.keep(lambda row: True)
+    file.keep(file.read())
     file.write({"step": 2})
     assert file.read() == [{"step": 1}, {"step": 2}]
 
 
-def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+def test_lines_that_are_not_kept_are_gone(tmp_path):
     file = JsonLines(tmp_path / "m.jsonl")
     for step in range(5):
         file.write({"step": step})
-    assert file.keep(lambda row: row["step"] <= 2)[-1] == {"step": 2}
-    assert len((tmp_path / "m.jsonl").read_text().splitlines()) == 3
+    file.keep([row for row in file.read() if row["step"] <= 2])
+    assert file.read() == [{"step": 0}, {"step": 1}, {"step": 2}]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\nabc\n{"step": 2}\n')
+    with pytest.raises(UserError, match="m.jsonl, line 2 is damaged"):
+        JsonLines(tmp_path / "m.jsonl").read()
+
+
+def test_what_is_not_a_number_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        JsonLines(tmp_path / "m.jsonl").write({"loss": float("nan")})
+    assert JsonLines(tmp_path / "m.jsonl").read() == []
 
 
 def test_a_file_that_is_not_there_has_no_lines(tmp_path):
