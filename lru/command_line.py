@@ -62,19 +62,23 @@ def _stop(*_) -> NoReturn:
 
 @contextmanager
 def _plain_log() -> Iterator[None]:
-    """What this package logs, a plain line each; of the libraries' own news only errors."""
-    logger, libraries = logging.getLogger("lru"), logging.getLogger("absl")
-    before = logger.level, libraries.level
+    """What this package logs, a plain line each; and no tracebacks that libraries log.
+
+    What goes wrong in them comes as an exception as well, and is told once, at the end.
+    """
+    logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
+    before = [changed.level for changed in (logger, *libraries)]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False  # some library may have given the root logger a handler of its own
     logger.setLevel(logging.INFO)
-    libraries.setLevel(logging.ERROR)
+    for library in libraries:
+        library.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
-        for changed, level in zip((logger, libraries), before):
+        for changed, level in zip((logger, *libraries), before):
             changed.setLevel(level)

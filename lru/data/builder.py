@@ -119,10 +119,16 @@ class SequenceDataset(
             builder = cls(data_dir=temporary, config=config)
             builder.manual_dir = Path(manual_dir).expanduser() if manual_dir else None
             tfds.display_progress_bar(sys.stderr.isatty())
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-                file_format="array_record",
-            )
+            try:
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+                    file_format="array_record",
+                )
+            except RuntimeError as error:  # what the writer raises for a full disk
+                reason = str(error).partition(";")[0]
+                raise UserError(
+                    f"{cls.name} cannot be prepared in {root}: {reason}; nothing was left behind"
+                ) from error
             made = Path(builder.data_dir)
             _write_checksums(made)
             directory.parent.mkdir(parents=True, exist_ok=True)
