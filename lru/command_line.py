@@ -30,8 +30,8 @@ class _Stopped(BaseException):
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command line, and returns its exit code.
 
-    It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written;
-    130 or 143 if a signal ended it.
+    It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written or
+    a package is missing; 130 or 143 if a signal ended it.
     """
     before = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -42,6 +42,10 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
         return _complain(f"cannot read or write{file}: {error.strerror or error}", 2)
+    except ModuleNotFoundError as error:
+        if (error.name or "lru").partition(".")[0] == "lru":
+            raise
+        return _complain(f"{error.name} is not installed; pip install '.[train]' has it", 2)
     except KeyboardInterrupt:
         return _complain("stopped by SIGINT", 130)
     except _Stopped:

@@ -102,8 +102,10 @@ def lru_step(
     """
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
     lam = eigenvalues(params).reshape((1,) * (carry.ndim - 1) + (-1,))
-    h = lam * carry.astype(jnp.promote_types(carry.dtype, lam.dtype))
-    carry = (h + project_in(params, inputs, dtype).astype(h.dtype)).astype(h.dtype)
+    state_dtype = jnp.promote_types(
+        carry.dtype, lam.dtype
+    )  # that of a scan's carry must not change
+    carry = (lam * carry + project_in(params, inputs, dtype)).astype(state_dtype)
     return carry, read_out(params, {"C": carry}, inputs, dtype)
 
 
@@ -143,7 +145,8 @@ def lru_layer(
 
 def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_major) -> None:
     state, width = params["B_re"].shape
-    if inputs.ndim < 2 or inputs.shape[-1] != width or 0 in inputs.shape[-2:] + inputs.shape[:1]:
+    time = inputs.shape[0 if time_major else -2] if inputs.ndim > 1 else 0
+    if time == 0 or inputs.shape[-1] != width:
         layout = "(T, ..., H)" if time_major else "(..., T, H)"
         raise ValueError(
             f"inputs have shape {inputs.shape}; expected {layout} with T >= 1 and H = {width}"

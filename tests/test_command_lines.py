@@ -110,6 +110,15 @@ def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert "no/such" in line and "No such file or directory" in line
 
 
+def test_a_package_that_is_not_installed_is_one_line(capsys):
+    def main(_):
+        import no_such_package  # noqa: F401
+
+    assert run(main, []) == 2
+    (line,) = lines(capsys)[1]
+    assert line == "error: no_such_package is not installed; pip install '.[train]' has it"
+
+
 def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):
     assert run(lru.evaluate.main, [f"--workdir={tmp_path}"]) == 2
     assert "holds no run" in lines(capsys)[1][0]

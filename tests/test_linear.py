@@ -312,6 +312,12 @@ def test_one_line_is_all_that_changes_in_a_model_with_a_gru():
         assert (h.shape, y.shape) == ((B, 64), (B, T, 2))
 
 
+def test_a_batch_may_be_empty():
+    layer, variables = make()
+    h, y = call(layer)(variables, inputs()[:0], return_carry=True)
+    assert (h.shape, y.shape) == ((0, N), (0, T, H))
+
+
 def test_white_noise_keeps_its_variance():
     layer = lru.LRU(384, r_min=0.9, r_max=0.99)
     u = inputs(shape=(4, 800, 256))
