@@ -13,7 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Bool, Float, Int
+from lru.array_typing import Array, Bool, Float, Int, Num
 
 Norm = Literal["batch", "layer"]
 GLU = Literal["full", "half"]
@@ -135,7 +135,7 @@ class ResidualStack(nn.Module):
         return tuple(carries), x
 
 
-def padding_mask(x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None) -> Any:
+def padding_mask(x: Num[Array, "B T ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
     """`(B, T, 1)`, True on the valid steps of x; None if all of them are."""
     if seq_lengths is None:
         return None

@@ -185,7 +185,7 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method
     states, carry = {}, []
     for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
         if h0 is not None:
-            h0 = jnp.broadcast_to(h0, x.shape[1:]).astype(jnp.promote_types(h0.dtype, x.dtype))
+            h0 = jnp.broadcast_to(h0, x.shape[1:])
         run = _backward if backward else _forward
         states[readout], h_last = run(lam, x, h0, seq_lengths, reset, method)
         carry.append(h_last)

@@ -157,6 +157,6 @@ def _masked(inputs, seq_lengths):
     """Inputs whose padding is zero, whatever was there: it must not reach a gradient either."""
     if seq_lengths is None:
         return inputs
-    valid = jnp.arange(inputs.shape[1])[None] < seq_lengths[:, None]
-    valid = valid.reshape(valid.shape + (1,) * (inputs.ndim - 2))
+    valid = padding_mask(inputs, seq_lengths)
+    valid = valid.reshape(inputs.shape[:2] + (1,) * (inputs.ndim - 2))
     return jnp.where(valid, inputs, jnp.zeros_like(inputs))

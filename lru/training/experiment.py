@@ -80,6 +80,7 @@ _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMOR
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
 
 
+@functools.cache
 def _compiler_options(platform: str) -> dict[str, Any] | None:
     """The options above, where this version of XLA knows them."""
     options = _COMPILER_OPTIONS.get(platform)
@@ -161,6 +162,10 @@ class Experiment:
             jax.eval_shape(self._init),
         )
 
+    def empty_metrics(self) -> Metrics:
+        """Metrics of no example, on the devices."""
+        return jax.device_put(Metrics.empty(), self._replicated)
+
     def training_batches(self, first_step: int) -> Iterator[Mapping[str, Array]]:
         """Batches from a step on, on the devices; a function of seed and step alone."""
         batches = training_batches(
@@ -181,7 +186,7 @@ class Experiment:
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Loss and accuracy over a whole split, weighted by example."""
-        metrics = jax.device_put(Metrics.empty(), self._replicated)
+        metrics = self.empty_metrics()
         devices = self._split.num_devices  # rows that fill up the last batch weigh nothing
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = -(-size // devices) * devices

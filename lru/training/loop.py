@@ -26,7 +26,6 @@ from lru.training.checkpoint import Checkpoints
 from lru.training.config import check_workdir, recall, remember, write_whole
 from lru.training.experiment import Experiment, State
 from lru.training.figures import save_curves, save_spectrum
-from lru.training.metrics import Metrics
 from lru.training.optimizer import format_table
 from lru.training.record import best_row, format_result, make_record
 from lru.training.writers import JsonLines, Progress, TensorBoard
@@ -244,9 +243,8 @@ class _Run:
 
     def _log(self) -> None:
         self._check_finite()
-        metrics, empty = self.state.metrics.compute(), Metrics.empty()
-        empty = jax.device_put(empty, self.state.step.sharding)
-        self.state = self.state.replace(metrics=empty)
+        metrics = self.state.metrics.compute()
+        self.state = self.state.replace(metrics=self.experiment.empty_metrics())
         rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
         speed = self.clock.steps_per_second(self.step)

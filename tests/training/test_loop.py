@@ -1,7 +1,6 @@
 """Laws of a run: deterministic, resumable at any moment, the same on any number of devices."""
 
 import fcntl
-import functools
 import json
 import os
 import shutil
@@ -211,10 +210,10 @@ def test_sigterm_ends_the_command_with_exit_code_0(data_dir, tmp_path):
 
 
 def test_a_nan_stops_the_run_and_names_the_step_and_the_last_good_checkpoint(run, tmp_path):
-    broken = Experiment._train_step
+    step = Experiment._train_step
 
     def nan_at_step_5(self, state, batch):
-        state = broken(self, state, batch)
+        state = step(self, state, batch)
         finite = state.step != 5
         return state.replace(diverged_at=jnp.where(finite, state.diverged_at, state.step))
 
@@ -250,7 +249,7 @@ def test_rematerialisation_saves_memory(data_dir):
 def damaged_latest(run, tmp_path):
     """A run that a fault of the program stopped after step 10, its checkpoint then truncated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "training_batches", functools.partialmethod(_ten_batches))
+        patch.setattr(Experiment, "training_batches", _ten_batches)
         with pytest.raises(AssertionError):
             run(tmp_path)
     files = [path for path in (tmp_path / "checkpoints" / "10").rglob("*") if path.is_file()]
