@@ -2,25 +2,30 @@
 
 A mixer is whatever moves information along time: any module with the call of `flax.linen.RNN`
 (plus `reset`) whose outputs are as wide as its inputs. Blocks and stacks hand its state through,
-so that whatever streams through the mixer streams through the model.
+so that whatever streams through the mixer streams through the model. They work time first, so that
+a piece of time is a piece of memory.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from lru.array_typing import Array, Bool, Float, Int, Num
+from lru.chunks import best_chunk_size, scan_chunks
 
 Norm = Literal["batch", "layer"]
 GLU = Literal["full", "half"]
 
 
 class ResidualBlock(nn.Module):
-    """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
+    """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(T, B, H)`.
 
     Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
 
@@ -32,6 +37,9 @@ class ResidualBlock(nn.Module):
         z * sigmoid(W z + b).
       dropout: the rate, after GELU and after the GLU.
       tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
+      remat: compute the block's insides again in the backward pass instead of keeping them. Where
+        the mixer says that it is `causal`, the whole block goes through time chunk by chunk.
+      chunk_size: steps at a time then; chosen from the shape if None, all of them if 0.
       dtype: of the activations.
     """
 
@@ -41,63 +49,148 @@ class ResidualBlock(nn.Module):
     glu: GLU = "full"
     dropout: float = 0.0
     tie_dropout: bool = True
+    remat: bool = False
+    chunk_size: int | None = None
     dtype: Any = None
 
     @nn.compact
     def __call__(
         self,
-        inputs: Float[Array, "B T H"],
+        inputs: Float[Array, "T B H"],
         initial_carry: Any = None,
         seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "B T"] | None = None,
+        reset: Bool[Array, "T B"] | None = None,
         train: bool = False,
-    ) -> tuple[Any, Float[Array, "B T H"]]:
+    ) -> tuple[Any, Float[Array, "T B H"]]:
         """Returns the mixer's carry and the outputs; the mixer's contract explains the rest.
 
         Args:
           train: use the batch's own statistics (and update the running ones), and drop out.
         """
+        self._check()
+        normalise = self._normalisation(inputs, seq_lengths, train)
+        masks = self._dropout_masks(inputs.shape, train)
+        shared, stepwise = (masks, None) if self.tie_dropout else (None, masks)
+
+        def body(block, carry, xs, seq_lengths):
+            x, reset, masks = xs
+            after_gelu, after_glu = shared or masks
+            carry, z = block.mixer(name="mixer")(
+                normalise(block, x),
+                initial_carry=carry,
+                seq_lengths=seq_lengths,
+                reset=reset,
+                return_carry=True,
+                time_major=True,
+            )
+            z = checkpoint_name(z, "mixed")
+            z = block._dropped(after_gelu, nn.gelu(z))
+            return carry, x + block._dropped(after_glu, block._glu(z))
+
+        xs = (inputs, reset, stepwise)
+        if not self.remat or self.is_initializing():
+            return body(self, initial_carry, xs, seq_lengths)
+        chunk_size = self._causal_chunk_size(inputs)
+        if chunk_size == len(inputs):
+            policy = jax.checkpoint_policies.save_only_these_names("mixed")
+            return nn.remat(body, policy=policy)(self, initial_carry, xs, seq_lengths)
+        if initial_carry is None:
+            initial_carry = self._zero_carry(inputs[:chunk_size])
+        return scan_chunks(
+            body,
+            self,
+            initial_carry,
+            xs,
+            chunk_size=chunk_size,
+            seq_lengths=seq_lengths,
+            keep=("mixed",),
+        )
+
+    def _check(self):
         for name in ("dropout", "norm_momentum"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}; expected at least 0 and less than 1")
-        x = self._normalise(inputs, seq_lengths, train)
-        carry, x = self.mixer(name="mixer")(
-            x, initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset, return_carry=True
-        )
-        drop = nn.Dropout(
-            self.dropout,
-            broadcast_dims=(-2,) if self.tie_dropout else (),
-            deterministic=not train,
-        )
-        x = drop(nn.gelu(x))
-        x = drop(self._glu(x))
-        return carry, inputs + x
-
-    def _normalise(self, x, seq_lengths, train):
-        if self.norm == "layer":
-            return nn.LayerNorm(dtype=self.dtype, name="norm")(x)
-        if self.norm != "batch":
+        if self.norm not in ("batch", "layer"):
             raise ValueError(f"norm={self.norm!r}; expected 'batch' or 'layer'")
-        norm = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.norm_momentum,
-            dtype=self.dtype,
-            name="norm",
-        )
-        return norm(x, mask=padding_mask(x, seq_lengths))
+        if self.glu not in ("full", "half"):
+            raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
+
+    def _normalisation(self, inputs, seq_lengths, train):
+        """`(block, x) -> normalised x`, for all steps or some: statistics are known by then."""
+        if self.norm == "layer":
+            return lambda block, x: nn.LayerNorm(dtype=block.dtype, name="norm")(x)
+        norm = BatchStatistics(self.norm_momentum, name="norm")
+        mean, scale, bias = (v[None, None] for v in norm(inputs, seq_lengths, train))
+        dtype = self.dtype or jnp.result_type(inputs, scale)
+        return lambda _, x: ((x - mean) * scale + bias).astype(dtype)
+
+    def _dropout_masks(self, shape, train):
+        """Which to keep after GELU and after the GLU, or None: drawn for the whole sequence."""
+        if not train or not self.dropout:
+            return None, None
+        shape = (1, *shape[1:]) if self.tie_dropout else shape
+        keys = jax.random.split(self.make_rng("dropout"))
+        return tuple(jax.random.bernoulli(key, 1 - self.dropout, shape) for key in keys)
+
+    def _dropped(self, mask, x):
+        return x if mask is None else jnp.where(mask, x / (1 - self.dropout), jnp.zeros_like(x))
 
     def _glu(self, z):
         d_model = z.shape[-1]
         if self.glu == "half":
             return z * nn.sigmoid(nn.Dense(d_model, dtype=self.dtype, name="glu")(z))
-        if self.glu != "full":
-            raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
         value, gate = jnp.split(nn.Dense(2 * d_model, dtype=self.dtype, name="glu")(z), 2, axis=-1)
         return value * nn.sigmoid(gate)
 
+    def _causal_chunk_size(self, inputs):
+        if self.chunk_size == 0 or not getattr(self.mixer(parent=None), "causal", False):
+            return len(inputs)
+        widest = 4 * inputs.shape[-1]  # a mixer's states may be wider than the GLU's product
+        return min(len(inputs), self.chunk_size or best_chunk_size(inputs.shape[:-1], widest))
 
-RematBlock = nn.remat(ResidualBlock, static_argnums=(5,))  # 5: train
-"""A `ResidualBlock` whose insides are computed again in the backward pass instead of kept."""
+    def _zero_carry(self, inputs):
+        """What the mixer begins with: its carry's shapes, all zero."""
+        mixer = self.mixer(parent=None)
+        call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
+        (carry, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+
+
+class BatchStatistics(nn.Module):
+    """Batch normalisation over time and batch, (x - mean) * scale + bias, as those three `(H,)`.
+
+    Knowing them before x is gone through again lets each step be normalised where it is used.
+    Parameters and running statistics are those of `flax.linen.BatchNorm`.
+
+    Attributes:
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "T B H"], seq_lengths: Any, train: bool) -> Any:
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        weight = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean, var = running_mean.value, running_var.value
+        if train:
+            mean, var = _mean_and_variance(x, padding_mask(x, seq_lengths))
+            if not self.is_initializing():
+                for running, now in ((running_mean, mean), (running_var, var)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * now
+        return mean, weight * jax.lax.rsqrt(var + self.epsilon), bias
+
+
+def _mean_and_variance(x, mask):
+    """Over time and batch, in one pass over x."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean, square = (jnp.mean(v, (0, 1), where=mask) for v in (x, x * x))
+    return mean, jnp.maximum(square - mean * mean, 0)
 
 
 class ResidualStack(nn.Module):
@@ -114,12 +207,12 @@ class ResidualStack(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T H"],
+        x: Float[Array, "T B H"],
         initial_carry: Any = None,
         seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "B T"] | None = None,
+        reset: Bool[Array, "T B"] | None = None,
         train: bool = False,
-    ) -> tuple[Any, Float[Array, "B T H"]]:
+    ) -> tuple[Any, Float[Array, "T B H"]]:
         """As a block; the carry is a tuple with one entry a layer."""
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers
@@ -135,8 +228,8 @@ class ResidualStack(nn.Module):
         return tuple(carries), x
 
 
-def padding_mask(x: Num[Array, "B T ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
-    """`(B, T, 1)`, True on the valid steps of x; None if all of them are."""
+def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
+    """`(T, B, 1)`, True on the valid steps of x; None if all of them are."""
     if seq_lengths is None:
         return None
-    return (jnp.arange(x.shape[1])[None] < seq_lengths[:, None])[..., None]
+    return (jnp.arange(len(x))[:, None] < seq_lengths[None])[..., None]

@@ -11,9 +11,10 @@ recurrence walks along the leading axis, and only H-wide arrays are ever transpo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from flax.linen.recurrent import flip_sequences
 from jax import lax
 
 from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
+from lru.chunks import best_chunk_size, scan_chunks
 from lru.initializers import gamma_log, lru_initializers
 from lru.recurrence import Method, fits, recur
 
@@ -44,42 +46,63 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     return jnp.exp(lax.complex(-nu, theta))
 
 
-def project_in(params: Parameters, u: Real[Array, "*B H"], dtype: Any) -> Complex[Array, "*B N"]:
+class Weights(NamedTuple):
+    """An LRU's parameters as its products take them, real and imaginary parts side by side.
+
+    Attributes:
+      lam: the eigenvalues, complex `(N,)`.
+      into: exp(gamma_log) * B, `(H, 2N)`.
+      out: C, `(2N, H)`.
+      skip: D, `(H,)`; None if another read-out of the same inputs has it.
+    """
+
+    lam: Complex[Array, "N"]
+    into: Float[Array, "H N2"]
+    out: Float[Array, "N2 H"]
+    skip: Float[Array, "H"] | None
+
+
+def pack(params: Parameters, readout: str = "C") -> Weights:
+    """The weights of one direction: that of `C`, which has the skip, or of `C2`."""
+    gamma = jnp.exp(params["gamma_log"])[:, None]
+    into = jnp.concatenate([gamma * params["B_re"], gamma * params["B_im"]])
+    out = jnp.concatenate([params[f"{readout}_re"], -params[f"{readout}_im"]], axis=-1)
+    skip = params["D"] if readout == "C" else None
+    return Weights(eigenvalues(params), into.T, out.T, skip)
+
+
+def project_in(weights: Weights, u: Real[Array, "*B H"], dtype: Any) -> Complex[Array, "*B N"]:
     """exp(gamma_log) * (B u): the input's part of Eq. (7).
 
     Args:
-      params: with `B_re`, `B_im` (N, H) and `gamma_log` (N,).
+      weights: see `pack`.
       u: inputs `(..., H)`.
       dtype: of the product's operands; it is summed in float32 at least.
     """
-    packed = jnp.concatenate([params["B_re"], params["B_im"]])  # (2N, H)
-    packed = packed * jnp.exp(jnp.tile(params["gamma_log"], 2))[:, None]
-    re, im = jnp.split(_matmul(u, packed, dtype), 2, axis=-1)
-    return lax.complex(re, im)
+    return lax.complex(*jnp.split(_matmul(u, weights.into, dtype), 2, axis=-1))
 
 
 def read_out(
-    params: Parameters, states: dict[str, Complex[Array, "..."]], u: Real[Array, "..."], dtype: Any
-) -> Float[Array, "..."]:
-    """Re[C x] + D * u: the output of Appendix A; of several C and x, the sum of their products.
+    weights: Weights, x: Complex[Array, "*B N"], u: Real[Array, "*B H"], dtype: Any
+) -> Float[Array, "*B H"]:
+    """Re[C x] + D * u: the output of Appendix A.
 
     Args:
-      params: with `C_re`, `C_im` (H, N), `D` (H,), and `C2_re`, `C2_im` if `states` has a `C2`.
-      states: the x `(..., N)` that each read-out matrix reads: {"C": x} or {"C": x, "C2": x2}.
+      weights: see `pack`.
+      x: states `(..., N)`.
       u: inputs `(..., H)`.
       dtype: of the product's operands, and of the result.
     """
-    packed = [w for name in states for w in (params[f"{name}_re"], -params[f"{name}_im"])]
-    parts = [part for x in states.values() for part in (x.real, x.imag)]
-    y = _matmul(jnp.concatenate(parts, axis=-1), jnp.concatenate(packed, axis=-1), dtype)
-    skip = params["D"].astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,))
-    return (y + skip * u.astype(y.dtype)).astype(dtype)
+    y = _matmul(jnp.concatenate([x.real, x.imag], axis=-1), weights.out, dtype)
+    if weights.skip is not None:
+        y += weights.skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
+    return y.astype(dtype)
 
 
 def _matmul(x, w, dtype):
-    """x w^T with operands of type `dtype`, summed in float32 at least."""
+    """x w with operands of type `dtype`, summed in float32 at least."""
     sum_type = jnp.promote_types(dtype, jnp.float32)
-    return jnp.matmul(x.astype(dtype), w.T.astype(dtype), preferred_element_type=sum_type)
+    return jnp.matmul(x.astype(dtype), w.astype(dtype), preferred_element_type=sum_type)
 
 
 def lru_step(
@@ -101,12 +124,12 @@ def lru_step(
       `(carry, outputs)`, `(..., N)` and `(..., H)`.
     """
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
-    lam = eigenvalues(params).reshape((1,) * (carry.ndim - 1) + (-1,))
-    state_dtype = jnp.promote_types(
-        carry.dtype, lam.dtype
-    )  # that of a scan's carry must not change
-    carry = (lam * carry + project_in(params, inputs, dtype)).astype(state_dtype)
-    return carry, read_out(params, {"C": carry}, inputs, dtype)
+    weights = pack(params)
+    lam = weights.lam.reshape((1,) * (carry.ndim - 1) + (-1,))
+    # The state's type must not change from step to step: `nn.RNN` scans over them.
+    state_dtype = jnp.promote_types(carry.dtype, lam.dtype)
+    carry = (lam * carry + project_in(weights, inputs, dtype)).astype(state_dtype)
+    return carry, read_out(weights, carry, inputs, dtype)
 
 
 def lru_layer(
@@ -120,8 +143,9 @@ def lru_layer(
     time_major: bool = False,
     reverse: bool = False,
     keep_order: bool = False,
-    method: Method = "auto",
     dtype: Any = None,
+    method: Method = "auto",
+    chunk_size: int | None = None,
 ) -> Any:
     """The layer as a function of its parameters; `LRU.__call__` explains the arguments.
 
@@ -134,7 +158,7 @@ def lru_layer(
     if seq_lengths is not None:
         seq_lengths = jnp.minimum(seq_lengths, len(inputs))
     carry, outputs = _sequence(
-        params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype
+        params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, method, chunk_size
     )
     if reverse and not keep_order:
         batch = outputs.ndim - 2
@@ -168,39 +192,61 @@ def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_maj
             raise ValueError(f"initial_carry has shape {carry.shape}; expected {(*batch, state)}")
 
 
-def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype):
+def _sequence(
+    params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, method, chunk_size
+):
     """Inputs (T, ..., H) to the carry and the outputs, both in the order of the inputs."""
+    readouts = ("C", "C2") if "C2_re" in params else ("C",)
+    if len(readouts) == 1 or initial_carry is None:
+        initial_carry = (initial_carry,) * len(readouts)
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
     reset = None if reset is None else reset[..., None]
+    if chunk_size is None:
+        chunk_size = best_chunk_size(inputs.shape[:-1], 2 * len(params["nu_log"]))
+    carries, outputs = [], []
+    for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
+        weights = pack(params, readout)
+        state = (*inputs.shape[1:-1], len(weights.lam))
+        state_dtype = jnp.result_type(weights.lam, *(() if h0 is None else (h0,)))
+        h0 = jnp.broadcast_to(jnp.zeros((), state_dtype) if h0 is None else h0, state)
+        h_last, y = scan_chunks(
+            functools.partial(_piece, backward, method, dtype),
+            weights,
+            h0.astype(state_dtype),
+            (inputs, reset),
+            chunk_size=chunk_size,
+            seq_lengths=seq_lengths,
+            reverse=backward,
+        )
+        carries.append(h_last)
+        outputs.append(y)
+    return (tuple(carries) if len(carries) == 2 else carries[0]), sum(outputs[1:], outputs[0])
+
+
+def _piece(backward, method, dtype, weights, h0, inputs_and_reset, seq_lengths):
+    """One direction of the layer, on the whole sequence or a chunk: the state and the outputs."""
+    inputs, reset = inputs_and_reset
     valid = None
     if seq_lengths is not None:
         valid = _steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
         inputs = jnp.where(valid, inputs, jnp.zeros_like(inputs))
         reset = None if reset is None else reset & valid
-    x = project_in(params, inputs, dtype)
-    lam = eigenvalues(params).reshape((1,) * (x.ndim - 1) + (-1,))
-    readouts = ("C", "C2") if "C2_re" in params else ("C",)
-    if len(readouts) == 1 or initial_carry is None:
-        initial_carry = (initial_carry,) * len(readouts)
-    states, carry = {}, []
-    for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
-        if h0 is not None:
-            h0 = jnp.broadcast_to(h0, x.shape[1:])
-        run = _backward if backward else _forward
-        states[readout], h_last = run(lam, x, h0, seq_lengths, reset, method)
-        carry.append(h_last)
-    outputs = read_out(params, states, inputs, dtype)
+    x = project_in(weights, inputs, dtype)
+    lam = weights.lam.reshape((1,) * (x.ndim - 1) + (-1,))
+    run = _backward if backward else _forward
+    h, h_last = run(lam, x, h0, seq_lengths, reset, method)
+    outputs = read_out(weights, h, inputs, dtype)
     if valid is not None:
         outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
-    return (tuple(carry) if len(readouts) == 2 else carry[0]), outputs
+        h_last = jnp.where((seq_lengths > 0)[..., None], h_last, h0)
+    return h_last, outputs
 
 
 def _forward(lam, x, h0, seq_lengths, reset, method):
-    h, h_last = recur(lam, x, None if h0 is None else h0[None], reset, False, method)
+    h, h_last = recur(lam, x, h0[None], reset, False, method)
     if seq_lengths is not None:  # padding comes last: only the final state has to know of it
         last = jnp.maximum(seq_lengths - 1, 0)[None, ..., None]
         h_last = jnp.take_along_axis(h, last, axis=0)[0]
-        h_last = _if_empty(seq_lengths, h0, h_last)
     return h, h_last
 
 
@@ -208,26 +254,18 @@ def _backward(lam, x, h0, seq_lengths, reset, method):
     """Right to left, in place: what `_forward` does on the mirrored sequence.
 
     Padding comes first here. Its x is zero, so a zero state stays zero until the last valid step;
-    a given state is put in there.
+    the given state is put in there.
     """
-    start, border = None if h0 is None else h0[None], reset
-    if seq_lengths is not None and h0 is not None:
+    start, border = h0[None], reset
+    if seq_lengths is not None:
         is_last = _steps(x) == seq_lengths[None, ..., None] - 1
         x, start = x + jnp.where(is_last, lam * h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
         border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
     h, h_last = recur(lam, x, start, border, True, method)
-    if seq_lengths is not None:
-        h_last = _if_empty(seq_lengths, h0, h_last)
     if reset is not None:
         h_last = jnp.where(reset[0], jnp.zeros_like(h_last), h_last)
     return h, h_last
-
-
-def _if_empty(seq_lengths, h0, h_last):
-    """A sequence without a step leaves the state as it was."""
-    before = jnp.zeros_like(h_last) if h0 is None else h0
-    return jnp.where((seq_lengths == 0)[..., None], before, h_last)
 
 
 def _steps(x):
@@ -255,6 +293,8 @@ class LRU(nn.Module):
       max_phase: they are drawn with a phase in [0, max_phase], in radians.
       bidirectional: read a second state, which runs right to left, through `C2`.
       method: of `lru.linear_recurrence`.
+      chunk_size: steps worked through at a time, so that not all N-wide states are in memory, in
+        the backward pass neither; chosen from the shape if None, all of them if 0.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
         together. The state is complex64 at least, whatever it is.
       param_dtype: of the parameters.
@@ -275,8 +315,14 @@ class LRU(nn.Module):
     max_phase: float = 2 * math.pi
     bidirectional: bool = False
     method: Method = "auto"
+    chunk_size: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    @property
+    def causal(self) -> bool:
+        """Whether no output depends on a later input."""
+        return not self.bidirectional
 
     @nn.compact
     def __call__(
@@ -320,7 +366,7 @@ class LRU(nn.Module):
           ValueError: if the shapes do not fit together, or T is 0.
         """
         return lru_layer(
-            _parameters(self, inputs.shape[-1], self.bidirectional),
+            lru_parameters(self, inputs.shape[-1], self.bidirectional),
             inputs,
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
@@ -329,8 +375,9 @@ class LRU(nn.Module):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
-            method=self.method,
             dtype=self.dtype,
+            method=self.method,
+            chunk_size=self.chunk_size,
         )
 
 
@@ -361,7 +408,7 @@ class LRUCell(nn.RNNCellBase):
         self, carry: Num[Array, "*B N"], inputs: Real[Array, "*B H"]
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
         """`carry (..., N)` and `inputs (..., H)` to the new carry and the outputs `(..., H)`."""
-        params = _parameters(self, inputs.shape[-1], bidirectional=False)
+        params = lru_parameters(self, inputs.shape[-1], bidirectional=False)
         return lru_step(params, carry, inputs, dtype=self.dtype)
 
     @nn.nowrap
@@ -378,7 +425,7 @@ def _state_dtype(param_dtype):
     return jnp.promote_types(param_dtype, jnp.complex64)
 
 
-def _parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
+def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
     """The parameters of a Linen module with the attributes of `LRU`, made when it is new."""
     table = lru_initializers(
         d_model,

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from lru.array_typing import Array, Bool, Float, Int, Num
-from lru.blocks import GLU, Norm, RematBlock, ResidualBlock, ResidualStack, padding_mask
+from lru.blocks import GLU, Norm, ResidualBlock, ResidualStack, padding_mask
 
 Pooling = Literal["mean", "last"]
 
@@ -29,9 +29,9 @@ class SequenceClassifier(nn.Module):
       mixer: makes a block's mixer, e.g. `functools.partial(lru.LRU, 256)`.
       vocab_size: V, for an embedding of integer tokens `(B, T)`; None for a linear encoder of
         feature vectors `(B, T, features)`.
-      norm, norm_momentum, glu, dropout, tie_dropout: as of `lru.blocks.ResidualBlock`.
+      norm, norm_momentum, glu, dropout, tie_dropout, remat, chunk_size: as of
+        `lru.blocks.ResidualBlock`.
       pooling: `"mean"` over the valid steps, or the `"last"` of them.
-      remat: recompute each block in the backward pass: less memory, one more forward pass.
       dtype: of the activations; logits are float32 at least.
 
     Example:
@@ -57,6 +57,7 @@ class SequenceClassifier(nn.Module):
     tie_dropout: bool = True
     pooling: Pooling = "mean"
     remat: bool = False
+    chunk_size: int | None = None
     dtype: Any = None
 
     @nn.compact
@@ -86,6 +87,8 @@ class SequenceClassifier(nn.Module):
         """
         carries, pooled = initial_carry or (None, None)
         stack = ResidualStack(self.num_layers, self._block(), name="stack")
+        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
+        reset = None if reset is None else reset.T
         x = self._encode(_masked(inputs, seq_lengths))
         carries, x = stack(x, carries, seq_lengths, reset, train)
         if self.pooling not in _POOL:
@@ -102,13 +105,15 @@ class SequenceClassifier(nn.Module):
 
     def _block(self):
         return functools.partial(
-            RematBlock if self.remat else ResidualBlock,
+            ResidualBlock,
             self.mixer,
             norm=self.norm,
             norm_momentum=self.norm_momentum,
             glu=self.glu,
             dropout=self.dropout,
             tie_dropout=self.tie_dropout,
+            remat=self.remat,
+            chunk_size=self.chunk_size,
             dtype=self.dtype,
         )
 
@@ -124,22 +129,22 @@ class Pooled(NamedTuple):
 
 
 def pool_mean(
-    x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
     """The valid steps of x, and those pooled before, summed and counted."""
     mask = padding_mask(x, seq_lengths)
-    total = jnp.sum(x, axis=-2, dtype=jnp.promote_types(x.dtype, jnp.float32), where=mask)
+    total = jnp.sum(x, axis=0, dtype=jnp.promote_types(x.dtype, jnp.float32), where=mask)
     now = Pooled(total, _lengths(x, seq_lengths))
     return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
 
 
 def pool_last(
-    x: Float[Array, "B T H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
     """The last valid step of x; where x has none, what was pooled before."""
     lengths = _lengths(x, seq_lengths)
-    index = jnp.maximum(lengths - 1, 0)[:, None, None]
-    last = jnp.take_along_axis(x, index, axis=-2)[:, 0]
+    index = jnp.maximum(lengths - 1, 0)[None, :, None]
+    last = jnp.take_along_axis(x, index, axis=0)[0]
     total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
     seen = lengths > 0
     return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, steps))
@@ -149,7 +154,7 @@ _POOL = {"mean": pool_mean, "last": pool_last}
 
 
 def _lengths(x, seq_lengths):
-    batch, time = x.shape[:2]
+    time, batch = x.shape[:2]
     return jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
 
 

@@ -46,12 +46,13 @@ class LRU(nnx.Module):
         max_phase: float = 2 * math.pi,
         bidirectional: bool = False,
         method: Method = "auto",
+        chunk_size: int | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.in_features, self.d_state, self.bidirectional = in_features, d_state, bidirectional
-        self.method, self.dtype = method, dtype
+        self.method, self.chunk_size, self.dtype = method, chunk_size, dtype
         table = lru_initializers(
             in_features,
             d_state,
@@ -95,6 +96,7 @@ class LRU(nnx.Module):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
-            method=self.method,
             dtype=self.dtype,
+            method=self.method,
+            chunk_size=self.chunk_size,
         )

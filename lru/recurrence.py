@@ -2,9 +2,9 @@
 
 One public function, and one private function a method. What the methods share (checks, types, the
 choice among them) is done once, around them. Each of them sees time first, and arrays of one rank:
-`(a, x, h0, reset, reverse) -> h` with x and h `(T, ..., N)`, h0 `(1, ..., N)` or None, reset
-`(T, ..., 1)` or None, and a `(1, ..., N)` if it is constant, `(T, ..., N)` if not, its batch axes
-of size 1 where all sequences share it.
+`(a, x, reset, reverse) -> h` with x and h `(T, ..., N)`, reset `(T, ..., 1)` or None, and a
+`(1, ..., N)` if it is constant, `(T, ..., N)` if not, its batch axes of size 1 where all sequences
+share it.
 """
 
 from __future__ import annotations
@@ -74,14 +74,41 @@ def linear_recurrence(
     return jnp.moveaxis(h, 0, -2), h_last
 
 
+@functools.partial(jax.jit, static_argnames=("reverse", "method"))
 def recur(a, x, h0, reset, reverse, method):
-    """`linear_recurrence` for arrays as the methods take them: time first, all of one rank."""
+    """`linear_recurrence` for arrays as the methods take them: time first, all of one rank.
+
+    All h together solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve
+    it too, or its transpose, which runs the other way: so no method has to be differentiated.
+    """
     dtype = jnp.result_type(jnp.float32, *(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
-    if h0 is not None:
-        h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
-    h = _method(method, x.shape)(a, x, h0, reset, reverse)
+    if h0 is not None:  # the first step consumed brings the initial state along
+        first = slice(-1, None) if reverse else slice(1)
+        x = x.at[first].add(_unless(None if reset is None else reset[first], a[first] * h0))
+    run = _method(method, x.shape)
+
+    def system(h):
+        return h - a * _unless(reset, _earlier(h, jnp.zeros_like(h[:1]), reverse))
+
+    def solve_transpose(_, g):
+        def later(v):
+            return v if v is None or len(v) < len(g) else _earlier(v, v[:1], not reverse)
+
+        return run(later(a), g, later(reset), not reverse)
+
+    h = lax.custom_linear_solve(system, x, lambda _, x: run(a, x, reset, reverse), solve_transpose)
     return h, h[0 if reverse else -1]
+
+
+def _earlier(v, edge, reverse):
+    """Each step's predecessor in the order of consumption; `edge` (1, ...) is the first one's."""
+    return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
+
+
+def _unless(reset, v):
+    """v, but zero where there is a reset."""
+    return v if reset is None else jnp.where(reset, jnp.zeros_like(v), v)
 
 
 def _time_first(x, ndim):
@@ -112,46 +139,31 @@ def fits(array, shape: tuple[int, ...]) -> bool:
     return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
 
 
-@functools.partial(jax.jit, static_argnames="reverse")
-def _sequential(a, x, h0, reset, reverse):
-    h0 = jnp.zeros_like(x[0]) if h0 is None else h0[0]
+def _sequential(a, x, reset, reverse):
     constant = a[0] if len(a) == 1 else None
 
     def step(h, inputs):
         xt, at, clear = inputs
-        if clear is not None:
-            h = jnp.where(clear, jnp.zeros_like(h), h)
-        h = (constant if at is None else at) * h + xt
+        h = (constant if at is None else at) * _unless(clear, h) + xt
         return h, h
 
     varying = None if constant is not None else a
-    return lax.scan(step, h0, (x, varying, reset), reverse=reverse)[1]
+    return lax.scan(step, jnp.zeros_like(x[0]), (x, varying, reset), reverse=reverse)[1]
 
 
-@functools.partial(jax.jit, static_argnames="reverse")
-def _associative(a, x, h0, reset, reverse):
-    first = slice(-1, None) if reverse else slice(1)
-    if h0 is not None:  # the first step consumed brings the initial state along
-        h0 = h0 if reset is None else jnp.where(reset[first], jnp.zeros_like(h0), h0)
-        x = x.at[first].add(a[first] * h0)
+def _associative(a, x, reset, reverse):
     # Factors that all sequences share are not copied for each of them.
     a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
 
     def then(left, right):
-        (a_left, x_left, _), (a_right, x_right, _) = left, right
-        return a_right * a_left, a_right * x_left + x_right, None
-
-    def then_unless_reset(left, right):
         (a_left, x_left, reset_left), (a_right, x_right, reset_right) = left, right
-        x_left = jnp.where(reset_right, jnp.zeros_like(x_left), x_left)
-        return a_right * a_left, a_right * x_left + x_right, reset_left | reset_right
+        seen = None if reset is None else reset_left | reset_right
+        return a_right * a_left, a_right * _unless(reset_right, x_left) + x_right, seen
 
-    combine = then if reset is None else then_unless_reset
-    return lax.associative_scan(combine, (a, x, reset), reverse=reverse)[1]
+    return lax.associative_scan(then, (a, x, reset), reverse=reverse)[1]
 
 
-@functools.partial(jax.jit, static_argnames="reverse")
-def _chunked(a, x, h0, reset, reverse):
+def _chunked(a, x, reset, reverse):
     """Splits time into C chunks of K steps, runs all chunks abreast from zero, then joins them.
 
     With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
@@ -159,7 +171,7 @@ def _chunked(a, x, h0, reset, reverse):
     """
     if reverse:
         a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
-        return _chunked(a, x, h0, reset, reverse=False)[::-1]
+        return _chunked(a, x, reset, reverse=False)[::-1]
     time = len(x)
     steps = math.isqrt(time - 1) + 1  # K, the root of T rounded up
     x = _split(x, steps, 0)  # (K, C, ..., N)
@@ -168,21 +180,16 @@ def _chunked(a, x, h0, reset, reverse):
 
     def step(carry, inputs):
         (product, h, seen), (at, xt, clear) = carry, inputs
-        if clear is not None:
-            h, seen = jnp.where(clear, jnp.zeros_like(h), h), seen | clear
-        carry = at * product, at * h + xt, seen
+        seen = None if clear is None else seen | clear
+        carry = at * product, at * _unless(clear, h) + xt, seen
         return carry, carry
 
     start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
     _, (products, h, seen) = lax.scan(step, start, (a, x, reset))
     products_of_chunks = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
-    ends = _sequential(
-        products_of_chunks, h[-1], h0, None if seen is None else seen[-1], reverse=False
-    )
-    entering = jnp.concatenate([jnp.zeros_like(ends[:1]) if h0 is None else h0, ends[:-1]])[None]
-    if seen is not None:
-        entering = jnp.where(seen, jnp.zeros_like(entering), entering)
-    h = h + products * entering
+    ends = _sequential(products_of_chunks, h[-1], None if seen is None else seen[-1], False)
+    entering = _earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
+    h = h + products * _unless(seen, entering)
     return jnp.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:])[:time]
 
 

@@ -116,9 +116,10 @@ def test_bidirectional_adds_the_mirrored_read_out():
 
 
 @pytest.mark.parametrize("method", ["sequential", "associative", "chunked"])
-def test_gradients_equal_those_of_a_complex_matrix_power_sum(method):
+@pytest.mark.parametrize("chunk_size", [0, 3, 4])
+def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size):
     """x_T = sum_k Lambda^(T-k) B u_k, written out, is another way to the same derivative."""
-    layer, variables = make(method=method)
+    layer, variables = make(method=method, chunk_size=chunk_size)
     weight = inputs(1)
 
     def explicit(params, u):
@@ -141,11 +142,11 @@ def test_gradients_equal_those_of_a_complex_matrix_power_sum(method):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
 @pytest.mark.parametrize("lengths", [[9, 1, 5], [0, 9, 8]], ids=str)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed, chunk_size", [(0, None), (1, 4), (2, 1)])
 def test_all_arguments_together_equal_the_float64_layer(
-    bidirectional, reverse, keep_order, lengths, seed
+    bidirectional, reverse, keep_order, lengths, seed, chunk_size
 ):
-    layer, variables = make(bidirectional)
+    layer, variables = make(bidirectional, chunk_size=chunk_size)
     reset = jax.random.bernoulli(jax.random.key(seed), 0.3, (B, T))
     start = carry(bidirectional)
     h, y = call(layer)(
@@ -195,8 +196,9 @@ def test_padding_changes_nothing(bidirectional, reverse, keep_order):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_padding_gets_no_gradient_and_gives_none(bidirectional):
-    layer, variables = make(bidirectional)
+@pytest.mark.parametrize("chunk_size", [0, 4])
+def test_padding_gets_no_gradient_and_gives_none(bidirectional, chunk_size):
+    layer, variables = make(bidirectional, chunk_size=chunk_size)
     valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
 
     def loss(u, params):
@@ -211,8 +213,9 @@ def test_padding_gets_no_gradient_and_gives_none(bidirectional):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional):
-    layer, variables = make(bidirectional)
+@pytest.mark.parametrize("chunk_size", [0, 4])
+def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional, chunk_size):
+    layer, variables = make(bidirectional, chunk_size=chunk_size)
     start = carry(bidirectional)
     h, y = call(layer)(
         variables, inputs(), initial_carry=start, seq_lengths=jnp.zeros(B, int),

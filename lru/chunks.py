@@ -1,0 +1,113 @@
+"""A long sequence worked through a chunk at a time, with little kept for the backward pass.
+
+Whatever takes a state and a piece of a sequence, and gives a state and a piece of outputs, can be
+run so: a layer's function of its parameters, or a whole block of Flax modules. What it computes
+inside a chunk stays in the processor's cache, and is computed again when gradients pass by; kept
+are the inputs, the states between chunks, and what has a name in `keep`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lru.array_typing import Array, Int
+
+Body = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+
+
+def scan_chunks(
+    body: Body,
+    owner: Any,
+    carry: Any,
+    xs: Any,
+    *,
+    chunk_size: int,
+    seq_lengths: Int[Array, "*B"] | None = None,
+    reverse: bool = False,
+    keep: tuple[str, ...] = (),
+) -> tuple[Any, Any]:
+    """Equals `body(owner, carry, xs, seq_lengths)`, for a body that is causal.
+
+    Args:
+      body: `(owner, carry, xs, seq_lengths) -> (carry, ys)`. Two pieces of a sequence, the carry
+        handed on, must equal the whole.
+      owner: what holds the body's parameters: arrays, or a Linen module, bound and initialised.
+      carry: the state before, with the structure and types that the body returns; each of its
+        arrays has the batch's axes first.
+      xs: arrays with time first; the first of them is `(T, ..., H)`.
+      chunk_size: steps at a time; 0 for all. A sequence that is no longer is one call of the body.
+      seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk; it
+        gets some, too, where T is not a multiple of the chunk.
+      reverse: the body goes from right to left, and so do the chunks.
+      keep: names, given with `jax.ad_checkpoint.checkpoint_name`, of values not computed again.
+
+    Returns:
+      `(carry, ys)`.
+    """
+    first = jax.tree.leaves(xs)[0]
+    time, batch = len(first), first.shape[1:-1]
+    if time <= (chunk_size or time):
+        return body(owner, carry, xs, seq_lengths)
+    missing = -time % chunk_size
+    if missing and seq_lengths is None:
+        seq_lengths = jnp.full(batch, time)
+
+    def step(owner, carry, inputs):
+        start, xs = inputs
+        if seq_lengths is None:
+            return body(owner, carry, xs, None)
+        valid = jnp.clip(seq_lengths - start, 0, chunk_size)
+        after, ys = body(owner, carry, xs, valid)
+        return jax.tree.map(functools.partial(_where_any, valid), after, carry), ys
+
+    starts = jnp.arange(0, time, chunk_size)
+    xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
+    carry, ys = _scan(step, owner, carry, (starts, xs), reverse, keep)
+    return carry, jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:time], ys)
+
+
+# How much of a chunk may be at hand, by platform. The CPU's figure, about a core's cache, is
+# measured; the other is for accelerators, which want long chunks and have memory.
+_BYTES_AT_HAND = {"cpu": 2**21, "gpu": 2**28}
+
+
+def best_chunk_size(time_and_batch: tuple[int, ...], width: int) -> int:
+    """The steps whose arrays of `width` float32 the processor has at hand; equal chunks."""
+    time, *batch = time_and_batch
+    at_hand = _BYTES_AT_HAND.get(jax.default_backend(), _BYTES_AT_HAND["gpu"])
+    longest = max(16, at_hand // max(1, 4 * width * math.prod(batch)))
+    return -(-time // -(-time // longest))
+
+
+def _scan(step, owner, carry, xs, reverse, keep):
+    """`lax.scan` of a rematerialised step, lifted if the owner is a module."""
+    policy = jax.checkpoint_policies.save_only_these_names(*keep)
+    if not isinstance(owner, nn.Module):
+        step = jax.checkpoint(step, policy=policy, prevent_cse=False)
+        return lax.scan(functools.partial(step, owner), carry, xs, reverse=reverse)
+    step = nn.remat(step, policy=policy, prevent_cse=False)
+    rngs = {"params": False, True: True}
+    step = nn.scan(step, variable_broadcast=True, split_rngs=rngs, reverse=reverse)
+    return step(owner, carry, xs)
+
+
+def _split(missing, chunk_size, x):
+    """(T, ...) to (chunks, chunk_size, ...), filled up at the end."""
+    if missing:
+        x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, chunk_size, *x.shape[1:])
+
+
+def _where_any(valid, after, before):
+    """The state before stays where a chunk has no valid step."""
+    return jnp.where(
+        valid.reshape(valid.shape + (1,) * (after.ndim - valid.ndim)) > 0, after, before
+    )
