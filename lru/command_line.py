@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from lru.errors import UserError
@@ -21,6 +24,32 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+CACHE_HELP = (
+    "Compiled programs are kept in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
+    "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false keeps none."
+)
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs on disk for the next process, unless JAX was told where already.
+
+    A directory that cannot be written, or a damaged file in it, costs time and nothing else.
+    """
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru" / "jax"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows where home is
+        return
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 class _Stopped(BaseException):

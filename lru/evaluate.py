@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lru.command_line import Parser, run
+from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
 from lru.train import add_data_arguments
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, evaluates, prints the line that training printed."""
-    parser = Parser(prog="python -m lru.evaluate", description=__doc__)
+    parser = Parser(prog="python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
     parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
     add_data_arguments(parser)
@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from lru.training.loop import evaluate_best
     from lru.training.record import format_result
 
+    cache_compilations()
     row = evaluate_best(
         known.workdir,
         known.split,

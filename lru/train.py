@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lru.command_line import Parser, run
+from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, calls `train_and_evaluate`."""
-    parser = Parser(prog="python -m lru.train", description=__doc__)
+    parser = Parser(prog="python -m lru.train", description=__doc__, epilog=CACHE_HELP)
     parser.add_argument("--config", required=True, help="e.g. configs/lra_listops.py:quick")
     parser.add_argument("--workdir", required=True, type=Path, help="of this run alone")
     add_data_arguments(parser)
@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
     from lru.training.config import load_config
     from lru.training.loop import train_and_evaluate
 
+    cache_compilations()
     train_and_evaluate(
         load_config(known.config, rest),
         known.workdir,

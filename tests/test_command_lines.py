@@ -1,6 +1,7 @@
 """The command lines: what they print, and how they end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -129,6 +130,61 @@ def test_help_explains_the_arguments(module):
     command = [sys.executable, "-m", module, "--help"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "--workdir" in out and "--data_dir" in out
+    assert "JAX_ENABLE_COMPILATION_CACHE=false" in " ".join(out.split())
+
+
+COMPILE = """
+import jax
+from lru.command_line import cache_compilations
+cache_compilations()
+print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)
+print(jax.jit(lambda x: x + 1)(1.0))
+"""
+
+
+def compile_with(**variables):
+    """What a new process prints that has these environment variables and no others for JAX."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=env | {"JAX_PLATFORMS": "cpu"} | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    settings, result = done.stdout.splitlines()
+    assert result == "2.0"
+    return settings
+
+
+def test_compiled_programs_are_kept_where_the_user_says_or_in_the_cache_directory(tmp_path):
+    cache, own = tmp_path / "lru" / "jax", tmp_path / "own"
+    assert compile_with(XDG_CACHE_HOME=str(tmp_path)) == f"{cache} 0.5"
+    assert not any(cache.iterdir())  # it took less than half a second
+    variables = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": str(own)}
+    assert compile_with(**variables) == f"{own} 1.0"
+    assert compile_with(XDG_CACHE_HOME="/dev/null") == "None 1.0"
+
+
+def test_a_damaged_cache_changes_nothing_and_can_be_turned_off(tmp_path):
+    variables = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XDG_CACHE_HOME": str(tmp_path)}
+    compile_with(JAX_ENABLE_COMPILATION_CACHE="false", **variables)
+    assert not any((tmp_path / "lru" / "jax").iterdir())
+    compile_with(**variables)
+    kept = list((tmp_path / "lru" / "jax").iterdir())
+    assert kept
+    for file in kept:
+        os.truncate(file, file.stat().st_size // 2)
+    compile_with(**variables)
+
+
+def test_both_command_lines_keep_what_they_compile(tmp_path, monkeypatch):
+    kept = []
+    for module in (lru.train, lru.evaluate):
+        monkeypatch.setattr(module, "cache_compilations", lambda name=module: kept.append(name))
+    assert run(lru.train.main, ["--config=nothing.py", f"--workdir={tmp_path}"]) == 2
+    assert run(lru.evaluate.main, [f"--workdir={tmp_path}"]) == 2
+    assert kept == [lru.train, lru.evaluate]
 
 
 def test_neither_tensorflow_nor_anything_but_jax_and_flax_is_needed_to_import_the_layer():

@@ -44,12 +44,92 @@ def training_batches(
       >>> sorted(int(label) for step in range(5) for label in batches[step]["label"])
       [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
     """
+    # The indices are batched, not the examples: a source that can reads a whole batch at once.
+    indices = training_indices(source, batch_size=batch_size, seed=seed)
+    return indices.map(functools.partial(_gather, source))
+
+
+def training_indices(
+    source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
+) -> grain.MapDataset:
+    """Returns which examples stand in each batch of `training_batches`, int32 `(B,)`.
+
+    Example:
+      >>> indices = training_indices(range(5), batch_size=4, seed=0)
+      >>> batches = training_batches([{"label": i} for i in range(5)], batch_size=4, seed=0)
+      >>> all((batches[step]["label"] == indices[step]).all() for step in range(5))
+      True
+    """
     _check(source, batch_size)
     if not 0 <= seed < 2**32:
         raise UserError(f"the shuffling's seed is {seed}, expected 0 .. 2**32 - 1")
-    # The indices are batched, not the examples: a source that can reads a whole batch at once.
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().batch(batch_size)
-    return indices.map(functools.partial(_gather, source))
+    return indices.map(lambda batch: batch.astype(np.int32))
+
+
+def stacked(
+    batches: grain.MapDataset, spans: Sequence[tuple[int, int]], most: int
+) -> grain.MapDataset:
+    """Returns consecutive batches stacked, all of one shape: `(most, B, ...)`.
+
+    Args:
+      batches: arrays, or dicts of them.
+      spans: (step, count): item i holds `batches[step]` and what follows it, `count` of them.
+      most: what no count exceeds; a shorter span is filled up with its last batch.
+
+    Example:
+      >>> indices = training_indices(range(8), batch_size=2, seed=0)
+      >>> first, second = stacked(indices, [(0, 3), (3, 1)], most=3)
+      >>> bool((first[2] == indices[2]).all() and (second == indices[3]).all())
+      True
+    """
+
+    def join(span: tuple[int, int]) -> Any:
+        step, count = span
+        found = [batches[step + i] for i in range(count)]
+        found += [found[-1]] * (most - count)
+        if isinstance(found[0], Mapping):
+            return {key: np.stack([batch[key] for batch in found]) for key in found[0]}
+        return np.stack(found)
+
+    return grain.MapDataset.source(spans).map(join)
+
+
+def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf")) -> Batch | None:
+    """Reads a whole split as one batch, whole numbers in the smallest type that holds them.
+
+    Args:
+      source: examples, as in `training_batches`.
+      most_bytes: what the batch may take; judged by the first thousand examples, so that a split
+        that is too large costs no time.
+
+    Returns:
+      The batch, as in `training_batches` but for its types; None if it would take more.
+
+    Example:
+      >>> split = read_all([{"inputs": np.full(3, i), "label": i} for i in range(5)])
+      >>> split["inputs"].shape, split["inputs"].dtype.name, split["label"].tolist()
+      ((5, 3), 'uint8', [0, 1, 2, 3, 4])
+      >>> read_all([{"label": 1}, {"label": 2}], most_bytes=9) is None
+      True
+    """
+    _check(source, 1)
+    parts: list[Batch] = []
+    for start in range(0, len(source), 1000):
+        part = _gather(source, np.arange(start, min(start + 1000, len(source))))
+        parts.append({key: _narrow(value) for key, value in part.items()})
+        if start == 0:
+            each = sum(value[0].nbytes for value in parts[0].values())
+            if each * len(source) > most_bytes:
+                return None
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "iu" or not values.size:
+        return values
+    least, most = (np.min_scalar_type(value) for value in (values.min(), values.max()))
+    return values.astype(np.result_type(least, most))
 
 
 def evaluation_batches(
@@ -81,7 +161,7 @@ def evaluation_batches(
     return _read_ahead(indices.map(functools.partial(_gather, source)))
 
 
-def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Batch]:
+def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
     """Yields `batches[first_step]` and all that follow it, in order, read ahead by two threads.
 
     Example:

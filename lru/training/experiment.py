@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lru.array_typing import Array, Int
-from lru.data.pipeline import evaluation_batches, prefetch, training_batches
+from lru.data.pipeline import (
+    evaluation_batches,
+    prefetch,
+    read_all,
+    stacked,
+    training_batches,
+    training_indices,
+)
 from lru.errors import UserError
 from lru.training.config import build, check_arguments
 from lru.training.metrics import Metrics
@@ -35,6 +44,12 @@ class Settings:
       checkpoint_every: steps between two checkpoints.
       eval_batch_size: examples an evaluation step; the training batch size if 0.
       tensorboard: write TensorBoard's event files as well.
+      steps_per_call: steps at most that are made in one go, without the host: a call ends sooner
+        where there is something to log, to evaluate or to save. A signal waits for its end.
+      device_data_mb: a training split of no more megabytes is kept on every device, and batches
+        are gathered there; a larger one is read by the host, batch by batch. 0: always so.
+      matmul_precision: of products of float32 numbers, where a device has faster, coarser ones:
+        "float32" is exact; "tensorfloat32", "bfloat16" name the coarsest that may be used.
     """
 
     steps: int
@@ -44,12 +59,56 @@ class Settings:
     checkpoint_every: int = 1000
     eval_batch_size: int = 0
     tensorboard: bool = False
+    steps_per_call: int = 10
+    device_data_mb: int = 1024
+    matmul_precision: str = "float32"
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), int(field.name != "eval_batch_size")
-            if value < least and field.name != "tensorboard":
-                raise UserError(f"config.train.{field.name} is {value}; expected at least {least}")
+        for name, value in dataclasses.asdict(self).items():
+            least = int(name not in ("eval_batch_size", "device_data_mb"))
+            if type(value) is int and value < least:
+                raise UserError(f"config.train.{name} is {value}; expected at least {least}")
+        if self.matmul_precision not in PRECISIONS:
+            raise UserError(
+                f"config.train.matmul_precision is {self.matmul_precision!r}; expected one of "
+                f"{', '.join(PRECISIONS)}"
+            )
+
+    def spans(self, first_step: int) -> list[tuple[int, int]]:
+        """The calls from a step to the end: (step, count), none across a border.
+
+        Example:
+          >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
+          >>> train.spans(first_step=1)
+          [(1, 4), (5, 1), (6, 3)]
+        """
+        every = (self.log_every, self.eval_every, self.checkpoint_every)
+        borders = {step for n in every for step in range(n, self.steps, n)} | {self.steps}
+        edges = [first_step, *sorted(step for step in borders if step > first_step)]
+        return [
+            (step, min(self.steps_per_call, end - step))
+            for start, end in itertools.pairwise(edges)
+            for step in range(start, end, self.steps_per_call)
+        ]
+
+
+class Call(struct.PyTreeNode):
+    """What one call of the compiled program trains on, K = `steps_per_call`.
+
+    Attributes:
+      count: of steps, K at most.
+      examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
+      rows: the examples of each batch, `(K, B)`.
+    """
+
+    count: int
+    examples: Mapping[str, Array]
+    rows: Int[Array, "K B"] | None = None
+
+    def batch(self, i: Int[Array, ""]) -> dict[str, Array]:
+        """The batch of step i, its whole numbers int32 however narrow they are kept."""
+        found = i if self.rows is None else self.rows[i]
+        return {key: _widened(values[found]) for key, values in self.examples.items()}
 
 
 class State(struct.PyTreeNode):
@@ -73,10 +132,15 @@ class State(struct.PyTreeNode):
     diverged_at: Int[Array, ""]
 
 
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x
+
+
 # Left to itself, XLA orders a CPU program for concurrency, and computes again early and all at once
 # what rematerialisation would compute late and layer by layer: in three times the memory.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
 
 
@@ -137,6 +201,7 @@ class Experiment:
         self._compiler_options = _compiler_options(devices[0].platform)
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec("data"))
+        self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))
         check_arguments(
             make_optimizer, config.optimizer, "config.optimizer", later=("params", "steps")
         )
@@ -166,19 +231,36 @@ class Experiment:
         """Metrics of no example, on the devices."""
         return jax.device_put(Metrics.empty(), self._replicated)
 
-    def training_batches(self, first_step: int) -> Iterator[Mapping[str, Array]]:
-        """Batches from a step on, on the devices; a function of seed and step alone."""
-        batches = training_batches(
-            self.dataset.source("train"), batch_size=self.settings.batch_size, seed=self._seed
-        )
-        for batch in prefetch(batches, first_step):
-            yield jax.device_put(batch, self._split)
+    @functools.cached_property
+    def _resident(self) -> Mapping[str, Array] | None:
+        """The training split on every device, if the setting lets it; None if not."""
+        most_bytes = self.settings.device_data_mb * 1_000_000
+        if not most_bytes:
+            return None
+        split = read_all(self.dataset.source("train"), most_bytes)
+        return None if split is None else jax.device_put(split, self._replicated)
+
+    def training_calls(self, first_step: int) -> Iterator[Call]:
+        """What to train on from a step to the end, on the devices.
+
+        Which examples stand in the batch of a step is a function of seed and step alone.
+        """
+        source, spans = self.dataset.source("train"), self.settings.spans(first_step)
+        split = self._resident
+        order = training_batches if split is None else training_indices
+        batches = order(source, batch_size=self.settings.batch_size, seed=self._seed)
+        calls = stacked(batches, spans, self.settings.steps_per_call).map(self._put)
+        for (_, count), given in zip(spans, prefetch(calls)):
+            yield Call(count, given) if split is None else Call(count, split, given)
+
+    def _put(self, given: Any) -> Any:
+        return jax.device_put(given, self._split_calls)
 
     @functools.cached_property
-    def train_step(self) -> Any:
-        """`(state, batch) -> state`, compiled; the state given is used up."""
+    def train_steps(self) -> Any:
+        """`(state, call) -> state`, compiled, once for any count; the state given is used up."""
         return jax.jit(
-            self._train_step,
+            self._train_steps,
             donate_argnums=0,
             out_shardings=self._replicated,
             compiler_options=self._compiler_options,
@@ -199,7 +281,8 @@ class Experiment:
     def _eval_step(self):
         def step(params, batch_stats, metrics, batch):
             variables = {"params": params, "batch_stats": batch_stats}
-            logits = self._model.apply(variables, batch["inputs"], seq_lengths=batch["length"])
+            with self._precision():
+                logits = self._model.apply(variables, batch["inputs"], seq_lengths=batch["length"])
             return metrics.merge(Metrics.of(logits, batch))
 
         return jax.jit(step, out_shardings=self._replicated)
@@ -225,6 +308,23 @@ class Experiment:
             metrics=Metrics.empty(),
             diverged_at=jnp.full((), -1, jnp.int32),
         )
+
+    def _precision(self):
+        return jax.default_matmul_precision(self.settings.matmul_precision)
+
+    def _train_steps(self, state: State, call: Call) -> State:
+        # A step finds its batch in the loop's carry, as it would find an argument. Gathered within
+        # the step, a batch would be fused into it, in other ways for other K and other sources: so
+        # a result's last bit would hang on settings that are about speed alone.
+        def batch(i):
+            return lax.with_sharding_constraint(call.batch(i), self._split)
+
+        def step(i, carry):
+            state, now = carry
+            return self._train_step(state, now), batch(jnp.minimum(i + 1, call.count - 1))
+
+        with self._precision():
+            return lax.fori_loop(0, call.count, step, (state, batch(0)))[0]
 
     def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
         def loss_function(params):

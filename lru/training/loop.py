@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import check_workdir, recall, remember, write_whole
-from lru.training.experiment import Experiment, State
+from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
 from lru.training.record import best_row, format_result, make_record
@@ -139,7 +139,7 @@ class _Run:
         rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
         self.best = best_row(rows)
         timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
-        self.clock = _Clock(timed[-1]["seconds"] if timed else 0.0)
+        self.clock = _Clock(timed[-1] if timed else {})
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
@@ -168,23 +168,21 @@ class _Run:
 
     def train(self) -> bool:
         """Runs the steps that are left; False if a signal asked to stop before the last."""
-        if self.step >= self.settings.steps:
-            return True
+        calls = self.experiment.training_calls(self.step)
         with _stop_signal() as stop_requested:
-            for batch in self.experiment.training_batches(self.step):
-                self.state.step.block_until_ready()  # at most one step is under way
-                self.state = self.experiment.train_step(self.state, batch)
-                self.step += 1
-                self.progress.advance()
-                if self.clock.new:  # the first step is mostly compilation
+            while self.step < self.settings.steps:
+                self.state.step.block_until_ready()  # at most one call is under way
+                call = self.clock.waiting_for(calls)
+                self.state = self.experiment.train_steps(self.state, call)
+                self.step += call.count
+                self.progress.advance(call.count)
+                if self.clock.new:  # the first call is mostly compilation
                     self.state.step.block_until_ready()
                     self.clock.restart(self.step)
                 self._log_evaluate_save()
-                if self.step >= self.settings.steps:
-                    return True
-                if stop_requested():
+                if stop_requested() and self.step < self.settings.steps:
                     return self._stop()
-        raise AssertionError("training batches never end")
+        return True
 
     def finish(self, config: ConfigDict) -> dict[str, Any]:
         """Tests the checkpoint that was best on validation, and leaves pictures and record."""
@@ -197,7 +195,9 @@ class _Run:
         self.metrics.keep([row for row in self.metrics.read() if row["split"] != "test"])
         self._write({"step": best["step"], "split": "test"} | test)
         rows = self.metrics.read()
-        record = make_record(config, self.experiment, rows, self.clock.seconds())
+        record = make_record(
+            config, self.experiment, rows, self.clock.seconds(), self.clock.input_wait_seconds
+        )
         save_curves(rows, self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
         drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
@@ -237,7 +237,7 @@ class _Run:
 
     def _save(self) -> None:
         self._check_finite()
-        self._write_timing(None)
+        self._write_timing()
         best = self.best["step"] if self.best else None
         self.checkpoints.save(self.step, self.state, best)
 
@@ -247,18 +247,25 @@ class _Run:
         self.state = self.state.replace(metrics=self.experiment.empty_metrics())
         rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
-        speed = self.clock.steps_per_second(self.step)
-        self._write_timing(speed)
-        self.progress.show(self.step, metrics, speed)
+        speed, waited = self.clock.read(self.step)
+        self._write_timing(speed, waited)
+        self.progress.show(self.step, metrics, speed, waited)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self.metrics.write(row)
         if self.tensorboard:
             self.tensorboard.write(row)
 
-    def _write_timing(self, speed: float | None) -> None:
-        seconds = round(self.clock.seconds(), 3)
-        self.timing.write({"step": self.step, "seconds": seconds, "steps_per_second": speed})
+    def _write_timing(self, speed: float | None = None, waited: float | None = None) -> None:
+        self.timing.write(
+            {
+                "step": self.step,
+                "seconds": round(self.clock.seconds(), 3),
+                "steps_per_second": speed,
+                "input_wait_share": waited,
+                "input_wait_seconds": round(self.clock.input_wait_seconds, 3),
+            }
+        )
 
     def _check_finite(self) -> None:
         step = int(self.state.diverged_at)
@@ -291,31 +298,48 @@ def _title(record: Mapping[str, Any]) -> str:
 
 
 class _Clock:
-    """Seconds of the run, over all restarts, and training steps a second since it was last read."""
+    """Seconds of the run, over all restarts; speed, and wait for input, since it was last read.
 
-    def __init__(self, seconds_before: float):
+    A wait for input is the time from the end of a call of the compiled program to the moment when
+    the next one's batches are there: the devices have nothing to do, and nothing else keeps them
+    from work. Its share is of the wall time.
+    """
+
+    def __init__(self, before: Mapping[str, Any]):
+        self.input_wait_seconds: float = before.get("input_wait_seconds", 0.0)
+        self._start = time.monotonic() - before.get("seconds", 0.0)
+        self.restart(0)
         self.new = True
-        self._start = time.monotonic() - seconds_before
-        self._step, self._then = 0, self._start
 
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    def waiting_for(self, calls: Iterator[Call]) -> Call:
+        """The next one; to be asked for when the one before has ended."""
+        since = time.monotonic()
+        call = next(calls)
+        self.input_wait_seconds += time.monotonic() - since
+        return call
+
     def restart(self, step: int) -> None:
         """Leaves out what was not training: compilation, evaluation."""
         self.new, self._step, self._then = False, step, time.monotonic()
+        self._waited_then = self.input_wait_seconds
 
-    def steps_per_second(self, step: int) -> float | None:
-        """None if no step was made since."""
+    def read(self, step: int) -> tuple[float | None, float | None]:
+        """Steps a second, and the share waited for input; None if no step was made since."""
+        if step == self._step:
+            return None, None
         seconds = time.monotonic() - self._then
-        rate = (step - self._step) / seconds if step > self._step else None
+        speed = (step - self._step) / seconds
+        waited = (self.input_wait_seconds - self._waited_then) / seconds
         self.restart(step)
-        return rate
+        return speed, waited
 
 
 @contextmanager
 def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT ask to stop after the step under way; the second SIGINT means now."""
+    """SIGTERM and SIGINT ask to stop after the call under way; the second SIGINT means now."""
     received: list[int] = []
 
     def note(number: int, _: Any) -> None:

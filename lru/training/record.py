@@ -18,7 +18,11 @@ import lru
 
 
 def make_record(
-    config: ConfigDict, experiment: Any, rows: Sequence[Mapping[str, Any]], seconds: float
+    config: ConfigDict,
+    experiment: Any,
+    rows: Sequence[Mapping[str, Any]],
+    seconds: float,
+    input_wait_seconds: float,
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
 
@@ -27,6 +31,7 @@ def make_record(
       experiment: its `Experiment`.
       rows: the lines of its `metrics.jsonl`, the test's last.
       seconds: of training, over all restarts.
+      input_wait_seconds: those of them in which the devices waited for input.
     """
     test, best = rows[-1], best_row(rows) or {}
     return {
@@ -40,6 +45,7 @@ def make_record(
         "steps": max(row["step"] for row in rows),
         "steps_planned": experiment.settings.steps,
         "seconds": round(seconds, 1),
+        "input_wait_share": round(input_wait_seconds / seconds, 4),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "validation": {name: best[name] for name in ("step", "loss", "accuracy")},
         "test": {name: test[name] for name in ("step", "loss", "accuracy")},

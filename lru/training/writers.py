@@ -108,15 +108,30 @@ class Progress:
             bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {desc}  ETA {remaining}",
         )
 
-    def advance(self) -> None:
-        """One step is done."""
-        self._bar.update()
+    def advance(self, steps: int) -> None:
+        """So many more are done."""
+        self._bar.update(steps)
 
-    def show(self, step: int, metrics: Mapping[str, float], speed: float | None) -> None:
-        """Training's latest numbers; `speed` in steps a second, if it is known."""
+    def show(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        speed: float | None,
+        waited: float | None = None,
+    ) -> None:
+        """Training's latest numbers.
+
+        Args:
+          step: the last one done.
+          metrics: loss and accuracy.
+          speed: in steps a second, if it is known.
+          waited: the share of the time in which the devices waited for input; shown above 1 %.
+        """
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:
             text += f"  {speed * self._batch_size:,.0f} examples/s"
+        if waited and waited > 0.01:
+            text += f"  {100 * waited:.0f} % waiting for input"
         self._bar.set_description_str(text)
         if self._bar.disable:
             left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"

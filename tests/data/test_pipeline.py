@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lru.data.listops import ListOps
-from lru.data.pipeline import evaluation_batches, prefetch, training_batches
+from lru.data.pipeline import (
+    evaluation_batches,
+    prefetch,
+    read_all,
+    stacked,
+    training_batches,
+)
 from lru.errors import UserError
 
 SIZES = st.sampled_from([(1, 1), (7, 3), (12, 4), (3, 8), (10, 10), (25, 6)])
@@ -153,6 +159,43 @@ def test_a_data_set_read_in_bulk_gives_the_batches_of_its_examples_one_by_one(tm
     plain = training_batches([source[i] for i in range(9)], batch_size=4, seed=0)
     for step in range(5):
         assert_equal(batches[step], plain[step])
+
+
+@given(SIZES, st.integers(1, 6), st.integers(0, 30))
+def test_stacked_batches_are_the_batches_one_by_one(sizes, most, first):
+    num_examples, batch_size = sizes
+    batches = training_batches(make_source(num_examples), batch_size=batch_size, seed=0)
+    spans = [(first, most), (first + most, 1)]
+    for (step, count), found in zip(spans, stacked(batches, spans, most), strict=True):
+        for i in range(most):
+            one = {key: values[i] for key, values in found.items()}
+            assert_equal(one, batches[step + min(i, count - 1)])
+
+
+def test_a_split_read_whole_holds_every_example_as_narrow_as_it_can():
+    split = read_all(make_source(2_300))  # in three parts, the first with smaller numbers
+    assert {key: values.dtype.name for key, values in split.items()} == {
+        "inputs": "uint16", "length": "uint8", "label": "uint16", "weight": "float32",
+    }  # fmt: skip
+    np.testing.assert_array_equal(split["label"], np.arange(2_300))
+    np.testing.assert_array_equal(split["inputs"], np.arange(2_300)[:, None].repeat(5, axis=1))
+    negative = read_all([{"x": np.int32(-1)}, {"x": np.int32(200)}])["x"]
+    assert (negative.dtype, negative.tolist()) == (np.int16, [-1, 200])
+
+
+def test_a_split_that_does_not_fit_is_not_read():
+    read = []
+
+    class Watched(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    bytes_each = 5 + 1 + 1 + 4  # up to 200 examples
+    assert read_all(make_source(200), 200 * bytes_each)["label"].shape == (200,)
+    assert read_all(make_source(200), 200 * bytes_each - 1) is None
+    assert read_all(Watched(make_source(5_000)), 1_000) is None
+    assert len(read) == 1_000
 
 
 def test_impossible_arguments_are_named():

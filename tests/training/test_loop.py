@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lru.errors import UserError
 from lru.training.config import load_config
-from lru.training.experiment import Experiment
+from lru.training.experiment import Experiment, Settings
 from lru.training.loop import Diverged, evaluate_best, train_and_evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,6 +202,132 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+NO_BORDER = ("train.log_every=12", "train.eval_every=12", "train.checkpoint_every=12")
+
+
+@pytest.fixture(scope="module")
+def one_by_one(run, tmp_path_factory):
+    """The metrics of a run whose steps are made one by one, of batches that the host reads."""
+    workdir = tmp_path_factory.mktemp("one_by_one")
+    run(workdir, *NO_BORDER, "train.steps_per_call=1", "train.device_data_mb=0")
+    return (workdir / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 5, 12])
+@pytest.mark.parametrize("megabytes", [0, 1])
+def test_neither_steps_per_call_nor_where_the_data_are_changes_a_bit(
+    steps_per_call, megabytes, one_by_one, run, tmp_path
+):
+    settings = f"train.steps_per_call={steps_per_call}", f"train.device_data_mb={megabytes}"
+    run(tmp_path, *NO_BORDER, *settings)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
+
+
+def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_bits(
+    one_by_one, run, tmp_path
+):
+    """Calls of 5, 5 and 2 steps; stopped after 5, of 5 and 2 more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "training_calls", _signal_in_the_first_call)
+        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+    assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
+    assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
+
+
+def _signal_in_the_first_call(self, first_step):
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield from _training_calls(self, first_step)
+
+
+def test_calls_of_any_length_are_compiled_once(data_dir):
+    overrides = ["--config.train.steps_per_call=3", "--config.train.checkpoint_every=4"]
+    overrides += [f"--config.train.{key}_every=12" for key in ("log", "eval")]
+    experiment = Experiment(load_config(SMOKE, overrides), data_dir)
+    state, counts = experiment.init_state(), []
+    for call in experiment.training_calls(0):
+        state = experiment.train_steps(state, call)
+        counts.append(call.count)
+    assert (counts, int(state.step)) == ([3, 1, 3, 1, 3, 1], 12)
+    assert experiment.train_steps._cache_size() == 1
+
+
+@given(*[st.integers(1, 40)] * 5, st.integers(0, 40))
+def test_calls_cover_every_step_once_and_cross_no_border(steps, log, evaluate, save, most, first):
+    settings = Settings(steps, 1, log, evaluate, save, steps_per_call=most)
+    spans = settings.spans(first)
+    assert [step + i for step, count in spans for i in range(count)] == list(range(first, steps))
+    for step, count in spans:
+        assert 1 <= count <= most
+        assert not any((step + i) % n == 0 for n in (log, evaluate, save) for i in range(1, count))
+
+
+def test_a_split_on_the_devices_gives_the_batches_that_the_host_reads(data_dir):
+    here, there = (
+        Experiment(load_config(SMOKE, [f"--config.train.device_data_mb={mb}"]), data_dir)
+        for mb in (0, 1)
+    )
+    for host, device in zip(here.training_calls(3), there.training_calls(3), strict=True):
+        assert (host.count, host.rows, device.rows.shape) == (device.count, None, (10, 8))
+        assert device.examples["inputs"].dtype == np.uint8
+        for i in range(host.count):
+            want, got = host.batch(i), device.batch(i)
+            assert want.keys() == got.keys()
+            for key in want:
+                assert want[key].dtype == got[key].dtype
+                np.testing.assert_array_equal(want[key], got[key])
+
+
+def test_the_wait_for_input_is_told_apart_from_the_work(run, tmp_path, capsys):
+    """Each of the later calls keeps the devices waiting for half a second."""
+
+    def slow(self, first_step):
+        for number, call in enumerate(_training_calls(self, first_step)):
+            time.sleep(0.5 * (number > 0))
+            yield call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "training_calls", slow)
+        record = run(tmp_path, "train.steps=6")
+    *_, last = map(json.loads, (tmp_path / "timing.jsonl").read_text().splitlines())
+    assert 1 < last["input_wait_seconds"] < last["seconds"]
+    assert record["input_wait_share"] == pytest.approx(
+        last["input_wait_seconds"] / record["seconds"], rel=0.3
+    )
+    assert "% waiting for input" in capsys.readouterr().out
+    assert "wait" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("precision", "name"),
+    [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")],
+)
+def test_the_precision_is_that_of_every_product_forward_and_backward(precision, name, data_dir):
+    override = f"--config.train.matmul_precision={precision}"
+    experiment = Experiment(load_config(SMOKE, [override]), data_dir)
+    call = next(experiment.training_calls(0))
+    text = experiment.train_steps.lower(experiment.state_shapes(), call).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    for line in products:
+        said = line.count(f"[{name}, {name}]")
+        assert said == 1 or (name == "DEFAULT" and "precision" not in line)
+
+
+def test_activations_in_bfloat16_train_parameters_in_float32(run, data_dir, tmp_path):
+    override = "model.dtype=bfloat16"
+    record = run(tmp_path, override)
+    assert record["config"]["model"]["mixer"]["dtype"] == "bfloat16"
+    assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
+    experiment = Experiment(load_config(SMOKE, [f"--config.{override}"]), data_dir)
+    shapes = experiment.state_shapes()
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes.params)} == {jnp.dtype("float32")}
+    call = next(experiment.training_calls(0))
+    text = experiment.train_steps.lower(shapes, call).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert sum("bf16" in line for line in products) >= 6  # in, out and GLU of two layers
+
+
 def test_sigterm_ends_the_command_with_exit_code_0(data_dir, tmp_path):
     process = start(tmp_path, data_dir, "--config.train.steps=5000")
     read_until(process, "validation accuracy")
@@ -239,8 +367,8 @@ def test_rematerialisation_saves_memory(data_dir):
         overrides = [f"--config.model.remat={remat}", "--config.model.num_layers=4"]
         overrides += ["--config.data.pad_to=256"]
         experiment = Experiment(load_config(SMOKE, overrides), data_dir)
-        batch = next(experiment.training_batches(0))
-        compiled = experiment.train_step.lower(experiment.init_state(), batch).compile()
+        call = next(experiment.training_calls(0))
+        compiled = experiment.train_steps.lower(experiment.init_state(), call).compile()
         temporaries.append(compiled.memory_analysis().temp_size_in_bytes)
     assert temporaries[1] < 0.6 * temporaries[0]
 
@@ -249,8 +377,8 @@ def test_rematerialisation_saves_memory(data_dir):
 def damaged_latest(run, tmp_path):
     """A run that a fault of the program stopped after step 10, its checkpoint then truncated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "training_batches", _ten_batches)
-        with pytest.raises(AssertionError):
+        patch.setattr(Experiment, "training_calls", _up_to_step_10)
+        with pytest.raises(StopIteration):
             run(tmp_path)
     files = [path for path in (tmp_path / "checkpoints" / "10").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
@@ -264,9 +392,9 @@ def test_one_and_two_devices_give_the_same_losses(data_dir):
     losses = []
     for used in (devices[:1], devices):
         experiment = Experiment(load_config(SMOKE), data_dir, devices=used)
-        state, batches = experiment.init_state(), experiment.training_batches(0)
-        for _ in range(4):
-            state = experiment.train_step(state, next(batches))
+        state, calls = experiment.init_state(), experiment.training_calls(0)
+        for _ in range(2):
+            state = experiment.train_steps(state, next(calls))
         losses.append([float(state.metrics.loss), experiment.evaluate(state, "test")["loss"]])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
@@ -279,12 +407,15 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
     assert (damaged_latest / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-_training_batches = Experiment.training_batches
+_training_calls = Experiment.training_calls
 
 
-def _ten_batches(self, first_step):
-    for _, batch in zip(range(10 - first_step), _training_batches(self, first_step)):
-        yield batch
+def _up_to_step_10(self, first_step):
+    for call in _training_calls(self, first_step):
+        if first_step == 10:
+            return
+        first_step += call.count
+        yield call
 
 
 def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
@@ -300,6 +431,10 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
         ("train.steps=0", "config.train.steps is 0; expected at least 1"),
         ("train.batch_size=7", "config.train.batch_size is 7; expected a multiple of 2"),
         ("seed=-1", "config.seed is -1"),
+        ("train.steps_per_call=0", "config.train.steps_per_call is 0; expected at least 1"),
+        ("train.device_data_mb=-1", "config.train.device_data_mb is -1; expected at least 0"),
+        ("train.matmul_precision=int8", "config.train.matmul_precision is 'int8'; expected one of"),
+        ("model.dtype=float31", "config.model does not work: "),
         ("model.dropout=1.5", "dropout=1.5; expected at least 0 and less than 1"),
         ("model.mixer.d_state=0", "d_state=0; expected at least 1"),
         ("model.norm=group", "config.model does not work: norm='group'"),

@@ -59,14 +59,19 @@ def test_a_missing_tensorboard_is_said(tmp_path, monkeypatch):
 
 def test_without_a_terminal_there_are_plain_lines(capsys):
     progress = Progress(steps=1000, start=0, batch_size=8)
-    progress.advance()
+    progress.advance(1)
     progress.show(100, {"loss": 1.5, "accuracy": 0.25}, 10.0)
     progress.show(200, {"loss": 1.5, "accuracy": 0.25}, None)
+    progress.show(300, {"loss": 1.5, "accuracy": 0.25}, 10.0, 0.009)
+    progress.show(400, {"loss": 1.5, "accuracy": 0.25}, 10.0, 0.25)
     progress.close()
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "step 100/1,000  loss 1.5000  accuracy 25.0 %  80 examples/s  ETA 01:30",
         "step 200/1,000  loss 1.5000  accuracy 25.0 %  ETA ?",
+        "step 300/1,000  loss 1.5000  accuracy 25.0 %  80 examples/s  ETA 01:10",
+        "step 400/1,000  loss 1.5000  accuracy 25.0 %  80 examples/s  25 % waiting for input"
+        "  ETA 01:00",
     ]
     assert not err
 
@@ -79,7 +84,7 @@ def test_on_a_terminal_there_is_one_live_line(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
     progress = Progress(steps=10, start=0, batch_size=8)
     for step in range(1, 11):
-        progress.advance()
+        progress.advance(1)
         progress.show(step, {"loss": 1.5, "accuracy": 0.25}, 10.0)
     progress.close()
     text = sys.stdout.getvalue()
