@@ -19,7 +19,7 @@ from jax import lax
 
 from lru.array_typing import Array, Bool, Num
 
-Method = Literal["auto", "associative", "sequential", "chunked"]
+Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
 
 
 def linear_recurrence(
@@ -47,8 +47,10 @@ def linear_recurrence(
       reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
       method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
         paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
-        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"auto"`: what is
-        fastest for the platform and the shape.
+        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
+        kernel that reads x twice at most and writes h once (`lru/pallas.py`); tested interpreted
+        and translated for CUDA, not yet run on a card. `"auto"`: what is fastest for the platform
+        and the shape; never `"pallas"` so far.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -130,10 +132,7 @@ def _sequential(a, x, h0, reset, reverse):
 
 @functools.partial(jax.jit, static_argnames="reverse")
 def _associative(a, x, h0, reset, reverse):
-    first = slice(-1, None) if reverse else slice(1)
-    if h0 is not None:  # the first step consumed brings the initial state along
-        h0 = h0 if reset is None else jnp.where(reset[first], jnp.zeros_like(h0), h0)
-        x = x.at[first].add(a[first] * h0)
+    x = _bring_along(a, x, h0, reset, reverse)
     # Factors that all sequences share are not copied for each of them.
     a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
 
@@ -148,6 +147,22 @@ def _associative(a, x, h0, reset, reverse):
 
     combine = then if reset is None else then_unless_reset
     return lax.associative_scan(combine, (a, x, reset), reverse=reverse)[1]
+
+
+@functools.partial(jax.jit, static_argnames="reverse")
+def _pallas(a, x, h0, reset, reverse):
+    from lru import pallas  # here, because a JAX without Triton is good enough for the others
+
+    return pallas.solve(a, _bring_along(a, x, h0, reset, reverse), reset, reverse)
+
+
+def _bring_along(a, x, h0, reset, reverse):
+    """x, with the initial state in the first step consumed."""
+    if h0 is None:
+        return x
+    first = slice(-1, None) if reverse else slice(1)
+    h0 = h0 if reset is None else jnp.where(reset[first], jnp.zeros_like(h0), h0)
+    return x.at[first].add(a[first] * h0)
 
 
 @functools.partial(jax.jit, static_argnames="reverse")
@@ -192,14 +207,19 @@ def _split(x, steps: int, fill):
     return jnp.swapaxes(x.reshape(-1, steps, *x.shape[1:]), 0, 1)
 
 
-_METHODS = {"associative": _associative, "sequential": _sequential, "chunked": _chunked}
+_METHODS = {
+    "associative": _associative,
+    "sequential": _sequential,
+    "chunked": _chunked,
+    "pallas": _pallas,
+}
 
 
 def _method(name: str, shape: tuple[int, ...]):
     """The function behind a method's name; the one place where "auto" is resolved."""
     if name == "auto":  # on two CPU cores the scan led at every shape tried, from T=256 to 16384
         parallel = jax.default_backend() != "cpu" and shape[0] > 1
-        name = "associative" if parallel else "sequential"
+        name = "associative" if parallel else "sequential"  # "pallas" once it has been measured
     if name not in _METHODS:
         raise ValueError(f"method {name!r} is unknown; expected one of auto, {', '.join(_METHODS)}")
     return _METHODS[name]
