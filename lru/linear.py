@@ -11,6 +11,7 @@ recurrence walks along the leading axis, and only H-wide arrays are ever transpo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from jax import lax
 from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
 from lru.initializers import gamma_log, lru_initializers
 from lru.recurrence import Method, fits, recur
+from lru.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
 
@@ -121,6 +123,7 @@ def lru_layer(
     reverse: bool = False,
     keep_order: bool = False,
     method: Method = "auto",
+    sequence_axis: str | None = None,
     dtype: Any = None,
 ) -> Any:
     """The layer as a function of its parameters; `LRU.__call__` explains the arguments.
@@ -133,8 +136,11 @@ def lru_layer(
         reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
     if seq_lengths is not None:
         seq_lengths = jnp.minimum(seq_lengths, len(inputs))
+    solve = functools.partial(recur, method=method)
+    if sequence_axis is not None:
+        solve = functools.partial(recur_sharded, method=method, axis=sequence_axis)
     carry, outputs = _sequence(
-        params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype
+        params, inputs, initial_carry, seq_lengths, reset, reverse, solve, dtype
     )
     if reverse and not keep_order:
         batch = outputs.ndim - 2
@@ -168,7 +174,7 @@ def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_maj
             raise ValueError(f"initial_carry has shape {carry.shape}; expected {(*batch, state)}")
 
 
-def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method, dtype):
+def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, solve, dtype):
     """Inputs (T, ..., H) to the carry and the outputs, both in the order of the inputs."""
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
     reset = None if reset is None else reset[..., None]
@@ -187,7 +193,7 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method
         if h0 is not None:
             h0 = jnp.broadcast_to(h0, x.shape[1:])
         run = _backward if backward else _forward
-        states[readout], h_last = run(lam, x, h0, seq_lengths, reset, method)
+        states[readout], h_last = run(lam, x, h0, seq_lengths, reset, solve)
         carry.append(h_last)
     outputs = read_out(params, states, inputs, dtype)
     if valid is not None:
@@ -195,8 +201,8 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, method
     return (tuple(carry) if len(readouts) == 2 else carry[0]), outputs
 
 
-def _forward(lam, x, h0, seq_lengths, reset, method):
-    h, h_last = recur(lam, x, None if h0 is None else h0[None], reset, False, method)
+def _forward(lam, x, h0, seq_lengths, reset, solve):
+    h, h_last = solve(lam, x, None if h0 is None else h0[None], reset, False)
     if seq_lengths is not None:  # padding comes last: only the final state has to know of it
         last = jnp.maximum(seq_lengths - 1, 0)[None, ..., None]
         h_last = jnp.take_along_axis(h, last, axis=0)[0]
@@ -204,7 +210,7 @@ def _forward(lam, x, h0, seq_lengths, reset, method):
     return h, h_last
 
 
-def _backward(lam, x, h0, seq_lengths, reset, method):
+def _backward(lam, x, h0, seq_lengths, reset, solve):
     """Right to left, in place: what `_forward` does on the mirrored sequence.
 
     Padding comes first here. Its x is zero, so a zero state stays zero until the last valid step;
@@ -216,7 +222,7 @@ def _backward(lam, x, h0, seq_lengths, reset, method):
         x, start = x + jnp.where(is_last, lam * h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
         border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
-    h, h_last = recur(lam, x, start, border, True, method)
+    h, h_last = solve(lam, x, start, border, True)
     if seq_lengths is not None:
         h_last = _if_empty(seq_lengths, h0, h_last)
     if reset is not None:
@@ -255,6 +261,8 @@ class LRU(nn.Module):
       max_phase: they are drawn with a phase in [0, max_phase], in radians.
       bidirectional: read a second state, which runs right to left, through `C2`.
       method: of `lru.linear_recurrence`.
+      sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
+        divided among devices; T must be a multiple of its size. None: time stays together.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
         together. The state is complex64 at least, whatever it is.
       param_dtype: of the parameters.
@@ -275,6 +283,7 @@ class LRU(nn.Module):
     max_phase: float = 2 * math.pi
     bidirectional: bool = False
     method: Method = "auto"
+    sequence_axis: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -330,6 +339,7 @@ class LRU(nn.Module):
             reverse=reverse,
             keep_order=keep_order,
             method=self.method,
+            sequence_axis=self.sequence_axis,
             dtype=self.dtype,
         )
 

@@ -24,7 +24,8 @@ class LRU(nnx.Module):
     Args:
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase, bidirectional, method, dtype, param_dtype: as of `lru.LRU`.
+      r_min, r_max, max_phase, bidirectional, method, sequence_axis, dtype,
+        param_dtype: as of `lru.LRU`.
       rngs: the stream `params` is used.
 
     Example:
@@ -46,12 +47,13 @@ class LRU(nnx.Module):
         max_phase: float = 2 * math.pi,
         bidirectional: bool = False,
         method: Method = "auto",
+        sequence_axis: str | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.in_features, self.d_state, self.bidirectional = in_features, d_state, bidirectional
-        self.method, self.dtype = method, dtype
+        self.method, self.sequence_axis, self.dtype = method, sequence_axis, dtype
         table = lru_initializers(
             in_features,
             d_state,
@@ -96,5 +98,6 @@ class LRU(nnx.Module):
             reverse=reverse,
             keep_order=keep_order,
             method=self.method,
+            sequence_axis=self.sequence_axis,
             dtype=self.dtype,
         )
