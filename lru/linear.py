@@ -25,6 +25,7 @@ from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
 from lru.chunks import best_chunk_size, scan_chunks
 from lru.initializers import gamma_log, lru_initializers
 from lru.recurrence import Method, fits, recur
+from lru.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
 
@@ -143,6 +144,7 @@ def lru_layer(
     time_major: bool = False,
     reverse: bool = False,
     keep_order: bool = False,
+    sequence_axis: str | None = None,
     dtype: Any = None,
     method: Method = "auto",
     chunk_size: int | None = None,
@@ -157,8 +159,12 @@ def lru_layer(
         reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
     if seq_lengths is not None:
         seq_lengths = jnp.minimum(seq_lengths, len(inputs))
+    solve = functools.partial(recur, method=method)
+    if sequence_axis is not None:  # every device's part is one chunk
+        solve = functools.partial(recur_sharded, method=method, axis=sequence_axis)
+        chunk_size = 0
     carry, outputs = _sequence(
-        params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, method, chunk_size
+        params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, solve, chunk_size
     )
     if reverse and not keep_order:
         batch = outputs.ndim - 2
@@ -192,9 +198,7 @@ def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_maj
             raise ValueError(f"initial_carry has shape {carry.shape}; expected {(*batch, state)}")
 
 
-def _sequence(
-    params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, method, chunk_size
-):
+def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, solve, chunk_size):
     """Inputs (T, ..., H) to the carry and the outputs, both in the order of the inputs."""
     readouts = ("C", "C2") if "C2_re" in params else ("C",)
     if len(readouts) == 1 or initial_carry is None:
@@ -210,7 +214,7 @@ def _sequence(
         state_dtype = jnp.result_type(weights.lam, *(() if h0 is None else (h0,)))
         h0 = jnp.broadcast_to(jnp.zeros((), state_dtype) if h0 is None else h0, state)
         h_last, y = scan_chunks(
-            functools.partial(_piece, backward, method, dtype),
+            functools.partial(_piece, backward, solve, dtype),
             weights,
             h0.astype(state_dtype),
             (inputs, reset),
@@ -223,7 +227,7 @@ def _sequence(
     return (tuple(carries) if len(carries) == 2 else carries[0]), sum(outputs[1:], outputs[0])
 
 
-def _piece(backward, method, dtype, weights, h0, inputs_and_reset, seq_lengths):
+def _piece(backward, solve, dtype, weights, h0, inputs_and_reset, seq_lengths):
     """One direction of the layer, on the whole sequence or a chunk: the state and the outputs."""
     inputs, reset = inputs_and_reset
     valid = None
@@ -234,7 +238,7 @@ def _piece(backward, method, dtype, weights, h0, inputs_and_reset, seq_lengths):
     x = project_in(weights, inputs, dtype)
     lam = weights.lam.reshape((1,) * (x.ndim - 1) + (-1,))
     run = _backward if backward else _forward
-    h, h_last = run(lam, x, h0, seq_lengths, reset, method)
+    h, h_last = run(lam, x, h0, seq_lengths, reset, solve)
     outputs = read_out(weights, h, inputs, dtype)
     if valid is not None:
         outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
@@ -242,15 +246,15 @@ def _piece(backward, method, dtype, weights, h0, inputs_and_reset, seq_lengths):
     return h_last, outputs
 
 
-def _forward(lam, x, h0, seq_lengths, reset, method):
-    h, h_last = recur(lam, x, h0[None], reset, False, method)
+def _forward(lam, x, h0, seq_lengths, reset, solve):
+    h, h_last = solve(lam, x, h0[None], reset, False)
     if seq_lengths is not None:  # padding comes last: only the final state has to know of it
         last = jnp.maximum(seq_lengths - 1, 0)[None, ..., None]
         h_last = jnp.take_along_axis(h, last, axis=0)[0]
     return h, h_last
 
 
-def _backward(lam, x, h0, seq_lengths, reset, method):
+def _backward(lam, x, h0, seq_lengths, reset, solve):
     """Right to left, in place: what `_forward` does on the mirrored sequence.
 
     Padding comes first here. Its x is zero, so a zero state stays zero until the last valid step;
@@ -262,7 +266,7 @@ def _backward(lam, x, h0, seq_lengths, reset, method):
         x, start = x + jnp.where(is_last, lam * h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
         border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
-    h, h_last = recur(lam, x, start, border, True, method)
+    h, h_last = solve(lam, x, start, border, True)
     if reset is not None:
         h_last = jnp.where(reset[0], jnp.zeros_like(h_last), h_last)
     return h, h_last
@@ -295,6 +299,9 @@ class LRU(nn.Module):
       method: of `lru.linear_recurrence`.
       chunk_size: steps worked through at a time, so that not all N-wide states are in memory, in
         the backward pass neither; chosen from the shape if None, all of them if 0.
+      sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
+        divided among devices, each of which works through its part at once; T must be a multiple
+        of its size. None: time stays together.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
         together. The state is complex64 at least, whatever it is.
       param_dtype: of the parameters.
@@ -316,13 +323,14 @@ class LRU(nn.Module):
     bidirectional: bool = False
     method: Method = "auto"
     chunk_size: int | None = None
+    sequence_axis: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input."""
-        return not self.bidirectional
+        """Whether a piece of time can be worked through without those that follow."""
+        return not self.bidirectional and self.sequence_axis is None
 
     @nn.compact
     def __call__(
@@ -375,6 +383,7 @@ class LRU(nn.Module):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
+            sequence_axis=self.sequence_axis,
             dtype=self.dtype,
             method=self.method,
             chunk_size=self.chunk_size,

@@ -24,7 +24,8 @@ class LRU(nnx.Module):
     Args:
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase, bidirectional, method, dtype, param_dtype: as of `lru.LRU`.
+      r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis, dtype,
+        param_dtype: as of `lru.LRU`.
       rngs: the stream `params` is used.
 
     Example:
@@ -47,12 +48,14 @@ class LRU(nnx.Module):
         bidirectional: bool = False,
         method: Method = "auto",
         chunk_size: int | None = None,
+        sequence_axis: str | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.in_features, self.d_state, self.bidirectional = in_features, d_state, bidirectional
-        self.method, self.chunk_size, self.dtype = method, chunk_size, dtype
+        self.method, self.chunk_size, self.sequence_axis = method, chunk_size, sequence_axis
+        self.dtype = dtype
         table = lru_initializers(
             in_features,
             d_state,
@@ -96,6 +99,7 @@ class LRU(nnx.Module):
             time_major=time_major,
             reverse=reverse,
             keep_order=keep_order,
+            sequence_axis=self.sequence_axis,
             dtype=self.dtype,
             method=self.method,
             chunk_size=self.chunk_size,

@@ -19,7 +19,7 @@ from jax import lax
 
 from lru.array_typing import Array, Bool, Num
 
-Method = Literal["auto", "associative", "sequential", "chunked"]
+Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
 
 
 def linear_recurrence(
@@ -47,8 +47,10 @@ def linear_recurrence(
       reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
       method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
         paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
-        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"auto"`: what is
-        fastest for the platform and the shape.
+        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
+        kernel that reads x twice at most and writes h once (`lru/pallas.py`); tested interpreted
+        and translated for CUDA, not yet run on a card. `"auto"`: what is fastest for the platform
+        and the shape; never `"pallas"` so far.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -163,6 +165,12 @@ def _associative(a, x, reset, reverse):
     return lax.associative_scan(then, (a, x, reset), reverse=reverse)[1]
 
 
+def _pallas(a, x, reset, reverse):
+    from lru import pallas  # here, because a JAX without Triton is good enough for the others
+
+    return pallas.solve(a, x, reset, reverse)
+
+
 def _chunked(a, x, reset, reverse):
     """Splits time into C chunks of K steps, runs all chunks abreast from zero, then joins them.
 
@@ -199,14 +207,19 @@ def _split(x, steps: int, fill):
     return jnp.swapaxes(x.reshape(-1, steps, *x.shape[1:]), 0, 1)
 
 
-_METHODS = {"associative": _associative, "sequential": _sequential, "chunked": _chunked}
+_METHODS = {
+    "associative": _associative,
+    "sequential": _sequential,
+    "chunked": _chunked,
+    "pallas": _pallas,
+}
 
 
 def _method(name: str, shape: tuple[int, ...]):
     """The function behind a method's name; the one place where "auto" is resolved."""
     if name == "auto":  # on two CPU cores the scan led at every shape tried, from T=256 to 16384
         parallel = jax.default_backend() != "cpu" and shape[0] > 1
-        name = "associative" if parallel else "sequential"
+        name = "associative" if parallel else "sequential"  # "pallas" once it has been measured
     if name not in _METHODS:
         raise ValueError(f"method {name!r} is unknown; expected one of auto, {', '.join(_METHODS)}")
     return _METHODS[name]

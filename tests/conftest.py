@@ -3,7 +3,8 @@
 Shape annotations are checked here, and only here: every function of the modules below is called
 through beartype, which holds arrays against their jaxtyping annotations. Programs are compiled
 with little optimisation, because tests compile much and compute little, and there are two CPU
-devices, so that what runs on several devices is tested on any machine.
+devices, so that what runs on several devices is tested on any machine (`LRU_TEST_DEVICES` asks for
+another number).
 """
 
 import getpass
@@ -17,7 +18,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=2",
+        f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 2)}",
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
     ]

@@ -97,7 +97,7 @@ def test_gamma_is_drawn_from_lambda():
     np.testing.assert_allclose(np.exp(params["gamma_log"]), np.sqrt(1 - modulus**2), rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked"])
+@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked", "pallas"])
 def test_values_equal_appendix_a_in_float64(method):
     layer, variables = make(method=method)
     h, y = call(layer)(variables, inputs(), initial_carry=carry(), return_carry=True)
@@ -115,8 +115,8 @@ def test_bidirectional_adds_the_mirrored_read_out():
         assert_close(y[row], want)
 
 
-@pytest.mark.parametrize("method", ["sequential", "associative", "chunked"])
-@pytest.mark.parametrize("chunk_size", [0, 3, 4])
+@pytest.mark.parametrize("method", ["sequential", "associative", "chunked", "pallas"])
+@pytest.mark.parametrize("chunk_size", [0, 4])
 def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size):
     """x_T = sum_k Lambda^(T-k) B u_k, written out, is another way to the same derivative."""
     layer, variables = make(method=method, chunk_size=chunk_size)
