@@ -145,7 +145,7 @@ SECTIONS = ("seed", "data", "model", "optimizer", "train")
 
 
 @functools.cache
-def _compiler_options(platform: str) -> dict[str, Any] | None:
+def compiler_options(platform: str) -> dict[str, Any] | None:
     """The options above, where this version of XLA knows them."""
     options = _COMPILER_OPTIONS.get(platform)
     try:
@@ -198,7 +198,7 @@ class Experiment:
                 f"{len(devices)}, the number of devices"
             )
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
-        self._compiler_options = _compiler_options(devices[0].platform)
+        self._compiler_options = compiler_options(devices[0].platform)
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec("data"))
         self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))

@@ -37,18 +37,25 @@ def make_record(
     return {
         "config": config.to_dict(),
         "seed": config.seed,
-        "version": lru.__version__,
-        "commit": _commit(),
-        "hardware": _hardware(),
+        **circumstances(),
         "data": experiment.dataset.kind,
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": max(row["step"] for row in rows),
         "steps_planned": experiment.settings.steps,
         "seconds": round(seconds, 1),
         "input_wait_share": round(input_wait_seconds / seconds, 4),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "validation": {name: best[name] for name in ("step", "loss", "accuracy")},
         "test": {name: test[name] for name in ("step", "loss", "accuracy")},
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """With what, on what and when: version, commit, hardware, date."""
+    return {
+        "version": lru.__version__,
+        "commit": _commit(),
+        "hardware": _hardware(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -1,0 +1,250 @@
+"""Measures programs side by side: `python scripts/benchmark.py model --shapes=listops,text`.
+
+Every contestant runs in a process of its own, and they take turns: a call each, round after round,
+so that whatever else the machine does hits all alike. Reported are medians over the rounds, with
+the least and the most, and ratios that are formed within a round. `temporaries` is what XLA lays
+out for the compiled program beside its arguments and results; `peak` is the process' largest
+resident memory, Python and compiler included; `compile` is tracing and XLA, nothing cached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from lru.command_line import Parser, run  # noqa: E402
+
+KINDS = ("model", "layer", "recurrence", "length")
+DEFAULTS = {
+    "model": ("lru", "Appendix A", "products", "elementwise", "lru, kept", "GRU"),
+    "layer": ("lru", "Appendix A", "products", "elementwise", "lru, kept", "elementwise, kept"),
+    "recurrence": ("sequential", "associative", "chunked", "copy"),
+    "length": ("lru", "Appendix A"),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, measures, prints the table, writes the JSON."""
+    parser = Parser(prog="python scripts/benchmark.py", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
+    parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
+    parser.add_argument("--contestants", type=_names, help="separated by semicolons")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
+    parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
+    parser.add_argument("--longest", type=int, default=2**20, help="of kind length")
+    parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
+    parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
+    arguments = parser.parse_args(argv)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
+    from benchmark_programs import CONTESTANTS, LIMIT, PARTS, SHAPES
+
+    length = arguments.kind == "length"
+    kind = "model" if length else arguments.kind
+    known = ("sequential", "associative", "chunked", "pallas", "copy")
+    known = known if kind == "recurrence" else (*CONTESTANTS, LIMIT)
+    parts = ("step",) if length else PARTS[kind]
+    contestants = _chosen(parser, "contestants", arguments, known, DEFAULTS[arguments.kind])
+    parts = _chosen(parser, "parts", arguments, parts, parts)
+    table10 = [name for name in SHAPES if name != "long"]
+    names = ["long"] if length else _chosen(parser, "shapes", arguments, SHAPES, table10)
+    shapes = {name: SHAPES[name] for name in names}
+    if length:
+        lengths = [4**n for n in range(5, 16) if 4**n <= arguments.longest]
+        shapes = {f"T={n:,}": dataclasses.replace(SHAPES["long"], time=n) for n in lengths}
+    if arguments.paper_batch:
+        shapes = {
+            name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
+            for name, shape in shapes.items()
+        }
+    rows = []
+    print(_HEAD, flush=True)
+    for name, shape in shapes.items():
+        for row in measure(kind, contestants, parts, name, shape, arguments):
+            rows.append(row)
+            print(format_row(row), flush=True)
+    if arguments.out:
+        write(arguments.out, rows, " ".join(argv))
+        if length:
+            from benchmark_plot import plot_lengths
+
+            plot_lengths(rows, arguments.out.with_suffix(".png"))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";" if ";" in text else ",")]
+
+
+def _chosen(parser, what, arguments, known, default) -> Sequence[str]:
+    chosen = getattr(arguments, what) or default
+    for name in chosen:
+        if name not in known:
+            parser.error(f"--{what} has no {name!r}; expected some of {'; '.join(known)}")
+    return chosen
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
+    """Rows of one shape: contestants' processes are begun, compile one by one, then take turns."""
+    context = multiprocessing.get_context("spawn")
+    workers = {contestant: Worker(context) for contestant in contestants}
+    try:
+        for part in parts:
+            rows = {}
+            for contestant, worker in workers.items():
+                job = (kind, contestant, part, shape, arguments.compiles, arguments.memory_gb)
+                row = {"shape": name, **dataclasses.asdict(shape)}
+                rows[contestant] = row | {"part": part, "contestant": contestant} | worker.ask(job)
+            running = {c: worker for c, worker in workers.items() if "skipped" not in rows[c]}
+            seconds: dict[str, list[float]] = {c: [] for c in running}
+            for _ in range(arguments.rounds):
+                for contestant, worker in running.items():
+                    seconds[contestant].append(worker.ask("run"))
+            for contestant, worker in running.items():
+                rows[contestant] |= _summary(seconds[contestant], seconds[contestants[0]])
+                rows[contestant]["peak_bytes"] = worker.ask("peak")
+            yield from rows.values()
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _summary(seconds, first) -> dict[str, Any]:
+    return {
+        "seconds": [round(s, 6) for s in seconds],
+        "median_seconds": statistics.median(seconds),
+        # How many times the first contestant's time.
+        "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
+    }
+
+
+class Worker:
+    """A process with one contestant, which answers what it is asked."""
+
+    def __init__(self, context):
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=serve, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+
+    def ask(self, what: Any) -> Any:
+        self._connection.send(what)
+        try:
+            return self._connection.recv()
+        except EOFError as error:
+            raise MemoryError("a contestant's process ended; too little memory?") from error
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def serve(connection) -> None:
+    """The other end: a job to compile, then "run" or "peak", until the connection is closed."""
+    function, arguments, loops = None, (), False
+    while True:
+        try:
+            what = connection.recv()
+        except EOFError:
+            return
+        if what == "run":
+            begin = time.perf_counter()
+            outputs = _wait(function(*arguments))
+            connection.send(time.perf_counter() - begin)
+            arguments = outputs if loops else arguments
+        elif what == "peak":
+            unit = 1 if sys.platform == "darwin" else 1024
+            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        else:
+            function, arguments, outputs = None, (), None  # the last part's, freed
+            function, arguments, loops, row = _compiled(*what)
+            if function is not None:  # the first run is not like the others
+                outputs = _wait(function(*arguments))
+                arguments = outputs if loops else arguments
+            connection.send(row)
+
+
+def _wait(outputs):
+    import jax
+
+    return jax.block_until_ready(outputs)
+
+
+def _compiled(kind, contestant, part, shape, compiles, memory_gb):
+    import jax
+    from benchmark_programs import build
+
+    from lru.training.experiment import compiler_options
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    program = build(kind, contestant, part, shape)
+    spent = []
+    for _ in range(compiles):
+        jax.clear_caches()
+        options = compiler_options(jax.default_backend())  # those of training
+        begin = time.perf_counter()
+        jitted = jax.jit(
+            program.function,
+            donate_argnums=(0, 1, 2) if program.loops else (),
+            compiler_options=options,
+        )
+        compiled = jitted.lower(*program.arguments).compile()
+        spent.append(time.perf_counter() - begin)
+    memory = compiled.memory_analysis()
+    size = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    row = {
+        "compile_seconds": statistics.median(spent),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_and_output_bytes": size - memory.temp_size_in_bytes,
+    }
+    if size > memory_gb * 2**30:
+        return None, (), False, row | {"skipped": f"needs {size / 2**30:.1f} GB"}
+    return compiled, program.arguments, program.loops, row
+
+
+_HEAD = (
+    "| shape | part | contestant | ms, median (least - most) | times the first "
+    "| temporaries MB | peak MB | compile s |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+def format_row(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = [row["shape"], row["part"], row["contestant"]]
+    if "skipped" in row:
+        cells += [f"not run: {row['skipped']}", ""]
+    else:
+        least, most = (f(row["seconds"]) * 1e3 for f in (min, max))
+        cells += [f"{row['median_seconds'] * 1e3:,.1f} ({least:,.1f} - {most:,.1f})"]
+        cells += [f"{row['ratio']:.2f}"]
+    cells += [f"{row['temporary_bytes'] / 1e6:,.0f}", f"{row.get('peak_bytes', 0) / 1e6:,.0f}"]
+    return "| " + " | ".join([*cells, f"{row['compile_seconds']:.1f}"]) + " |"
+
+
+def write(file: Path, rows: list[dict[str, Any]], command: str) -> None:
+    """The record: the rows, and where and with what they were measured."""
+    from lru.training.config import write_whole
+    from lru.training.record import circumstances
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    record = {"command": f"python scripts/benchmark.py {command}"} | circumstances()
+    write_whole(file, json.dumps(record | {"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,270 @@
+"""What `benchmark.py` measures: programs by kind, contestant, part and shape.
+
+    kind        contestants                                     parts
+    model       CONTESTANTS                                     forward, gradient, step
+    layer       CONTESTANTS                                     forward, gradient
+    recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
+
+A gradient is of the parameters and, in a layer or a recurrence, of the inputs; a step is a
+gradient, AdamW and the statistics of batch normalisation, from a state that is used up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+import lru
+from lru import recurrence
+from lru.models import SequenceClassifier
+from lru.reference import AppendixA
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A row of Table 10 of Orvieto et al. (2023); the batch is the reader's to choose.
+
+    Attributes:
+      batch: B; Table 10's is in `paper_batch`.
+      time, d_model, d_state, layers: T, H, N, L.
+      vocab_size: V; 0 for `features` numbers a step.
+      paper_steps_per_second: Table 4, on an A100, with the paper's batch.
+    """
+
+    batch: int
+    time: int
+    d_model: int
+    d_state: int
+    layers: int = 6
+    vocab_size: int = 0
+    features: int = 1
+    dropout: float = 0.0
+    bidirectional: bool = False
+    glu: str = "full"
+    r_min: float = 0.0
+    r_max: float = 0.99
+    max_phase: float = 2 * math.pi
+    paper_batch: int = 0
+    paper_steps_per_second: float = 0.0
+
+
+_PATH = dict(bidirectional=True, r_min=0.9, r_max=0.999)
+SHAPES = {
+    "scifar": Shape(
+        2, 1024, 512, 384, features=3, dropout=0.1, r_min=0.9, r_max=0.999,
+        paper_batch=50, paper_steps_per_second=15.9,
+    ),
+    "listops": Shape(
+        4, 2048, 128, 256, vocab_size=18, paper_batch=32, paper_steps_per_second=2.1
+    ),
+    "text": Shape(
+        2, 4096, 256, 192, vocab_size=135, dropout=0.1, r_min=0.5, r_max=0.9,
+        paper_batch=32, paper_steps_per_second=14.7,
+    ),
+    # Two towers: each example is two sequences.
+    "retrieval": Shape(
+        4, 4000, 128, 256, vocab_size=98, dropout=0.1, r_min=0.5, r_max=0.9,
+        paper_batch=128, paper_steps_per_second=5.7,
+    ),
+    "pathfinder": Shape(
+        4, 1024, 192, 256, **_PATH, paper_batch=64, paper_steps_per_second=15.5
+    ),
+    "pathx": Shape(
+        1, 16384, 128, 256, bidirectional=True, glu="half", r_min=0.999, r_max=0.9999,
+        max_phase=math.pi / 10, paper_batch=32, paper_steps_per_second=2.4,
+    ),
+    # Path-X's length and widths in the other tasks' block: one direction, the full GLU.
+    "pathx_length": Shape(1, 16384, 128, 256, r_min=0.999, r_max=0.9999),
+    # For time and memory against length.
+    "long": Shape(1, 4096, 32, 64, layers=2, features=1, r_min=0.9, r_max=0.999),
+}  # fmt: skip
+
+
+class Gru(nn.Module):
+    """`nn.RNN(nn.GRUCell)` as wide as its inputs, as a mixer."""
+
+    d_state: int
+
+    @nn.compact
+    def __call__(self, x, *, reset=None, **call):
+        return nn.RNN(nn.GRUCell(x.shape[-1]))(x, **call)
+
+
+# The second limit: no state goes from step to step; everything else is as it is.
+recurrence._METHODS["elementwise"] = lambda a, x, reset, reverse: a * x
+
+_KEPT = dict(remat=False, chunk_size=0)
+CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "lru": (lru.LRU, dict(remat=True)),
+    "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _KEPT),
+    "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _KEPT),
+    "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _KEPT),
+    "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _KEPT),
+    "Appendix A": (AppendixA, _KEPT),
+    "elementwise": (functools.partial(lru.LRU, method="elementwise"), dict(remat=True)),
+    "elementwise, kept": (
+        functools.partial(lru.LRU, chunk_size=0, method="elementwise"), _KEPT,
+    ),
+    "GRU": (Gru, _KEPT),
+}  # fmt: skip
+PARTS = {
+    "model": ("forward", "gradient", "step"),
+    "layer": ("forward", "gradient"),
+    "recurrence": ("forward", "gradient"),
+}
+LIMIT = "products"
+"""The first limit: the matrix products of the layers' parts alone, each once, nothing between."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function and its arguments; if `loops`, it returns the arguments of the next call."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    loops: bool = False
+
+
+def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
+    """The program to measure."""
+    if contestant == LIMIT:
+        return _products(kind, part, shape)
+    return {"model": _model, "layer": _layer, "recurrence": _recurrence}[kind](
+        contestant, part, shape
+    )
+
+
+def _mixer(contestant, shape):
+    mixer, options = CONTESTANTS[contestant]
+    if contestant == "GRU":
+        return functools.partial(mixer, shape.d_state), options
+    names = ("bidirectional", "r_min", "r_max", "max_phase")
+    ring = {name: getattr(shape, name) for name in names}
+    return functools.partial(mixer, shape.d_state, **ring), options
+
+
+def _model(contestant, part, shape):
+    mixer, options = _mixer(contestant, shape)
+    model = SequenceClassifier(
+        10,
+        d_model=shape.d_model,
+        num_layers=shape.layers,
+        mixer=mixer,
+        vocab_size=shape.vocab_size or None,
+        dropout=shape.dropout,
+        glu=shape.glu,
+        **options,
+    )
+    inputs, labels = _data(shape), jnp.zeros(shape.batch, int)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs[:, :16])
+    params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
+    if part == "forward":
+        return Program(lambda v, x: model.apply(v, x), (variables, inputs))
+
+    def loss(params, rest, inputs, labels, key):
+        logits, updated = model.apply(
+            {"params": params} | rest, inputs, train=True,
+            mutable=["batch_stats"], rngs={"dropout": key},
+        )  # fmt: skip
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), updated
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    key = jax.random.key(1)
+    if part == "gradient":
+        return Program(gradient, (params, rest, inputs, labels, key))
+    optimizer = optax.adamw(1e-4)
+
+    def step(params, rest, state, inputs, labels, key):
+        (_, rest), grads = gradient(params, rest, inputs, labels, key)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), rest, state, inputs, labels, key
+
+    state = optimizer.init(params)
+    return Program(step, (params, rest, state, inputs, labels, key), loops=True)
+
+
+def _data(shape):
+    key = jax.random.key(2)
+    if shape.vocab_size:
+        return jax.random.randint(key, (shape.batch, shape.time), 0, shape.vocab_size)
+    return jax.random.normal(key, (shape.batch, shape.time, shape.features))
+
+
+def _layer(contestant, part, shape):
+    layer = _mixer(contestant, shape)[0]()
+    u = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.d_model))
+    variables = jax.jit(functools.partial(layer.init, time_major=True))(jax.random.key(0), u[:16])
+
+    def forward(variables, u):
+        return layer.apply(variables, u, time_major=True)
+
+    return Program(_with_part(forward, part), (variables, u))
+
+
+def _recurrence(method, part, shape):
+    keys = jax.random.split(jax.random.key(0), 4)
+    size = (shape.time, shape.batch, shape.d_state)
+    x = jax.lax.complex(*(jax.random.normal(key, size) for key in keys[:2]))
+    a = 0.99 * jnp.exp(1j * jax.random.uniform(keys[2], (1, 1, shape.d_state)))
+
+    def forward(a, x):
+        if method == "copy":
+            return x + 1
+        return recurrence.recur(a, x, None, None, False, method)[0]
+
+    return Program(_with_part(forward, part), (a, x))
+
+
+def _with_part(forward, part):
+    """The function, or its derivatives, of the outputs themselves as their cotangents."""
+
+    def gradient(*arguments):
+        y, pull = jax.vjp(forward, *arguments)
+        return pull(y)
+
+    return forward if part == "forward" else gradient
+
+
+def _products(kind, part, shape):
+    """Chunk by chunk, so that no product waits for memory: x w -> h, h c -> y, y g -> z."""
+    ways = 2 if shape.bidirectional else 1
+    rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
+    chunk = math.gcd(rows, 1024)
+    sizes = {"w": (d_model, 2 * d_state), "c": (2 * ways * d_state, d_model)}
+    if kind == "model":
+        sizes["g"] = (d_model, d_model * (2 if shape.glu == "full" else 1))
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    weights = {name: jax.random.normal(k, s) / 16 for k, (name, s) in zip(keys, sizes.items())}
+    x = jax.random.normal(keys[0], (rows // chunk, chunk, d_model))
+
+    def forward(weights, x):
+        h = jnp.concatenate([x @ weights["w"]] * ways, -1)
+        y = h @ weights["c"]
+        return (y @ weights["g"])[:, :d_model] if "g" in weights else y
+
+    def backward(total, x):
+        y, pull = jax.vjp(forward, weights, x)
+        grads, dx = pull(y)
+        return jax.tree.map(jnp.add, total, grads), dx
+
+    def layers(weights, x):
+        count = shape.layers if kind == "model" else 1
+        if part == "forward":
+            return jax.lax.fori_loop(
+                0, count, lambda _, x: jax.lax.map(functools.partial(forward, weights), x), x
+            )
+        zero = jax.tree.map(jnp.zeros_like, weights)
+        return jax.lax.fori_loop(
+            0, count, lambda _, c: jax.lax.scan(backward, c[0], c[1]), (zero, x)
+        )
+
+    return Program(layers, (weights, x))
