@@ -60,6 +60,11 @@ class SequenceClassifier(nn.Module):
     chunk_size: int | None = None
     dtype: Any = None
 
+    @property
+    def causal(self) -> bool:
+        """Whether the logits of the steps so far need none that follow: if its mixers say so."""
+        return getattr(self.mixer(parent=None), "causal", False)
+
     @nn.compact
     def __call__(
         self,
