@@ -21,6 +21,7 @@ from lru.array_typing import Array, Bool, Float, Int, Num
 from lru.chunks import best_chunk_size, scan_chunks
 
 Norm = Literal["batch", "layer"]
+GELU = Literal["tanh", "erf"]
 GLU = Literal["full", "half"]
 
 
@@ -33,6 +34,7 @@ class ResidualBlock(nn.Module):
       mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`.
       norm: `"batch"`, over batch and time with padding left out, as in the paper; or `"layer"`.
       norm_momentum: of batch normalisation's running statistics.
+      gelu: x Phi(x) exactly, by `"erf"`, or its usual approximation by `"tanh"`, 5e-4 away at most.
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
         z * sigmoid(W z + b).
       dropout: the rate, after GELU and after the GLU.
@@ -46,6 +48,7 @@ class ResidualBlock(nn.Module):
     mixer: Callable[..., nn.Module]
     norm: Norm = "batch"
     norm_momentum: float = 0.99
+    gelu: GELU = "tanh"
     glu: GLU = "full"
     dropout: float = 0.0
     tie_dropout: bool = True
@@ -84,7 +87,7 @@ class ResidualBlock(nn.Module):
                 time_major=True,
             )
             z = checkpoint_name(z, "mixed")
-            z = block._dropped(after_gelu, nn.gelu(z))
+            z = block._dropped(after_gelu, nn.gelu(z, approximate=block.gelu == "tanh"))
             return carry, x + block._dropped(after_glu, block._glu(z))
 
         xs = (inputs, reset, stepwise)
@@ -112,6 +115,8 @@ class ResidualBlock(nn.Module):
                 raise ValueError(f"{name}={value}; expected at least 0 and less than 1")
         if self.norm not in ("batch", "layer"):
             raise ValueError(f"norm={self.norm!r}; expected 'batch' or 'layer'")
+        if self.gelu not in ("tanh", "erf"):
+            raise ValueError(f"gelu={self.gelu!r}; expected 'tanh' or 'erf'")
         if self.glu not in ("full", "half"):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from lru.array_typing import Array, Bool, Float, Int, Num
-from lru.blocks import GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
 
 Pooling = Literal["mean", "last"]
 
@@ -29,7 +29,7 @@ class SequenceClassifier(nn.Module):
       mixer: makes a block's mixer, e.g. `functools.partial(lru.LRU, 256)`.
       vocab_size: V, for an embedding of integer tokens `(B, T)`; None for a linear encoder of
         feature vectors `(B, T, features)`.
-      norm, norm_momentum, glu, dropout, tie_dropout, remat, chunk_size: as of
+      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
         `lru.blocks.ResidualBlock`.
       pooling: `"mean"` over the valid steps, or the `"last"` of them.
       dtype: of the activations; logits are float32 at least.
@@ -52,6 +52,7 @@ class SequenceClassifier(nn.Module):
     vocab_size: int | None = None
     norm: Norm = "batch"
     norm_momentum: float = 0.99
+    gelu: GELU = "tanh"
     glu: GLU = "full"
     dropout: float = 0.0
     tie_dropout: bool = True
@@ -59,6 +60,11 @@ class SequenceClassifier(nn.Module):
     remat: bool = False
     chunk_size: int | None = None
     dtype: Any = None
+
+    @property
+    def causal(self) -> bool:
+        """Whether the logits of the steps so far need none that follow: if its mixers say so."""
+        return getattr(self.mixer(parent=None), "causal", False)
 
     @nn.compact
     def __call__(
@@ -109,6 +115,7 @@ class SequenceClassifier(nn.Module):
             self.mixer,
             norm=self.norm,
             norm_momentum=self.norm_momentum,
+            gelu=self.gelu,
             glu=self.glu,
             dropout=self.dropout,
             tie_dropout=self.tie_dropout,

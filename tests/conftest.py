@@ -34,7 +34,15 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 jaxtyping.install_import_hook(
-    ["lru.recurrence", "lru.initializers", "lru.linear", "lru.nnx", "lru.blocks", "lru.models"],
+    [
+        "lru.recurrence",
+        "lru.initializers",
+        "lru.linear",
+        "lru.nnx",
+        "lru.blocks",
+        "lru.models",
+        "lru.streaming",
+    ],
     "beartype.beartype",
 )
 settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)

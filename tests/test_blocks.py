@@ -1,6 +1,7 @@
 """Laws of the residual block and the stack."""
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -93,6 +94,18 @@ class Identity(nn.Module):
     @nn.compact
     def __call__(self, x, *, return_carry, **_):
         return None, x
+
+
+@pytest.mark.parametrize("gelu, least, most", [("tanh", 1e-4, 5e-4), ("erf", 0, 3e-6)])
+def test_gelu_is_x_times_the_normal_distribution_at_x(gelu, least, most):
+    block = ResidualBlock(lambda name: Identity(name=name), gelu=gelu, glu="half")
+    variables = make(block)
+    variables["params"]["glu"] = {"kernel": jnp.zeros((H, H)), "bias": jnp.full(H, 40.0)}  # open
+    x = jnp.linspace(-6, 6, T * B * H).reshape(T, B, H)
+    _, y = jax.jit(block.apply)(variables, x)
+    z = np.float64(x) / np.sqrt(1 + 1e-5)  # fresh running statistics
+    want = z * (1 + np.vectorize(math.erf)(z / np.sqrt(2))) / 2
+    assert least <= abs(y - x - want).max() < most
 
 
 REMAT = {
@@ -229,7 +242,7 @@ def test_any_flax_rnn_is_a_mixer():
     assert (carry.shape, y.shape) == ((B, H), (T, B, H))
 
 
-@pytest.mark.parametrize("wrong", [{"norm": "group"}, {"glu": "third"}])
+@pytest.mark.parametrize("wrong", [{"norm": "group"}, {"gelu": "relu"}, {"glu": "third"}])
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_unknown_names_are_said(wrong):
     with pytest.raises(ValueError, match="expected"):

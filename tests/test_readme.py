@@ -14,6 +14,7 @@ def test_python_blocks_run_in_order(tmp_path):
     names = runpy.run_path(str(tmp_path / "readme.py"))
     assert names["logits"].shape == (8, 100, 5)
     assert names["outputs"].shape == (8, 100, 32)
+    assert names["logits_so_far"].shape == (8, 10)
     parts = names["outputs_in_parts"].addressable_shards
     assert [part.data.shape for part in parts] == [(8, 50, 32)] * 2
 

@@ -1,0 +1,63 @@
+"""A whole model fed one step at a time: a state of constant size, a program compiled once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lru.array_typing import Array, Num
+
+Step = Callable[[Any, Array], tuple[Any, Any]]
+
+
+def stream(
+    model: nn.Module, variables: Any, inputs: Num[Array, "B T *features"]
+) -> tuple[Step, Any]:
+    """The model as a function of its state and of the inputs that come next.
+
+    Args:
+      model: a module that takes `initial_carry` and `return_carry`, begins with a state of zero,
+        and says that it is `causal`, such as `lru.LRU` or `lru.models.SequenceClassifier`.
+      variables: its parameters and statistics. They become constants of the program, so that
+        whatever depends on them alone is computed when it is compiled; new ones need a new call.
+      inputs: an example of what a step takes: one step `(B, 1, ...)`, or a chunk of several.
+
+    Returns:
+      `(step, carry)`. `step(carry, inputs)` gives `(carry, outputs)`, as the model does without
+      dropout and with the running statistics; the carry returned here is for the first step. A
+      step uses up the carry that it is given: copy one to come back to.
+
+    Raises:
+      ValueError: if the model does not say that it is causal.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceClassifier
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
+      >>> tokens = jnp.array([[3, 1, 4, 1, 5]])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> step, carry = stream(model, variables, tokens[:, :1])
+      >>> for t in range(5):
+      ...     carry, logits = step(carry, tokens[:, t : t + 1])
+      >>> bool(jnp.allclose(logits, model.apply(variables, tokens), atol=1e-4))
+      True
+    """
+    if not (causal := getattr(model, "causal", None)):
+        raise ValueError(
+            f"{type(model).__name__}.causal is {causal}; expected True: what looks ahead, as a "
+            "bidirectional layer does, cannot be streamed"
+        )
+    apply = functools.partial(model.apply, variables, return_carry=True)
+    shapes, _ = jax.eval_shape(apply, inputs)
+
+    def step(carry, inputs):
+        return apply(inputs, initial_carry=carry)
+
+    carry = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.jit(step, donate_argnums=0), carry
