@@ -15,7 +15,6 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from lru.array_typing import Array, Bool, Float, Int, Num
 from lru.chunks import best_chunk_size, scan_chunks
@@ -86,7 +85,6 @@ class ResidualBlock(nn.Module):
                 return_carry=True,
                 time_major=True,
             )
-            z = checkpoint_name(z, "mixed")
             z = block._dropped(after_gelu, nn.gelu(z, approximate=block.gelu == "tanh"))
             return carry, x + block._dropped(after_glu, block._glu(z))
 
@@ -95,8 +93,7 @@ class ResidualBlock(nn.Module):
             return body(self, initial_carry, xs, seq_lengths)
         chunk_size = self._causal_chunk_size(inputs)
         if chunk_size == len(inputs):
-            policy = jax.checkpoint_policies.save_only_these_names("mixed")
-            return nn.remat(body, policy=policy)(self, initial_carry, xs, seq_lengths)
+            return nn.remat(body)(self, initial_carry, xs, seq_lengths)
         if initial_carry is None:
             initial_carry = self._zero_carry(inputs[:chunk_size])
         return scan_chunks(
@@ -106,7 +103,6 @@ class ResidualBlock(nn.Module):
             xs,
             chunk_size=chunk_size,
             seq_lengths=seq_lengths,
-            keep=("mixed",),
         )
 
     def _check(self):

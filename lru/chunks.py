@@ -3,7 +3,7 @@
 Whatever takes a state and a piece of a sequence, and gives a state and a piece of outputs, can be
 run so: a layer's function of its parameters, or a whole block of Flax modules. What it computes
 inside a chunk stays in the processor's cache, and is computed again when gradients pass by; kept
-are the inputs, the states between chunks, and what has a name in `keep`.
+are the inputs and the states between chunks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ def scan_chunks(
     chunk_size: int,
     seq_lengths: Int[Array, "*B"] | None = None,
     reverse: bool = False,
-    keep: tuple[str, ...] = (),
 ) -> tuple[Any, Any]:
     """Equals `body(owner, carry, xs, seq_lengths)`, for a body that is causal.
 
@@ -47,7 +46,6 @@ def scan_chunks(
       seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk; it
         gets some, too, where T is not a multiple of the chunk.
       reverse: the body goes from right to left, and so do the chunks.
-      keep: names, given with `jax.ad_checkpoint.checkpoint_name`, of values not computed again.
 
     Returns:
       `(carry, ys)`.
@@ -70,7 +68,7 @@ def scan_chunks(
 
     starts = jnp.arange(0, time, chunk_size)
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
-    carry, ys = _scan(step, owner, carry, (starts, xs), reverse, keep)
+    carry, ys = _scan(step, owner, carry, (starts, xs), reverse)
     return carry, jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:time], ys)
 
 
@@ -87,15 +85,20 @@ def best_chunk_size(time_and_batch: tuple[int, ...], width: int) -> int:
     return -(-time // -(-time // longest))
 
 
-def _scan(step, owner, carry, xs, reverse, keep):
+def _scan(step, owner, carry, xs, reverse):
     """`lax.scan` of a rematerialised step, lifted if the owner is a module."""
-    policy = jax.checkpoint_policies.save_only_these_names(*keep)
     if not isinstance(owner, nn.Module):
-        step = jax.checkpoint(step, policy=policy, prevent_cse=False)
+        step = jax.checkpoint(step, prevent_cse=False)
         return lax.scan(functools.partial(step, owner), carry, xs, reverse=reverse)
-    step = nn.remat(step, policy=policy, prevent_cse=False)
+    step = nn.remat(step, prevent_cse=False)
     rngs = {"params": False, True: True}
-    step = nn.scan(step, variable_broadcast=True, split_rngs=rngs, reverse=reverse)
+    step = nn.scan(
+        step,
+        variable_broadcast=True,
+        split_rngs=rngs,
+        reverse=reverse,
+        check_constancy_invariants=False,  # would trace the step twice
+    )
     return step(owner, carry, xs)
 
 
