@@ -25,12 +25,22 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from lru.command_line import Parser, run  # noqa: E402
 
-KINDS = ("model", "layer", "recurrence", "length")
-DEFAULTS = {
-    "model": ("lru", "Appendix A", "products", "elementwise", "lru, kept", "GRU"),
+KINDS = ("model", "layer", "recurrence", "length", "stream")
+DEFAULTS = {  # fmt: skip
+    "model": (
+        "lru",
+        "Appendix A",
+        "products",
+        "products, again",
+        "elementwise",
+        "lru, kept",
+        "lru, associative",
+        "GRU",
+    ),
     "layer": ("lru", "Appendix A", "products", "elementwise", "lru, kept", "elementwise, kept"),
-    "recurrence": ("sequential", "associative", "chunked", "copy"),
+    "recurrence": ("copy", "sequential", "associative", "chunked"),
     "length": ("lru", "Appendix A"),
+    "stream": ("lru",),
 }
 
 
@@ -49,16 +59,16 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
-    from benchmark_programs import CONTESTANTS, LIMIT, PARTS, SHAPES
+    from benchmark_programs import CONTESTANTS, LIMITS, PARTS, SHAPES
 
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
     known = ("sequential", "associative", "chunked", "pallas", "copy")
-    known = known if kind == "recurrence" else (*CONTESTANTS, LIMIT)
+    known = known if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
     parts = ("step",) if length else PARTS[kind]
     contestants = _chosen(parser, "contestants", arguments, known, DEFAULTS[arguments.kind])
     parts = _chosen(parser, "parts", arguments, parts, parts)
-    table10 = [name for name in SHAPES if name != "long"]
+    table10 = ["listops"] if kind == "stream" else [name for name in SHAPES if name != "long"]
     names = ["long"] if length else _chosen(parser, "shapes", arguments, SHAPES, table10)
     shapes = {name: SHAPES[name] for name in names}
     if length:
@@ -116,6 +126,9 @@ def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[s
                 for contestant, worker in running.items():
                     seconds[contestant].append(worker.ask("run"))
             for contestant, worker in running.items():
+                if moved := rows[contestant].pop("moved_bytes"):
+                    best = min(seconds[contestant])
+                    rows[contestant]["bytes_per_second"] = moved / best
                 rows[contestant] |= _summary(seconds[contestant], seconds[contestants[0]])
                 rows[contestant]["peak_bytes"] = worker.ask("peak")
             yield from rows.values()
@@ -156,27 +169,35 @@ class Worker:
 
 def serve(connection) -> None:
     """The other end: a job to compile, then "run" or "peak", until the connection is closed."""
-    function, arguments, loops = None, (), False
+    program, arguments = None, ()
     while True:
         try:
             what = connection.recv()
         except EOFError:
             return
         if what == "run":
-            begin = time.perf_counter()
-            outputs = _wait(function(*arguments))
-            connection.send(time.perf_counter() - begin)
-            arguments = outputs if loops else arguments
+            seconds, arguments = _timed(program, arguments)
+            connection.send(seconds)
         elif what == "peak":
             unit = 1 if sys.platform == "darwin" else 1024
             connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
         else:
-            function, arguments, outputs = None, (), None  # the last part's, freed
-            function, arguments, loops, row = _compiled(*what)
-            if function is not None:  # the first run is not like the others
-                outputs = _wait(function(*arguments))
-                arguments = outputs if loops else arguments
+            program, arguments = None, ()  # the last part's, freed
+            program, row = _compiled(*what)
+            if program is not None:  # the first run is not like the others
+                _, arguments = _timed(program, program.arguments)
+                program = dataclasses.replace(program, arguments=())
             connection.send(row)
+
+
+def _timed(program, arguments):
+    """Seconds of a call, and the arguments of the next."""
+    begin = time.perf_counter()
+    for _ in range(program.calls):
+        outputs = program.function(*arguments)
+        arguments = outputs if program.loops else arguments
+    _wait(outputs)
+    return (time.perf_counter() - begin) / program.calls, arguments
 
 
 def _wait(outputs):
@@ -186,6 +207,7 @@ def _wait(outputs):
 
 
 def _compiled(kind, contestant, part, shape, compiles, memory_gb):
+    """The program with its function compiled, or None if it needs too much memory; and a row."""
     import jax
     from benchmark_programs import build
 
@@ -193,16 +215,14 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
 
     jax.config.update("jax_enable_compilation_cache", False)
     program = build(kind, contestant, part, shape)
+    # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
+    options = None if contestant == "Appendix A" else compiler_options(jax.default_backend())
     spent = []
     for _ in range(compiles):
         jax.clear_caches()
-        options = compiler_options(jax.default_backend())  # those of training
         begin = time.perf_counter()
-        jitted = jax.jit(
-            program.function,
-            donate_argnums=(0, 1, 2) if program.loops else (),
-            compiler_options=options,
-        )
+        donated = tuple(range(len(program.arguments) - 1)) if program.loops else ()
+        jitted = jax.jit(program.function, donate_argnums=donated, compiler_options=options)
         compiled = jitted.lower(*program.arguments).compile()
         spent.append(time.perf_counter() - begin)
     memory = compiled.memory_analysis()
@@ -211,15 +231,16 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
         "compile_seconds": statistics.median(spent),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_and_output_bytes": size - memory.temp_size_in_bytes,
+        "moved_bytes": program.moved,
     }
     if size > memory_gb * 2**30:
-        return None, (), False, row | {"skipped": f"needs {size / 2**30:.1f} GB"}
-    return compiled, program.arguments, program.loops, row
+        return None, row | {"skipped": f"needs {size / 2**30:.1f} GB"}
+    return dataclasses.replace(program, function=compiled), row
 
 
 _HEAD = (
-    "| shape | part | contestant | ms, median (least - most) | times the first "
-    "| temporaries MB | peak MB | compile s |\n|---|---|---|---|---|---|---|---|"
+    "| shape | part | contestant | ms, median (least - most) | times the first | a second "
+    "| temporaries MB | peak MB | compile s |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -227,13 +248,23 @@ def format_row(row: dict[str, Any]) -> str:
     """A row of the table."""
     cells = [row["shape"], row["part"], row["contestant"]]
     if "skipped" in row:
-        cells += [f"not run: {row['skipped']}", ""]
+        cells += [f"not run: {row['skipped']}", "", ""]
     else:
         least, most = (f(row["seconds"]) * 1e3 for f in (min, max))
         cells += [f"{row['median_seconds'] * 1e3:,.1f} ({least:,.1f} - {most:,.1f})"]
-        cells += [f"{row['ratio']:.2f}"]
+        cells += [f"{row['ratio']:.2f}", _rate(row)]
     cells += [f"{row['temporary_bytes'] / 1e6:,.0f}", f"{row.get('peak_bytes', 0) / 1e6:,.0f}"]
     return "| " + " | ".join([*cells, f"{row['compile_seconds']:.1f}"]) + " |"
+
+
+def _rate(row) -> str:
+    """Bytes, or training steps; the paper's steps, too, where the batch is the paper's."""
+    if "bytes_per_second" in row:
+        return f"{row['bytes_per_second'] / 1e9:,.1f} GB"
+    rate = f"{1 / row['median_seconds']:,.2f}"
+    if row["part"] == "step" and row["batch"] == row["paper_batch"]:
+        rate += f" (A100, Table 4: {row['paper_steps_per_second']})"
+    return rate
 
 
 def write(file: Path, rows: list[dict[str, Any]], command: str) -> None:

@@ -4,6 +4,7 @@
     model       CONTESTANTS                                     forward, gradient, step
     layer       CONTESTANTS                                     forward, gradient
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
+    stream      "lru"                                           step
 
 A gradient is of the parameters and, in a layer or a recurrence, of the inputs; a step is a
 gradient, AdamW and the statistics of batch normalisation, from a state that is used up.
@@ -26,6 +27,7 @@ import lru
 from lru import recurrence
 from lru.models import SequenceClassifier
 from lru.reference import AppendixA
+from lru.streaming import stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,27 +121,36 @@ PARTS = {
     "model": ("forward", "gradient", "step"),
     "layer": ("forward", "gradient"),
     "recurrence": ("forward", "gradient"),
+    "stream": ("step",),
 }
-LIMIT = "products"
-"""The first limit: the matrix products of the layers' parts alone, each once, nothing between."""
+LIMITS = ("products", "products, again")
+"""The first limit: the layers' matrix products alone, nothing between; and the same with those of
+the forward pass done again in the backward pass, as rematerialisation does."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function and its arguments; if `loops`, it returns the arguments of the next call."""
+    """A function and its arguments.
+
+    Attributes:
+      loops: it returns the arguments of the next call, and may use up those it gets.
+      calls: calls to measure at a time, and to divide by.
+      moved: bytes that it has to read and write, where memory is all that it needs.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     loops: bool = False
+    calls: int = 1
+    moved: int = 0
 
 
 def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
     """The program to measure."""
-    if contestant == LIMIT:
-        return _products(kind, part, shape)
-    return {"model": _model, "layer": _layer, "recurrence": _recurrence}[kind](
-        contestant, part, shape
-    )
+    if contestant in LIMITS:
+        return _products(kind, part, shape, again=contestant == LIMITS[1])
+    programs = {"model": _model, "layer": _layer, "recurrence": _recurrence, "stream": _stream}
+    return programs[kind](contestant, part, shape)
 
 
 def _mixer(contestant, shape):
@@ -151,9 +162,9 @@ def _mixer(contestant, shape):
     return functools.partial(mixer, shape.d_state, **ring), options
 
 
-def _model(contestant, part, shape):
+def _classifier(contestant, shape):
     mixer, options = _mixer(contestant, shape)
-    model = SequenceClassifier(
+    return SequenceClassifier(
         10,
         d_model=shape.d_model,
         num_layers=shape.layers,
@@ -163,6 +174,10 @@ def _model(contestant, part, shape):
         glu=shape.glu,
         **options,
     )
+
+
+def _model(contestant, part, shape):
+    model = _classifier(contestant, shape)
     inputs, labels = _data(shape), jnp.zeros(shape.batch, int)
     variables = jax.jit(model.init)(jax.random.key(0), inputs[:, :16])
     params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -199,6 +214,15 @@ def _data(shape):
     return jax.random.normal(key, (shape.batch, shape.time, shape.features))
 
 
+def _stream(contestant, part, shape):
+    """One step of one sequence, as a program of its own."""
+    model = _classifier(contestant, shape)
+    inputs = _data(dataclasses.replace(shape, batch=1, time=1))
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
+    step, carry = stream(model, variables, inputs)
+    return Program(lambda carry, x: (step(carry, x)[0], x), (carry, inputs), loops=True, calls=2000)
+
+
 def _layer(contestant, part, shape):
     layer = _mixer(contestant, shape)[0]()
     u = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.d_model))
@@ -221,7 +245,8 @@ def _recurrence(method, part, shape):
             return x + 1
         return recurrence.recur(a, x, None, None, False, method)[0]
 
-    return Program(_with_part(forward, part), (a, x))
+    moved = 2 * x.nbytes if part == "forward" else 0
+    return Program(_with_part(forward, part), (a, x), moved=moved)
 
 
 def _with_part(forward, part):
@@ -234,7 +259,7 @@ def _with_part(forward, part):
     return forward if part == "forward" else gradient
 
 
-def _products(kind, part, shape):
+def _products(kind, part, shape, again):
     """Chunk by chunk, so that no product waits for memory: x w -> h, h c -> y, y g -> z."""
     ways = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
@@ -252,7 +277,7 @@ def _products(kind, part, shape):
         return (y @ weights["g"])[:, :d_model] if "g" in weights else y
 
     def backward(total, x):
-        y, pull = jax.vjp(forward, weights, x)
+        y, pull = jax.vjp(jax.checkpoint(forward) if again else forward, weights, x)
         grads, dx = pull(y)
         return jax.tree.map(jnp.add, total, grads), dx
 
