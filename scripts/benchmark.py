@@ -25,6 +25,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from lru.command_line import Parser, run  # noqa: E402
 
+METHODS = ("sequential", "associative", "chunked", "pallas", "copy")
 KINDS = ("model", "layer", "recurrence", "length", "stream")
 DEFAULTS = {  # fmt: skip
     "model": (
@@ -63,11 +64,14 @@ def main(argv: Sequence[str]) -> None:
 
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
-    known = ("sequential", "associative", "chunked", "pallas", "copy")
-    known = known if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
-    parts = ("step",) if length else PARTS[kind]
-    contestants = _chosen(parser, "contestants", arguments, known, DEFAULTS[arguments.kind])
-    parts = _chosen(parser, "parts", arguments, parts, parts)
+    contestants = _chosen(
+        parser,
+        "contestants",
+        arguments,
+        METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS),
+        DEFAULTS[arguments.kind],
+    )
+    parts = _chosen(parser, "parts", arguments, PARTS[kind], ("step",) if length else PARTS[kind])
     table10 = ["listops"] if kind == "stream" else [name for name in SHAPES if name != "long"]
     names = ["long"] if length else _chosen(parser, "shapes", arguments, SHAPES, table10)
     shapes = {name: SHAPES[name] for name in names}

@@ -58,7 +58,6 @@ class Shape:
     paper_steps_per_second: float = 0.0
 
 
-_PATH = dict(bidirectional=True, r_min=0.9, r_max=0.999)
 SHAPES = {
     "scifar": Shape(
         2, 1024, 512, 384, features=3, dropout=0.1, r_min=0.9, r_max=0.999,
@@ -77,7 +76,8 @@ SHAPES = {
         paper_batch=128, paper_steps_per_second=5.7,
     ),
     "pathfinder": Shape(
-        4, 1024, 192, 256, **_PATH, paper_batch=64, paper_steps_per_second=15.5
+        4, 1024, 192, 256, bidirectional=True, r_min=0.9, r_max=0.999,
+        paper_batch=64, paper_steps_per_second=15.5,
     ),
     "pathx": Shape(
         1, 16384, 128, 256, bidirectional=True, glu="half", r_min=0.999, r_max=0.9999,
@@ -101,7 +101,8 @@ class Gru(nn.Module):
 
 
 # The second limit: no state goes from step to step; everything else is as it is.
-recurrence._METHODS["elementwise"] = lambda a, x, reset, reverse: a * x
+ELEMENTWISE: Any = "elementwise"
+recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
 _KEPT = dict(remat=False, chunk_size=0)
 CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -111,9 +112,9 @@ CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _KEPT),
     "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _KEPT),
     "Appendix A": (AppendixA, _KEPT),
-    "elementwise": (functools.partial(lru.LRU, method="elementwise"), dict(remat=True)),
+    "elementwise": (functools.partial(lru.LRU, method=ELEMENTWISE), dict(remat=True)),
     "elementwise, kept": (
-        functools.partial(lru.LRU, chunk_size=0, method="elementwise"), _KEPT,
+        functools.partial(lru.LRU, chunk_size=0, method=ELEMENTWISE), _KEPT,
     ),
     "GRU": (Gru, _KEPT),
 }  # fmt: skip
@@ -277,7 +278,9 @@ def _products(kind, part, shape, again):
         return (y @ weights["g"])[:, :d_model] if "g" in weights else y
 
     def backward(total, x):
-        y, pull = jax.vjp(jax.checkpoint(forward) if again else forward, weights, x)
+        y, pull = jax.vjp(forward, weights, x)
+        if again:
+            y += forward(weights, jax.lax.optimization_barrier(x))
         grads, dx = pull(y)
         return jax.tree.map(jnp.add, total, grads), dx
 
