@@ -279,8 +279,8 @@ def _products(kind, part, shape, again):
 
     def backward(total, x):
         y, pull = jax.vjp(forward, weights, x)
-        if again:
-            y += forward(weights, jax.lax.optimization_barrier(x))
+        if again:  # of something else, because XLA finds what is the same
+            y += forward(weights, jnp.abs(x))
         grads, dx = pull(y)
         return jax.tree.map(jnp.add, total, grads), dx
 
