@@ -9,6 +9,7 @@ a piece of time is a piece of memory.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ class ResidualBlock(nn.Module):
     Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
 
     Attributes:
-      mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`.
+      mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`: a module's class, or a partial
+        of one.
       norm: `"batch"`, over batch and time with padding left out, as in the paper; or `"layer"`.
       norm_momentum: of batch normalisation's running statistics.
       gelu: x Phi(x) exactly, by `"erf"`, or its usual approximation by `"tanh"`, 5e-4 away at most.
@@ -39,7 +41,8 @@ class ResidualBlock(nn.Module):
       dropout: the rate, after GELU and after the GLU.
       tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
       remat: compute the block's insides again in the backward pass instead of keeping them. Where
-        the mixer says that it is `causal`, the whole block goes through time chunk by chunk.
+        the mixer says that it is `causal`, the whole block goes through time chunk by chunk; that
+        promises that no output depends on a later input, and that the state begins with zeros.
       chunk_size: steps at a time then; chosen from the shape if None, all of them if 0.
       dtype: of the activations.
     """
@@ -74,10 +77,9 @@ class ResidualBlock(nn.Module):
         masks = self._dropout_masks(inputs.shape, train)
         shared, stepwise = (masks, None) if self.tie_dropout else (None, masks)
 
-        def body(block, carry, xs, seq_lengths):
-            x, reset, masks = xs
-            after_gelu, after_glu = shared or masks
-            carry, z = block.mixer(name="mixer")(
+        def mix(block, carry, xs, seq_lengths):
+            x, reset, _ = xs
+            return block.mixer(name="mixer")(
                 normalise(block, x),
                 initial_carry=carry,
                 seq_lengths=seq_lengths,
@@ -85,25 +87,31 @@ class ResidualBlock(nn.Module):
                 return_carry=True,
                 time_major=True,
             )
+
+        def gate(block, z, xs):
+            x, _, masks = xs
+            after_gelu, after_glu = shared if block.tie_dropout else masks
             z = block._dropped(after_gelu, nn.gelu(z, approximate=block.gelu == "tanh"))
-            return carry, x + block._dropped(after_glu, block._glu(z))
+            return x + block._dropped(after_glu, block._glu(z))
+
+        def body(block, carry, xs, seq_lengths):
+            carry, z = mix(block, carry, xs, seq_lengths)
+            return carry, gate(block, z, xs)
 
         xs = (inputs, reset, stepwise)
         if not self.remat or self.is_initializing():
             return body(self, initial_carry, xs, seq_lengths)
-        chunk_size = self._causal_chunk_size(inputs)
-        if chunk_size == len(inputs):
+        mixer = self.mixer(parent=None)
+        chunk_size = self._chunk_size(mixer, inputs)
+        if chunk_size < len(inputs):
+            carry = _full_carry(mixer, initial_carry, inputs[:chunk_size])
+            return scan_chunks(
+                body, self, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
+            )
+        if not getattr(mixer, "rematerialises", False):
             return nn.remat(body)(self, initial_carry, xs, seq_lengths)
-        if initial_carry is None:
-            initial_carry = self._zero_carry(inputs[:chunk_size])
-        return scan_chunks(
-            body,
-            self,
-            initial_carry,
-            xs,
-            chunk_size=chunk_size,
-            seq_lengths=seq_lengths,
-        )
+        carry, z = mix(self, initial_carry, xs, seq_lengths)
+        return carry, nn.remat(gate)(self, z, xs)
 
     def _check(self):
         for name in ("dropout", "norm_momentum"):
@@ -143,18 +151,14 @@ class ResidualBlock(nn.Module):
         value, gate = jnp.split(nn.Dense(2 * d_model, dtype=self.dtype, name="glu")(z), 2, axis=-1)
         return value * nn.sigmoid(gate)
 
-    def _causal_chunk_size(self, inputs):
-        if self.chunk_size == 0 or not getattr(self.mixer(parent=None), "causal", False):
-            return len(inputs)
+    def _chunk_size(self, mixer, inputs):
+        time = len(inputs)
+        if self.chunk_size == 0 or not getattr(mixer, "causal", False):
+            return time
         widest = 4 * inputs.shape[-1]  # a mixer's states may be wider than the GLU's product
-        return min(len(inputs), self.chunk_size or best_chunk_size(inputs.shape[:-1], widest))
-
-    def _zero_carry(self, inputs):
-        """What the mixer begins with: its carry's shapes, all zero."""
-        mixer = self.mixer(parent=None)
-        call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
-        (carry, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+        chunk_size = min(time, self.chunk_size or best_chunk_size(inputs.shape[:-1], widest))
+        _, variables = _shapes(mixer, inputs[:chunk_size])
+        return chunk_size if variables.keys() <= {"params"} else time  # others would be lost
 
 
 class BatchStatistics(nn.Module):
@@ -176,22 +180,40 @@ class BatchStatistics(nn.Module):
         shape = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        weight = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        weight = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         mean, var = running_mean.value, running_var.value
         if train:
             mean, var = _mean_and_variance(x, padding_mask(x, seq_lengths))
             if not self.is_initializing():
                 for running, now in ((running_mean, mean), (running_var, var)):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * now
+                    mixed = self.momentum * running.value + (1 - self.momentum) * now
+                    running.value = mixed.astype(running.value.dtype)
         return mean, weight * jax.lax.rsqrt(var + self.epsilon), bias
 
 
 def _mean_and_variance(x, mask):
     """Over time and batch, in one pass over x."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean, square = (jnp.mean(v, (0, 1), where=mask) for v in (x, x * x))
+    count = math.prod(x.shape[:2]) if mask is None else jnp.maximum(mask.sum(), 1)
+    mean, square = (jnp.sum(v, (0, 1), where=mask) / count for v in (x, x * x))
     return mean, jnp.maximum(square - mean * mean, 0)
+
+
+def _full_carry(mixer, carry, inputs):
+    """The carry in the shapes and types that the mixer returns; zeros if there is none."""
+    (shapes, _), _ = _shapes(mixer, inputs)
+    if carry is None:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(
+        lambda leaf, given: jnp.broadcast_to(given, leaf.shape).astype(leaf.dtype), shapes, carry
+    )
+
+
+def _shapes(mixer, inputs):
+    """((carry, outputs), variables) of a new mixer, as shapes and types."""
+    call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
+    return jax.eval_shape(call, jax.random.key(0), inputs)
 
 
 class ResidualStack(nn.Module):

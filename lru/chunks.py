@@ -39,6 +39,7 @@ def scan_chunks(
       body: `(owner, carry, xs, seq_lengths) -> (carry, ys)`. Two pieces of a sequence, the carry
         handed on, must equal the whole.
       owner: what holds the body's parameters: arrays, or a Linen module, bound and initialised.
+        What the body writes into the module's collections is lost.
       carry: the state before, with the structure and types that the body returns; each of its
         arrays has the batch's axes first.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
@@ -55,8 +56,10 @@ def scan_chunks(
     if time <= (chunk_size or time):
         return body(owner, carry, xs, seq_lengths)
     missing = -time % chunk_size
-    if missing and seq_lengths is None:
-        seq_lengths = jnp.full(batch, time)
+    if missing:  # what is filled up counts as padding
+        seq_lengths = (
+            jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
+        )
 
     def step(owner, carry, inputs):
         start, xs = inputs
@@ -91,15 +94,14 @@ def _scan(step, owner, carry, xs, reverse):
         step = jax.checkpoint(step, prevent_cse=False)
         return lax.scan(functools.partial(step, owner), carry, xs, reverse=reverse)
     step = nn.remat(step, prevent_cse=False)
-    rngs = {"params": False, True: True}
-    step = nn.scan(
+    lifted = nn.scan(
         step,
         variable_broadcast=True,
-        split_rngs=rngs,
+        split_rngs={"params": False, True: True},
         reverse=reverse,
         check_constancy_invariants=False,  # would trace the step twice
     )
-    return step(owner, carry, xs)
+    return lifted(owner, carry, xs)
 
 
 def _split(missing, chunk_size, x):

@@ -47,6 +47,9 @@ def cache_compilations() -> None:
     except (OSError, RuntimeError):  # RuntimeError: nobody knows where home is
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
+        # XLA's own files beside JAX's: a GPU run would end if they could not be written.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")

@@ -211,7 +211,7 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype,
     for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
         weights = pack(params, readout)
         state = (*inputs.shape[1:-1], len(weights.lam))
-        state_dtype = jnp.result_type(weights.lam, *(() if h0 is None else (h0,)))
+        state_dtype = jnp.result_type(weights.lam, dtype, *(() if h0 is None else (h0,)))
         h0 = jnp.broadcast_to(jnp.zeros((), state_dtype) if h0 is None else h0, state)
         h_last, y = scan_chunks(
             functools.partial(_piece, backward, solve, dtype),
@@ -263,7 +263,7 @@ def _backward(lam, x, h0, seq_lengths, reset, solve):
     start, border = h0[None], reset
     if seq_lengths is not None:
         is_last = _steps(x) == seq_lengths[None, ..., None] - 1
-        x, start = x + jnp.where(is_last, lam * h0[None], jnp.zeros_like(x)), None
+        x, start = x + lam * jnp.where(is_last, h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
         border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
     h, h_last = solve(lam, x, start, border, True)
@@ -331,6 +331,11 @@ class LRU(nn.Module):
     def causal(self) -> bool:
         """Whether a piece of time can be worked through without those that follow."""
         return not self.bidirectional and self.sequence_axis is None
+
+    @property
+    def rematerialises(self) -> bool:
+        """Whether it keeps little for the backward pass without being told to."""
+        return self.chunk_size != 0 and self.sequence_axis is None
 
     @nn.compact
     def __call__(

@@ -49,8 +49,9 @@ def linear_recurrence(
         paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
         about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
         kernel that reads x twice at most and writes h once (`lru/pallas.py`); tested interpreted
-        and translated for CUDA, not yet run on a card. `"auto"`: what is fastest for the platform
-        and the shape; never `"pallas"` so far.
+        and translated for CUDA, not yet run on a card. These three multiply factors together:
+        where they grow beyond what float32 holds, only the scan is safe. `"auto"`: what is fastest
+        for the platform and the shape; never `"pallas"` so far.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -87,7 +88,7 @@ def recur(a, x, h0, reset, reverse, method):
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
     if h0 is not None:  # the first step consumed brings the initial state along
         first = slice(-1, None) if reverse else slice(1)
-        x = x.at[first].add(_unless(None if reset is None else reset[first], a[first] * h0))
+        x = x.at[first].add(a[first] * _unless(None if reset is None else reset[first], h0))
     run = _method(method, x.shape)
 
     def system(h):
@@ -128,7 +129,8 @@ def _check_shapes(a, x, h0, reset) -> None:
     if reset is not None:
         wanted["reset"] = (reset, (*batch, time), "(..., T)")
     for name, (array, shape, letters) in wanted.items():
-        if not fits(array, shape) or array.ndim == 0:
+        short = name == "reset" and array.shape[-1:] != (time,)
+        if not fits(array, shape) or array.ndim == 0 or short:
             raise ValueError(
                 f"{name} has shape {array.shape}, which does not fit x of shape {x.shape}; "
                 f"expected {letters}"

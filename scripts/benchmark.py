@@ -4,7 +4,9 @@ Every contestant runs in a process of its own, and they take turns: a call each,
 so that whatever else the machine does hits all alike. Reported are medians over the rounds, with
 the least and the most, and ratios that are formed within a round. `temporaries` is what XLA lays
 out for the compiled program beside its arguments and results; `peak` is the process' largest
-resident memory, Python and compiler included; `compile` is tracing and XLA, nothing cached.
+resident memory up to then, Python and compiler included; `compile` is tracing and XLA, nothing
+cached. All are compiled as training is, but "Appendix A" as JAX does it by itself: with training's
+options, meant for rematerialisation, it needs more memory and no less time.
 """
 
 from __future__ import annotations
@@ -89,12 +91,12 @@ def main(argv: Sequence[str]) -> None:
         for row in measure(kind, contestants, parts, name, shape, arguments):
             rows.append(row)
             print(format_row(row), flush=True)
-    if arguments.out:
-        write(arguments.out, rows, " ".join(argv))
-        if length:
-            from benchmark_plot import plot_lengths
+        if arguments.out:
+            write(arguments.out, rows, " ".join(argv))
+    if arguments.out and length:
+        from benchmark_plot import plot_lengths
 
-            plot_lengths(rows, arguments.out.with_suffix(".png"))
+        plot_lengths(rows, arguments.out.with_suffix(".png"))
 
 
 def _names(text: str) -> list[str]:
@@ -130,10 +132,10 @@ def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[s
                 for contestant, worker in running.items():
                     seconds[contestant].append(worker.ask("run"))
             for contestant, worker in running.items():
-                if moved := rows[contestant].pop("moved_bytes"):
-                    best = min(seconds[contestant])
-                    rows[contestant]["bytes_per_second"] = moved / best
-                rows[contestant] |= _summary(seconds[contestant], seconds[contestants[0]])
+                row, first = rows[contestant], seconds.get(contestants[0], seconds[contestant])
+                row |= _summary(seconds[contestant], first)
+                if moved := row.pop("moved_bytes"):
+                    row["bytes_per_second"] = moved / row["median_seconds"]
                 rows[contestant]["peak_bytes"] = worker.ask("peak")
             yield from rows.values()
     finally:
@@ -199,7 +201,7 @@ def _timed(program, arguments):
     begin = time.perf_counter()
     for _ in range(program.calls):
         outputs = program.function(*arguments)
-        arguments = outputs if program.loops else arguments
+        arguments = outputs[: len(arguments)] if program.loops else arguments
     _wait(outputs)
     return (time.perf_counter() - begin) / program.calls, arguments
 

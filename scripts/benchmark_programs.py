@@ -134,7 +134,7 @@ class Program:
     """A function and its arguments.
 
     Attributes:
-      loops: it returns the arguments of the next call, and may use up those it gets.
+      loops: it returns the arguments of the next call first, and may use up those it gets.
       calls: calls to measure at a time, and to divide by.
       moved: bytes that it has to read and write, where memory is all that it needs.
     """
@@ -221,7 +221,12 @@ def _stream(contestant, part, shape):
     inputs = _data(dataclasses.replace(shape, batch=1, time=1))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
     step, carry = stream(model, variables, inputs)
-    return Program(lambda carry, x: (step(carry, x)[0], x), (carry, inputs), loops=True, calls=2000)
+
+    def forward(carry, x):
+        carry, logits = step(carry, x)
+        return carry, x, logits
+
+    return Program(forward, (carry, inputs), loops=True, calls=2000)
 
 
 def _layer(contestant, part, shape):

@@ -25,6 +25,7 @@ def programs(monkeypatch):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.usefixtures("unchecked_annotations")  # there is a method more
 def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional):
     shape = programs.Shape(2, 33, 4, 6, layers=1, vocab_size=7, bidirectional=bidirectional)
 

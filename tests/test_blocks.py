@@ -171,6 +171,33 @@ def test_only_a_mixer_that_says_it_is_causal_is_chunked():
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+def test_what_a_mixer_keeps_beside_its_parameters_is_not_lost_in_chunks():
+    class Counting(nn.Module):
+        causal = True
+
+        @nn.compact
+        def __call__(self, x, **_):
+            calls = self.variable("batch_stats", "calls", jnp.zeros, ())
+            if not self.is_initializing():
+                calls.value += 1
+            return None, x
+
+    block = ResidualBlock(Counting, **CHUNKED)
+    variables = make(block)
+    _, updated = block.apply(variables, inputs(), mutable=["batch_stats"])
+    assert updated["batch_stats"]["mixer"]["calls"] == 1
+
+
+@pytest.mark.parametrize("options", [{}, CHUNKED], ids=["whole", "chunks"])
+def test_lengths_beyond_the_end_and_small_carries_mean_the_same_in_chunks(options):
+    block = ResidualBlock(MIXER, norm="layer", glu="half", **options)
+    variables = make(block)
+    carry = jnp.full(6, 0.5)  # real, and one for all sequences
+    got = block.apply(variables, inputs(), carry, jnp.full(B, 99))
+    want = block.apply(variables, inputs(), jnp.full((B, 6), 0.5 + 0j))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
+
+
 def test_the_states_of_a_long_sequence_are_not_kept():
     """What the backward pass needs grows with the block's width, not with the mixer's."""
 

@@ -321,6 +321,16 @@ def test_a_batch_may_be_empty():
     assert (h.shape, y.shape) == ((0, N), (0, T, H))
 
 
+@pytest.mark.parametrize("chunk_size", [0, 4])
+def test_float64_inputs_give_float64_outputs(chunk_size):
+    with jax.enable_x64(True):
+        u = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, H)))
+        layer, variables = make(chunk_size=chunk_size)
+        h, y = layer.apply(variables, u, return_carry=True)
+    assert (h.dtype, y.dtype) == (jnp.complex128, jnp.float64)
+    assert_close((h[0], y[0]), appendix_a(variables["params"], u[0]), atol=1e-6)
+
+
 def test_white_noise_keeps_its_variance():
     layer = lru.LRU(384, r_min=0.9, r_max=0.99)
     u = inputs(shape=(4, 800, 256))

@@ -174,8 +174,8 @@ def test_a_model_in_training_equals_one_device(devices, pooling):
 
 @pytest.mark.parametrize("devices", DEVICES)
 def test_each_device_holds_its_part_of_time_and_no_more(devices):
-    time, flags = 1024, dict(bidirectional=True)
-    u, lengths = jnp.ones((B, time, H)), jnp.array([time, 5, 700])
+    time, flags = 2048, dict(bidirectional=True)
+    u, lengths = jnp.ones((B, time, H)), jnp.array([time, 5, 1300])
     reset = jnp.zeros((B, time), bool)
     variables = jax.jit(lru.LRU(N, **flags).init)(jax.random.key(0), u)
 

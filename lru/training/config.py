@@ -194,6 +194,10 @@ def remember(config: ConfigDict, workdir: Path) -> None:
         ) from error
 
 
+# So a run may go on with other values of these.
+_CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
+
+
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Checks that a work directory is new, or belongs to a run with this config.
 
@@ -203,7 +207,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     if not (workdir / "config.json").exists():
         return
     there, here = _flat(recall(workdir).to_dict()), _flat(json.loads(json.dumps(config.to_dict())))
-    for key in sorted(there.keys() | here.keys()):
+    for key in sorted((there.keys() | here.keys()) - _CHANGES_NO_NUMBER):
         if there.get(key) != here.get(key):
             raise UserError(
                 f"work directory {workdir} was made with another config: config.{key} is "

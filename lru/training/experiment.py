@@ -85,11 +85,18 @@ class Settings:
         every = (self.log_every, self.eval_every, self.checkpoint_every)
         borders = {step for n in every for step in range(n, self.steps, n)} | {self.steps}
         edges = [first_step, *sorted(step for step in borders if step > first_step)]
+        most = self.most_steps_per_call
         return [
-            (step, min(self.steps_per_call, end - step))
+            (step, min(most, end - step))
             for start, end in itertools.pairwise(edges)
-            for step in range(start, end, self.steps_per_call)
+            for step in range(start, end, most)
         ]
+
+    @property
+    def most_steps_per_call(self) -> int:
+        """`steps_per_call`, or what there is at most from one border to the next."""
+        every = (self.log_every, self.eval_every, self.checkpoint_every)
+        return min(self.steps_per_call, self.steps, *every)
 
 
 class Call(struct.PyTreeNode):
@@ -249,7 +256,7 @@ class Experiment:
         split = self._resident
         order = training_batches if split is None else training_indices
         batches = order(source, batch_size=self.settings.batch_size, seed=self._seed)
-        calls = stacked(batches, spans, self.settings.steps_per_call).map(self._put)
+        calls = stacked(batches, spans, self.settings.most_steps_per_call).map(self._put)
         for (_, count), given in zip(spans, prefetch(calls)):
             yield Call(count, given) if split is None else Call(count, split, given)
 
@@ -281,6 +288,7 @@ class Experiment:
     def _eval_step(self):
         def step(params, batch_stats, metrics, batch):
             variables = {"params": params, "batch_stats": batch_stats}
+            batch = jax.tree.map(_widened, batch)  # as in training
             with self._precision():
                 logits = self._model.apply(variables, batch["inputs"], seq_lengths=batch["length"])
             return metrics.merge(Metrics.of(logits, batch))

@@ -173,6 +173,8 @@ class _Run:
             while self.step < self.settings.steps:
                 self.state.step.block_until_ready()  # at most one call is under way
                 call = self.clock.waiting_for(calls)
+                if stop_requested():  # the first call waits for data and compilation
+                    return self._stop()
                 self.state = self.experiment.train_steps(self.state, call)
                 self.step += call.count
                 self.progress.advance(call.count)
@@ -180,8 +182,6 @@ class _Run:
                     self.state.step.block_until_ready()
                     self.clock.restart(self.step)
                 self._log_evaluate_save()
-                if stop_requested() and self.step < self.settings.steps:
-                    return self._stop()
         return True
 
     def finish(self, config: ConfigDict) -> dict[str, Any]:
@@ -302,7 +302,8 @@ class _Clock:
 
     A wait for input is the time from the end of a call of the compiled program to the moment when
     the next one's batches are there: the devices have nothing to do, and nothing else keeps them
-    from work. Its share is of the wall time.
+    from work; or, for the first one, from the start, when the data are read. Its share is of the
+    wall time: of training's between two logs, of the whole run's in the record.
     """
 
     def __init__(self, before: Mapping[str, Any]):

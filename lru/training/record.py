@@ -30,8 +30,8 @@ def make_record(
       config: of the run.
       experiment: its `Experiment`.
       rows: the lines of its `metrics.jsonl`, the test's last.
-      seconds: of training, over all restarts.
-      input_wait_seconds: those of them in which the devices waited for input.
+      seconds: of the run, evaluation and compilation included, over all restarts.
+      input_wait_seconds: those of them in which training waited for its input.
     """
     test, best = rows[-1], best_row(rows) or {}
     return {

@@ -176,11 +176,25 @@ def test_after_kill_9_at_any_moment_the_files_are_those_of_an_uninterrupted_run(
     assert (got["test"], got["validation"]) == (want["test"], want["validation"])
 
 
+NO_BORDER = ("train.log_every=12", "train.eval_every=12", "train.checkpoint_every=12")
+
+
+@pytest.fixture(scope="module")
+def one_by_one(run, tmp_path_factory):
+    """The metrics of a run whose steps are made one by one, of batches that the host reads."""
+    workdir = tmp_path_factory.mktemp("one_by_one")
+    run(workdir, *NO_BORDER, "train.steps_per_call=1", "train.device_data_mb=0")
+    return (workdir / "metrics.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
-    number, whole, run, tmp_path, capsys
+    number, one_by_one, run, tmp_path, capsys
 ):
-    """The signal comes at a step that is neither logged nor evaluated nor saved otherwise."""
+    """The signal comes at a step that is neither logged nor evaluated nor saved otherwise.
+
+    The run may go on with another number of steps a call.
+    """
     step = Experiment._train_step
     seen = []
 
@@ -196,21 +210,10 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "_train_step", signalling)
         threading.Thread(target=send).start()
-        assert run(tmp_path) is None
+        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=1") is None
     assert "stopped by a signal; saved at step" in capsys.readouterr().out
-    assert run(tmp_path)["steps"] == 12
-    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-
-
-NO_BORDER = ("train.log_every=12", "train.eval_every=12", "train.checkpoint_every=12")
-
-
-@pytest.fixture(scope="module")
-def one_by_one(run, tmp_path_factory):
-    """The metrics of a run whose steps are made one by one, of batches that the host reads."""
-    workdir = tmp_path_factory.mktemp("one_by_one")
-    run(workdir, *NO_BORDER, "train.steps_per_call=1", "train.device_data_mb=0")
-    return (workdir / "metrics.jsonl").read_bytes()
+    assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
+    assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 5, 12])
@@ -228,16 +231,18 @@ def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_
 ):
     """Calls of 5, 5 and 2 steps; stopped after 5, of 5 and 2 more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "training_calls", _signal_in_the_first_call)
+        patch.setattr(Experiment, "training_calls", _signal_after_the_first_call)
         assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
     assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
-def _signal_in_the_first_call(self, first_step):
+def _signal_after_the_first_call(self, first_step):
+    calls = _training_calls(self, first_step)
+    yield next(calls)
     os.kill(os.getpid(), signal.SIGTERM)
-    yield from _training_calls(self, first_step)
+    yield from calls
 
 
 def test_calls_of_any_length_are_compiled_once(data_dir):
