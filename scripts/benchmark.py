@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shlex
 import statistics
 import sys
 import time
@@ -92,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
             rows.append(row)
             print(format_row(row), flush=True)
         if arguments.out:
-            write(arguments.out, rows, " ".join(argv))
+            write(arguments.out, rows, [word for word in argv if not word.startswith("--out")])
     if arguments.out and length:
         from benchmark_plot import plot_lengths
 
@@ -273,13 +274,14 @@ def _rate(row) -> str:
     return rate
 
 
-def write(file: Path, rows: list[dict[str, Any]], command: str) -> None:
+def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
     """The record: the rows, and where and with what they were measured."""
     from lru.training.config import write_whole
     from lru.training.record import circumstances
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = {"command": f"python scripts/benchmark.py {command}"} | circumstances()
+    command = shlex.join(["python", "scripts/benchmark.py", *argv])
+    record = {"command": command} | circumstances()
     write_whole(file, json.dumps(record | {"rows": rows}, indent=1) + "\n")
 
 
