@@ -108,7 +108,8 @@ class ResidualBlock(nn.Module):
             return scan_chunks(
                 body, self, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
             )
-        if not getattr(mixer, "rematerialises", False):
+        rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
+        if getattr(mixer, "causal", False) or not rematerialises(inputs.shape[:-1]):
             return nn.remat(body)(self, initial_carry, xs, seq_lengths)
         carry, z = mix(self, initial_carry, xs, seq_lengths)
         return carry, nn.remat(gate)(self, z, xs)

@@ -212,7 +212,10 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype,
         weights = pack(params, readout)
         state = (*inputs.shape[1:-1], len(weights.lam))
         state_dtype = jnp.result_type(weights.lam, dtype, *(() if h0 is None else (h0,)))
-        h0 = jnp.broadcast_to(jnp.zeros((), state_dtype) if h0 is None else h0, state)
+        if h0 is None:  # zeros that lie on devices as the inputs do
+            zeros = jnp.zeros_like(inputs[0, ..., :1], state_dtype)
+            h0 = zeros + jnp.zeros((1,) * (len(state) - 1) + state[-1:], state_dtype)
+        h0 = jnp.broadcast_to(h0, state)
         h_last, y = scan_chunks(
             functools.partial(_piece, backward, solve, dtype),
             weights,
@@ -332,10 +335,15 @@ class LRU(nn.Module):
         """Whether a piece of time can be worked through without those that follow."""
         return not self.bidirectional and self.sequence_axis is None
 
-    @property
-    def rematerialises(self) -> bool:
-        """Whether it keeps little for the backward pass without being told to."""
-        return self.chunk_size != 0 and self.sequence_axis is None
+    @nn.nowrap
+    def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
+        """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
+        if self.sequence_axis is not None:
+            return False
+        chunk_size = self.chunk_size
+        if chunk_size is None:
+            chunk_size = best_chunk_size(time_and_batch, 2 * self.d_state)
+        return 0 < chunk_size < time_and_batch[0]
 
     @nn.compact
     def __call__(

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import lru
 from lru.linear import lru_layer
@@ -401,3 +402,18 @@ def test_a_bidirectional_layer_wants_a_pair_of_carries(wrong):
     layer, variables = make(bidirectional=True)
     with pytest.raises(ValueError, match="expected a pair of arrays"):
         layer.apply(variables, inputs(), initial_carry=wrong)
+
+
+def test_a_batch_divided_among_devices_stays_divided_in_chunks():
+    """On a mesh with types that say so, too."""
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((2,), ("data",), (kind,))
+        layer, variables = make(chunk_size=4)
+        u = inputs(shape=(4, T, H))
+        want = call(layer)(variables, u)
+        with jax.set_mesh(mesh):
+            parts = jax.device_put(u, PartitionSpec("data"))
+            got = call(layer)(variables, parts)
+            text = call(layer).lower(variables, parts).compile().as_text()
+        assert_close(got, want)
+        assert "all-gather" not in text
