@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from lru.array_typing import Array, Bool, Float, Int, Num
-from lru.chunks import best_chunk_size, scan_chunks
+from lru.chunks import scan_chunks, steps_at_once
 
 Norm = Literal["batch", "layer"]
 GELU = Literal["tanh", "erf"]
@@ -102,14 +102,18 @@ class ResidualBlock(nn.Module):
         if not self.remat or self.is_initializing():
             return body(self, initial_carry, xs, seq_lengths)
         mixer = self.mixer(parent=None)
-        chunk_size = self._chunk_size(mixer, inputs)
-        if chunk_size < len(inputs):
-            carry = _full_carry(mixer, initial_carry, inputs[:chunk_size])
-            return scan_chunks(
-                body, self, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
-            )
+        causal = getattr(mixer, "causal", False)
+        widest = 4 * inputs.shape[-1]  # a mixer's states may be wider than the GLU's product
+        chunk_size = steps_at_once(self.chunk_size, inputs.shape[:-1], widest)
+        if causal and chunk_size < len(inputs):
+            (carry, _), variables = _shapes(mixer, inputs[:chunk_size])
+            if variables.keys() <= {"params"}:  # whatever else there is would be lost
+                carry = _full_carry(carry, initial_carry)
+                return scan_chunks(
+                    body, self, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
+                )
         rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
-        if getattr(mixer, "causal", False) or not rematerialises(inputs.shape[:-1]):
+        if causal or not rematerialises(inputs.shape[:-1]):
             return nn.remat(body)(self, initial_carry, xs, seq_lengths)
         carry, z = mix(self, initial_carry, xs, seq_lengths)
         return carry, nn.remat(gate)(self, z, xs)
@@ -152,15 +156,6 @@ class ResidualBlock(nn.Module):
         value, gate = jnp.split(nn.Dense(2 * d_model, dtype=self.dtype, name="glu")(z), 2, axis=-1)
         return value * nn.sigmoid(gate)
 
-    def _chunk_size(self, mixer, inputs):
-        time = len(inputs)
-        if self.chunk_size == 0 or not getattr(mixer, "causal", False):
-            return time
-        widest = 4 * inputs.shape[-1]  # a mixer's states may be wider than the GLU's product
-        chunk_size = min(time, self.chunk_size or best_chunk_size(inputs.shape[:-1], widest))
-        _, variables = _shapes(mixer, inputs[:chunk_size])
-        return chunk_size if variables.keys() <= {"params"} else time  # others would be lost
-
 
 class BatchStatistics(nn.Module):
     """Batch normalisation over time and batch, (x - mean) * scale + bias, as those three `(H,)`.
@@ -201,11 +196,10 @@ def _mean_and_variance(x, mask):
     return mean, jnp.maximum(square - mean * mean, 0)
 
 
-def _full_carry(mixer, carry, inputs):
+def _full_carry(shapes, carry):
     """The carry in the shapes and types that the mixer returns; zeros if there is none."""
-    (shapes, _), _ = _shapes(mixer, inputs)
     if carry is None:
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.tree.map(jnp.zeros_like, shapes)
     return jax.tree.map(
         lambda leaf, given: jnp.broadcast_to(given, leaf.shape).astype(leaf.dtype), shapes, carry
     )

@@ -35,6 +35,8 @@ def scan_chunks(
 ) -> tuple[Any, Any]:
     """Equals `body(owner, carry, xs, seq_lengths)`, for a body that is causal.
 
+    Where a sequence has no valid step the state stays as it was, whatever the body makes of it.
+
     Args:
       body: `(owner, carry, xs, seq_lengths) -> (carry, ys)`. Two pieces of a sequence, the carry
         handed on, must equal the whole.
@@ -53,8 +55,15 @@ def scan_chunks(
     """
     first = jax.tree.leaves(xs)[0]
     time, batch = len(first), first.shape[1:-1]
+
+    def piece(owner, carry, xs, valid):
+        after, ys = body(owner, carry, xs, valid)
+        if valid is not None:
+            after = jax.tree.map(functools.partial(_where_any, valid), after, carry)
+        return after, ys
+
     if time <= (chunk_size or time):
-        return body(owner, carry, xs, seq_lengths)
+        return piece(owner, carry, xs, seq_lengths)
     missing = -time % chunk_size
     if missing:  # what is filled up counts as padding
         seq_lengths = (
@@ -63,11 +72,8 @@ def scan_chunks(
 
     def step(owner, carry, inputs):
         start, xs = inputs
-        if seq_lengths is None:
-            return body(owner, carry, xs, None)
-        valid = jnp.clip(seq_lengths - start, 0, chunk_size)
-        after, ys = body(owner, carry, xs, valid)
-        return jax.tree.map(functools.partial(_where_any, valid), after, carry), ys
+        valid = None if seq_lengths is None else jnp.clip(seq_lengths - start, 0, chunk_size)
+        return piece(owner, carry, xs, valid)
 
     starts = jnp.arange(0, time, chunk_size)
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
@@ -86,6 +92,14 @@ def best_chunk_size(time_and_batch: tuple[int, ...], width: int) -> int:
     at_hand = _BYTES_AT_HAND.get(jax.default_backend(), _BYTES_AT_HAND["gpu"])
     longest = max(16, at_hand // max(1, 4 * width * math.prod(batch)))
     return -(-time // -(-time // longest))
+
+
+def steps_at_once(chunk_size: int | None, time_and_batch: tuple[int, ...], width: int) -> int:
+    """A setting `chunk_size` as a number of steps: the best if it is None, all if it is 0."""
+    if chunk_size is None:
+        return best_chunk_size(time_and_batch, width)
+    time = time_and_batch[0]
+    return min(time, chunk_size or time)
 
 
 def _scan(step, owner, carry, xs, reverse):
@@ -112,7 +126,7 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """The state before stays where a chunk has no valid step."""
+    """The state before stays where there is no valid step."""
     return jnp.where(
         valid.reshape(valid.shape + (1,) * (after.ndim - valid.ndim)) > 0, after, before
     )

@@ -22,9 +22,9 @@ from flax.linen.recurrent import flip_sequences
 from jax import lax
 
 from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
-from lru.chunks import best_chunk_size, scan_chunks
+from lru.chunks import scan_chunks, steps_at_once
 from lru.initializers import gamma_log, lru_initializers
-from lru.recurrence import Method, fits, recur
+from lru.recurrence import Method, earlier, fits, recur, unless
 from lru.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
@@ -160,9 +160,10 @@ def lru_layer(
     if seq_lengths is not None:
         seq_lengths = jnp.minimum(seq_lengths, len(inputs))
     solve = functools.partial(recur, method=method)
-    if sequence_axis is not None:  # every device's part is one chunk
+    if sequence_axis is not None:
         solve = functools.partial(recur_sharded, method=method, axis=sequence_axis)
-        chunk_size = 0
+    state = len(params["nu_log"])
+    chunk_size = _steps_at_once(chunk_size, sequence_axis, inputs.shape[:-1], state)
     carry, outputs = _sequence(
         params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, solve, chunk_size
     )
@@ -205,16 +206,13 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype,
         initial_carry = (initial_carry,) * len(readouts)
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
     reset = None if reset is None else reset[..., None]
-    if chunk_size is None:
-        chunk_size = best_chunk_size(inputs.shape[:-1], 2 * len(params["nu_log"]))
     carries, outputs = [], []
     for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
         weights = pack(params, readout)
         state = (*inputs.shape[1:-1], len(weights.lam))
         state_dtype = jnp.result_type(weights.lam, dtype, *(() if h0 is None else (h0,)))
         if h0 is None:  # zeros that lie on devices as the inputs do
-            zeros = jnp.zeros_like(inputs[0, ..., :1], state_dtype)
-            h0 = zeros + jnp.zeros((1,) * (len(state) - 1) + state[-1:], state_dtype)
+            h0 = jnp.zeros_like(inputs[0, ..., :1], state_dtype)
         h0 = jnp.broadcast_to(h0, state)
         h_last, y = scan_chunks(
             functools.partial(_piece, backward, solve, dtype),
@@ -228,6 +226,11 @@ def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype,
         carries.append(h_last)
         outputs.append(y)
     return (tuple(carries) if len(carries) == 2 else carries[0]), sum(outputs[1:], outputs[0])
+
+
+def _steps_at_once(chunk_size, sequence_axis, time_and_batch, d_state):
+    """The layer's chunks; where time is divided among devices, each one's part is one chunk."""
+    return steps_at_once(0 if sequence_axis else chunk_size, time_and_batch, 2 * d_state)
 
 
 def _piece(backward, solve, dtype, weights, h0, inputs_and_reset, seq_lengths):
@@ -245,7 +248,6 @@ def _piece(backward, solve, dtype, weights, h0, inputs_and_reset, seq_lengths):
     outputs = read_out(weights, h, inputs, dtype)
     if valid is not None:
         outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
-        h_last = jnp.where((seq_lengths > 0)[..., None], h_last, h0)
     return h_last, outputs
 
 
@@ -268,11 +270,9 @@ def _backward(lam, x, h0, seq_lengths, reset, solve):
         is_last = _steps(x) == seq_lengths[None, ..., None] - 1
         x, start = x + lam * jnp.where(is_last, h0[None], jnp.zeros_like(x)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
-        border = jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
+        border = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
     h, h_last = solve(lam, x, start, border, True)
-    if reset is not None:
-        h_last = jnp.where(reset[0], jnp.zeros_like(h_last), h_last)
-    return h, h_last
+    return h, h_last if reset is None else unless(reset[0], h_last)
 
 
 def _steps(x):
@@ -338,12 +338,8 @@ class LRU(nn.Module):
     @nn.nowrap
     def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
         """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
-        if self.sequence_axis is not None:
-            return False
-        chunk_size = self.chunk_size
-        if chunk_size is None:
-            chunk_size = best_chunk_size(time_and_batch, 2 * self.d_state)
-        return 0 < chunk_size < time_and_batch[0]
+        steps = _steps_at_once(self.chunk_size, self.sequence_axis, time_and_batch, self.d_state)
+        return steps < time_and_batch[0]
 
     @nn.compact
     def __call__(

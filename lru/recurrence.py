@@ -88,15 +88,15 @@ def recur(a, x, h0, reset, reverse, method):
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
     if h0 is not None:  # the first step consumed brings the initial state along
         first = slice(-1, None) if reverse else slice(1)
-        x = x.at[first].add(a[first] * _unless(None if reset is None else reset[first], h0))
+        x = x.at[first].add(a[first] * unless(None if reset is None else reset[first], h0))
     run = _method(method, x.shape)
 
     def system(h):
-        return h - a * _unless(reset, _earlier(h, jnp.zeros_like(h[:1]), reverse))
+        return h - a * unless(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
 
     def solve_transpose(_, g):
         def later(v):
-            return v if v is None or len(v) < len(g) else _earlier(v, v[:1], not reverse)
+            return v if v is None or len(v) < len(g) else earlier(v, v[:1], not reverse)
 
         return run(later(a), g, later(reset), not reverse)
 
@@ -104,12 +104,12 @@ def recur(a, x, h0, reset, reverse, method):
     return h, h[0 if reverse else -1]
 
 
-def _earlier(v, edge, reverse):
+def earlier(v, edge, reverse):
     """Each step's predecessor in the order of consumption; `edge` (1, ...) is the first one's."""
     return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
 
 
-def _unless(reset, v):
+def unless(reset, v):
     """v, but zero where there is a reset."""
     return v if reset is None else jnp.where(reset, jnp.zeros_like(v), v)
 
@@ -148,7 +148,7 @@ def _sequential(a, x, reset, reverse):
 
     def step(h, inputs):
         xt, at, clear = inputs
-        h = (constant if at is None else at) * _unless(clear, h) + xt
+        h = (constant if at is None else at) * unless(clear, h) + xt
         return h, h
 
     varying = None if constant is not None else a
@@ -162,7 +162,7 @@ def _associative(a, x, reset, reverse):
     def then(left, right):
         (a_left, x_left, reset_left), (a_right, x_right, reset_right) = left, right
         seen = None if reset is None else reset_left | reset_right
-        return a_right * a_left, a_right * _unless(reset_right, x_left) + x_right, seen
+        return a_right * a_left, a_right * unless(reset_right, x_left) + x_right, seen
 
     return lax.associative_scan(then, (a, x, reset), reverse=reverse)[1]
 
@@ -191,15 +191,15 @@ def _chunked(a, x, reset, reverse):
     def step(carry, inputs):
         (product, h, seen), (at, xt, clear) = carry, inputs
         seen = None if clear is None else seen | clear
-        carry = at * product, at * _unless(clear, h) + xt, seen
+        carry = at * product, at * unless(clear, h) + xt, seen
         return carry, carry
 
     start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
     _, (products, h, seen) = lax.scan(step, start, (a, x, reset))
     products_of_chunks = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
     ends = _sequential(products_of_chunks, h[-1], None if seen is None else seen[-1], False)
-    entering = _earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
-    h = h + products * _unless(seen, entering)
+    entering = earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
+    h = h + products * unless(seen, entering)
     return jnp.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:])[:time]
 
 

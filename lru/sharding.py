@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from lru.recurrence import recur
+from lru.recurrence import earlier, recur, unless
 
 
 @functools.partial(jax.jit, static_argnames=("reverse", "method", "axis"))
@@ -75,9 +75,7 @@ def _part(a, x, h0, reset, *, reverse, method, axis):
     products_of_parts, ends, cleared = lax.all_gather(parts, axis, tiled=True)
     states, _ = recur(products_of_parts, ends, h0, cleared, reverse, "sequential")
     start = jnp.zeros_like(ends[:1]) if h0 is None else jnp.broadcast_to(h0, ends[:1].shape)
-    before = jnp.concatenate([states[1:], start] if reverse else [start, states[:-1]])
+    before = earlier(states, start, reverse)
     entering = lax.dynamic_slice_in_dim(before, lax.axis_index(axis), 1)
-    if seen is not None:
-        entering = jnp.where(seen, jnp.zeros_like(entering), entering)
-    h = h + products * entering
+    h = h + products * unless(seen, entering)
     return h, h[last]

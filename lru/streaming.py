@@ -59,5 +59,5 @@ def stream(
     def step(carry, inputs):
         return apply(inputs, initial_carry=carry)
 
-    carry = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    carry = jax.tree.map(jnp.zeros_like, shapes)
     return jax.jit(step, donate_argnums=0), carry

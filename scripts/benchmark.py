@@ -28,9 +28,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from lru.command_line import Parser, run  # noqa: E402
 
-METHODS = ("sequential", "associative", "chunked", "pallas", "copy")
 KINDS = ("model", "layer", "recurrence", "length", "stream")
-DEFAULTS = {  # fmt: skip
+DEFAULTS = {
     "model": (
         "lru",
         "Appendix A",
@@ -63,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
-    from benchmark_programs import CONTESTANTS, LIMITS, PARTS, SHAPES
+    from benchmark_programs import CONTESTANTS, LIMITS, METHODS, PARTS, SHAPES
 
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
@@ -137,7 +136,7 @@ def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[s
                 row |= _summary(seconds[contestant], first)
                 if moved := row.pop("moved_bytes"):
                     row["bytes_per_second"] = moved / row["median_seconds"]
-                rows[contestant]["peak_bytes"] = worker.ask("peak")
+                row["peak_bytes"] = worker.ask("peak")
             yield from rows.values()
     finally:
         for worker in workers.values():
@@ -199,18 +198,14 @@ def serve(connection) -> None:
 
 def _timed(program, arguments):
     """Seconds of a call, and the arguments of the next."""
+    import jax
+
     begin = time.perf_counter()
     for _ in range(program.calls):
         outputs = program.function(*arguments)
         arguments = outputs[: len(arguments)] if program.loops else arguments
-    _wait(outputs)
+    jax.block_until_ready(outputs)
     return (time.perf_counter() - begin) / program.calls, arguments
-
-
-def _wait(outputs):
-    import jax
-
-    return jax.block_until_ready(outputs)
 
 
 def _compiled(kind, contestant, part, shape, compiles, memory_gb):

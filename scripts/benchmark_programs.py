@@ -100,11 +100,13 @@ class Gru(nn.Module):
         return nn.RNN(nn.GRUCell(x.shape[-1]))(x, **call)
 
 
+METHODS = ("copy", *recurrence._METHODS)
+
 # The second limit: no state goes from step to step; everything else is as it is.
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
-_KEPT = dict(remat=False, chunk_size=0)
+_KEPT = dict(remat=False)
 CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),
     "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _KEPT),

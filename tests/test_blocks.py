@@ -230,7 +230,7 @@ def test_batch_normalisation_is_that_of_flax():
     variables = ours.init(jax.random.key(0), x, LENGTHS, True)
     for train in (True, False):
         want, their = flax.apply(
-            jax.tree.map(lambda v: v, {name: {"BatchNorm_0": c} for name, c in variables.items()}),
+            {name: {"BatchNorm_0": c} for name, c in variables.items()},
             x, train, mutable=["batch_stats"],
         )  # fmt: skip
         (mean, scale, bias), own = ours.apply(variables, x, LENGTHS, train, mutable=["batch_stats"])

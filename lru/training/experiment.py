@@ -82,8 +82,7 @@ class Settings:
           >>> train.spans(first_step=1)
           [(1, 4), (5, 1), (6, 3)]
         """
-        every = (self.log_every, self.eval_every, self.checkpoint_every)
-        borders = {step for n in every for step in range(n, self.steps, n)} | {self.steps}
+        borders = {step for n in self._every for step in range(n, self.steps, n)} | {self.steps}
         edges = [first_step, *sorted(step for step in borders if step > first_step)]
         most = self.most_steps_per_call
         return [
@@ -95,8 +94,11 @@ class Settings:
     @property
     def most_steps_per_call(self) -> int:
         """`steps_per_call`, or what there is at most from one border to the next."""
-        every = (self.log_every, self.eval_every, self.checkpoint_every)
-        return min(self.steps_per_call, self.steps, *every)
+        return min(self.steps_per_call, self.steps, *self._every)
+
+    @property
+    def _every(self) -> tuple[int, ...]:
+        return self.log_every, self.eval_every, self.checkpoint_every
 
 
 class Call(struct.PyTreeNode):
