@@ -73,50 +73,78 @@ class ResidualBlock(nn.Module):
           train: use the batch's own statistics (and update the running ones), and drop out.
         """
         self._check()
-        normalise = self._normalisation(inputs, seq_lengths, train)
+        statistics = None
+        if self.norm == "batch":
+            norm = BatchStatistics(self.norm_momentum, name="norm")
+            statistics = norm(inputs, seq_lengths, train)
         masks = self._dropout_masks(inputs.shape, train)
         shared, stepwise = (masks, None) if self.tie_dropout else (None, masks)
-
-        def mix(block, carry, xs, seq_lengths):
-            x, reset, _ = xs
-            return block.mixer(name="mixer")(
-                normalise(block, x),
-                initial_carry=carry,
-                seq_lengths=seq_lengths,
-                reset=reset,
-                return_carry=True,
-                time_major=True,
-            )
-
-        def gate(block, z, xs):
-            x, _, masks = xs
-            after_gelu, after_glu = shared if block.tie_dropout else masks
-            z = block._dropped(after_gelu, nn.gelu(z, approximate=block.gelu == "tanh"))
-            return x + block._dropped(after_glu, block._glu(z))
+        given, xs, d_model = (statistics, shared), (inputs, reset, stepwise), inputs.shape[-1]
 
         def body(block, carry, xs, seq_lengths):
-            carry, z = mix(block, carry, xs, seq_lengths)
-            return carry, gate(block, z, xs)
+            return block._body(block._parts(d_model), given, carry, xs, seq_lengths)
 
-        xs = (inputs, reset, stepwise)
         if not self.remat or self.is_initializing():
             return body(self, initial_carry, xs, seq_lengths)
         mixer = self.mixer(parent=None)
         causal = getattr(mixer, "causal", False)
-        widest = 4 * inputs.shape[-1]  # a mixer's states may be wider than the GLU's product
+        widest = 4 * d_model  # a mixer's states may be wider than the GLU's product
         chunk_size = steps_at_once(self.chunk_size, inputs.shape[:-1], widest)
-        if causal and chunk_size < len(inputs):
-            (carry, _), variables = _shapes(mixer, inputs[:chunk_size])
-            if variables.keys() <= {"params"}:  # whatever else there is would be lost
-                carry = _full_carry(carry, initial_carry)
-                return scan_chunks(
-                    body, self, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
-                )
+        params_only = all("mixer" not in v for k, v in self.variables.items() if k != "params")
+        if causal and params_only and chunk_size < len(inputs):
+            block, params = self.clone(parent=None, name=None), self.variables["params"]
+            return _in_chunks(block, chunk_size, (params, *given), initial_carry, xs, seq_lengths)
         rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
         if causal or not rematerialises(inputs.shape[:-1]):
             return nn.remat(body)(self, initial_carry, xs, seq_lengths)
-        carry, z = mix(self, initial_carry, xs, seq_lengths)
-        return carry, nn.remat(gate)(self, z, xs)
+        carry, z = self._mix(self._parts(d_model), given, initial_carry, xs, seq_lengths)
+        gate = nn.remat(lambda block, z, xs: block._gate(block._parts(d_model), given, z, xs))
+        return carry, gate(self, z, xs)
+
+    def _body(self, parts, given, carry, xs, seq_lengths):
+        """The block once the statistics are known, on all steps or some; `parts` by name."""
+        carry, z = self._mix(parts, given, carry, xs, seq_lengths)
+        return carry, self._gate(parts, given, z, xs)
+
+    def _mix(self, parts, given, carry, xs, seq_lengths):
+        x, reset, _ = xs
+        if given[0] is None:
+            x = parts["norm"](x)
+        else:
+            mean, scale, bias = (v[None, None] for v in given[0])
+            x = ((x - mean) * scale + bias).astype(self.dtype or jnp.result_type(x, scale))
+        return parts["mixer"](
+            x,
+            initial_carry=carry,
+            seq_lengths=seq_lengths,
+            reset=reset,
+            return_carry=True,
+            time_major=True,
+        )
+
+    def _gate(self, parts, given, z, xs):
+        x, _, masks = xs
+        after_gelu, after_glu = given[1] if self.tie_dropout else masks
+        z = self._dropped(after_gelu, nn.gelu(z, approximate=self.gelu == "tanh"))
+        value, gate = z, parts["glu"](z)
+        if self.glu == "full":
+            value, gate = jnp.split(gate, 2, axis=-1)
+        return x + self._dropped(after_glu, value * nn.sigmoid(gate))
+
+    def _parts(self, d_model, params=None):
+        """The submodules by name: this module's own, or functions of the parameters given."""
+        width = 2 * d_model if self.glu == "full" else d_model
+        makers = {
+            "norm": functools.partial(nn.LayerNorm, dtype=self.dtype),
+            "mixer": self.mixer,
+            "glu": functools.partial(nn.Dense, width, dtype=self.dtype),
+        }
+        if params is None:
+            return {name: functools.partial(_call, make, name) for name, make in makers.items()}
+        return {
+            name: functools.partial(make(parent=None).apply, {"params": params.get(name, {})})
+            for name, make in makers.items()
+        }
 
     def _check(self):
         for name in ("dropout", "norm_momentum"):
@@ -129,32 +157,15 @@ class ResidualBlock(nn.Module):
         if self.glu not in ("full", "half"):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 
-    def _normalisation(self, inputs, seq_lengths, train):
-        """`(block, x) -> normalised x`, for all steps or some: statistics are known by then."""
-        if self.norm == "layer":
-            return lambda block, x: nn.LayerNorm(dtype=block.dtype, name="norm")(x)
-        norm = BatchStatistics(self.norm_momentum, name="norm")
-        mean, scale, bias = (v[None, None] for v in norm(inputs, seq_lengths, train))
-        dtype = self.dtype or jnp.result_type(inputs, scale)
-        return lambda _, x: ((x - mean) * scale + bias).astype(dtype)
-
     def _dropout_masks(self, shape, train):
         """Which to keep after GELU and after the GLU, or None: drawn for the whole sequence."""
         if not train or not self.dropout:
             return None, None
-        shape = (1, *shape[1:]) if self.tie_dropout else shape
-        keys = jax.random.split(self.make_rng("dropout"))
-        return tuple(jax.random.bernoulli(key, 1 - self.dropout, shape) for key in keys)
+        shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)
+        return tuple(jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, shape))
 
     def _dropped(self, mask, x):
         return x if mask is None else jnp.where(mask, x / (1 - self.dropout), jnp.zeros_like(x))
-
-    def _glu(self, z):
-        d_model = z.shape[-1]
-        if self.glu == "half":
-            return z * nn.sigmoid(nn.Dense(d_model, dtype=self.dtype, name="glu")(z))
-        value, gate = jnp.split(nn.Dense(2 * d_model, dtype=self.dtype, name="glu")(z), 2, axis=-1)
-        return value * nn.sigmoid(gate)
 
 
 class BatchStatistics(nn.Module):
@@ -196,19 +207,32 @@ def _mean_and_variance(x, mask):
     return mean, jnp.maximum(square - mean * mean, 0)
 
 
-def _full_carry(shapes, carry):
+def _call(make, name, *args, **kwargs):
+    return make(name=name)(*args, **kwargs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _in_chunks(block, chunk_size, owner, carry, xs, seq_lengths):
+    """A block's body chunk by chunk: traced once for all blocks of a stack that are alike."""
+
+    def body(owner, carry, xs, seq_lengths):
+        params, *given = owner
+        parts = block._parts(xs[0].shape[-1], params)
+        return block._body(parts, given, carry, xs, seq_lengths)
+
+    carry = _full_carry(block.mixer(parent=None), carry, xs[0][:chunk_size])
+    return scan_chunks(body, owner, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths)
+
+
+def _full_carry(mixer, carry, inputs):
     """The carry in the shapes and types that the mixer returns; zeros if there is none."""
+    call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
+    (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
     if carry is None:
         return jax.tree.map(jnp.zeros_like, shapes)
     return jax.tree.map(
         lambda leaf, given: jnp.broadcast_to(given, leaf.shape).astype(leaf.dtype), shapes, carry
     )
-
-
-def _shapes(mixer, inputs):
-    """((carry, outputs), variables) of a new mixer, as shapes and types."""
-    call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
-    return jax.eval_shape(call, jax.random.key(0), inputs)
 
 
 class ResidualStack(nn.Module):

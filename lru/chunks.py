@@ -1,9 +1,9 @@
 """A long sequence worked through a chunk at a time, with little kept for the backward pass.
 
 Whatever takes a state and a piece of a sequence, and gives a state and a piece of outputs, can be
-run so: a layer's function of its parameters, or a whole block of Flax modules. What it computes
-inside a chunk stays in the processor's cache, and is computed again when gradients pass by; kept
-are the inputs and the states between chunks.
+run so: a layer as a function of its parameters, or a whole block. What it computes inside a chunk
+stays in the processor's cache, and is computed again when gradients pass by; kept are the inputs
+and the states between chunks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -40,8 +39,7 @@ def scan_chunks(
     Args:
       body: `(owner, carry, xs, seq_lengths) -> (carry, ys)`. Two pieces of a sequence, the carry
         handed on, must equal the whole.
-      owner: what holds the body's parameters: arrays, or a Linen module, bound and initialised.
-        What the body writes into the module's collections is lost.
+      owner: what the body is a function of beside these, such as parameters: a tree of arrays.
       carry: the state before, with the structure and types that the body returns; each of its
         arrays has the batch's axes first.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
@@ -77,7 +75,8 @@ def scan_chunks(
 
     starts = jnp.arange(0, time, chunk_size)
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
-    carry, ys = _scan(step, owner, carry, (starts, xs), reverse)
+    step = functools.partial(jax.checkpoint(step, prevent_cse=False), owner)
+    carry, ys = lax.scan(step, carry, (starts, xs), reverse=reverse)
     return carry, jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:time], ys)
 
 
@@ -100,22 +99,6 @@ def steps_at_once(chunk_size: int | None, time_and_batch: tuple[int, ...], width
         return best_chunk_size(time_and_batch, width)
     time = time_and_batch[0]
     return min(time, chunk_size or time)
-
-
-def _scan(step, owner, carry, xs, reverse):
-    """`lax.scan` of a rematerialised step, lifted if the owner is a module."""
-    if not isinstance(owner, nn.Module):
-        step = jax.checkpoint(step, prevent_cse=False)
-        return lax.scan(functools.partial(step, owner), carry, xs, reverse=reverse)
-    step = nn.remat(step, prevent_cse=False)
-    lifted = nn.scan(
-        step,
-        variable_broadcast=True,
-        split_rngs={"params": False, True: True},
-        reverse=reverse,
-        check_constancy_invariants=False,  # would trace the step twice
-    )
-    return lifted(owner, carry, xs)
 
 
 def _split(missing, chunk_size, x):

@@ -219,6 +219,26 @@ def test_the_states_of_a_long_sequence_are_not_kept():
     assert temporaries(remat=False, chunk_size=0) > states
 
 
+def test_blocks_that_are_alike_are_traced_once():
+    calls = []
+
+    class Counting(lru.LRU):
+        @nn.compact
+        def __call__(self, *arguments, **options):
+            calls.append(self.name)
+            return super().__call__(*arguments, **options)
+
+    def traced(num_layers):
+        block = functools.partial(ResidualBlock, functools.partial(Counting, 6), **CHUNKED)
+        stack = ResidualStack(num_layers, block)
+        variables = make(stack)
+        calls.clear()
+        jax.eval_shape(stack.apply, variables, inputs())
+        return len(calls)
+
+    assert traced(4) == traced(1) > 0
+
+
 def test_batch_normalisation_is_that_of_flax():
     class Flax(nn.Module):
         @nn.compact
