@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lru.data.listops import ListOps
 from lru.errors import UserError
 from lru.training.config import load_config
 from lru.training.experiment import Experiment, Settings
@@ -421,6 +422,16 @@ def _up_to_step_10(self, first_step):
             return
         first_step += call.count
         yield call
+
+
+def test_what_has_to_be_said_of_the_data_is_said_and_recorded(
+    whole, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ListOps, "remark", "half of it is missing")
+    assert run(tmp_path)["remark"] == "half of it is missing"
+    assert json.loads((tmp_path / "record.json").read_text())["remark"] == "half of it is missing"
+    assert "remark: half of it is missing\n" in capsys.readouterr().out
+    assert "remark" not in json.loads((whole / "record.json").read_text())
 
 
 def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
