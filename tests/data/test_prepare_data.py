@@ -45,6 +45,18 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
     assert output.splitlines()[-1].startswith("listops (full): 20 train")
 
 
+def test_every_task_can_be_prepared_and_what_has_to_be_said_of_it_is(prepare):
+    sizes = ["--made_up_train=9", "--made_up_test=7", "--pad_to=30"]
+    arguments = ["--task=text", "--source=made_up", "--protocol=paper", *sizes]
+    code, output, _ = prepare(*arguments)
+    told, remark = output.splitlines()[-2:]
+    assert (code, told.split(" in ")[0]) == (
+        0,
+        "text (made-up): 9 train, 7 validation, 7 test examples",
+    )
+    assert remark.startswith("remark: validation is the test split")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
