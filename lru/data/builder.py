@@ -44,17 +44,18 @@ class SequenceDataset(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A TFDS builder that needs neither TensorFlow nor a network, and checks what it reads.
+    """A TFDS builder that needs no TensorFlow, asks no server of TFDS, and checks what it reads.
 
-    A subclass sets the attributes below, and defines `splits` and `max_length`. That will do for
-    sequences of tokens with one label; for anything else, override `features` and `example` too.
+    A subclass sets the attributes below, and defines `splits`, `max_length` and `vocab_size`. That
+    will do for sequences of tokens with one label; for anything else, override `features`,
+    `example` and `decode` too.
 
     Attributes:
       name: of the data set, of its directory and of its module.
       VERSION: to be raised whenever the same numbers come to mean other data.
       numbers_class: the subclass of `Numbers`.
       num_classes: labels are 0 .. num_classes - 1.
-      places: where a preparation finds released files.
+      places: where a preparation looks for released files, see `lru.data.released`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -177,14 +178,17 @@ class SequenceDataset(
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Makes what a model sees of what is stored: the sequence padded with zeros to T."""
-        tokens = stored["inputs"]
-        inputs = np.zeros(self.max_length, np.int32)
-        inputs[: len(tokens)] = tokens
         return {
-            "inputs": inputs,
-            "length": np.int32(len(tokens)),
+            "inputs": self.padded(stored["inputs"]),
+            "length": np.int32(len(stored["inputs"])),
             "label": np.int32(stored["label"]),
         }
+
+    def padded(self, tokens: np.ndarray) -> np.ndarray:
+        """Returns the tokens and zeros up to T, int32."""
+        inputs = np.zeros(self.max_length, np.int32)
+        inputs[: len(tokens)] = tokens
+        return inputs
 
     def decode(self, inputs: Any) -> Any:
         """Makes what goes into the model of what `source` gives, on the device.
@@ -200,7 +204,7 @@ class SequenceDataset(
     def source(self, split: str) -> Source:
         """Returns a split for random access: `len(source)`, and `source[i]` as `example` says.
 
-        Example `i` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+        Example `i` of tokens is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
         Raises:
           UserError: if there is no such split.
