@@ -1,8 +1,9 @@
 """Prepares a data set ahead of time: `python scripts/prepare_data.py --task=listops`.
 
-Training prepares what it misses by itself; this is for doing it before, for LRA's released files
-(--source=released --manual_dir=DIRECTORY), and for writing files like them (--write_tsv=DIRECTORY).
-Every number of the data set can be set too; its documentation explains them.
+Training prepares what it misses by itself; this is for doing it before, from files of the official
+release (--manual_dir=DIRECTORY) where they are not downloaded, and for writing ListOps as files
+like LRA's (--write_tsv=DIRECTORY). Every number of the data set can be set too; its documentation
+explains them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
     )
     sizes = ", ".join(f"{len(dataset.source(split)):,} {split}" for split in SPLITS)
     print(f"{dataset.name} ({dataset.kind}): {sizes} examples in {dataset.data_dir}")
+    if dataset.remark:
+        print(f"remark: {dataset.remark}")
     if arguments.write_tsv:
         dataset.write_tsv(arguments.write_tsv)
         print(f"written as text to {arguments.write_tsv}")

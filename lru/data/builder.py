@@ -21,20 +21,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow_datasets as tfds
 
+from lru.data.numbers import Numbers
+from lru.data.released import Places
 from lru.errors import UserError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
 _CHECKSUMS = "checksums.json"
 _logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """All that a data set can be asked for; every data set has a subclass of its own."""
-
-    def directory_name(self) -> str:
-        """Names every number, so that no two configurations share a directory."""
-        return ",".join(f"{key}={value}" for key, value in dataclasses.asdict(self).items())
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,25 +44,24 @@ class SequenceDataset(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A TFDS builder that needs neither TensorFlow nor a network, and checks what it reads.
+    """A TFDS builder that needs no TensorFlow, asks no server of TFDS, and checks what it reads.
 
-    A subclass sets the attributes below, and defines `splits` and `max_length`. That will do for
-    sequences of tokens with one label; for anything else, override `features` and `example` too.
+    A subclass sets the attributes below, and defines `splits`, `max_length` and `vocab_size`. That
+    will do for sequences of tokens with one label; for anything else, override `features`,
+    `example` and `decode` too.
 
     Attributes:
       name: of the data set, of its directory and of its module.
       VERSION: to be raised whenever the same numbers come to mean other data.
       numbers_class: the subclass of `Numbers`.
       num_classes: labels are 0 .. num_classes - 1.
-      vocab_size: tokens are 0 .. vocab_size - 1, and 0 is padding.
-      kind: "full", or "generated" where no released file was read.
+      places: where a preparation looks for released files, see `lru.data.released`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     numbers_class: ClassVar[type[Numbers]]
     num_classes: ClassVar[int]
-    vocab_size: ClassVar[int]
-    manual_dir: Path | None = None
+    places: Places
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(skip_registration=True, **kwargs)
@@ -92,7 +84,7 @@ class SequenceDataset(
           UserError: if a number is unknown or impossible, a released file is missing or damaged,
             or a prepared file is not what it was when it was made.
         """
-        chosen = _choose(cls.numbers_class, numbers)
+        chosen = cls.numbers_class.choose(numbers)
         config = _Config(name=chosen.directory_name(), numbers=chosen)
         root = Path(data_dir).expanduser().absolute()
         directory = root / cls.name / config.name / str(cls.VERSION)
@@ -117,7 +109,8 @@ class SequenceDataset(
         # All that a killed process leaves is its own `incomplete.*`, which nothing reads.
         with _temporary_directory(root) as temporary:
             builder = cls(data_dir=temporary, config=config)
-            builder.manual_dir = Path(manual_dir).expanduser() if manual_dir else None
+            manual = Path(manual_dir).expanduser() if manual_dir else None
+            builder.places = Places(manual, root / "downloads", Path(temporary))
             tfds.display_progress_bar(sys.stderr.isatty())
             try:
                 builder.download_and_prepare(
@@ -150,8 +143,23 @@ class SequenceDataset(
         raise NotImplementedError
 
     @property
+    def vocab_size(self) -> int | None:
+        """V: tokens are 0 .. V - 1, and 0 is padding; None where a step is a vector of features."""
+        return None
+
+    @property
     def kind(self) -> str:
+        """What the examples are, which stands beside every result.
+
+        "full" is the released data; "prefix" a part of them, "stand-in" others of their form;
+        "generated" by the rules of the released ones; "made-up" for tests alone.
+        """
         return "full"
+
+    @property
+    def remark(self) -> str:
+        """What else has to be said beside every result, if anything."""
+        return ""
 
     def features(self) -> dict[str, Any]:
         """Returns the TFDS features of what is stored of an example."""
@@ -164,25 +172,39 @@ class SequenceDataset(
     def splits(self) -> Mapping[str, Iterable[dict[str, Any]]]:
         """Returns the examples of each split, as `features` describes them.
 
-        Called once, to prepare. What it needs of released files it finds in `self.manual_dir`.
+        Called once, to prepare. What it puts into `self.info.metadata` is kept beside the examples.
         """
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Makes what a model sees of what is stored: the sequence padded with zeros to T."""
-        tokens = stored["inputs"]
-        inputs = np.zeros(self.max_length, np.int32)
-        inputs[: len(tokens)] = tokens
         return {
-            "inputs": inputs,
-            "length": np.int32(len(tokens)),
+            "inputs": self.padded(stored["inputs"]),
+            "length": np.int32(len(stored["inputs"])),
             "label": np.int32(stored["label"]),
         }
+
+    def padded(self, tokens: np.ndarray) -> np.ndarray:
+        """Returns the tokens and zeros up to T, int32."""
+        inputs = np.zeros(self.max_length, np.int32)
+        inputs[: len(tokens)] = tokens
+        return inputs
+
+    def decode(self, inputs: Any) -> Any:
+        """Makes what goes into the model of what `source` gives, on the device.
+
+        Args:
+          inputs: of one example or of many, an array of NumPy or of JAX.
+
+        Returns:
+          An array of the same kind: here just the inputs, tokens.
+        """
+        return inputs
 
     def source(self, split: str) -> Source:
         """Returns a split for random access: `len(source)`, and `source[i]` as `example` says.
 
-        Example `i` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+        Example `i` of tokens is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
         Raises:
           UserError: if there is no such split.
@@ -196,10 +218,15 @@ class SequenceDataset(
     def _info(self) -> tfds.core.DatasetInfo:
         # Not shuffled: that is for the pipeline to do, anew in every epoch.
         features = tfds.features.FeaturesDict(self.features())
-        return _Info(builder=self, features=features, disable_shuffling=True)
+        return _Info(
+            builder=self,
+            features=features,
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
+        del dl_manager  # `released` downloads, where that has to be
         return {split: enumerate(examples) for split, examples in self.splits().items()}
 
     def _generate_examples(self) -> Any:
@@ -243,16 +270,6 @@ def default_data_dir() -> Path:
         return Path(chosen)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "lru" / "data"
-
-
-def _choose(numbers_class: type[Numbers], given: dict[str, Any]) -> Numbers:
-    expected = {field.name: type(field.default) for field in dataclasses.fields(numbers_class)}
-    for key, value in given.items():
-        if key not in expected:
-            raise UserError(f"the data set has no number {key!r}; {did_you_mean(key, expected)}")
-        if type(value) is not expected[key]:
-            raise UserError(f"{key} is {value!r}, expected {expected[key].__name__}")
-    return numbers_class(**given)
 
 
 def _temporary_directory(root: Path) -> tempfile.TemporaryDirectory[str]:

@@ -9,33 +9,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lru.data import listops_trees
-from lru.data.builder import Numbers, SequenceDataset
-from lru.errors import UserError, did_you_mean
+from lru.data.builder import SequenceDataset
+from lru.data.numbers import Numbers
+from lru.data.released import lra_release
+from lru.errors import UserError
 
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
 _HEADER = "Source\tTarget"
-_FOLDERS = ("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
-_WHERE_TO_GET_THEM = (
-    "download https://storage.googleapis.com/long-range-arena/lra_release.gz, unpack it with "
-    "tar -xzf, then: python scripts/prepare_data.py --task=listops --source=released "
-    "--manual_dir=DIRECTORY"
-)
-_AT_LEAST = {
-    "max_depth": 1,
-    "max_args": 2,
-    "min_length": 0,
-    "num_train": 1,
-    "num_validation": 1,
-    "num_test": 1,
-    "seed": 0,
-}
+_RELEASE = lra_release("listops-1000", tuple(_FILES.values()), "--task=listops --source=released")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,12 +56,9 @@ class ListOpsNumbers(Numbers):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.source not in ("generated", "released"):
-            known = did_you_mean(self.source, ("generated", "released"))
-            raise UserError(f"source is {self.source!r}; {known}")
-        for key, least in _AT_LEAST.items():
-            if getattr(self, key) < least:
-                raise UserError(f"{key} is {getattr(self, key)}, expected at least {least}")
+        self.check_choice("source", "generated", "released")
+        self.check_least(max_depth=1, max_args=2, min_length=0, seed=0)
+        self.check_least(num_train=1, num_validation=1, num_test=1)
         if self.max_args > 255:
             raise UserError(f"max_args is {self.max_args}, expected at most 255")
         if self.source == "released":
@@ -89,13 +74,10 @@ class ListOpsNumbers(Numbers):
                 f"sequence: expected pad_to >= max_length={self.max_length}"
             )
 
-    def directory_name(self) -> str:
+    def unused(self) -> Collection[str]:
         if self.source == "generated":
-            return super().directory_name()
-        return (
-            f"source=released,pad_to={self.pad_to},num_train={self.num_train},"
-            f"num_validation={self.num_validation},num_test={self.num_test}"
-        )
+            return ()
+        return {"max_depth", "max_args", "min_length", "max_length", "seed"}
 
 
 class ListOps(SequenceDataset):
@@ -125,8 +107,11 @@ class ListOps(SequenceDataset):
             "train": numbers.num_train,
         }
         if numbers.source == "released":
-            paths = find_released(self.manual_dir)
-            rows = {split: read_tsv(paths[split], numbers.pad_to, sizes[split]) for split in sizes}
+            folder = _RELEASE.find(self.places)
+            rows = {
+                split: read_tsv(folder / _FILES[split], numbers.pad_to, size)
+                for split, size in sizes.items()
+            }
         else:
             rules = listops_trees.Rules(
                 numbers.max_depth, numbers.max_args, numbers.min_length, numbers.max_length
@@ -157,29 +142,6 @@ class ListOps(SequenceDataset):
     def _row(self, example: dict[str, Any]) -> str:
         tokens = example["inputs"][: example["length"] - 1].tolist()
         return f"{listops_trees.to_text(tokens)}\t{example['label']}\n"
-
-
-def find_released(manual_dir: Path | None) -> dict[str, Path]:
-    """Returns where LRA's file of each split is, in `manual_dir` or a folder of its archive.
-
-    Raises:
-      UserError: if one is missing.
-    """
-    if manual_dir is None:
-        raise UserError(f"no manual_dir was given to read LRA's files from: {_WHERE_TO_GET_THEM}")
-    # Of a folder that has some of them, say what is missing there.
-    folder = max(
-        (manual_dir / folder for folder in _FOLDERS),
-        key=lambda folder: sum((folder / name).is_file() for name in _FILES.values()),
-    )
-    paths = {split: folder / name for split, name in _FILES.items()}
-    if missing := [path.name for path in paths.values() if not path.is_file()]:
-        others = ", ".join(_FOLDERS[1:])
-        raise UserError(
-            f"{', '.join(missing)} not found: looked in {manual_dir}, and in {others} there\n"
-            f"{_WHERE_TO_GET_THEM}"
-        )
-    return paths
 
 
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:

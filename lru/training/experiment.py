@@ -292,7 +292,8 @@ class Experiment:
             variables = {"params": params, "batch_stats": batch_stats}
             batch = jax.tree.map(_widened, batch)  # as in training
             with self._precision():
-                logits = self._model.apply(variables, batch["inputs"], seq_lengths=batch["length"])
+                inputs = self.dataset.decode(batch["inputs"])
+                logits = self._model.apply(variables, inputs, seq_lengths=batch["length"])
             return metrics.merge(Metrics.of(logits, batch))
 
         return jax.jit(step, out_shardings=self._replicated)
@@ -305,7 +306,7 @@ class Experiment:
 
     def _init_variables(self):
         example = self.dataset.source("train")[0]
-        inputs = jnp.asarray(example["inputs"])[None]
+        inputs = self.dataset.decode(jnp.asarray(example["inputs"])[None])
         return self._model.init(jax.random.key(self._seed), inputs)
 
     def _init(self) -> State:
@@ -340,7 +341,7 @@ class Experiment:
         def loss_function(params):
             logits, updated = self._model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                batch["inputs"],
+                self.dataset.decode(batch["inputs"]),
                 seq_lengths=batch["length"],
                 train=True,
                 mutable=["batch_stats"],

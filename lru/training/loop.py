@@ -163,6 +163,8 @@ class _Run:
             f"examples of up to {dataset.max_length:,} steps; devices: {jax.local_device_count()} "
             f"{jax.local_devices()[0].device_kind}; work directory: {self.workdir}"
         )
+        if dataset.remark:
+            say(f"remark: {dataset.remark}")
         if self.step:
             say(f"going on from step {self.step:,}")
 

@@ -34,11 +34,13 @@ def make_record(
       input_wait_seconds: those of them in which training waited for its input.
     """
     test, best = rows[-1], best_row(rows) or {}
+    remark = experiment.dataset.remark
     return {
         "config": config.to_dict(),
         "seed": config.seed,
         **circumstances(),
         "data": experiment.dataset.kind,
+        **({"remark": remark} if remark else {}),
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": max(row["step"] for row in rows),
         "steps_planned": experiment.settings.steps,

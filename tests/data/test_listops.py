@@ -1,5 +1,6 @@
 import itertools
 import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -116,6 +117,14 @@ def test_files_written_are_read_again_from_where_the_archive_has_them(generated,
     assert released.kind == "full"
     for split in SPLITS:
         assert examples(released, split) == examples(generated, split)
+
+
+def test_files_are_read_from_the_archive_itself(generated, released_dir, tmp_path):
+    (tmp_path / "manual").mkdir()
+    with tarfile.open(tmp_path / "manual" / "lra_release.gz", "w:gz") as archive:
+        archive.add(released_dir, "lra_release/listops-1000")
+    released = ListOps.create(tmp_path, tmp_path / "manual", source="released", **TINY)
+    assert examples(released, "test") == examples(generated, "test")
 
 
 def test_released_files_are_read_once(released_dir, tmp_path):

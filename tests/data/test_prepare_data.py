@@ -46,6 +46,25 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [["text", "--pad_to=30"], ["cifar10", "--color=grey"], ["retrieval", "--pad_to=30"]],
+)
+def test_every_task_can_be_prepared(prepare, arguments):
+    task, more = arguments
+    sizes = ["--made_up_train=9", "--made_up_validation=8", "--made_up_test=7"]
+    code, output, _ = prepare(f"--task={task}", "--source=made_up", *sizes, more)
+    told = output.splitlines()[-1].split(" in ")[0]
+    assert (code, told) == (0, f"{task} (made-up): 9 train, 8 validation, 7 test examples")
+
+
+def test_what_has_to_be_said_of_the_data_is_said(prepare):
+    arguments = ["--task=text", "--source=made_up", "--protocol=paper", "--pad_to=30"]
+    code, output, _ = prepare(*arguments)
+    assert code == 0
+    assert output.splitlines()[-1].startswith("remark: validation is the test split")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--task=listop"], "did you mean 'listops'?"),

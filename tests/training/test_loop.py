@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,10 +18,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
+from lru.data.listops import ListOps
 from lru.errors import UserError
 from lru.training.config import load_config
-from lru.training.experiment import Experiment, Settings
+from lru.training.experiment import Call, Experiment, Settings
 from lru.training.loop import Diverged, evaluate_best, train_and_evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -421,6 +424,42 @@ def _up_to_step_10(self, first_step):
             return
         first_step += call.count
         yield call
+
+
+def test_pixels_are_bytes_up_to_the_device_and_normalised_for_the_model(data_dir):
+    config = load_config(SMOKE)
+    data = {"type": "lru.data.cifar10:CIFAR10.create", "source": "made_up", "color": "grey"}
+    sizes = {f"made_up_{split}": 8 for split in ("train", "validation", "test")}
+    config.data = ConfigDict(data | sizes)
+    experiment = Experiment(config, data_dir, devices=jax.local_devices()[:1])
+    state, call = experiment.init_state(), next(experiment.training_calls(0))
+    assert call.examples["inputs"].dtype == np.uint8
+
+    def loss(train):
+        split = experiment.dataset.source("train" if train else "test")
+        inputs, labels = (np.stack([row[key] for row in split]) for key in ("inputs", "label"))
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        pixels = np.float32((inputs / 255 - 122.6 / 255) / (61 / 255))
+        apply = partial(experiment._model.apply, train=train, mutable=["batch_stats"])
+        logits = np.float64(jax.jit(apply)(variables, pixels)[0])
+        chosen = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - chosen)
+
+    expected = loss(train=False), loss(train=True)
+    found = experiment.evaluate(state, "test")["loss"]
+    trained = experiment.train_steps(state, Call(1, call.examples, call.rows))
+    found = found, trained.metrics.compute()["loss"]  # a step of all eight, before its update
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_has_to_be_said_of_the_data_is_said_and_recorded(
+    whole, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ListOps, "remark", "half of it is missing")
+    assert run(tmp_path)["remark"] == "half of it is missing"
+    assert json.loads((tmp_path / "record.json").read_text())["remark"] == "half of it is missing"
+    assert "remark: half of it is missing\n" in capsys.readouterr().out
+    assert "remark" not in json.loads((whole / "record.json").read_text())
 
 
 def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):

@@ -1,0 +1,186 @@
+"""CIFAR-10 as sequences of pixels, row by row: in colour, or grey as the Long Range Arena has it.
+
+The images are of Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from lru.data.builder import SequenceDataset
+from lru.data.numbers import ReleasedNumbers
+from lru.data.released import Release
+from lru.errors import UserError
+
+_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+_TEST = "test_batch.bin"
+_RELEASE = Release(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    files=(*_TRAIN, _TEST),
+    folders=("", "cifar-10-batches-bin"),
+    arguments="--task=cifar10",
+    size=170_052_171,
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+_PER_FILE = 10_000
+_STEPS = 32 * 32
+_ROW = 1 + 3 * _STEPS  # a label; then all of red, all of green, all of blue
+# S4's and S5's, which the paper's results follow, on a scale of 0 to 1.
+_MEAN = {"rgb": (0.4914, 0.4822, 0.4465), "grey": (122.6 / 255,)}
+_STD = {"rgb": (0.247, 0.243, 0.261), "grey": (61 / 255,)}
+Images = tuple[np.ndarray, np.ndarray]  # pixels (n, T, 3) and labels (n,), uint8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CIFAR10Numbers(ReleasedNumbers):
+    """The numbers of the data set; see also those that all released ones share.
+
+    Attributes:
+      color: "rgb", three features a step, the paper's sCIFAR; or "grey", one, LRA's.
+      num_validation: so many of the 50,000 training images, drawn with `seed` and without regard
+        to their classes, are the validation split, and are not trained on.
+    """
+
+    color: str = "rgb"
+    num_validation: int = 5_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("color", *_MEAN)
+        self.check_least(num_validation=1)
+        if self.num_validation >= len(_TRAIN) * _PER_FILE:
+            raise UserError(
+                f"num_validation is {self.num_validation}, expected less than the "
+                f"{len(_TRAIN) * _PER_FILE:,} images that there are to train on"
+            )
+
+    def unused(self) -> Collection[str]:
+        return {*super().unused(), *(["num_validation"] if self.made_up else [])}
+
+
+class CIFAR10(SequenceDataset):
+    """Images of ten kinds of things, 1,024 pixels each, bytes until they are on the device."""
+
+    name = "cifar10"
+    numbers_class = CIFAR10Numbers
+    num_classes = 10
+
+    @property
+    def max_length(self) -> int:
+        return _STEPS
+
+    @property
+    def kind(self) -> str:
+        return "made-up" if self.numbers.made_up else "full"
+
+    def features(self) -> dict[str, Any]:
+        shape = (_STEPS, len(_MEAN[self.numbers.color]))
+        return {
+            "inputs": tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes"),
+            "label": tfds.features.Scalar(np.int32),
+        }
+
+    def example(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Makes `{"inputs": (T, features) uint8, "length": int32, "label": int32}`."""
+        return {
+            "inputs": stored["inputs"],
+            "length": np.int32(_STEPS),
+            "label": np.int32(stored["label"]),
+        }
+
+    def decode(self, inputs: Any) -> Any:
+        """Makes float32 of bytes, normalised: of mean 0 and standard deviation 1, on the whole.
+
+        Example:
+          >>> import tempfile
+          >>> with tempfile.TemporaryDirectory() as directory:
+          ...     dataset = CIFAR10.create(directory, source="made_up", color="grey")
+          >>> dataset.decode(np.array([[0], [255]], np.uint8)).round(2)
+          array([[-2.01],
+                 [ 2.17]], dtype=float32)
+        """
+        color = self.numbers.color
+        mean, std = np.array(_MEAN[color], np.float32), np.array(_STD[color], np.float32)
+        return (inputs.astype(np.float32) / 255 - mean) / std
+
+    def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
+        parts = self._made_up() if self.numbers.made_up else self._released()
+        return {split: self._examples(*images) for split, images in parts.items()}
+
+    def _examples(self, pixels: np.ndarray, labels: np.ndarray) -> Iterator[dict[str, Any]]:
+        for image, label in zip(pixels, labels):
+            inputs = image if self.numbers.color == "rgb" else grey(image)
+            yield {"inputs": inputs, "label": int(label)}
+
+    def _released(self) -> dict[str, Images]:
+        folder = _RELEASE.find(self.places)
+        pixels, labels = map(np.concatenate, zip(*(read_images(folder / name) for name in _TRAIN)))
+        held = held_out(len(labels), self.numbers)
+        return {
+            "train": (pixels[~held], labels[~held]),
+            "validation": (pixels[held], labels[held]),
+            "test": read_images(folder / _TEST),
+        }
+
+    def _made_up(self) -> dict[str, Images]:
+        rng = np.random.default_rng(self.numbers.seed)
+        return {
+            split: made_up_images(rng, size) for split, size in self.numbers.made_up_sizes.items()
+        }
+
+
+def held_out(number: int, numbers: CIFAR10Numbers) -> np.ndarray:
+    """Returns which of so many images are the validation split, as a mask `(number,)`.
+
+    Example:
+      >>> held_out(10, CIFAR10Numbers(num_validation=3)).nonzero()[0].tolist()
+      [2, 4, 6]
+    """
+    order = np.random.default_rng(numbers.seed).permutation(number)
+    return np.isin(np.arange(number), order[: numbers.num_validation])
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Returns the brightness of pixels, `(..., 3)` uint8 to `(..., 1)` uint8.
+
+    It is 0.299 R + 0.587 G + 0.114 B in whole numbers, rounded as Pillow does: so torchvision's
+    `Grayscale` makes it, through which S4's and S5's images went.
+
+    Example:
+      >>> grey(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7]], np.uint8)).tolist()
+      [[76], [150], [29], [7]]
+    """
+    weights = np.array([19595, 38470, 7471], np.uint32)  # of 2**16
+    return ((pixels @ weights + (1 << 15)) >> 16).astype(np.uint8)[..., None]
+
+
+def read_images(path: Path) -> Images:
+    """Reads the images of one of the released files, and their labels.
+
+    Raises:
+      UserError: if it has another size, or a label that is no class.
+    """
+    rows = np.fromfile(path, np.uint8)
+    if rows.size != _PER_FILE * _ROW:
+        raise UserError(
+            f"{path} has {rows.size:,} bytes, expected {_PER_FILE * _ROW:,}: "
+            f"download {_RELEASE.url} again"
+        )
+    labels, planes = np.split(rows.reshape(-1, _ROW), [1], axis=1)
+    if (wrong := np.flatnonzero(labels > 9)).size:
+        raise UserError(f"{path}, image {wrong[0]}: label {labels[wrong[0], 0]}, expected 0 to 9")
+    return planes.reshape(-1, 3, _STEPS).transpose(0, 2, 1), labels[:, 0]
+
+
+def made_up_images(rng: np.random.Generator, number: int) -> Images:
+    """Returns images of noise with a bright bar: class c has it in lines 3 c, 3 c + 1, 3 c + 2."""
+    labels = rng.integers(10, size=number, dtype=np.uint8)
+    pixels = rng.integers(156, size=(number, 32, 32, 3), dtype=np.uint8)
+    pixels[labels[:, None] == np.arange(32) // 3] += 100
+    return pixels.reshape(number, _STEPS, 3), labels

@@ -1,0 +1,182 @@
+"""Retrieval of the Long Range Arena: does one of two papers cite the other, by their characters?
+
+The papers are of the ACL Anthology Network, Radev et al. (2013).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from lru.data import made_up
+from lru.data.characters import CharacterDataset
+from lru.data.numbers import ReleasedNumbers
+from lru.data.released import lra_release
+from lru.errors import UserError
+
+_FILES = {
+    "train": "new_aan_pairs.train.tsv",
+    "validation": "new_aan_pairs.eval.tsv",
+    "test": "new_aan_pairs.test.tsv",
+}
+_ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of LRA's release
+_RELEASE = lra_release("tsv_data", tuple(_FILES.values()), "--task=retrieval")
+_LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrievalNumbers(ReleasedNumbers):
+    """The numbers of the data set; see also those that all released ones share.
+
+    Attributes:
+      release: "lra", whose numbers of rows are checked; or "stand_in", other pairs in files of the
+        same form and names: results are then marked, because they cannot be compared.
+      literals: LRA's texts are byte literals of Python, `b'...'`, with an escape such as `\\n` or
+        `\\xc3` for all that is not printable ASCII. "kept": their characters are what a model sees,
+        as in LRA, S4 and S5: 95 of them. "decoded": it sees the text that they stand for. Texts
+        that are no literals are the same either way.
+      pad_to: T, the length of each of the two inputs: characters, end of sequence, padding. Of a
+        longer text, the first T - 1 characters are kept.
+    """
+
+    release: str = "lra"
+    literals: str = "kept"
+    pad_to: int = 4000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("release", "lra", "stand_in")
+        self.check_choice("literals", "kept", "decoded")
+        self.check_least(pad_to=2)
+
+    def unused(self) -> Collection[str]:
+        here = {"release", "literals"} if self.made_up else {"seed"}
+        return {*super().unused(), *here}
+
+
+class Pair(NamedTuple):
+    """Two texts, and whether one cites the other."""
+
+    first: str
+    second: str
+    label: int
+
+
+class Retrieval(CharacterDataset):
+    """Pairs of papers, labelled 1 where one cites the other and 0 otherwise."""
+
+    name = "retrieval"
+    numbers_class = RetrievalNumbers
+    num_classes = 2
+
+    @property
+    def kind(self) -> str:
+        if self.numbers.made_up:
+            return "made-up"
+        return "full" if self.numbers.release == "lra" else "stand-in"
+
+    def features(self) -> dict[str, Any]:
+        # Two bytes a character: decoded texts have more than 256 different ones.
+        text = tfds.features.Tensor(shape=(None,), dtype=np.uint16, encoding="bytes")
+        return {"first": text, "second": text, "label": tfds.features.Scalar(np.int32)}
+
+    def example(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Makes `{"inputs": (2, T) int32, "length": (2,) int32, "label": int32}`."""
+        texts = stored["first"], stored["second"]
+        return {
+            "inputs": np.stack([self.padded(tokens) for tokens in texts]),
+            "length": np.array([len(tokens) for tokens in texts], np.int32),
+            "label": np.int32(stored["label"]),
+        }
+
+    def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
+        # Each can be read again: the training pairs of LRA do not fit into every memory.
+        parts = self._made_up() if self.numbers.made_up else self._released()
+        self.learn_vocabulary(
+            text for first, second, _ in parts["train"]() for text in (first, second)
+        )
+        return {split: self._examples(read()) for split, read in parts.items()}
+
+    def _examples(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
+        for first, second, label in pairs:
+            yield {
+                "first": self.vocabulary.encode(first, self.max_length),
+                "second": self.vocabulary.encode(second, self.max_length),
+                "label": label,
+            }
+
+    def _released(self) -> dict[str, Callable[[], Iterable[Pair]]]:
+        folder = _RELEASE.find(self.places)
+        decode = self.numbers.literals == "decoded"
+        rows = _ROWS if self.numbers.release == "lra" else {}
+        return {
+            # The small ones first, so that what is wrong there is found before all is written.
+            split: functools.partial(read_pairs, folder / _FILES[split], rows.get(split), decode)
+            for split in ("validation", "test", "train")
+        }
+
+    def _made_up(self) -> dict[str, Callable[[], Iterable[Pair]]]:
+        numbers, rng, parts = self.numbers, np.random.default_rng(self.numbers.seed), {}
+        for split, size in numbers.made_up_sizes.items():
+            topics, labels = rng.integers(2, size=(2, size))
+            first = made_up.texts(rng, topics.tolist(), numbers.pad_to)
+            second = made_up.texts(rng, (topics ^ 1 ^ labels).tolist(), numbers.pad_to)
+            parts[split] = list(map(Pair, first, second, labels.tolist()))
+        return {split: functools.partial(iter, pairs) for split, pairs in parts.items()}
+
+
+def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]:
+    """Yields the pair of every row of one of the files: label, two names, two texts.
+
+    Args:
+      path: of the file.
+      num_rows: how many there must be; None for any number but 0.
+      decode: whether a text that is a byte literal is to be what it stands for, UTF-8.
+
+    Raises:
+      UserError: with the file and the line, if it is not as it was released.
+    """
+    number = 0
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        try:
+            for line in lines:
+                number += 1
+                yield _parse_row(line.rstrip("\r\n"), decode)
+            if number != (expected := num_rows or max(number, 1)):
+                hint = "; other pairs than LRA's are read with release=stand_in" if num_rows else ""
+                raise UserError(f"the file ends after {number:,} rows, expected {expected:,}{hint}")
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+
+
+def _parse_row(line: str, decode: bool) -> Pair:
+    columns = line.split("\t")
+    if len(columns) != 5:
+        raise UserError(f"{len(columns)} columns, expected a label, two names and two texts")
+    label, _, _, first, second = columns
+    if label not in _LABELS:
+        raise UserError(f"the label is {label[:40]!r}, expected 0.0 or 1.0")
+    return Pair(_text(first, decode), _text(second, decode), _LABELS[label])
+
+
+def _text(column: str, decode: bool) -> str:
+    if column[:2] not in ("b'", 'b"'):
+        return column
+    if len(column) < 3 or column[-1] != column[1]:
+        raise UserError(f"a text begins with {column[:2]} and does not end with {column[1]}")
+    if not decode:
+        return column
+    try:
+        value = ast.literal_eval(column)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, bytes):
+        raise UserError(f"the text {column[:40]}... is not one byte literal")
+    return value.decode("utf-8", errors="replace")  # some end within a character

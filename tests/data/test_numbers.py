@@ -1,0 +1,58 @@
+import dataclasses
+
+import pytest
+
+from lru.data.numbers import Numbers, ReleasedNumbers
+from lru.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoNumbers(Numbers):
+    first: int = 1
+    second: str = "x"
+
+    def unused(self):
+        return {"first"} if self.second == "alone" else ()
+
+
+def test_what_is_not_given_is_the_default():
+    assert TwoNumbers.choose({"second": "y"}) == TwoNumbers(first=1, second="y")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"frist": 2}, "no number 'frist'; did you mean 'first'"),
+        ({"first": 2.0}, "first is 2.0, expected int"),
+        ({"first": True}, "first is True, expected int"),
+    ],
+)
+def test_a_number_that_is_not_there_or_of_another_type_is_named(given, message):
+    with pytest.raises(UserError, match=message):
+        TwoNumbers.choose(given)
+
+
+def test_a_directory_is_named_by_the_numbers_that_play_a_part():
+    assert TwoNumbers(first=2).directory_name() == "first=2,second=x"
+    assert TwoNumbers(first=2, second="alone").directory_name() == "second=alone"
+
+
+def test_the_sizes_of_what_is_made_up_play_no_part_where_files_are_read():
+    names = [ReleasedNumbers(made_up_test=n).directory_name() for n in (3, 4)]
+    assert names == ["source=released,seed=0"] * 2
+    made_up = ReleasedNumbers(source="made_up", made_up_test=3)
+    assert made_up.made_up and made_up.made_up_sizes["test"] == 3
+    assert "made_up_test=3" in made_up.directory_name()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"source": "relased"}, "source is 'relased'; did you mean 'released'"),
+        ({"made_up_validation": 0}, "made_up_validation is 0, expected at least 1"),
+        ({"seed": -1}, "seed is -1, expected at least 0"),
+    ],
+)
+def test_an_impossible_number_is_named(given, message):
+    with pytest.raises(UserError, match=message):
+        ReleasedNumbers(**given)

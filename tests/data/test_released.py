@@ -1,0 +1,240 @@
+"""Found, or downloaded whole, or not at all; and an archive writes only where it should."""
+
+import dataclasses
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import pytest
+
+from lru.data.released import Places, Release, lra_release
+from lru.errors import UserError
+
+FILES = {"part/one.txt": b"first", "part/two/a.txt": b"second", "part/two/b.txt": b"third"}
+WANTED = ("one.txt", "two")
+
+
+def archive(members, mode="w:gz"):
+    """A tar file of `{name: bytes}`, or of whole `TarInfo`s."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, content in members.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = content if isinstance(content, bytes) else b""
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def release(content, url="http://127.0.0.1:9/set.tar.gz"):
+    return Release(
+        url=url,
+        files=WANTED,
+        folders=("", "part", "outer/part"),
+        arguments="--task=set",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+@pytest.fixture
+def places(tmp_path):
+    for name in ("manual", "scratch"):
+        (tmp_path / name).mkdir()
+    return Places(tmp_path / "manual", tmp_path / "downloads", tmp_path / "scratch")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serves `server.content`; `server.requests` are the paths asked for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            httpd.requests.append(self.path)
+            self.send_response(httpd.status)
+            self.send_header("Content-Length", str(httpd.promised or len(httpd.content)))
+            self.end_headers()
+            self.wfile.write(httpd.content)
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.content, httpd.status, httpd.requests, httpd.promised = archive(FILES), 200, [], 0
+        httpd.url = f"http://127.0.0.1:{httpd.server_port}/some/set.tar.gz"
+        threading.Thread(target=httpd.serve_forever, args=(0.01,)).start()
+        yield httpd
+        httpd.shutdown()
+
+
+def write(directory, files=FILES):
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def read(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {f"part/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+
+
+def test_files_are_read_where_the_user_has_them_and_nothing_is_written(places, server):
+    for folder in ("", "outer"):
+        write(places.manual / folder)
+        found = release(server.content, server.url).find(places)
+        assert found == places.manual / "part"
+        assert read(found) == FILES
+    assert not server.requests and not list(places.scratch.iterdir())
+    assert not places.downloads.exists()
+
+
+def test_files_that_lie_in_the_directory_itself_are_found(places):
+    write(places.manual)
+    inner = dataclasses.replace(places, manual=places.manual / "part")
+    assert release(b"").find(inner) == places.manual / "part"
+
+
+def test_an_archive_that_the_user_has_is_read_and_not_downloaded(places, server):
+    (places.manual / "set.tar.gz").write_bytes(server.content)
+    assert read(release(server.content, server.url).find(places)) == FILES
+    assert not server.requests
+
+
+def test_an_archive_that_is_not_the_released_one_is_refused(places, server):
+    other = bytearray(server.content)
+    other[-1] ^= 1
+    (places.manual / "set.tar.gz").write_bytes(other)
+    with pytest.raises(UserError, match="is not the released file: sha256 .*, expected sha256 "):
+        release(server.content).find(places)
+    (places.manual / "set.tar.gz").write_bytes(other[:-1])
+    with pytest.raises(UserError, match="is not the released file: .* bytes, expected .* bytes"):
+        release(server.content).find(places)
+
+
+def test_what_is_downloaded_is_kept_and_downloaded_once(places, server, tmp_path):
+    wanted = release(server.content, server.url)
+    assert read(wanted.find(places)) == FILES
+    assert (places.downloads / "set.tar.gz").read_bytes() == server.content
+    again = dataclasses.replace(places, manual=None, scratch=tmp_path / "again")
+    assert read(wanted.find(again)) == FILES
+    assert server.requests == ["/some/set.tar.gz"]
+
+
+def test_a_kept_download_that_changed_is_named(places, server):
+    places.downloads.mkdir()
+    (places.downloads / "set.tar.gz").write_bytes(b"x")
+    with pytest.raises(UserError, match=f"{places.downloads}/set.tar.gz is not the released file"):
+        release(server.content, server.url).find(places)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "other content", "not found"])
+def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(places, server, fault):
+    wanted = release(server.content, server.url)
+    if fault == "cut off":
+        server.promised, server.content = len(server.content), server.content[:-9]
+    elif fault == "other content":
+        server.content = b"x" * len(server.content)
+    else:
+        server.status = 404
+    with pytest.raises(UserError) as error:
+        wanted.find(places)
+    assert server.url in str(error.value)
+    assert len(str(error.value).splitlines()) == 2
+    assert not places.downloads.exists()
+
+
+def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(places):
+    for given in (places, dataclasses.replace(places, manual=None)):
+        with pytest.raises(UserError) as error:
+            release(b"x").find(given)
+        first, second = str(error.value).splitlines()
+        looked = f"looked in {places.manual}, and in part, outer/part and set.tar.gz there"
+        assert first.startswith(
+            "one.txt, two not found: " + (looked if given.manual else "no manual_dir was given")
+        )
+        assert "; set.tar.gz cannot be downloaded: " in first
+        assert second == (
+            "download http://127.0.0.1:9/set.tar.gz into a DIRECTORY, then: "
+            "python scripts/prepare_data.py --task=set --manual_dir=DIRECTORY"
+        )
+
+
+def test_a_folder_with_some_of_the_files_is_not_passed_over(places, server):
+    write(places.manual, {"outer/part/one.txt": b"first"})
+    with pytest.raises(UserError, match="^two not found: looked in"):
+        release(server.content, server.url).find(places)
+    assert not server.requests
+
+
+def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(places):
+    wanted = lra_release("sub", ("a.tsv", "b.tsv"), "--task=set")
+    with pytest.raises(UserError, match="^a.tsv, b.tsv not found: looked in") as error:
+        wanted.find(places)
+    assert "cannot be downloaded" not in str(error.value)
+    for folder in ("lra_release/sub", "./lra_release/lra_release/sub"):
+        members = {f"{folder}/a.tsv": b"1", f"{folder}/c.tsv": b"3", f"{folder}/b.tsv": b"2"}
+        (places.manual / "lra_release.gz").write_bytes(archive(members))
+        found = wanted.find(dataclasses.replace(places, scratch=places.scratch / folder))
+        assert {path.name: path.read_text() for path in found.iterdir()} == {
+            "a.tsv": "1",
+            "b.tsv": "2",
+        }
+
+
+def test_reading_an_archive_ends_with_the_last_file_asked_for(places):
+    whole = archive({"sub/a.tsv": b"1", "sub/z": bytes(1 << 20)}, mode="w")
+    (places.manual / "lra_release.gz").write_bytes(whole[: 1 << 19])
+    assert (lra_release("sub", ("a.tsv",), "").find(places) / "a.tsv").read_text() == "1"
+    with pytest.raises(UserError, match=r"lra_release\.gz is damaged"):
+        lra_release("sub", ("z",), "").find(places)
+
+
+def hostile(places):
+    """Everything that an attacker's archive might have written to, and did not."""
+    outside = places.scratch.parent / "outside"
+    assert not outside.exists() and not (places.scratch / "outside").exists()
+    assert not [path for path in places.scratch.rglob("*") if path.is_symlink()]
+
+
+def test_an_archive_that_would_write_elsewhere_is_refused(places):
+    content = archive(FILES | {"part/two/../../../../outside": b"x"})
+    (places.manual / "set.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.tar\.gz is not to be trusted: .*outside"):
+        release(content).find(places)
+    hostile(places)
+
+
+def test_links_in_an_archive_are_not_followed_nor_made(places):
+    outside = places.scratch.parent
+    members = {"1": link("part/two/up", str(outside)), "part/two/up/outside": b"x"}
+    members |= {"2": link("part/two/c.txt", "/etc/passwd")}
+    members |= {"3": link("part/two/d.txt", "part/one.txt", tarfile.LNKTYPE)}
+    content = archive(members | FILES | {"../outside": b"x", "/outside": b"x"})
+    (places.manual / "set.tar.gz").write_bytes(content)
+    found = release(content).find(places)
+    assert read(found) == FILES | {"part/two/up/outside": b"x"}
+    hostile(places)
+
+
+def test_an_archive_without_the_files_is_named(places):
+    content = archive({"part/one.txt": b"first"})
+    (places.manual / "set.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.tar\.gz has no two: download http"):
+        release(content).find(places)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 2000, archive(FILES)[:90]])
+def test_an_archive_that_cannot_be_read_is_named(places, content):
+    (places.manual / "set.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.tar\.gz (is damaged|has no)"):
+        release(content).find(places)

@@ -1,0 +1,179 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from lru.data import text
+from lru.data.characters import END, UNKNOWN, Vocabulary
+from lru.data.text import Text, TextNumbers, held_out, read_reviews
+from lru.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+MADE_UP = {"source": "made_up", "pad_to": 60, "made_up_train": 80, "made_up_validation": 12}
+MADE_UP |= {"made_up_test": 10}
+SMALL = {"pad_to": 24, "min_freq": 1, "num_validation": 4}
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    return Text.create(tmp_path_factory.mktemp("data"), **MADE_UP)
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch):
+    """A directory with five reviews of each class and part, instead of 12,500."""
+    monkeypatch.setattr(text, "_PER_CLASS", 5)
+    for part in ("train", "test"):
+        for kind in ("neg", "pos"):
+            folder = tmp_path / "manual" / "aclImdb" / part / kind
+            folder.mkdir(parents=True)
+            for i in range(5):
+                (folder / f"{i}_{i}.txt").write_text(content(part, kind, i))
+    return tmp_path / "manual"
+
+
+def examples(dataset, split):
+    return [
+        (dataset.vocabulary.decode(example["inputs"]), int(example["label"]))
+        for example in dataset.source(split)
+    ]
+
+
+def content(part, kind, i):
+    return f"{i} {part} {kind} 01234" + " as in" * 2 * (i == 4)
+
+
+def reviews(part):
+    rows = [(label, kind, i) for label, kind in enumerate(("neg", "pos")) for i in range(5)]
+    return [(content(part, kind, i)[:23], label) for label, kind, i in rows]
+
+
+def test_every_review_is_there_with_its_label_as_far_as_it_fits(released, tmp_path):
+    dataset = Text.create(tmp_path, released, **SMALL)
+    assert examples(dataset, "test") == reviews("test")
+    both = examples(dataset, "train") + examples(dataset, "validation")
+    assert sorted(both) == sorted(reviews("train"))
+    assert (dataset.kind, dataset.remark, dataset.max_length) == ("full", "", 24)
+    longest = [example for example in dataset.source("test") if example["length"] == 24]
+    assert len(longest) == 2 and all(example["inputs"][-1] == END for example in longest)
+
+
+def test_what_is_held_out_has_as_many_of_each_class_and_is_not_trained_on(released, tmp_path):
+    dataset = Text.create(tmp_path, released, **SMALL)
+    assert sorted(label for _, label in examples(dataset, "validation")) == [0, 0, 1, 1]
+    assert not set(examples(dataset, "train")) & set(examples(dataset, "validation"))
+    other = Text.create(tmp_path, released, **SMALL, seed=1)
+    assert examples(other, "validation") != examples(dataset, "validation")
+    lengths = [[row["length"] for row in each.source("test")] for each in (dataset, other)]
+    assert lengths[0] == lengths[1]
+
+
+def test_the_vocabulary_is_that_of_the_training_split_alone(released, tmp_path):
+    for part in ("train", "test"):  # one letter a review: those held out have no number
+        for i, path in enumerate(sorted((released / "aclImdb" / part).rglob("*.txt"))):
+            path.write_text("ABCDEFGHIJ"[i])
+    dataset = Text.create(tmp_path, released, **SMALL)
+    trained = "".join(some for some, _ in examples(dataset, "train"))
+    assert sorted(dataset.vocabulary.characters) == sorted(trained)
+    assert dataset.vocab_size == 3 + 6
+    assert [example["inputs"][0] for example in dataset.source("validation")] == [UNKNOWN] * 4
+
+
+def test_a_character_too_rare_is_unknown(released, tmp_path):
+    path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
+    path.write_text("train ~")
+    numbers = SMALL | {"protocol": "paper"}
+    assert "~" in Text.create(tmp_path, released, **numbers).vocabulary.characters
+    often = Text.create(tmp_path, released, **numbers | {"min_freq": 2})
+    assert "~" not in often.vocabulary.characters
+    assert examples(often, "train")[0][0] == "train ?"
+
+
+def test_as_in_the_paper_all_is_trained_on_and_that_the_test_selects_is_said(released, tmp_path):
+    dataset = Text.create(tmp_path, released, protocol="paper", **SMALL)
+    assert examples(dataset, "train") == reviews("train")
+    assert examples(dataset, "validation") == examples(dataset, "test") == reviews("test")
+    assert dataset.remark.startswith("validation is the test split")
+    again = Text.create(tmp_path, protocol="paper", **SMALL | {"num_validation": 2}, seed=7)
+    assert again.data_dir == dataset.data_dir
+
+
+def test_lines_of_a_review_stay_as_they_are(released, tmp_path):
+    (released / "aclImdb" / "test" / "neg" / "0_0.txt").write_bytes("a\x85b\tc\r\nd".encode())
+    assert read_reviews(released / "aclImdb" / "test")[0] == ("a\x85b\tc\r\nd", 0)
+
+
+def test_a_review_missing_or_damaged_is_named(released, tmp_path):
+    path = released / "aclImdb" / "train" / "pos" / "3_3.txt"
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=rf"{path} is not UTF-8 .*download https://ai\.stanford"):
+        Text.create(tmp_path, released, **SMALL)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.parent} has 4 reviews, expected 5"):
+        Text.create(tmp_path, released, **SMALL)
+
+
+def test_the_release_is_the_one_that_its_checksum_says():
+    wanted = text._RELEASE
+    assert (wanted.name, wanted.size) == ("aclImdb_v1.tar.gz", 84_125_825)
+    assert wanted.sha256 == "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
+
+
+def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(made_up, tmp_path):
+    assert (made_up.kind, made_up.num_classes, made_up.vocab_size) == ("made-up", 2, 3 + 9)
+    assert [len(made_up.source(split)) for split in SPLITS] == [80, 12, 10]
+    right = [
+        (sum(map(some.count, "efgh")) > sum(map(some.count, "abcd"))) == label
+        for some, label in examples(made_up, "train")
+    ]
+    assert np.mean(right) > 0.9
+    example = made_up.source("train")[0]
+    assert (example["inputs"].dtype, example["inputs"].shape) == (np.int32, (60,))
+    again = Text.create(tmp_path, **MADE_UP)
+    assert examples(again, "test") == examples(made_up, "test")
+    assert examples(Text.create(tmp_path, **MADE_UP, seed=1), "test") != examples(made_up, "test")
+
+
+def test_made_up_reviews_follow_the_protocol_too(tmp_path):
+    dataset = Text.create(tmp_path, **MADE_UP, protocol="paper")
+    assert examples(dataset, "validation") == examples(dataset, "test")
+    assert dataset.remark
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"protocol": "papre"}, "protocol is 'papre'; did you mean 'paper'"),
+        ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
+        ({"min_freq": 0}, "min_freq is 0, expected at least 1"),
+        ({"num_validation": 0}, "num_validation is 0, expected at least 2"),
+        ({"num_validation": 2_501}, "num_validation is 2501, expected an even number below 25,000"),
+        ({"num_validation": 25_000}, "num_validation is 25000, expected an even number"),
+        ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
+    ],
+)
+def test_an_impossible_number_is_named(tmp_path, numbers, message):
+    with pytest.raises(UserError, match=message):
+        Text.create(tmp_path, **numbers)
+
+
+def test_more_characters_than_a_byte_tells_apart_are_refused(released, tmp_path):
+    path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
+    path.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))))
+    with pytest.raises(UserError, match="characters occur 1 times, and one byte"):
+        Text.create(tmp_path, released, **SMALL | {"pad_to": 400, "protocol": "paper"})
+
+
+def test_seed_0_still_means_what_it_meant():
+    # If NumPy's random numbers break this on purpose: raise Text.VERSION.
+    drawn = held_out([0] * 12_500 + [1] * 12_500, TextNumbers())
+    assert hashlib.sha256(str(drawn).encode()).hexdigest()[:16] == "5fe530bc7493164c"
+
+
+def test_all_of_imdb_is_read(shared_data):
+    train, test = (read_reviews(shared_data("imdb") / "aclImdb" / part) for part in SPLITS[::2])
+    for some in (train, test):
+        assert [label for _, label in some] == [0] * 12_500 + [1] * 12_500
+    assert len(Vocabulary.of((review[:4095] for review, _ in train), min_freq=15)) == 134
+    assert sum(len(review) > 4095 for review, _ in train) == 727
+    assert max(len(review) for review, _ in train) == 13_704
