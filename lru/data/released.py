@@ -121,7 +121,7 @@ class Release:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it is the connection, too
-            reason = f"; {self.name} cannot be downloaded: {error}"
+            reason = f"; {self.name} cannot be downloaded: {getattr(error, 'reason', error)}"
             raise UserError(self._not_found(self.files, places, reason)) from error
         self._verify(part, self.url)
         places.downloads.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ MADE_UP |= {"made_up_test": 4}
 ROWS = {
     "train": [
         "1.0\tA\tB\tb'one'\tb\"it's \\xc3\\xa9\\\\n\"",
-        "0.0\tA\tC\tb'one'\tplain b'c\x85'",
+        "0.0\tA\tC\tb'one'\tplain\rb'c\x85'",
         "1\tB\tC\tb'\\n\\t'\tb'" + "x" * 30 + "'",
     ],
     "eval": ["0\tD\tB\tb'one'\tb'two'", "1\tD\tE\tb''\tb'e'"],
@@ -24,7 +24,7 @@ ROWS = {
 KEPT = {
     "train": [
         ("b'one'", 'b"it\'s \\xc3\\xa9\\\\n"', 1),
-        ("b'one'", "plain b'c\x85'", 0),
+        ("b'one'", "plain\rb'c\x85'", 0),
         ("b'\\n\\t'", "b'" + "x" * 17, 1),
     ],
     "validation": [("b'one'", "b't?o'", 0), ("b''", "b'e'", 1)],
@@ -33,7 +33,7 @@ KEPT = {
 DECODED = {
     "train": [
         ("one", "it's é\\n", 1),
-        ("one", "plain b'c\x85'", 0),
+        ("one", "plain\rb'c\x85'", 0),
         ("\n\t", "x" * 19, 1),
     ],
     "validation": [("one", "t?o", 0), ("", "e", 1)],
@@ -159,7 +159,8 @@ def test_a_file_of_lra_cut_off_is_named(tmp_path, monkeypatch, split, part):
 )
 def test_a_damaged_row_is_named(tmp_path, part, row, message):
     path = write(tmp_path / "manual") / f"new_aan_pairs.{part}.tsv"
-    path.write_text(path.read_text() + row + "\n")
+    with path.open("a") as file:
+        file.write(row + "\n")
     with pytest.raises(UserError, match=message.replace("+", r"\+")) as error:
         create(tmp_path, literals="decoded")
     assert str(error.value).startswith(f"{path}, line {len(ROWS[part]) + 1}: ")
