@@ -1,38 +1,133 @@
-"""The numbers of the configs are those of the paper's tables."""
+"""The numbers of the configs are those of the paper's tables, and all variants of them train."""
 
 import math
+import re
 
-from lru.training.config import load_config
+import pytest
+
+from lru.errors import UserError
+from lru.training.config import flat, load_config
+from lru.training.loop import train_and_evaluate
+
+PI = math.pi
+# Orvieto et al. (2023), Table 10, with the rings of Table 8.
+COLUMNS = """task depth H N steps batch factor decay dropout r_min r_max phase two_ways glu"""
+TABLE_10 = [
+    ("cifar", 6, 512, 384, 180_000, 50, 0.25, 0.05, 0.1, 0.9, 0.999, 2 * PI, False, "full"),
+    ("listops", 6, 128, 256, 80_000, 32, 0.5, 0.05, 0.0, 0.0, 0.99, 2 * PI, False, "full"),
+    ("text", 6, 256, 192, 50_000, 32, 0.1, 0.05, 0.1, 0.5, 0.9, 2 * PI, False, "full"),
+    ("retrieval", 6, 128, 256, 100_000, 64, 0.5, 0.05, 0.1, 0.5, 0.9, 2 * PI, False, "full"),
+    ("pathfinder", 6, 192, 256, 500_000, 64, 0.25, 0.05, 0.0, 0.9, 0.999, 2 * PI, True, "full"),
+    ("pathx", 6, 128, 256, 250_000, 32, 0.25, 0.05, 0.0, 0.999, 0.9999, PI / 10, True, "half"),
+]
+# Table 8, "Stable Exp Param w/ Ring Init"; Path-X fails with any.
+RING_WITHOUT_GAMMA = {
+    "cifar": (0.9, 0.99),
+    "listops": (0.0, 1.0),
+    "text": (0.0, 0.9),
+    "retrieval": (0.5, 0.9),
+    "pathfinder": (0.9, 0.999),
+}
+TASKS = [row[0] for row in TABLE_10]
+RUNGS = ["relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5"]
 
 
-def test_listops_is_table_10_and_table_8():
-    c = load_config("configs/lra_listops.py")
-    (pattern, lr_factor, no_decay), (_, base, decay) = c.optimizer.groups
-    got = {
-        "depth": c.model.num_layers, "H": c.model.d_model, "N": c.model.mixer.d_state,
-        "steps": c.train.steps, "batch": c.train.batch_size, "lr_factor": lr_factor,
-        "decay": decay, "dropout": c.model.dropout, "r_min": c.model.mixer.r_min,
-        "r_max": c.model.mixer.r_max, "max_phase": c.model.mixer.max_phase,
-        "bidirectional": c.model.mixer.bidirectional, "glu": c.model.glu, "norm": c.model.norm,
-    }  # fmt: skip
-    assert got == {
-        "depth": 6, "H": 128, "N": 256, "steps": 80_000, "batch": 32, "lr_factor": 0.5,
-        "decay": 0.05, "dropout": 0.0, "r_min": 0.0, "r_max": 0.99, "max_phase": 2 * math.pi,
-        "bidirectional": False, "glu": "full", "norm": "batch",
-    }  # fmt: skip
-    assert (base, no_decay) == (1.0, 0.0)
-    assert all(name in pattern for name in ("nu_log", "theta_log", "gamma_log", "B_re", "B_im"))
+def load(task, variant=""):
+    return load_config(f"configs/lra_{task}.py{':' if variant else ''}{variant}")
+
+
+@pytest.mark.parametrize("row", TABLE_10, ids=TASKS)
+def test_every_number_of_table_10_is_in_the_config(row):
+    c = load(row[0])
+    (_, factor, no_decay), (_, base, decay) = c.optimizer.groups
+    mixer = c.model.mixer
+    assert row == (
+        row[0], c.model.num_layers, c.model.d_model, mixer.d_state, c.train.steps,
+        c.train.batch_size, factor, decay, c.model.dropout, mixer.r_min, mixer.r_max,
+        mixer.max_phase, mixer.bidirectional, c.model.glu,
+    ), COLUMNS  # fmt: skip
+    assert (base, no_decay, c.model.norm, mixer.type) == (1.0, 0.0, "batch", "lru:LRU")
+    assert (c.optimizer.warmup_fraction, c.optimizer.end_learning_rate) == (0.1, 1e-7)  # App. D.2
+
+
+def test_the_one_learning_rate_of_the_paper_is_the_configs():
+    assert load("cifar").optimizer.learning_rate == 0.004  # Appendix C.2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
+    for rung in ("real_imag", "exp", "stable_exp"):
+        mixer = load(task, rung).model.mixer
+        assert (mixer.r_min, mixer.r_max, mixer.max_phase) == (0.0, 1.0, 2 * PI)
+        assert mixer.parameterization == rung
+    ring, lru = load(task, "ring").model.mixer, load(task).model.mixer
+    assert ring.parameterization == "stable_exp" and ring.max_phase == lru.max_phase
+    if task in RING_WITHOUT_GAMMA:
+        assert (ring.r_min, ring.r_max) == RING_WITHOUT_GAMMA[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
+    """And keeps its N, its direction and the type of its products."""
+    before, after = flat(load(task).to_dict()), flat(load(task, rung).to_dict())
+    changed = {key for key in before | after if before.get(key) != after.get(key)}
+    assert changed and all(key.startswith("model.mixer.") for key in changed)
+    kept = {"model.mixer.d_state", "model.mixer.bidirectional", "model.mixer.dtype"}
+    assert not changed & kept
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sizes_change_no_rule_of_the_experiment(task):
+    paper, quick = load(task), load(task, "quick")
+    assert quick.optimizer == paper.optimizer
+    assert quick.data.type == paper.data.type
+    same = ("type", "norm", "glu", "dropout", "pooling")
+    assert [quick.model[name] for name in same] == [paper.model[name] for name in same]
+    ring = ("type", "r_min", "r_max", "max_phase", "bidirectional")
+    assert [quick.model.mixer[name] for name in ring] == [paper.model.mixer[name] for name in ring]
+
+
+def test_a_size_and_a_rung_can_be_named_in_any_order():
+    assert load("text", "quick,ring") == load("text", "ring,quick")
+
+
+@pytest.mark.parametrize(
+    "variant, words",
+    [
+        ("quik", "variant 'quik' does not exist; did you mean 'quick'?"),
+        ("quick,smoke", "names quick and smoke; choose one"),
+        ("ring,s5", "names ring and s5; choose one"),
+    ],
+)
+def test_a_variant_that_is_none_is_said(variant, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        load("text", variant)
 
 
 def test_listops_is_made_by_the_rules_of_the_long_range_arena():
-    data = load_config("configs/lra_listops.py").data
+    data = load("listops").data
     want = dict(max_depth=10, max_args=10, min_length=500, max_length=2000, pad_to=2048)
     want |= dict(num_train=96_000, num_validation=2_000, num_test=2_000, source="generated")
     assert {name: data[name] for name in want} == want
+    quick = load("listops", "quick").data
+    assert (quick.max_depth, quick.max_args) == (10, 10)
 
 
-def test_quick_changes_the_size_and_none_of_the_rules():
-    paper, quick = (load_config(f"configs/lra_listops.py{v}") for v in ("", ":quick"))
-    assert (quick.data.max_depth, quick.data.max_args) == (10, 10)
-    assert quick.optimizer.groups == paper.optimizer.groups
-    assert quick.model.mixer.type == paper.model.mixer.type == "lru:LRU"
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+SMOKE = [(task, "") for task in TASKS] + [("listops", rung) for rung in RUNGS]
+SMOKE += [("pathfinder", "linear"), ("pathfinder", "s4d"), ("pathfinder", "s5")]
+
+
+@pytest.mark.parametrize("task, rung", SMOKE)
+def test_every_task_and_every_rung_trains(task, rung, data_dir, tmp_path):
+    config = load(task, f"smoke,{rung}")
+    config.train.update(steps=4, log_every=4, eval_every=4, checkpoint_every=4)
+    record = train_and_evaluate(config, tmp_path, data_dir=data_dir)
+    assert record["steps"] == 4 and 0 <= record["test"]["accuracy"] <= 1
+    (recurrent, factor, _), _ = config.optimizer.groups
+    assert factor < 1 and re.search(recurrent, "stack/blocks_0/mixer/nu_log")

@@ -8,11 +8,12 @@ keys are that one's arguments: a key that is no argument is an error, not a numb
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import json
 import os
 import pkgutil
+import runpy
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,11 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
       UserError: no such file, variant or key, or a value of the wrong type.
     """
     path, _, variant = argument.partition(":")
-    spec = importlib.util.spec_from_file_location("lru_config", find_config(path))
-    if spec is None or spec.loader is None:
+    file = find_config(path)
+    if file.suffix != ".py":
         raise UserError(f"config {path} is not a Python file; expected e.g. configs/lra_listops.py")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config(variant)
+        config = _run(file)["get_config"](variant)
     except UserError:
         raise
     except Exception as error:
@@ -51,6 +50,19 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"config {argument} is a {type(config).__name__}; expected a ConfigDict")
     return override(config, overrides)
+
+
+def _run(file: Path) -> dict[str, Any]:
+    """A config file's names. It may import from its folder, which is its own as a script's is."""
+    before, modules = sys.path, set(sys.modules)
+    sys.path = [str(file.parent), *before]
+    try:
+        return runpy.run_path(str(file))
+    finally:
+        sys.path = before
+        for name in set(sys.modules) - modules:  # another folder's may have the same name
+            if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == file.parent:
+                del sys.modules[name]
 
 
 def find_config(path: str) -> Path:
@@ -66,18 +78,6 @@ def find_config(path: str) -> Path:
         for file in folder.glob("[!_]*.py")
     )
     raise UserError(f"config file {path} does not exist; {did_you_mean(path, known)}")
-
-
-def choose_variant(variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]):
-    """The function of that name, for `get_config`.
-
-    Raises:
-      UserError: no such variant.
-    """
-    if variant not in variants:
-        known = ", ".join(name or "(none)" for name in variants)
-        raise UserError(f"config variant {variant!r} does not exist; expected one of {known}")
-    return variants[variant]
 
 
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
@@ -195,7 +195,7 @@ def remember(config: ConfigDict, workdir: Path) -> None:
 
 
 # So a run may go on with other values of these.
-_CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
+CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
@@ -206,8 +206,8 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """
     if not (workdir / "config.json").exists():
         return
-    there, here = _flat(recall(workdir).to_dict()), _flat(json.loads(json.dumps(config.to_dict())))
-    for key in sorted((there.keys() | here.keys()) - _CHANGES_NO_NUMBER):
+    there, here = flat(recall(workdir).to_dict()), flat(json.loads(json.dumps(config.to_dict())))
+    for key in sorted((there.keys() | here.keys()) - CHANGES_NO_NUMBER):
         if there.get(key) != here.get(key):
             raise UserError(
                 f"work directory {workdir} was made with another config: config.{key} is "
@@ -242,11 +242,17 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(part, file)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of sections as one, with dotted keys.
+
+    Example:
+      >>> flat({"seed": 0, "model": {"mixer": {"d_state": 4}}})
+      {'seed': 0, 'model.mixer.d_state': 4}
+    """
     items: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            items |= _flat(value, f"{prefix}{key}.")
+            items |= flat(value, f"{prefix}{key}.")
         else:
             items[f"{prefix}{key}"] = value
     return items

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import lax
@@ -121,9 +122,10 @@ class Call(struct.PyTreeNode):
 
 
 class State(struct.PyTreeNode):
-    """All that changes in training: what a checkpoint holds.
+    """All that a training step needs beside its batch: what a checkpoint holds.
 
     Attributes:
+      seed: of dropout: the config's. Runs that differ in it alone share their compiled programs.
       step: optimiser steps done.
       params: the model's parameters.
       batch_stats: batch normalisation's running statistics.
@@ -133,6 +135,7 @@ class State(struct.PyTreeNode):
         not finite; -1 if there was none.
     """
 
+    seed: Array
     step: Int[Array, ""]
     params: Any
     batch_stats: Any
@@ -227,13 +230,14 @@ class Experiment:
     @functools.cached_property
     def init_state(self) -> Callable[[], State]:
         """`() -> state` before the first step, compiled; a function of the config's seed alone."""
-        return jax.jit(self._init, out_shardings=self._replicated)
+        init = jax.jit(self._init, out_shardings=self._replicated)
+        return functools.partial(init, np.uint32(self._seed))
 
     def state_shapes(self) -> State:
         """A state's shapes, types and shardings, for a checkpoint to be restored into."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
-            jax.eval_shape(self._init),
+            jax.eval_shape(self._init, np.uint32(self._seed)),
         )
 
     def empty_metrics(self) -> Metrics:
@@ -300,18 +304,19 @@ class Experiment:
 
     def _parameter_shapes(self):
         try:
-            return jax.eval_shape(self._init_variables)["params"]
+            return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
         except (TypeError, ValueError) as error:  # a model's own word on its arguments
             raise UserError(f"config.model does not work: {error}") from error
 
-    def _init_variables(self):
+    def _init_variables(self, seed):
         example = self.dataset.source("train")[0]
         inputs = self.dataset.decode(jnp.asarray(example["inputs"])[None])
-        return self._model.init(jax.random.key(self._seed), inputs)
+        return self._model.init(jax.random.key(seed), inputs)
 
-    def _init(self) -> State:
-        variables = self._init_variables()
+    def _init(self, seed: Array) -> State:
+        variables = self._init_variables(seed)
         return State(
+            seed=seed,
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
@@ -345,7 +350,7 @@ class Experiment:
                 seq_lengths=batch["length"],
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(jax.random.key(self._seed), state.step)},
+                rngs={"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)},
             )
             metrics = Metrics.of(logits, batch)
             return metrics.mean_loss(), (metrics, updated.get("batch_stats", {}))
@@ -356,7 +361,7 @@ class Experiment:
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss + optax.tree.norm((params, batch_stats)))
         step = state.step + 1
-        return State(
+        return state.replace(
             step=step,
             params=params,
             batch_stats=batch_stats,

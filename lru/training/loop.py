@@ -70,10 +70,10 @@ def train_and_evaluate(
         finished = _finished(workdir)
         if finished is not None:
             return finished
-        run = _Run(experiment, workdir)
+        run = _Run(config, experiment, workdir)
         try:
-            run.greet(config)
-            return run.finish(config) if run.train() else None
+            run.greet()
+            return run.finish() if run.train() else None
         finally:
             run.close()
 
@@ -117,6 +117,8 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(file.read_text())
+        if "test" not in record:  # of a run that was stopped
+            return None
         print(f"finished before; {format_result({'split': 'test'} | record['test'])}")
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}); delete it to have it made anew") from error
@@ -126,8 +128,9 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
 class _Run:
     """An experiment in a work directory."""
 
-    def __init__(self, experiment: Experiment, workdir: Path):
-        self.experiment, self.settings, self.workdir = experiment, experiment.settings, workdir
+    def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
+        self.config, self.workdir = config, workdir
+        self.experiment, self.settings = experiment, experiment.settings
         self.metrics = JsonLines(workdir / "metrics.jsonl")
         self.timing = JsonLines(workdir / "timing.jsonl")
         rows, timed = self.metrics.read(), self.timing.read()
@@ -154,14 +157,15 @@ class _Run:
                 "them, or choose another --workdir"
             )
 
-    def greet(self, config: ConfigDict) -> None:
+    def greet(self) -> None:
         """Says what is about to be trained, and on what."""
         say, dataset = self.progress.say, self.experiment.dataset
         say(format_table(self.experiment.groups))
         say(
-            f"data: {config.data.type} ({dataset.kind}), {len(dataset.source('train')):,} training "
-            f"examples of up to {dataset.max_length:,} steps; devices: {jax.local_device_count()} "
-            f"{jax.local_devices()[0].device_kind}; work directory: {self.workdir}"
+            f"data: {self.config.data.type} ({dataset.kind}), {len(dataset.source('train')):,} "
+            f"training examples of up to {dataset.max_length:,} steps; devices: "
+            f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
+            f"work directory: {self.workdir}"
         )
         if dataset.remark:
             say(f"remark: {dataset.remark}")
@@ -186,7 +190,7 @@ class _Run:
                 self._log_evaluate_save()
         return True
 
-    def finish(self, config: ConfigDict) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Tests the checkpoint that was best on validation, and leaves pictures and record."""
         self.checkpoints.wait()
         best = self.best
@@ -197,17 +201,22 @@ class _Run:
         self.metrics.keep([row for row in self.metrics.read() if row["split"] != "test"])
         self._write({"step": best["step"], "split": "test"} | test)
         rows = self.metrics.read()
-        record = make_record(
-            config, self.experiment, rows, self.clock.seconds(), self.clock.input_wait_seconds
-        )
+        record = self._record(rows)
         save_curves(rows, self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
         drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
-        write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
+        self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
         print(f"{format_result(rows[-1])}\nsee {pictures}, record.json in {self.workdir}")
         return record
+
+    def _record(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        self._write_timing()
+        return make_record(self.config, self.experiment, rows, self.step, self.timing.read())
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
 
     def close(self) -> None:
         """Leaves nothing half-written."""
@@ -286,6 +295,7 @@ class _Run:
     def _stop(self) -> bool:
         self._save()
         self.checkpoints.wait()
+        self._write_record(self._record(self.metrics.read()))
         self.progress.close()
         print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
         return False

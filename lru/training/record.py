@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,19 +22,21 @@ def make_record(
     config: ConfigDict,
     experiment: Any,
     rows: Sequence[Mapping[str, Any]],
-    seconds: float,
-    input_wait_seconds: float,
+    steps: int,
+    timing: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
 
     Args:
       config: of the run.
       experiment: its `Experiment`.
-      rows: the lines of its `metrics.jsonl`, the test's last.
-      seconds: of the run, evaluation and compilation included, over all restarts.
-      input_wait_seconds: those of them in which training waited for its input.
+      rows: the lines of its `metrics.jsonl`.
+      steps: of the optimiser that were made.
+      timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
+        restarts included; those in which training waited for its input; and speed.
     """
-    test, best = rows[-1], best_row(rows) or {}
+    test = next((row for row in rows if row["split"] == "test"), None)
+    found = {"validation": best_row(rows), "test": test}
     remark = experiment.dataset.remark
     return {
         "config": config.to_dict(),
@@ -42,13 +45,22 @@ def make_record(
         "data": experiment.dataset.kind,
         **({"remark": remark} if remark else {}),
         "parameters": sum(group.parameters for group in experiment.groups),
-        "steps": max(row["step"] for row in rows),
+        "steps": steps,
         "steps_planned": experiment.settings.steps,
-        "seconds": round(seconds, 1),
-        "input_wait_share": round(input_wait_seconds / seconds, 4),
-        "validation": {name: best[name] for name in ("step", "loss", "accuracy")},
-        "test": {name: test[name] for name in ("step", "loss", "accuracy")},
+        "seconds": round(timing[-1]["seconds"], 1),
+        "steps_per_second": _median(row["steps_per_second"] for row in timing),
+        "input_wait_share": round(timing[-1]["input_wait_seconds"] / timing[-1]["seconds"], 4),
+        **{
+            split: {name: row[name] for name in ("step", "loss", "accuracy")}
+            for split, row in found.items()
+            if row is not None
+        },
     }
+
+
+def _median(speeds: Iterable[float | None]) -> float | None:
+    known = [speed for speed in speeds if speed is not None]
+    return float(f"{statistics.median(known):.3g}") if known else None
 
 
 def circumstances() -> dict[str, Any]:

@@ -41,8 +41,8 @@ def test_a_config_of_ones_own_comes_first(tmp_path, monkeypatch):
     ("argument", "overrides", "words"),
     [
         ("configs/lra_listop.py", [], "did you mean 'configs/lra_listops.py'?"),
-        ("nothing.py", [], "there are: configs/lra_listops.py"),
-        (f"{LISTOPS}:quik", [], "variant 'quik' does not exist; expected one of (none), quick"),
+        ("nothing.py", [], "there are: configs/lra_cifar.py"),
+        (f"{LISTOPS}:quik", [], "variant 'quik' does not exist; did you mean 'quick'?"),
         (LISTOPS, ["--config.trian.steps=3"], "did you mean 'train'?"),
         (
             LISTOPS,

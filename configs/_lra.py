@@ -1,0 +1,141 @@
+"""What the six tasks of the Long Range Arena share: the model's block, the optimiser, the ladder.
+
+A variant of a task is a size, a rung, or both: `configs/lra_text.py:quick`, `:ring`, `:quick,s5`.
+
+size         (none) the paper's; quick: minutes on two CPU cores; smoke: seconds, for tests
+rung         the recurrence of every block, by the tables of Orvieto et al. (2023)
+  relu       dense, x_k = ReLU(A x_{k-1} + B u_k)                    Tables 1 and 6
+  tanh       dense, with tanh                                        Tables 1 and 6
+  linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
+  real_imag  diagonal, complex: real and imaginary parts are learned Tables 2 and 7
+  exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
+  stable_exp ... lambda = exp(-exp(nu_log) + i exp(theta_log))       Tables 2 and 7
+  ring       ... and drawn from the ring of Table 8                  Tables 2 and 8
+  (none)     ... and normalised by gamma: the LRU                    Tables 2, 3 and 8
+  s4d, s5    the rivals, with the LRU's H and N                      Table 3
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lru.errors import UserError, did_you_mean
+
+# What Appendix D.2 calls A, B, gamma and Delta, by the names that the rungs have for it.
+RECURRENT = (
+    r"mixer/(A|B|B_re|B_im|lambda_re|lambda_im|nu|theta|nu_log|theta_log|gamma_log|log_step)$"
+)
+
+
+def common() -> ConfigDict:
+    """What does not differ from task to task; a task fills in its rows of Tables 8 and 10."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+
+    config.model = ConfigDict()
+    config.model.type = "lru.models:SequenceClassifier"
+    config.model.norm = "batch"  # Appendix D.1
+    config.model.norm_momentum = 0.95  # not in the paper: S5's default
+    config.model.glu = "full"  # Appendix D.1
+    config.model.tie_dropout = True  # not in the paper: as S5
+    config.model.pooling = "mean"  # not in the paper: as S5, over valid steps
+    config.model.dtype = "float32"  # not in the paper; or "bfloat16": of activations and products
+    config.model.remat = True  # six layers of thousands of steps in little memory
+
+    config.model.mixer = ConfigDict()
+    config.model.mixer.type = "lru:LRU"
+    config.model.mixer.max_phase = 2 * math.pi  # Table 8, all tasks but Path-X
+    config.model.mixer.bidirectional = False  # Appendix D.1, all tasks but the two of paths
+    config.model.mixer.method = "auto"
+    config.model.mixer.dtype = config.model.get_oneway_ref("dtype")
+
+    config.optimizer = ConfigDict()
+    config.optimizer.b1 = 0.9  # not in the paper: the usual one
+    config.optimizer.b2 = 0.999  # not in the paper: the usual one
+    config.optimizer.eps = 1e-8  # not in the paper: the usual one
+    config.optimizer.warmup_fraction = 0.1  # Appendix D.2
+    config.optimizer.end_learning_rate = 1e-7  # Appendix D.2, before and after
+
+    config.train = ConfigDict()
+    config.train.eval_batch_size = 50
+    config.train.log_every = 100
+    config.train.eval_every = 1_000
+    config.train.checkpoint_every = 500
+    config.train.tensorboard = False
+    config.train.steps_per_call = 10  # changes no number
+    config.train.device_data_mb = 1024  # changes no number
+    config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
+    return config
+
+
+def groups(factor: float, weight_decay: float) -> tuple[tuple[str, float, float], ...]:
+    """(regex, learning rate factor, weight decay): Table 10's factor, as Appendix D.2 uses it."""
+    return ((RECURRENT, factor, 0.0), (r".*", 1.0, weight_decay))
+
+
+def build(
+    variant: str,
+    paper: Callable[[], ConfigDict],
+    quick: Callable[[ConfigDict], None],
+    smoke: Callable[[ConfigDict], None],
+    ring: tuple[float, float],
+) -> ConfigDict:
+    """The config of a variant.
+
+    Args:
+      variant: a size and a rung, separated by a comma; either may be left out.
+      paper: makes the config of the paper's size.
+      quick: makes it smaller.
+      smoke: makes it tiny.
+      ring: (r_min, r_max) of the rung `ring`, whose rings are not always the LRU's.
+
+    Raises:
+      UserError: if there is no such size or rung, or two of one kind are named.
+    """
+    sizes: dict[str, Callable[[ConfigDict], None]] = {"quick": quick, "smoke": smoke}
+    names = [name for name in variant.split(",") if name]
+    for name in names:
+        if name not in sizes and name not in RUNGS:
+            known = did_you_mean(name, [*sizes, *RUNGS])
+            raise UserError(f"config variant {name!r} does not exist; {known}")
+    for kind in (sizes, RUNGS):
+        if len(chosen := [name for name in names if name in kind]) > 1:
+            raise UserError(f"config variant {variant!r} names {' and '.join(chosen)}; choose one")
+    config = paper()
+    for name in names:
+        if name in sizes:
+            sizes[name](config)
+    for name in names:
+        if name in RUNGS:
+            _put(config, RUNGS[name], ring)
+    return config
+
+
+_FULL_DISK = dict(r_min=0.0, r_max=1.0, max_phase=2 * math.pi)  # Table 7
+_RING = dict(r_min=None, r_max=None, max_phase=None)  # Table 8: the config's own, but for `ring`
+_DENSE, _DIAGONAL = "lru.baselines:DenseRNN", "lru.baselines:DiagonalRNN"
+RUNGS: dict[str, dict[str, Any]] = {
+    "relu": dict(type=_DENSE, activation="relu"),
+    "tanh": dict(type=_DENSE, activation="tanh"),
+    "linear": dict(type=_DENSE, activation="linear"),
+    "real_imag": dict(type=_DIAGONAL, parameterization="real_imag", **_FULL_DISK),
+    "exp": dict(type=_DIAGONAL, parameterization="exp", **_FULL_DISK),
+    "stable_exp": dict(type=_DIAGONAL, parameterization="stable_exp", **_FULL_DISK),
+    "ring": dict(type=_DIAGONAL, parameterization="stable_exp", **_RING),
+    "s4d": dict(type="lru.baselines:S4D"),
+    "s5": dict(type="lru.baselines:S5"),
+}
+
+
+def _put(config: ConfigDict, rung: dict[str, Any], ring: tuple[float, float]) -> None:
+    """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
+    lru = config.model.mixer
+    mixer = ConfigDict(dict(rung, d_state=lru.d_state, bidirectional=lru.bidirectional))
+    mixer.dtype = config.model.get_oneway_ref("dtype")
+    if rung is RUNGS["ring"]:
+        mixer.update(r_min=ring[0], r_max=ring[1], max_phase=lru.max_phase)
+    config.model.mixer = mixer
