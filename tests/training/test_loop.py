@@ -1,5 +1,6 @@
 """Laws of a run: deterministic, resumable at any moment, the same on any number of devices."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -108,6 +109,34 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, run, t
     assert (tmp_path / "again/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     run(tmp_path / "other", "seed=1")
     assert rows(tmp_path / "other") != rows(whole)
+
+
+def test_runs_that_differ_in_their_seed_alone_share_their_programs(data_dir):
+    texts = []
+    for seed in (0, 1):
+        config = load_config(SMOKE, [f"--config.seed={seed}", "--config.model.dropout=0.1"])
+        experiment = Experiment(config, data_dir)
+        call = next(experiment.training_calls(0))
+        texts.append(experiment.train_steps.lower(experiment.init_state(), call).as_text())
+    assert texts[0] == texts[1]
+
+
+def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whole):
+    """Of how far it is, without a test; in the end it is as if nothing had happened."""
+
+    @contextlib.contextmanager
+    def stop_after_five():
+        steps = iter(range(100))
+        yield lambda: next(steps) == 5
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lru.training.loop._stop_signal", stop_after_five)
+        assert run(tmp_path, "train.steps_per_call=1") is None
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert (record["steps"], record["steps_planned"]) == (5, 12)
+    assert record["validation"]["step"] == 4 and "test" not in record
+    assert run(tmp_path)["steps"] == 12
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
