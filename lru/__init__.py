@@ -4,9 +4,22 @@
 `lru.nnx` holds the same layer for Flax NNX.
 """
 
-from lru.linear import LRU, LRUCell
-from lru.recurrence import linear_recurrence
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lru.linear import LRU, LRUCell
+    from lru.recurrence import linear_recurrence
 
 __version__ = "0.1.0"
 
 __all__ = ["LRU", "LRUCell", "linear_recurrence"]
+
+_MODULES = {"LRU": "linear", "LRUCell": "linear", "linear_recurrence": "recurrence"}
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported above: what needs no JAX, such as processes that make data, starts without it.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,9 +1,9 @@
 """Prepares a data set ahead of time: `python scripts/prepare_data.py --task=listops`.
 
 Training prepares what it misses by itself; this is for doing it before, from files of the official
-release (--manual_dir=DIRECTORY) where they are not downloaded, and for writing ListOps as files
-like LRA's (--write_tsv=DIRECTORY). Every number of the data set can be set too; its documentation
-explains them.
+release (--manual_dir=DIRECTORY) where they are not downloaded; for writing ListOps as files like
+LRA's (--write_tsv=DIRECTORY); and for a look at images (--write_sheet=FILE.png). Every number of
+the data set can be set too; its documentation explains them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", type=Path, help=f"default: {default_data_dir()}")
     parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
     parser.add_argument("--write_tsv", type=Path, help="directory to write text files to")
+    parser.add_argument("--write_sheet", type=Path, help="file to write a row a class to")
     group = parser.add_argument_group(f"numbers of {dataset_type.name}")
     numbers = dataclasses.fields(dataset_type.numbers_class)
     for number in numbers:
@@ -53,6 +54,11 @@ def main(argv: Sequence[str]) -> None:
     if arguments.write_tsv:
         dataset.write_tsv(arguments.write_tsv)
         print(f"written as text to {arguments.write_tsv}")
+    if arguments.write_sheet:
+        from lru.data.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(arguments.write_sheet, dataset.source("train"), dataset.num_classes)
+        print(f"some of each class shown in {arguments.write_sheet}")
 
 
 if __name__ == "__main__":

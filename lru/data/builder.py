@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -110,7 +111,8 @@ class SequenceDataset(
         with _temporary_directory(root) as temporary:
             builder = cls(data_dir=temporary, config=config)
             manual = Path(manual_dir).expanduser() if manual_dir else None
-            builder.places = Places(manual, root / "downloads", Path(temporary))
+            unfinished = directory.with_name(f"unfinished.{directory.name}")
+            builder.places = Places(manual, root / "downloads", Path(temporary), unfinished)
             tfds.display_progress_bar(sys.stderr.isatty())
             try:
                 builder.download_and_prepare(
@@ -131,6 +133,7 @@ class SequenceDataset(
                 if not directory.exists():
                     raise
                 # Another process was faster, and `splits` gave it the same data.
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     @property
     def numbers(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from lru.errors import UserError, did_you_mean
 
@@ -64,6 +64,8 @@ class ReleasedNumbers(Numbers):
       seed: of whatever is random: what is made up, and a split that is not released.
     """
 
+    sources: ClassVar[tuple[str, ...]] = ("released", "made_up")
+
     source: str = "released"
     made_up_train: int = 512
     made_up_validation: int = 128
@@ -71,7 +73,7 @@ class ReleasedNumbers(Numbers):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.check_choice("source", "released", "made_up")
+        self.check_choice("source", *self.sources)
         self.check_least(made_up_train=1, made_up_validation=1, made_up_test=1, seed=0)
 
     @property

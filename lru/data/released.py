@@ -35,11 +35,14 @@ class Places:
       manual: where a user has put files of official releases; None if nobody said.
       downloads: where what is downloaded stays, to be read again for other numbers.
       scratch: what is put here lasts as long as the preparation; on the disk of `downloads`.
+      unfinished: what is put here is there for the next preparation of the same data set, if this
+        one is interrupted, and else removed; it need not exist.
     """
 
     manual: Path | None
     downloads: Path
     scratch: Path
+    unfinished: Path
 
 
 @dataclasses.dataclass(frozen=True)

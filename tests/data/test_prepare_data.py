@@ -47,7 +47,12 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["text", "--pad_to=30"], ["cifar10", "--color=grey"], ["retrieval", "--pad_to=30"]],
+    [
+        ["text", "--pad_to=30"],
+        ["cifar10", "--color=grey"],
+        ["retrieval", "--pad_to=30"],
+        ["pathfinder", "--resolution=64"],
+    ],
 )
 def test_every_task_can_be_prepared(prepare, arguments):
     task, more = arguments
@@ -55,6 +60,17 @@ def test_every_task_can_be_prepared(prepare, arguments):
     code, output, _ = prepare(f"--task={task}", "--source=made_up", *sizes, more)
     told = output.splitlines()[-1].split(" in ")[0]
     assert (code, told) == (0, f"{task} (made-up): 9 train, 8 validation, 7 test examples")
+
+
+def test_it_shows_images(prepare, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--task=pathfinder", "--source=made_up", f"--write_sheet={sheet}"]
+    code, output, _ = prepare(*arguments)
+    assert (code, output.splitlines()[-1]) == (0, f"some of each class shown in {sheet}")
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    code, _, errors = prepare("--task=text", *arguments[1:])
+    assert code == 2
+    assert "are no square images" in errors
 
 
 def test_what_has_to_be_said_of_the_data_is_said(prepare):

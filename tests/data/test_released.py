@@ -49,7 +49,8 @@ def release(content, url="http://127.0.0.1:9/set.tar.gz"):
 def places(tmp_path):
     for name in ("manual", "scratch"):
         (tmp_path / name).mkdir()
-    return Places(tmp_path / "manual", tmp_path / "downloads", tmp_path / "scratch")
+    names = ("manual", "downloads", "scratch", "unfinished")
+    return Places(*(tmp_path / name for name in names))
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""A look at a data set of images: some of each class, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lru.errors import UserError
+
+_LEAST = 128  # pixels of an image on the sheet, where it has fewer
+_GAP = 6
+_TEXT = 16  # pixels for a label
+_GREY = 96
+
+
+def write_contact_sheet(
+    path: str | os.PathLike[str],
+    examples: Iterable[Mapping[str, Any]],
+    num_classes: int,
+    columns: int = 6,
+) -> None:
+    """Writes an image with a row of examples for each class, in the order in which they come.
+
+    Args:
+      path: of the image, whose ending names its format, such as .png.
+      examples: of a data set of square images: inputs (T, 1) or (T, 3) uint8, and label.
+      num_classes: labels are 0 .. num_classes - 1.
+      columns: examples a class, or fewer where there are no more.
+
+    Raises:
+      UserError: if inputs are no square images, or the format is unknown.
+    """
+    rows: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    for example in examples:
+        row = rows[int(example["label"])]
+        if len(row) < columns:
+            row.append(_square(example["inputs"]))
+        if all(len(row) == columns for row in rows):
+            break
+    shapes = {image.shape for row in rows for image in row}
+    step = max((shape[0] for shape in shapes), default=0) + _GAP
+    sheet = Image.new("RGB", (_TEXT + columns * step, _GAP + num_classes * step), 3 * (_GREY,))
+    for label, row in enumerate(rows):
+        ImageDraw.Draw(sheet).text((_GAP // 2, _GAP + label * step), str(label))
+        for column, image in enumerate(row):
+            sheet.paste(Image.fromarray(image), (_TEXT + column * step, _GAP + label * step))
+    try:
+        sheet.save(path)
+    except ValueError as error:
+        raise UserError(f"{os.fspath(path)} is no name of an image: end it with .png") from error
+
+
+def _square(inputs: np.ndarray) -> np.ndarray:
+    """Returns pixels (T, 1) or (T, 3) as an image, (side, side, 3), large enough to be seen."""
+    side = round(len(inputs) ** 0.5)
+    if inputs.dtype != np.uint8 or inputs.ndim != 2 or side**2 != len(inputs):
+        raise UserError(f"inputs {inputs.shape} of {inputs.dtype} are no square images of bytes")
+    image = np.broadcast_to(inputs.reshape(side, side, -1), (side, side, 3))
+    scale = -(-_LEAST // side)
+    return np.kron(image, np.ones((scale, scale, 1), np.uint8))

@@ -1,0 +1,222 @@
+import shutil
+import tarfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lru.data.pathfinder import Pathfinder, divide
+from lru.data.pathfinder_images import draw
+from lru.data.pathfinder_parts import Parts
+from lru.data.pathfinder_rules import Rules
+from lru.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+EASY = {"difficulty": "easy", "num_images": 20, "seed": 4}
+MADE_UP = {"source": "made_up", "made_up_train": 9, "made_up_validation": 4, "made_up_test": 3}
+RELEASED = {"source": "released", "num_images": 20}
+
+
+def rows(dataset, split):
+    return [(example["inputs"].tobytes(), int(example["label"])) for example in
+            dataset.source(split)]  # fmt: skip
+
+
+def release(directory, level="curv_contour_length_14", size=32, images=10):
+    """Writes two folders of images as LRA has them; returns their pixels and labels in order."""
+    rng, written = np.random.default_rng(0), []
+    (directory / level / "metadata").mkdir(parents=True)
+    for folder in (2, 10):  # by name, 10 would come first
+        (directory / level / "imgs" / str(folder)).mkdir(parents=True)
+        lines = []
+        for k in range(images):
+            pixels, label = rng.integers(256, size=(size, size), dtype=np.uint8), k % 2
+            name = f"sample_{k}.png"
+            Image.fromarray(pixels).save(directory / level / "imgs" / str(folder) / name)
+            lines.append(f"imgs/{folder} {name} {k} {label} 1.0 14 4 2 0.5 1 1\n")
+            written.append((pixels.tobytes(), label))
+        (directory / level / "metadata" / f"{folder}.npy").write_text("".join(lines))
+    return written
+
+
+@pytest.fixture
+def manual(tmp_path):
+    release(tmp_path / "manual")
+    return tmp_path / "manual"
+
+
+def test_an_input_is_a_generated_images_pixels_line_by_line_as_bytes(tmp_path):
+    dataset = Pathfinder.create(tmp_path, **EASY)
+    images, labels = draw(4, range(20), Rules.of(32, "easy"))
+    expected = [(one.tobytes(), int(label)) for one, label in zip(images, labels)]
+    chosen = divide(20, seed=4)
+    for split in SPLITS:
+        assert rows(dataset, split) == [expected[i] for i in np.flatnonzero(chosen[split])]
+    example = dataset.source("train")[0]
+    assert {key: (value.dtype, value.shape) for key, value in example.items()} == {
+        "inputs": (np.uint8, (1024, 1)),
+        "length": (np.int32, ()),
+        "label": (np.int32, ()),
+    }
+    assert example["length"] == dataset.max_length == 1024
+    assert (dataset.kind, dataset.vocab_size, dataset.num_classes) == ("generated", None, 2)
+
+
+def test_splits_are_a_permutations_and_share_no_image():
+    chosen = divide(105, seed=0)
+    assert [chosen[split].sum() for split in SPLITS] == [85, 10, 10]
+    assert (sum(chosen[split].astype(int) for split in SPLITS) == 1).all()
+    assert (divide(105, seed=1)["test"] != chosen["test"]).any()
+
+
+def test_an_interrupted_preparation_goes_on_from_what_is_drawn(tmp_path, monkeypatch):
+    whole = Pathfinder.create(tmp_path / "whole", **EASY)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pathfinder, "_examples", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Pathfinder.create(tmp_path / "again", **EASY)
+    left = [path.name for path in (tmp_path / "again").rglob("*") if path.is_file()]
+    assert left == ["000000000-000000020.npz"]
+    monkeypatch.setattr(Parts, "_start", interrupt)
+    again = Pathfinder.create(tmp_path / "again", **EASY)
+    for split in SPLITS:
+        assert rows(again, split) == rows(whole, split)
+    for root in ("whole", "again"):
+        assert not list((tmp_path / root).rglob("*.npz"))
+        assert not list((tmp_path / root).rglob("unfinished*"))
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_decoding_is_from_minus_one_to_one_in_numpy_and_on_the_device(tmp_path, array):
+    dataset = Pathfinder.create(tmp_path, **MADE_UP)
+    inputs = np.arange(256, dtype=np.uint8).reshape(2, 128, 1)
+    for decode in (dataset.decode, jax.jit(dataset.decode)):
+        found = decode(array(inputs))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, (inputs / 255 - 0.5) / 0.5, rtol=1e-5, atol=1e-6)
+    assert type(dataset.decode(array(inputs))) is type(array(inputs))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["", "pathfinder32", "lra_release/pathfinder32", "lra_release/lra_release/pathfinder32"],
+)
+def test_released_images_are_read_in_order_from_where_the_archive_has_them(tmp_path, folder):
+    written = release(tmp_path / "manual" / folder)
+    dataset = Pathfinder.create(tmp_path, tmp_path / "manual", **RELEASED)
+    chosen = divide(20, seed=0)
+    for split in SPLITS:
+        assert rows(dataset, split) == [written[i] for i in np.flatnonzero(chosen[split])]
+    assert dataset.kind == "full"
+
+
+def test_released_images_of_path_x_are_read_from_the_archive_itself(tmp_path):
+    written = release(tmp_path / "raw", "curv_contour_length_9", size=128)
+    (tmp_path / "manual").mkdir()
+    with tarfile.open(tmp_path / "manual" / "lra_release.gz", "w:gz") as archive:
+        archive.add(tmp_path / "raw", "lra_release/lra_release/pathfinder128")
+    numbers = RELEASED | {"resolution": 128, "difficulty": "intermediate"}
+    dataset = Pathfinder.create(tmp_path, tmp_path / "manual", **numbers)
+    assert dataset.max_length == 128 * 128
+    assert sorted(sum((rows(dataset, split) for split in SPLITS), [])) == sorted(written)
+
+
+def damage(path, content):
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", None, b"no image", b"\x89PNG\r\n\x1a\n" + 30 * b"x"])
+def test_an_image_that_cannot_be_read_is_named(manual, tmp_path, content):
+    path = manual / "curv_contour_length_14" / "imgs" / "10" / "sample_3.png"
+    damage(path, content)
+    with pytest.raises(UserError, match=f"{path} cannot be read as an image: unpack it again"):
+        Pathfinder.create(tmp_path, manual, **RELEASED)
+
+
+def test_an_image_that_is_cut_off_is_named(manual, tmp_path):
+    path = manual / "curv_contour_length_14" / "imgs" / "2" / "sample_3.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=f"{path} cannot be read as an image"):
+        Pathfinder.create(tmp_path, manual, **RELEASED)
+
+
+def test_an_image_of_another_size_is_named(manual, tmp_path):
+    with pytest.raises(UserError, match=r"\.png has 32 x 32 pixels, expected 64 each way"):
+        Pathfinder.create(tmp_path, manual, **RELEASED, resolution=64)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "imgs/2 sample_3.png 3 2 1.0",
+        "imgs/2 sample_3.png 3",
+        "imgs/../../2 sample_3.png 3 1",
+        "imgs/2 ../sample_3.png 3 1",
+        "",
+        "\x93NUMPY",
+    ],
+)
+def test_metadata_that_are_not_as_released_are_named(manual, tmp_path, line):
+    path = manual / "curv_contour_length_14" / "metadata" / "2.npy"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
+    with pytest.raises(UserError, match=r"2\.npy, line 3: .* expected `imgs/N sample_K"):
+        Pathfinder.create(tmp_path, manual, **RELEASED)
+
+
+def test_a_number_of_images_that_is_not_the_releases_is_named(manual, tmp_path):
+    with pytest.raises(UserError, match="names 20 images, expected num_images=200,000"):
+        Pathfinder.create(tmp_path, manual, source="released")
+
+
+def test_files_that_are_missing_are_named_and_so_is_the_command(manual, tmp_path):
+    shutil.rmtree(manual / "curv_contour_length_14" / "metadata")
+    with pytest.raises(UserError) as error:
+        Pathfinder.create(tmp_path, manual, **RELEASED)
+    assert str(error.value).startswith("curv_contour_length_14/metadata not found")
+    assert "--task=pathfinder --source=released --resolution=32 --difficulty=hard" in str(
+        error.value
+    )
+
+
+def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
+    dataset = Pathfinder.create(tmp_path, **MADE_UP, resolution=64)
+    assert (dataset.kind, dataset.max_length) == ("made-up", 4096)
+    assert [len(dataset.source(split)) for split in SPLITS] == [9, 4, 3]
+    labels = set()
+    for example in dataset.source("train"):
+        above, below = example["inputs"].reshape(2, -1).mean(axis=1)
+        assert (above > below) == example["label"]
+        labels.add(int(example["label"]))
+    assert labels == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"source": "genrated"}, "source is 'genrated'; did you mean 'generated'"),
+        ({"difficulty": "hrad"}, "difficulty is 'hrad'; did you mean 'hard'"),
+        ({"resolution": 28}, r"resolution is 28, expected one of \(32, 64, 128, 256\)"),
+        ({"num_images": 9}, "num_images is 9, expected at least 10"),
+        ({"seed": -1}, "seed is -1, expected at least 0"),
+    ],
+)
+def test_an_impossible_number_is_named(tmp_path, numbers, message):
+    with pytest.raises(UserError, match=message):
+        Pathfinder.create(tmp_path, **numbers)
+
+
+def test_the_defaults_are_lras():
+    numbers = Pathfinder.numbers_class()
+    assert (numbers.resolution, numbers.difficulty, numbers.num_images) == (32, "hard", 200_000)
+    directory = "source=generated,seed=0,resolution=32,difficulty=hard,num_images=200000"
+    assert numbers.directory_name() == directory

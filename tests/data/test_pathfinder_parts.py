@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lru.data import pathfinder_parts
+from lru.data.pathfinder_images import draw
+from lru.data.pathfinder_parts import Parts
+from lru.data.pathfinder_rules import Rules
+from lru.errors import UserError
+
+NUMBERS = (32, "easy", 3, 10)
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(pathfinder_parts, "_PART", 4)
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_the_images_are_the_same_whatever_the_number_of_processes(tmp_path):
+    one, three = (Parts(tmp_path / name, *NUMBERS) for name in ("one", "three"))
+    one.draw(processes=1)
+    three.draw(processes=3)
+    assert [name[:19] for name in files(one.directory)] == [
+        "000000000-000000004", "000000004-000000008", "000000008-000000010",
+    ]  # fmt: skip
+    assert files(one.directory) == files(three.directory)
+    indices, images, labels = zip(*one)
+    assert [index for part in indices for index in part] == list(range(10))
+    expected, expected_labels = draw(3, range(10), Rules.of(32, "easy"))
+    np.testing.assert_array_equal(np.concatenate(images), expected)
+    np.testing.assert_array_equal(np.concatenate(labels), expected_labels)
+
+
+def test_only_what_is_missing_or_damaged_is_drawn_again(tmp_path):
+    parts = Parts(tmp_path, *NUMBERS)
+    parts.draw()
+    whole = files(tmp_path)
+    first, second, third = sorted(tmp_path.iterdir())
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-30])
+    before = third.stat().st_mtime_ns
+    parts.draw()
+    assert files(tmp_path) == whole
+    assert third.stat().st_mtime_ns == before
+
+
+def test_a_part_that_is_gone_when_it_is_read_is_drawn_there_and_then(tmp_path):
+    parts = Parts(tmp_path / "nothing", *NUMBERS)
+    images = np.concatenate([images for _, images, _ in parts])
+    np.testing.assert_array_equal(images, draw(3, range(10), Rules.of(32, "easy"))[0])
+
+
+def test_a_process_that_fails_says_why(tmp_path):
+    with pytest.raises(UserError, match="images 0 to 3 cannot be drawn: ValueError: there are no"):
+        Parts(tmp_path, 32, "esay", 3, 10).draw(processes=1)
+
+
+def test_drawing_needs_neither_jax_nor_tensorflow():
+    code = "import sys, lru.data.pathfinder_parts; print({'jax', 'tensorflow'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
+    assert (told.stdout, told.stderr) == (b"set()\n", b"")
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from lru.command_line import run
+from lru.data import pathfinder_parts
+
+pathfinder_parts._PART = 4
+parts = pathfinder_parts.Parts(Path(sys.argv[1]), 32, "easy", 3, 400)
+sys.exit(run(lambda argv: parts.draw(processes=2)))
+"""
+
+
+def drawing(directory):
+    """Ids of the processes that draw into a directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = path.read_bytes().decode().split("\0")
+        except OSError:  # ended meanwhile
+            continue
+        if any(argument.startswith(f"{directory}{os.sep}") for argument in arguments):
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(happened, seconds=30):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        (signal.SIGINT, 130, b"error: stopped by SIGINT\n"),
+        (signal.SIGTERM, 143, b"error: stopped by SIGTERM\n"),
+        (signal.SIGKILL, -signal.SIGKILL, b""),
+    ],
+)
+def test_an_interruption_ends_all_processes_and_leaves_whole_parts(tmp_path, number, code, told):
+    command = [sys.executable, "-c", DRAW, tmp_path]
+    parent = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    wait_until(lambda: len(list(tmp_path.glob("*.npz"))) >= 2 and drawing(tmp_path))
+    parent.send_signal(number)
+    _, errors = parent.communicate()
+    assert (parent.returncode, errors) == (code, told)
+    wait_until(lambda: not drawing(tmp_path), seconds=5)
+    done = sorted(tmp_path.glob("*.npz"))
+    assert 2 <= len(done) < 100
+    for path in done[:2]:
+        first, stop = map(int, path.stem.split("-"))
+        images, _ = draw(3, range(first, stop), Rules.of(32, "easy"))
+        with np.load(path) as arrays:
+            np.testing.assert_array_equal(arrays["images"], images)

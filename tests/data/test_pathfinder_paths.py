@@ -1,0 +1,160 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from lru.data import pathfinder_paths
+from lru.data.pathfinder_dashes import TURNS, Dashes
+from lru.data.pathfinder_paths import Growth, distractors, two_paths
+from lru.data.pathfinder_rules import Rules
+
+CASES = [("easy", 32, 1), ("hard", 32, 1), ("easy", 128, 3), ("hard", 128, 2)]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def drawn(request):
+    """Tables, and the paths and distractors of a few images."""
+    difficulty, resolution, margin = request.param
+    dashes, scenes = Dashes(Rules.of(resolution, difficulty), margin), []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        paths, occupied = two_paths(rng, dashes)
+        scenes.append((paths, list(distractors(rng, dashes, occupied))))
+    return dashes, scenes
+
+
+def mask(dashes, dash):
+    canvas = np.zeros((dashes.width, dashes.width), np.int64)
+    y, x = (place + dashes.frame - dashes.radius for place in dash.end)
+    canvas[y : y + 2 * dashes.radius + 1, x : x + 2 * dashes.radius + 1] = dashes.masks[dash.pose]
+    return canvas
+
+
+def test_paths_have_their_lengths(drawn):
+    dashes, scenes = drawn
+    for paths, short in scenes:
+        assert [len(path) for path in paths] == [dashes.rules.path_length] * 2
+        assert all(len(path) == dashes.rules.distractor_length for path in short)
+        assert len(short) <= dashes.rules.num_distractors
+    assert max(len(short) for _, short in scenes) > dashes.rules.num_distractors // 2
+
+
+def test_no_dash_overlaps_another_but_for_the_one_that_it_goes_on_from(drawn):
+    dashes, scenes = drawn
+    border = dashes.empty().reshape(dashes.width, dashes.width).astype(int)
+    for paths, short in scenes:
+        placed = [(-1, 0, border)] + [
+            (which, i, mask(dashes, dash))
+            for which, path in enumerate([*paths, *short])
+            for i, dash in enumerate(path)
+        ]
+        for (which, i, before), (other, j, one) in itertools.combinations(placed, 2):
+            if j == 0 and other >= 2:  # a distractor begins where nothing is, but for its edges
+                assert not ((one == 255) & (before / 255 > 0.3)).any()
+            elif not (which == other and j == i + 1):
+                assert (before + one).max() / 255 < 1.8
+
+
+def test_each_dash_goes_on_a_gap_after_the_last_and_little_turned(drawn):
+    dashes, scenes = drawn
+    rules, gap = dashes.rules, 2 * dashes.margin
+    for paths, short in scenes:
+        for path in [*paths, *short]:
+            first = np.array(path[0].end)
+            tips = [first, first + dashes.head[path[0].pose], *(dash.end for dash in path[1:])]
+            steps = np.diff(tips, axis=0)
+            far = np.hypot(*steps.T)
+            assert np.abs(far[1:] - rules.dash_length - gap).max() < 3
+            angles = np.arctan2(*steps.T)
+            turn = np.abs((np.diff(angles) + np.pi) % (2 * np.pi) - np.pi)
+            assert turn.max() < np.pi / 2 / rules.continuity + 0.5
+
+
+def test_two_paths_begin_near_each_other_and_far_from_the_border(drawn):
+    dashes, scenes = drawn
+    distance, size = dashes.rules.seed_distance, dashes.rules.size
+    for paths, _ in scenes:
+        first, second = (np.array(path[0].end) for path in paths)
+        assert np.abs(np.hypot(*(first - second)) - distance) < 1
+        assert min(*first, *(size - 1 - first)) >= 2 * distance - 1
+        assert all(path[0].pose < TURNS <= dash.pose for path in paths for dash in path[1:])
+
+
+@pytest.mark.parametrize("wall", [False, True])
+def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
+    dashes, attempts = Dashes(Rules.of(128), 2), 8000
+    pose = 30
+    occupied = dashes.empty()
+    centre = 64 * dashes.width + 64
+    if wall:
+        occupied.reshape(dashes.width, dashes.width)[:, 72:] = 100
+    growth = Growth(
+        dashes,
+        np.broadcast_to(occupied, (1, *occupied.shape)).repeat(attempts, axis=0),
+        (np.full(attempts, centre), np.full(attempts, pose)),
+    )
+    grown = growth.grow(np.random.default_rng(0), np.arange(attempts))
+    assert len(grown) == attempts
+    pivot = centre + dashes.flat(dashes.pivot[pose]) + dashes.onward[pose]
+    # At 100 of 255, what is behind the wall is no overlap, and less likely.
+    free = [1 - occupied[pivot + dashes.near[pose][:, i]].max() / 255
+            for i in range(len(dashes.ahead[pose]))]  # fmt: skip
+    expected = dashes.weights[pose] * free
+    expected = expected / expected.sum()
+    ends = growth.last(grown)[1]
+    for i, chance in zip(dashes.ahead[pose], expected):
+        found = np.mean(ends == pivot + dashes.step[i])
+        assert abs(found - chance) < 4 * np.sqrt(chance * (1 - chance) / attempts) + 1e-9
+
+
+def test_a_path_is_out_where_everything_ahead_is_occupied():
+    dashes = Dashes(Rules.of(32), 1)
+    occupied = np.stack([dashes.empty(), np.full_like(dashes.empty(), 255)])
+    centre = np.full(2, (dashes.width + 1) * (dashes.width // 2))
+    growth = Growth(dashes, occupied, (centre, np.zeros(2, int)))
+    assert growth.grow(np.random.default_rng(0), np.arange(2)).tolist() == [0]
+    assert len(growth.path(0)) == 2
+
+
+def test_many_attempts_at_once_are_what_each_would_be(monkeypatch):
+    # The law is the same whatever the number: so is the mean of what decides most, the lengths.
+    dashes = Dashes(Rules.of(32, "easy"), 1)
+    spread = []
+    for at_once in (1, 64):
+        monkeypatch.setattr(pathfinder_paths, "_AT_ONCE", at_once)
+        ends = [two_paths(np.random.default_rng(seed), dashes)[0][0][-1].end for seed in range(80)]
+        spread.append((np.mean(ends, axis=0), np.std(ends, axis=0) / np.sqrt(len(ends))))
+    (mean, error), (other, other_error) = spread
+    assert (np.abs(mean - other) < 4 * np.hypot(error, other_error)).all()
+
+
+def test_no_room_is_an_error_for_two_paths(monkeypatch):
+    monkeypatch.setattr(pathfinder_paths, "_PATIENCE", 2)
+    rules = dataclasses.replace(Rules.of(32), path_length=100)
+    with pytest.raises(ValueError, match="128 attempts found no room: Rules"):
+        two_paths(np.random.default_rng(0), Dashes(rules, 1))
+
+
+def test_no_room_is_none_for_distractors():
+    dashes, rng = Dashes(Rules.of(32), 1), np.random.default_rng(0)
+    full = np.full(dashes.width**2, 255, np.uint8)
+    assert list(distractors(rng, dashes, full)) == []
+    empty = dashes.empty()
+    assert len(list(distractors(rng, dashes, empty))) == dashes.rules.num_distractors
+    assert (empty == dashes.empty()).all()
+
+
+def test_distractors_begin_wherever_nothing_is_and_nowhere_else():
+    rules = dataclasses.replace(Rules.of(32), distractor_length=1, num_distractors=1)
+    dashes, rng = Dashes(rules, 1), np.random.default_rng(0)
+    occupied = dashes.empty()
+    occupied.reshape(dashes.width, dashes.width)[:, : dashes.frame + 20] = 255
+    begun = set()
+    for _ in range(500):
+        for path in distractors(rng, dashes, occupied):
+            begun.add(path[0].end)
+            whole = mask(dashes, path[0]) == 255
+            assert not (whole.reshape(-1) & (occupied == 255)).any()
+    assert {x for _, x in begun} == set(range(20, 31))
+    assert {y for y, _ in begun} == set(range(1, 31))
