@@ -9,7 +9,7 @@ rung         the recurrence of every block, by the tables of Orvieto et al. (202
   linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
   real_imag  diagonal, complex: real and imaginary parts are learned Tables 2 and 7
   exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
-  stable_exp ... lambda = exp(-exp(nu_log) + i exp(theta_log))       Tables 2 and 7
+  stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
   ring       ... and drawn from the ring of Table 8                  Tables 2 and 8
   (none)     ... and normalised by gamma: the LRU                    Tables 2, 3 and 8
   s4d, s5    the rivals, with the LRU's H and N                      Table 3

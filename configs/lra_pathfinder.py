@@ -28,7 +28,7 @@ def paper() -> ConfigDict:
     config.data.type = "lru.data.pathfinder:Pathfinder.create"
     config.data.source = "generated"  # or "released": LRA's own images, from --manual_dir
     config.data.resolution = 32  # LRA
-    config.data.contour_length = 14  # LRA: the hard set
+    config.data.difficulty = "hard"  # LRA: paths of 14 dashes
     config.data.num_images = 200_000  # LRA
     config.data.seed = 0
 
@@ -52,7 +52,7 @@ def paper() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    config.data.update(contour_length=6, num_images=20_000)  # LRA's easy set
+    config.data.update(difficulty="easy", num_images=20_000)  # paths of 6 dashes
     config.model.update(num_layers=2, d_model=64, remat=False)
     config.model.mixer.update(d_state=64)
     config.train.update(steps=1_000, batch_size=32, log_every=50)
@@ -60,7 +60,7 @@ def quick(config: ConfigDict) -> None:
 
 
 def smoke(config: ConfigDict) -> None:
-    config.data.update(source="made_up", num_images=100)
+    config.data.update(source="made_up", made_up_train=64, made_up_validation=20, made_up_test=21)
     config.model.update(num_layers=2, d_model=8, remat=False)
     config.model.mixer.update(d_state=6)
     config.train.update(steps=6, batch_size=8, eval_batch_size=8)

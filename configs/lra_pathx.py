@@ -30,7 +30,7 @@ def paper() -> ConfigDict:
     config.data.type = "lru.data.pathfinder:Pathfinder.create"
     config.data.source = "generated"  # or "released": LRA's own images, from --manual_dir
     config.data.resolution = 128  # LRA
-    config.data.contour_length = 14  # LRA: the hard set
+    config.data.difficulty = "hard"  # LRA: paths of 14 dashes
     config.data.num_images = 200_000  # LRA
     config.data.seed = 0
 
@@ -64,7 +64,8 @@ def quick(config: ConfigDict) -> None:
 
 
 def smoke(config: ConfigDict) -> None:
-    config.data.update(source="made_up", num_images=100, resolution=32)
+    config.data.update(source="made_up", made_up_train=64, made_up_validation=20, made_up_test=21)
+    config.data.update(resolution=32)
     config.model.update(num_layers=2, d_model=8, remat=False)
     config.model.mixer.update(d_state=6)
     config.train.update(steps=6, batch_size=8, eval_batch_size=8)
