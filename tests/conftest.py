@@ -37,6 +37,8 @@ jaxtyping.install_import_hook(
     [
         "lru.recurrence",
         "lru.initializers",
+        "lru.mixers",
+        "lru.state_space",
         "lru.linear",
         "lru.nnx",
         "lru.blocks",
