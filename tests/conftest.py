@@ -41,6 +41,8 @@ jaxtyping.install_import_hook(
         "lru.state_space",
         "lru.linear",
         "lru.nnx",
+        "lru.baselines.parameters",
+        "lru.baselines.diagonal",
         "lru.blocks",
         "lru.models",
         "lru.streaming",
