@@ -42,6 +42,7 @@ jaxtyping.install_import_hook(
         "lru.linear",
         "lru.nnx",
         "lru.baselines.parameters",
+        "lru.baselines.dense",
         "lru.baselines.diagonal",
         "lru.blocks",
         "lru.models",
