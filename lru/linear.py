@@ -1,33 +1,31 @@
 """The Linear Recurrent Unit (Orvieto et al. 2023): pure functions, and their Flax Linen modules.
 
-    x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
-    y_k = Re[C x_k] + D * u_k                              Appendix A
-    Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
-
-Complex matrices are kept as real and imaginary parts, `B_re`, `B_im`; a product with them is one
-real product with both parts side by side. Everything here works time first, `(T, ..., H)`: the
-recurrence walks along the leading axis, and only H-wide arrays are ever transposed.
+x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
+y_k = Re[C x_k] + D * u_k                              Appendix A
+Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.recurrent import flip_sequences
 from jax import lax
 
-from lru.array_typing import Array, Bool, Complex, Float, Int, Num, Real
-from lru.chunks import scan_chunks, steps_at_once
+from lru.array_typing import Array, Complex, Float, Num, Real
 from lru.initializers import gamma_log, lru_initializers
-from lru.recurrence import Method, earlier, fits, recur, unless
-from lru.sharding import recur_sharded
-
-Parameters = Mapping[str, Array]
+from lru.mixers import Mixer, steps_of_state
+from lru.recurrence import Method
+from lru.state_space import (
+    Parameters,
+    Weights,
+    diagonal_layer,
+    diagonal_state,
+    diagonal_step,
+    pack,
+)
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
@@ -47,63 +45,18 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     return jnp.exp(lax.complex(-nu, theta))
 
 
-class Weights(NamedTuple):
-    """An LRU's parameters as its products take them, real and imaginary parts side by side.
+def lru_weights(params: Parameters) -> tuple[Weights, ...]:
+    """The weights of each direction: of two, with `C2_re` and `C2_im` among the parameters.
 
-    Attributes:
-      lam: the eigenvalues, complex `(N,)`.
-      into: exp(gamma_log) * B, `(H, 2N)`.
-      out: C, `(2N, H)`.
-      skip: D, `(H,)`; None if another read-out of the same inputs has it.
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> variables = lru.LRU(64).init(jax.random.key(0), jnp.ones((100, 16)))
+      >>> weights, = lru_weights(variables["params"])
+      >>> weights.lam.shape, weights.into.shape, weights.out.shape
+      ((64,), (16, 128), (128, 16))
     """
-
-    lam: Complex[Array, "N"]
-    into: Float[Array, "H N2"]
-    out: Float[Array, "N2 H"]
-    skip: Float[Array, "H"] | None
-
-
-def pack(params: Parameters, readout: str = "C") -> Weights:
-    """The weights of one direction: that of `C`, which has the skip, or of `C2`."""
     gamma = jnp.exp(params["gamma_log"])[:, None]
-    into = jnp.concatenate([gamma * params["B_re"], gamma * params["B_im"]])
-    out = jnp.concatenate([params[f"{readout}_re"], -params[f"{readout}_im"]], axis=-1)
-    skip = params["D"] if readout == "C" else None
-    return Weights(eigenvalues(params), into.T, out.T, skip)
-
-
-def project_in(weights: Weights, u: Real[Array, "*B H"], dtype: Any) -> Complex[Array, "*B N"]:
-    """exp(gamma_log) * (B u): the input's part of Eq. (7).
-
-    Args:
-      weights: see `pack`.
-      u: inputs `(..., H)`.
-      dtype: of the product's operands; it is summed in float32 at least.
-    """
-    return lax.complex(*jnp.split(_matmul(u, weights.into, dtype), 2, axis=-1))
-
-
-def read_out(
-    weights: Weights, x: Complex[Array, "*B N"], u: Real[Array, "*B H"], dtype: Any
-) -> Float[Array, "*B H"]:
-    """Re[C x] + D * u: the output of Appendix A.
-
-    Args:
-      weights: see `pack`.
-      x: states `(..., N)`.
-      u: inputs `(..., H)`.
-      dtype: of the product's operands, and of the result.
-    """
-    y = _matmul(jnp.concatenate([x.real, x.imag], axis=-1), weights.out, dtype)
-    if weights.skip is not None:
-        y += weights.skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
-    return y.astype(dtype)
-
-
-def _matmul(x, w, dtype):
-    """x w with operands of type `dtype`, summed in float32 at least."""
-    sum_type = jnp.promote_types(dtype, jnp.float32)
-    return jnp.matmul(x.astype(dtype), w.astype(dtype), preferred_element_type=sum_type)
+    return pack(params, eigenvalues(params), gamma * params["B_re"], gamma * params["B_im"])
 
 
 def lru_step(
@@ -125,162 +78,29 @@ def lru_step(
       `(carry, outputs)`, `(..., N)` and `(..., H)`.
     """
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
-    weights = pack(params)
-    lam = weights.lam.reshape((1,) * (carry.ndim - 1) + (-1,))
-    # The state's type must not change from step to step: `nn.RNN` scans over them.
-    state_dtype = jnp.promote_types(carry.dtype, lam.dtype)
-    carry = (lam * carry + project_in(weights, inputs, dtype)).astype(state_dtype)
-    return carry, read_out(weights, carry, inputs, dtype)
+    return diagonal_step(lru_weights(params)[0], carry, inputs, dtype)
 
 
 def lru_layer(
-    params: Parameters,
-    inputs: Real[Array, "..."],
-    *,
-    initial_carry: Any = None,
-    seq_lengths: Int[Array, "*B"] | None = None,
-    reset: Bool[Array, "..."] | None = None,
-    return_carry: bool = False,
-    time_major: bool = False,
-    reverse: bool = False,
-    keep_order: bool = False,
-    sequence_axis: str | None = None,
-    dtype: Any = None,
-    method: Method = "auto",
-    chunk_size: int | None = None,
+    params: Parameters, inputs: Real[Array, "..."], *, dtype: Any = None, **options: Any
 ) -> Any:
-    """The layer as a function of its parameters; `LRU.__call__` explains the arguments.
+    """The layer as a function of its parameters; `LRU` explains the options.
 
     With `C2_re` and `C2_im` among the parameters the layer is bidirectional.
+
+    Args:
+      params: as of an `LRU`.
+      inputs: `(..., T, H)`.
+      dtype: as of `LRU`.
+      options: `method`, `chunk_size` and `sequence_axis` as of `LRU`; `initial_carry`,
+        `seq_lengths`, `reset`, `return_carry`, `time_major`, `reverse` and `keep_order` as of its
+        call.
     """
-    _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_major)
-    if not time_major:
-        inputs = jnp.moveaxis(inputs, -2, 0)
-        reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
-    if seq_lengths is not None:
-        seq_lengths = jnp.minimum(seq_lengths, len(inputs))
-    solve = functools.partial(recur, method=method)
-    if sequence_axis is not None:
-        solve = functools.partial(recur_sharded, method=method, axis=sequence_axis)
-    state = len(params["nu_log"])
-    chunk_size = _steps_at_once(chunk_size, sequence_axis, inputs.shape[:-1], state)
-    carry, outputs = _sequence(
-        params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, solve, chunk_size
-    )
-    if reverse and not keep_order:
-        batch = outputs.ndim - 2
-        outputs = flip_sequences(outputs, seq_lengths, num_batch_dims=batch, time_major=True)
-    outputs = outputs if time_major else jnp.moveaxis(outputs, 0, -2)
-    return (carry, outputs) if return_carry else outputs
-
-
-def _check_arguments(params, inputs, initial_carry, seq_lengths, reset, time_major) -> None:
-    state, width = params["B_re"].shape
-    time = inputs.shape[0 if time_major else -2] if inputs.ndim > 1 else 0
-    if time == 0 or inputs.shape[-1] != width:
-        layout = "(T, ..., H)" if time_major else "(..., T, H)"
-        raise ValueError(
-            f"inputs have shape {inputs.shape}; expected {layout} with T >= 1 and H = {width}"
-        )
-    batch = inputs.shape[1:-1] if time_major else inputs.shape[:-2]
-    if seq_lengths is not None and seq_lengths.shape != batch:
-        raise ValueError(f"seq_lengths have shape {seq_lengths.shape}; expected {batch}")
-    if reset is not None and reset.shape != inputs.shape[:-1]:
-        raise ValueError(f"reset has shape {reset.shape}; expected {inputs.shape[:-1]}")
-    if initial_carry is None:
-        return
-    count = 2 if "C2_re" in params else 1
-    carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
-    if len(carries) != count or isinstance(initial_carry, tuple | list) != (count == 2):
-        wanted = "a pair of arrays, as the layer is bidirectional" if count == 2 else "one array"
-        raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {wanted}")
-    for carry in carries:
-        if not fits(carry, (*batch, state)):
-            raise ValueError(f"initial_carry has shape {carry.shape}; expected {(*batch, state)}")
-
-
-def _sequence(params, inputs, initial_carry, seq_lengths, reset, reverse, dtype, solve, chunk_size):
-    """Inputs (T, ..., H) to the carry and the outputs, both in the order of the inputs."""
-    readouts = ("C", "C2") if "C2_re" in params else ("C",)
-    if len(readouts) == 1 or initial_carry is None:
-        initial_carry = (initial_carry,) * len(readouts)
     dtype = dtype or jnp.result_type(inputs, params["B_re"])
-    reset = None if reset is None else reset[..., None]
-    carries, outputs = [], []
-    for readout, h0, backward in zip(readouts, initial_carry, (reverse, not reverse)):
-        weights = pack(params, readout)
-        state = (*inputs.shape[1:-1], len(weights.lam))
-        state_dtype = jnp.result_type(weights.lam, dtype, *(() if h0 is None else (h0,)))
-        if h0 is None:  # zeros that lie on devices as the inputs do
-            h0 = jnp.zeros_like(inputs[0, ..., :1], state_dtype)
-        h0 = jnp.broadcast_to(h0, state)
-        h_last, y = scan_chunks(
-            functools.partial(_piece, backward, solve, dtype),
-            weights,
-            h0.astype(state_dtype),
-            (inputs, reset),
-            chunk_size=chunk_size,
-            seq_lengths=seq_lengths,
-            reverse=backward,
-        )
-        carries.append(h_last)
-        outputs.append(y)
-    return (tuple(carries) if len(carries) == 2 else carries[0]), sum(outputs[1:], outputs[0])
+    return diagonal_layer(lru_weights(params), inputs, dtype=dtype, **options)
 
 
-def _steps_at_once(chunk_size, sequence_axis, time_and_batch, d_state):
-    """The layer's chunks; where time is divided among devices, each one's part is one chunk."""
-    return steps_at_once(0 if sequence_axis else chunk_size, time_and_batch, 2 * d_state)
-
-
-def _piece(backward, solve, dtype, weights, h0, inputs_and_reset, seq_lengths):
-    """One direction of the layer, on the whole sequence or a chunk: the state and the outputs."""
-    inputs, reset = inputs_and_reset
-    valid = None
-    if seq_lengths is not None:
-        valid = _steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
-        inputs = jnp.where(valid, inputs, jnp.zeros_like(inputs))
-        reset = None if reset is None else reset & valid
-    x = project_in(weights, inputs, dtype)
-    lam = weights.lam.reshape((1,) * (x.ndim - 1) + (-1,))
-    run = _backward if backward else _forward
-    h, h_last = run(lam, x, h0, seq_lengths, reset, solve)
-    outputs = read_out(weights, h, inputs, dtype)
-    if valid is not None:
-        outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
-    return h_last, outputs
-
-
-def _forward(lam, x, h0, seq_lengths, reset, solve):
-    h, h_last = solve(lam, x, h0[None], reset, False)
-    if seq_lengths is not None:  # padding comes last: only the final state has to know of it
-        last = jnp.maximum(seq_lengths - 1, 0)[None, ..., None]
-        h_last = jnp.take_along_axis(h, last, axis=0)[0]
-    return h, h_last
-
-
-def _backward(lam, x, h0, seq_lengths, reset, solve):
-    """Right to left, in place: what `_forward` does on the mirrored sequence.
-
-    Padding comes first here. Its x is zero, so a zero state stays zero until the last valid step;
-    the given state is put in there.
-    """
-    start, border = h0[None], reset
-    if seq_lengths is not None:
-        is_last = _steps(x) == seq_lengths[None, ..., None] - 1
-        x, start = x + lam * jnp.where(is_last, h0[None], jnp.zeros_like(x)), None
-    if reset is not None:  # nothing crosses from the first step of a sequence to the step before
-        border = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
-    h, h_last = solve(lam, x, start, border, True)
-    return h, h_last if reset is None else unless(reset[0], h_last)
-
-
-def _steps(x):
-    """0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
-    return jnp.arange(len(x)).reshape(-1, *(1,) * (x.ndim - 1))
-
-
-class LRU(nn.Module):
+class LRU(Mixer):
     """The Linear Recurrent Unit, to stand where `nn.RNN(nn.GRUCell(...))` stands in a model.
 
     It takes that call's arguments, but for one thing: `LRU(64)` has 64 complex modes, and outputs
@@ -338,64 +158,20 @@ class LRU(nn.Module):
     @nn.nowrap
     def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
         """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
-        steps = _steps_at_once(self.chunk_size, self.sequence_axis, time_and_batch, self.d_state)
+        chunk_size = 0 if self.sequence_axis else self.chunk_size
+        steps = steps_of_state(chunk_size, time_and_batch, diagonal_state(self.d_state))
         return steps < time_and_batch[0]
 
-    @nn.compact
-    def __call__(
-        self,
-        inputs: Real[Array, "..."],
-        *,
-        initial_carry: Any = None,
-        init_key: Any = None,
-        seq_lengths: Int[Array, "*B"] | None = None,
-        reset: Bool[Array, "..."] | None = None,
-        return_carry: bool = False,
-        time_major: bool = False,
-        reverse: bool = False,
-        keep_order: bool = False,
-    ) -> Any:
-        """Takes what `flax.linen.RNN` takes, and `reset`.
-
-        Args:
-          inputs: `(..., T, H)`, any number of batch axes.
-          initial_carry: the state before the first step, complex `(..., N)`, as `return_carry`
-            gave it for the steps before; zero if not given. Bidirectional: a pair of states, the
-            one that `C` reads first. (Parts of a sequence do not add up to the whole there: the
-            state that `C2` reads comes from the steps that follow.)
-          init_key: there for `flax.linen.Bidirectional`; the initial state is zero, not random.
-          seq_lengths: `(...)`, how many steps of each sequence are valid. The padding on their
-            right changes no result, in either direction; outputs on it are zero, and the carry
-            is the state after the last valid step consumed.
-          reset: `(..., T)`; True at the first step of a new sequence. No state crosses the border
-            before that step, in either direction. (So right to left the state is cleared *after*
-            it, carry included, unlike in `lru.linear_recurrence`.)
-          return_carry: return `(carry, outputs)` instead of the outputs.
-          time_major: inputs, outputs and `reset` have time first, `(T, ..., H)`.
-          reverse: consume the sequence right to left, and return the outputs in that order,
-            padding still last.
-          keep_order: in reverse, return the outputs in the order of the inputs.
-
-        Returns:
-          The outputs `(..., T, H)`, or `(carry, outputs)`.
-
-        Raises:
-          ValueError: if the shapes do not fit together, or T is 0.
-        """
+    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+        """`lru_layer` of the module's parameters."""
         return lru_layer(
             lru_parameters(self, inputs.shape[-1], self.bidirectional),
             inputs,
-            initial_carry=initial_carry,
-            seq_lengths=seq_lengths,
-            reset=reset,
-            return_carry=return_carry,
-            time_major=time_major,
-            reverse=reverse,
-            keep_order=keep_order,
             sequence_axis=self.sequence_axis,
             dtype=self.dtype,
             method=self.method,
             chunk_size=self.chunk_size,
+            **call,
         )
 
 
@@ -432,15 +208,12 @@ class LRUCell(nn.RNNCellBase):
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Complex[Array, "*B N"]:
         """The zero state for inputs of shape `(..., H)`; `rng` is not needed."""
-        return jnp.zeros((*input_shape[:-1], self.d_state), _state_dtype(self.param_dtype))
+        state = diagonal_state(self.d_state, self.param_dtype)
+        return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)
 
     @property
     def num_feature_axes(self) -> int:
         return 1
-
-
-def _state_dtype(param_dtype):
-    return jnp.promote_types(param_dtype, jnp.complex64)
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:

@@ -37,8 +37,13 @@ jaxtyping.install_import_hook(
     [
         "lru.recurrence",
         "lru.initializers",
+        "lru.mixers",
+        "lru.state_space",
         "lru.linear",
         "lru.nnx",
+        "lru.baselines.parameters",
+        "lru.baselines.dense",
+        "lru.baselines.diagonal",
         "lru.blocks",
         "lru.models",
         "lru.streaming",
