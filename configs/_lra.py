@@ -25,7 +25,7 @@ from lru.errors import UserError, did_you_mean
 
 # What Appendix D.2 calls A, B, gamma and Delta, by the names that the rungs have for it.
 RECURRENT = (
-    r"mixer/(A|B|B_re|B_im|lambda_re|lambda_im|nu|theta|nu_log|theta_log|gamma_log|log_step)$"
+    r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
 
 
