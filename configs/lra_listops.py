@@ -53,7 +53,7 @@ def paper() -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     config.data.update(min_length=5, max_length=64, pad_to=64, num_train=40_000)
-    config.model.update(num_layers=4, d_model=64, remat=False)
+    config.model.update(num_layers=4, d_model=64)
     config.model.mixer.update(d_state=64)
     config.train.update(steps=1_500, batch_size=64, eval_batch_size=100)
     config.train.update(log_every=50, eval_every=250, checkpoint_every=250)

@@ -57,7 +57,7 @@ def paper() -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     config.data.update(num_images=2_000)
-    config.model.update(num_layers=2, d_model=32, remat=False)
+    config.model.update(num_layers=2, d_model=32)
     config.model.mixer.update(d_state=32)
     config.train.update(steps=200, batch_size=8, eval_batch_size=10, log_every=20)
     config.train.update(eval_every=100, checkpoint_every=50)

@@ -48,8 +48,8 @@ def paper() -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     config.data.update(pad_to=1024)
-    config.model.update(num_layers=2, d_model=64, remat=False)
-    config.model.mixer.update(d_state=64)
+    config.model.update(num_layers=2, d_model=32)
+    config.model.mixer.update(d_state=32)
     config.train.update(steps=500, batch_size=16, eval_batch_size=50)
     config.train.update(log_every=50, eval_every=100, checkpoint_every=100)
 

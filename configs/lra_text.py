@@ -50,10 +50,10 @@ def paper() -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     config.data.update(pad_to=1024)
-    config.model.update(num_layers=2, d_model=64, remat=False)
-    config.model.mixer.update(d_state=64)
-    config.train.update(steps=1_500, batch_size=32, eval_batch_size=100)
-    config.train.update(log_every=50, eval_every=250, checkpoint_every=250)
+    config.model.update(num_layers=2, d_model=32)
+    config.model.mixer.update(d_state=32)
+    config.train.update(steps=4_000, batch_size=16, eval_batch_size=50)
+    config.train.update(log_every=100, eval_every=500, checkpoint_every=500)
 
 
 def smoke(config: ConfigDict) -> None:
