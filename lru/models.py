@@ -1,4 +1,4 @@
-"""Whole models: encoder, residual stack, head."""
+"""Whole models: encoder, residual stack, pooling, head."""
 
 from __future__ import annotations
 
@@ -15,34 +15,20 @@ from lru.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_ma
 Pooling = Literal["mean", "last"]
 
 
-class SequenceClassifier(nn.Module):
-    """Logits for a sequence of tokens or of feature vectors.
-
-    Encoder, `num_layers` residual blocks, pooling over the valid steps, one dense layer: the
-    architecture of Orvieto et al. (2023), Appendix D.1, for every Long Range Arena task but
-    Retrieval.
+class SequenceModel(nn.Module):
+    """What models of sequences share: an encoder, `num_layers` residual blocks, pooling over time.
 
     Attributes:
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L.
       mixer: makes a block's mixer, e.g. `functools.partial(lru.LRU, 256)`.
-      vocab_size: V, for an embedding of integer tokens `(B, T)`; None for a linear encoder of
-        feature vectors `(B, T, features)`.
+      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
+        vectors, one more axis.
       norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
         `lru.blocks.ResidualBlock`.
       pooling: `"mean"` over the valid steps, or the `"last"` of them.
       dtype: of the activations; logits are float32 at least.
-
-    Example:
-      >>> import functools, jax, jax.numpy as jnp, lru
-      >>> from lru.models import SequenceClassifier
-      >>> mixer = functools.partial(lru.LRU, 16)
-      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
-      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
-      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
-      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
-      (4, 10)
     """
 
     num_classes: int
@@ -65,6 +51,61 @@ class SequenceClassifier(nn.Module):
     def causal(self) -> bool:
         """Whether the logits of the steps so far need none that follow: if its mixers say so."""
         return getattr(self.mixer(parent=None), "causal", False)
+
+    def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
+        """The carry, and of each sequence `(B, T, ...)` one vector `(B, H)`, float32 at least."""
+        if self.pooling not in _POOL:
+            raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
+        carries, pooled = initial_carry or (None, None)
+        stack = ResidualStack(self.num_layers, self._block(), name="stack")
+        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
+        reset = None if reset is None else reset.T
+        x = self._encode(_masked(inputs, seq_lengths))
+        carries, x = stack(x, carries, seq_lengths, reset, train)
+        pooled = _POOL[self.pooling](x, seq_lengths, pooled)
+        mean = pooled.mean()
+        return (carries, pooled), mean.astype(jnp.promote_types(mean.dtype, jnp.float32))
+
+    def _encode(self, inputs):
+        if self.vocab_size is None:
+            return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+
+    def _block(self):
+        return functools.partial(
+            ResidualBlock,
+            self.mixer,
+            norm=self.norm,
+            norm_momentum=self.norm_momentum,
+            gelu=self.gelu,
+            glu=self.glu,
+            dropout=self.dropout,
+            tie_dropout=self.tie_dropout,
+            remat=self.remat,
+            chunk_size=self.chunk_size,
+            dtype=self.dtype,
+        )
+
+
+class SequenceClassifier(SequenceModel):
+    """Logits for a sequence of tokens or of feature vectors.
+
+    Encoder, `num_layers` residual blocks, pooling over the valid steps, one dense layer: the
+    architecture of Orvieto et al. (2023), Appendix D.1, for every Long Range Arena task but
+    Retrieval.
+
+    Attributes: as of `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceClassifier
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
+      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 10)
+    """
 
     @nn.compact
     def __call__(
@@ -91,38 +132,78 @@ class SequenceClassifier(nn.Module):
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
         """
-        carries, pooled = initial_carry or (None, None)
-        stack = ResidualStack(self.num_layers, self._block(), name="stack")
-        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
-        reset = None if reset is None else reset.T
-        x = self._encode(_masked(inputs, seq_lengths))
-        carries, x = stack(x, carries, seq_lengths, reset, train)
-        if self.pooling not in _POOL:
-            raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
-        pooled = _POOL[self.pooling](x, seq_lengths, pooled)
-        dtype = jnp.promote_types(x.dtype, jnp.float32)
-        logits = nn.Dense(self.num_classes, dtype=dtype, name="head")(pooled.mean())
-        return ((carries, pooled), logits) if return_carry else logits
+        carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
+        logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
+        return (carry, logits) if return_carry else logits
 
-    def _encode(self, inputs):
-        if self.vocab_size is None:
-            return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
-        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
 
-    def _block(self):
-        return functools.partial(
-            ResidualBlock,
-            self.mixer,
-            norm=self.norm,
-            norm_momentum=self.norm_momentum,
-            gelu=self.gelu,
-            glu=self.glu,
-            dropout=self.dropout,
-            tie_dropout=self.tie_dropout,
-            remat=self.remat,
-            chunk_size=self.chunk_size,
-            dtype=self.dtype,
+class SequenceMatcher(SequenceModel):
+    """Logits for a pair of sequences: Retrieval of the Long Range Arena.
+
+    Encoder, blocks and pooling make of each sequence a vector o0 or o1, with the same parameters,
+    and normalised together, as twice as many sequences. Of both,
+
+        logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
+
+    The paper does not say what its head is; this is that of S4 and S5.
+
+    Attributes: as of `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceMatcher
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceMatcher(2, d_model=8, num_layers=2, mixer=mixer, vocab_size=98)
+      >>> tokens, lengths = jnp.ones((4, 2, 50), int), jnp.array([[50, 3]] * 4)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 2)
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Num[Array, "B pair T *features"],
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Int[Array, "B pair"] | None = None,
+        reset: Bool[Array, "B pair T"] | None = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Compares the two sequences of each pair.
+
+        Args:
+          inputs: tokens `(B, 2, T)`, or features `(B, 2, T, features)`.
+          initial_carry: what `return_carry` gave for the steps before these.
+          seq_lengths: `(B, 2)` valid steps of each sequence; the padding changes nothing.
+          reset: `(B, 2, T)`, as of the mixer; pooling takes no notice of it.
+          return_carry: return `(carry, logits)`; the carry is of 2B sequences.
+          train: as of `SequenceClassifier`.
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the second axis is not a pair.
+        """
+        if inputs.ndim < 3 or inputs.shape[1] != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected (B, 2, T) or more axes")
+        single, lengths, borders = (
+            x if x is None else _no_pairs(x) for x in (inputs, seq_lengths, reset)
         )
+        carry, vectors = self._pooled(single, initial_carry, lengths, borders, train)
+        first, second = vectors[0::2], vectors[1::2]
+        pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
+        dense = functools.partial(nn.Dense, dtype=vectors.dtype)
+        hidden = nn.gelu(dense(self.d_model, name="hidden")(pair), approximate=self.gelu == "tanh")
+        logits = dense(self.num_classes, name="head")(hidden)
+        return (carry, logits) if return_carry else logits
+
+
+def _no_pairs(x):
+    """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
+    return x.reshape(2 * len(x), *x.shape[2:])
 
 
 class Pooled(NamedTuple):

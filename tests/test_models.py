@@ -1,6 +1,7 @@
-"""Laws of the whole classifier."""
+"""Laws of the whole models."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import lru
-from lru.models import SequenceClassifier
+from lru.models import SequenceClassifier, SequenceMatcher
 
 B, T, V = 3, 8, 11
 LENGTHS = jnp.array([8, 3, 5])
@@ -117,12 +118,29 @@ def test_remat_changes_no_parameter_name():
     assert names[0] == names[1]
 
 
-def test_the_listops_model_of_table_10_has_1_00_million_parameters():
-    mixer = functools.partial(lru.LRU, 256)
-    model = SequenceClassifier(10, d_model=128, num_layers=6, mixer=mixer, vocab_size=18)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 4), int))
-    count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    assert count == pytest.approx(1.00e6, rel=0.02)
+@pytest.mark.parametrize(
+    "task, width, state, classes, encoder, options, millions",
+    [
+        ("sCIFAR", 512, 384, 10, None, {}, 7.89),
+        ("ListOps", 128, 256, 10, 18, {}, 1.00),
+        ("Text", 256, 192, 2, 135, {}, 2.01),
+        ("Retrieval", 128, 256, 2, 98 + 3, {}, 1.07),
+        ("PathFinder", 192, 256, 2, None, {}, 2.22),
+        ("PathX", 128, 256, 2, None, {"glu": "half"}, 1.29),
+    ],
+)
+def test_models_of_table_10_have_the_parameters_that_it_implies(
+    task, width, state, classes, encoder, options, millions
+):
+    mixer = functools.partial(lru.LRU, state, bidirectional=task.startswith("Path"))
+    kind = SequenceMatcher if task == "Retrieval" else SequenceClassifier
+    model = kind(classes, width, num_layers=6, mixer=mixer, vocab_size=encoder, **options)
+    pixels = jnp.ones((1, 4, 3 if task == "sCIFAR" else 1))
+    characters = jnp.ones((1, 2, 4) if task == "Retrieval" else (1, 4), int)
+    x = pixels if encoder is None else characters
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
+    assert count == pytest.approx(millions * 1e6, rel=0.02)
 
 
 def test_logits_are_float32_when_activations_are_not():
@@ -134,3 +152,84 @@ def test_logits_are_float32_when_activations_are_not():
 def test_unknown_pooling_is_said():
     with pytest.raises(ValueError, match="pooling='max'"):
         make(pooling="max")
+
+
+PAIRS = jax.random.randint(jax.random.key(3), (B, 2, T), 0, V)
+PAIR_LENGTHS = jnp.array([[8, 3], [5, 1], [2, 8]])
+
+
+def make_matcher(**options):
+    model = SequenceMatcher(
+        5, d_model=4, num_layers=2, mixer=functools.partial(lru.LRU, 6), vocab_size=V, **options
+    )
+    variables = jax.jit(model.init)(jax.random.key(0), PAIRS)
+    biased = jax.tree.map(lambda p: p + 0.1, variables["params"])  # fresh biases are zero
+    return model, variables | {"params": biased}
+
+
+def test_a_pair_is_compared_by_both_vectors_their_difference_and_their_product():
+    """The vectors are a classifier's whose last layer changes nothing; the head is NumPy's."""
+    model, variables = make_matcher()
+    params = variables["params"]
+    plain = {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}
+    tower = SequenceClassifier(4, 4, num_layers=2, mixer=model.mixer, vocab_size=V)
+    tower_variables = variables | {
+        "params": {"encoder": params["encoder"], "stack": params["stack"], "head": plain}
+    }
+    o0, o1 = (
+        np.float64(call(tower)(tower_variables, PAIRS[:, i], seq_lengths=PAIR_LENGTHS[:, i]))
+        for i in (0, 1)
+    )
+    hidden, head = ({k: np.float64(v) for k, v in params[n].items()} for n in ("hidden", "head"))
+    z = np.concatenate([o0, o1, o0 - o1, o0 * o1], -1) @ hidden["kernel"] + hidden["bias"]
+    gelu = z / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+    want = gelu @ head["kernel"] + head["bias"]
+    logits = call(model)(variables, PAIRS, seq_lengths=PAIR_LENGTHS)
+    np.testing.assert_allclose(logits, want, atol=1e-5)
+
+
+def test_batch_statistics_are_over_both_sequences_of_a_pair():
+    model, variables = make_matcher()
+    tower = SequenceClassifier(5, 4, num_layers=2, mixer=model.mixer, vocab_size=V)
+    params = variables["params"] | {"head": {"kernel": jnp.ones((4, 5)), "bias": jnp.ones(5)}}
+    del params["hidden"]
+    got, want = (
+        model.apply(
+            variables | {"params": params}, x, seq_lengths=lengths, train=True,
+            mutable=["batch_stats"],
+        )[1]
+        for model, params, x, lengths in [
+            (model, variables["params"], PAIRS, PAIR_LENGTHS),
+            (tower, params, PAIRS.reshape(-1, T), PAIR_LENGTHS.reshape(-1)),
+        ]
+    )  # fmt: skip
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+
+
+def test_a_pairs_padding_and_the_other_pairs_change_no_logit():
+    model, variables = make_matcher()
+    logits = call(model)(variables, PAIRS, seq_lengths=PAIR_LENGTHS)
+    alone = call(model)(variables, PAIRS[1:2, :, :5], seq_lengths=jnp.array([[5, 1]]))
+    np.testing.assert_allclose(logits[1], alone[0], atol=1e-5)
+
+
+def test_pairs_in_parts_give_the_logits_of_all_steps_so_far():
+    model, variables = make_matcher()
+    reset = jnp.zeros((B, 2, T), bool).at[1, 0, 2].set(True).at[2, 1, 6].set(True)
+    lengths = [jnp.clip(PAIR_LENGTHS - start, 0, 4) for start in (0, 4)]
+    carry, _ = call(model)(
+        variables, PAIRS[..., :4], seq_lengths=lengths[0], reset=reset[..., :4], return_carry=True
+    )
+    got = call(model)(
+        variables, PAIRS[..., 4:], seq_lengths=lengths[1], reset=reset[..., 4:], initial_carry=carry
+    )
+    want = call(model)(variables, PAIRS, seq_lengths=PAIR_LENGTHS, reset=reset)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_no_pair_is_said():
+    model, variables = make_matcher()
+    for wrong in (PAIRS[:, 0], PAIRS[:, [0, 1, 0]]):
+        with pytest.raises(ValueError, match=r"expected \(B, 2, T\)"):
+            model.apply(variables, wrong)
