@@ -47,8 +47,8 @@ def paper() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    config.model.update(num_layers=2, d_model=32)
-    config.model.mixer.update(d_state=32)
+    config.model.update(num_layers=2, d_model=64)
+    config.model.mixer.update(d_state=64)
     config.train.update(steps=2_500, batch_size=16)
     config.train.update(log_every=100, eval_every=500, checkpoint_every=500)
 
