@@ -108,6 +108,30 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
         assert abs(found - chance) < 4 * np.sqrt(chance * (1 - chance) / attempts) + 1e-9
 
 
+def test_a_dash_that_does_not_fit_is_drawn_anew_three_times_in_all(monkeypatch):
+    dashes, attempts, coin = Dashes(Rules.of(32), 1), 4000, np.random.default_rng(1)
+    centre = np.full(attempts, (dashes.width + 1) * (dashes.width // 2))
+    growth = Growth(dashes, np.tile(dashes.empty(), (attempts, 1)), (centre, 0 * centre))
+    tried = []
+
+    def fits(which, ends, poses):
+        tried.append(dict(zip(which.tolist(), ends.tolist())))
+        return coin.random(len(which)) < 0.5
+
+    monkeypatch.setattr(growth, "fits", fits)
+    grown = growth.grow(np.random.default_rng(0), np.arange(attempts))
+    assert abs(len(grown) / attempts - 7 / 8) < 4 * np.sqrt(7 / 64 / attempts)
+    assert np.mean([tried[0][which] != end for which, end in tried[1].items()]) > 0.5
+
+
+def test_two_paths_never_begin_on_each_other():
+    rules = dataclasses.replace(Rules.of(32, "easy"), seed_distance=3)
+    dashes = Dashes(rules, 1)
+    for seed in range(40):
+        (first, second), _ = two_paths(np.random.default_rng(seed), dashes)
+        assert (mask(dashes, first[0]) + mask(dashes, second[0])).max() / 255 < 1.8
+
+
 def test_a_path_is_out_where_everything_ahead_is_occupied():
     dashes = Dashes(Rules.of(32), 1)
     occupied = np.stack([dashes.empty(), np.full_like(dashes.empty(), 255)])
