@@ -5,8 +5,8 @@ Range Arena (Tay et al. 2021). The rules are those of the program that drew LRA'
 no seed: these images follow the same law. Source: https://github.com/drewlinsley/pathfinder,
 `snakes.py` and `snakes2.py`, where a path is a snake and a dash is a paddle.
 
-One thing differs: each dash here keeps clear of all others, where that program forgets the latest
-of the other path.
+One thing differs: whether a path can begin at a pixel is decided by a dash there, in that program
+by one a pixel lower and farther to the right.
 """
 
 from __future__ import annotations

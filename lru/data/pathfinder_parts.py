@@ -67,8 +67,7 @@ class Parts:
                         bar.update(len(running.pop(process)))
             finally:
                 for process in running:
-                    process.kill()
-                    process.communicate()
+                    process.communicate()  # closes its standard input, which ends it
 
     def __iter__(self) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
         """Yields indices, images `(n, size, size)` and labels `(n,)`, a part at a time."""
@@ -103,7 +102,6 @@ class Parts:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,  # which ends with this process, however that ends
             stderr=subprocess.PIPE,
-            start_new_session=True,  # so that Ctrl-C is told to this process alone
         )
 
 

@@ -72,6 +72,15 @@ def test_drawing_needs_neither_jax_nor_tensorflow():
     assert (told.stdout, told.stderr) == (b"set()\n", b"")
 
 
+def test_a_process_ends_at_once_when_nobody_waits_for_it(tmp_path):
+    arguments = [tmp_path / "part.npz", "128", "hard", "0", "0", "100000"]
+    command = [sys.executable, "-m", "lru.data.pathfinder_parts", *arguments]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE)
+    process.stdin.close()
+    assert process.wait(timeout=30) == 1
+    assert not list(tmp_path.iterdir())
+
+
 DRAW = """
 import sys
 from pathlib import Path
@@ -115,9 +124,14 @@ def wait_until(happened, seconds=30):
 )
 def test_an_interruption_ends_all_processes_and_leaves_whole_parts(tmp_path, number, code, told):
     command = [sys.executable, "-c", DRAW, tmp_path]
-    parent = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    parent = subprocess.Popen(
+        command, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
+    )
     wait_until(lambda: len(list(tmp_path.glob("*.npz"))) >= 2 and drawing(tmp_path))
-    parent.send_signal(number)
+    if number == signal.SIGINT:  # a terminal tells all processes that are in it
+        os.killpg(parent.pid, number)
+    else:
+        parent.send_signal(number)
     _, errors = parent.communicate()
     assert (parent.returncode, errors) == (code, told)
     wait_until(lambda: not drawing(tmp_path), seconds=5)

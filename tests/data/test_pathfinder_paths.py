@@ -40,20 +40,27 @@ def test_paths_have_their_lengths(drawn):
     assert max(len(short) for _, short in scenes) > dashes.rules.num_distractors // 2
 
 
-def test_no_dash_overlaps_another_but_for_the_one_that_it_goes_on_from(drawn):
+def test_dashes_overlap_only_where_one_goes_on_from_the_other_or_has_forgotten_it(drawn):
     dashes, scenes = drawn
     border = dashes.empty().reshape(dashes.width, dashes.width).astype(int)
+    end = dashes.rules.path_length
     for paths, short in scenes:
-        placed = [(-1, 0, border)] + [
-            (which, i, mask(dashes, dash))
-            for which, path in enumerate([*paths, *short])
-            for i, dash in enumerate(path)
-        ]
+        long = [(which, i, paths[which][i]) for i in range(end) for which in (0, 1)]
+        rest = [(2 + n, i, dash) for n, path in enumerate(short) for i, dash in enumerate(path)]
+        placed = [(which, i, mask(dashes, dash)) for which, i, dash in long + rest]
         for (which, i, before), (other, j, one) in itertools.combinations(placed, 2):
-            if j == 0 and other >= 2:  # a distractor begins where nothing is, but for its edges
+            if which == other:
+                minded = j > i + 1
+            elif other < 2:
+                minded = j > i + (other == 0)  # the other path's latest is forgotten
+            else:
+                minded = (which, i) != (0, end - 1)
+            if minded and other >= 2 and j == 0:  # it begins where nothing is, but for its edges
                 assert not ((one == 255) & (before / 255 > 0.3)).any()
-            elif not (which == other and j == i + 1):
+            elif minded:
                 assert (before + one).max() / 255 < 1.8
+        for which, i, one in placed:
+            assert (which >= 2 and i == 0) or (border + one).max() / 255 < 1.8
 
 
 def test_each_dash_goes_on_a_gap_after_the_last_and_little_turned(drawn):
@@ -106,6 +113,22 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
     for i, chance in zip(dashes.ahead[pose], expected):
         found = np.mean(ends == pivot + dashes.step[i])
         assert abs(found - chance) < 4 * np.sqrt(chance * (1 - chance) / attempts) + 1e-9
+
+
+def test_a_dash_that_does_not_fit_is_drawn_anew_three_times_in_all(monkeypatch):
+    dashes, attempts, coin = Dashes(Rules.of(32), 1), 4000, np.random.default_rng(1)
+    centre = np.full(attempts, (dashes.width + 1) * (dashes.width // 2))
+    growth = Growth(dashes, np.tile(dashes.empty(), (attempts, 1)), (centre, 0 * centre))
+    tried = []
+
+    def fits(which, ends, poses):
+        tried.append(dict(zip(which.tolist(), ends.tolist())))
+        return coin.random(len(which)) < 0.5
+
+    monkeypatch.setattr(growth, "fits", fits)
+    grown = growth.grow(np.random.default_rng(0), np.arange(attempts))
+    assert abs(len(grown) / attempts - 7 / 8) < 4 * np.sqrt(7 / 64 / attempts)
+    assert np.mean([tried[0][which] != end for which, end in tried[1].items()]) > 0.5
 
 
 def test_a_path_is_out_where_everything_ahead_is_occupied():
