@@ -202,7 +202,7 @@ def recurrent(system: System, state: jax.ShapeDtypeStruct, chunk_size: int | Non
         return scan_chunks(
             functools.partial(_piece, system, backward),
             weights,
-            _start(x0, inputs, state),
+            full_state(x0, inputs, state),
             (inputs, reset),
             chunk_size=steps_of_state(chunk_size, inputs.shape[:-1], state),
             seq_lengths=seq_lengths,
@@ -220,8 +220,8 @@ def steps_of_state(
     return steps_at_once(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
 
-def _start(x0, inputs, state):
-    """The state before, `(..., *state.shape)`, in the type that it will keep."""
+def full_state(x0: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
+    """The state before inputs `(T, ..., H)`, `(..., *state.shape)`, in the type that it keeps."""
     if x0 is None:  # zeros that lie on devices as the inputs do
         x0 = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
         x0 = jnp.expand_dims(x0, tuple(range(x0.ndim, x0.ndim + len(state.shape) - 1)))
@@ -232,19 +232,20 @@ def _start(x0, inputs, state):
 def _piece(system, backward, weights, x0, inputs_and_reset, seq_lengths):
     """One direction on the whole sequence or a chunk: the state and the outputs."""
     inputs, reset = inputs_and_reset
-    valid = None
-    if seq_lengths is not None:
-        valid = _steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
-        inputs = jnp.where(valid, inputs, jnp.zeros_like(inputs))
-        reset = None if reset is None else reset & valid[..., 0]
+    inputs = zero_padding(inputs, seq_lengths)
     v = system.drive(weights, inputs)
-    reset = None if reset is None else _with_axes(reset, v.ndim)
+    if reset is not None:
+        reset = _with_axes(zero_padding(reset[..., None], seq_lengths), v.ndim)
     run = _backward if backward else _forward
     x, x_last = run(system, weights, v, x0, seq_lengths, reset)
-    outputs = system.read_out(weights, x, inputs)
-    if valid is not None:
-        outputs = jnp.where(valid, outputs, jnp.zeros_like(outputs))
-    return x_last, outputs
+    return x_last, zero_padding(system.read_out(weights, x, inputs), seq_lengths)
+
+
+def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
+    """x `(T, ..., H)` with zeros (or False) on padding, whatever was there."""
+    if seq_lengths is None:
+        return x
+    return jnp.where(_steps(x) < seq_lengths[None, ..., None], x, jnp.zeros_like(x))
 
 
 def _forward(system, weights, v, x0, seq_lengths, reset):

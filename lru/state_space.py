@@ -45,7 +45,7 @@ def pack(
     lam: Complex[Array, "N"],
     b_re: Float[Array, "N H"],
     b_im: Float[Array, "N H"],
-    scale: float = 1,
+    scale: float = 1.0,
 ) -> tuple[Weights, ...]:
     """The weights of each direction: that of `C`, which has the skip, and that of `C2`, if any.
 
@@ -157,7 +157,7 @@ def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((d_state,), jnp.result_type(jnp.complex64, *dtypes))
 
 
-def times(lam: Complex[Array, "*N"], x: Num[Array, "*B"]) -> Complex[Array, "*B"]:
+def times(lam: Complex[Array, "*N"], x: Num[Array, "..."]) -> Complex[Array, "..."]:
     """Lambda x for states `(..., *N)`."""
     return _rank(lam, x.ndim) * x
 

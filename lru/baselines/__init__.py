@@ -2,5 +2,7 @@
 
 from lru.baselines.dense import DenseRNN
 from lru.baselines.diagonal import DiagonalRNN
+from lru.baselines.s4d import S4D
+from lru.baselines.s5 import S5
 
-__all__ = ["DenseRNN", "DiagonalRNN"]
+__all__ = ["S4D", "S5", "DenseRNN", "DiagonalRNN"]

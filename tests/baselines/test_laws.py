@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lru.baselines import DenseRNN, DiagonalRNN
+from lru.baselines import S4D, S5, DenseRNN, DiagonalRNN
 from lru.blocks import ResidualBlock
 from lru.streaming import stream
 
@@ -21,6 +21,8 @@ SHORT = {"chunk_size": 4}  # so that a sequence is several chunks, the last with
 MIXERS = {
     "dense": functools.partial(DenseRNN, 6, "tanh", **SHORT),
     "diagonal": functools.partial(DiagonalRNN, 6, "exp", **SHORT),
+    "S4D": functools.partial(S4D, 6, **SHORT),
+    "S5": functools.partial(S5, 6, **SHORT),
 }
 
 
@@ -198,7 +200,13 @@ def test_it_works_in_flax_bidirectional(mixer):
 
 def test_only_one_direction_is_causal(mixer):
     assert mixer().causal and not mixer(bidirectional=True).causal
-    assert mixer().rematerialises((9, 1)) and not mixer(chunk_size=0).rematerialises((9, 1))
+
+
+@pytest.mark.parametrize("name", ["dense", "diagonal", "S5"])
+def test_what_takes_chunks_says_so(name):
+    for chunk_size, chunked in [(0, False), (4, True), (9, False)]:
+        layer = MIXERS[name](chunk_size=chunk_size)
+        assert layer.rematerialises((9, 1)) == chunked
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
