@@ -234,7 +234,9 @@ def test_an_archive_without_the_files_is_named(places):
         release(content).find(places)
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 2000, archive(FILES)[:90]])
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * 2000, archive(FILES)[:90]], ids=["empty", "other", "cut off"]
+)
 def test_an_archive_that_cannot_be_read_is_named(places, content):
     (places.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz (is damaged|has no)"):
