@@ -25,6 +25,7 @@ import optax
 
 import lru
 from lru import recurrence
+from lru.baselines import S4D, S5
 from lru.models import SequenceClassifier
 from lru.reference import AppendixA
 from lru.streaming import stream
@@ -118,6 +119,8 @@ CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "elementwise, kept": (
         functools.partial(lru.LRU, chunk_size=0, method=ELEMENTWISE), _KEPT,
     ),
+    "S4D": (S4D, _KEPT),
+    "S5": (S5, dict(remat=True)),
     "GRU": (Gru, _KEPT),
 }  # fmt: skip
 PARTS = {
@@ -158,11 +161,11 @@ def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
 
 def _mixer(contestant, shape):
     mixer, options = CONTESTANTS[contestant]
-    if contestant == "GRU":
-        return functools.partial(mixer, shape.d_state), options
-    names = ("bidirectional", "r_min", "r_max", "max_phase")
-    ring = {name: getattr(shape, name) for name in names}
-    return functools.partial(mixer, shape.d_state, **ring), options
+    module = mixer.func if isinstance(mixer, functools.partial) else mixer
+    known = {field.name for field in dataclasses.fields(module)}
+    names = known & {"bidirectional", "r_min", "r_max", "max_phase"}
+    own = {name: getattr(shape, name) for name in names}
+    return functools.partial(mixer, shape.d_state, **own), options
 
 
 def _classifier(contestant, shape):
