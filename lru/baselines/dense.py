@@ -66,7 +66,7 @@ class DenseRNN(Mixer):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from lru.baselines.dense import DenseRNN
+      >>> from lru.baselines import DenseRNN
       >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
       >>> layer = DenseRNN(64, "tanh")
       >>> variables = jax.jit(layer.init)(jax.random.key(0), u)

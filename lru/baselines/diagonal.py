@@ -98,7 +98,7 @@ class DiagonalRNN(Mixer):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from lru.baselines.diagonal import DiagonalRNN
+      >>> from lru.baselines import DiagonalRNN
       >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
       >>> layer = DiagonalRNN(64, "real_imag")
       >>> variables = jax.jit(layer.init)(jax.random.key(0), u)

@@ -22,6 +22,7 @@ from jax import lax
 
 from lru.array_typing import Array, Complex, Float, Real
 from lru.baselines.hippo import Discretization, discretize, hippo_modes, log_steps
+from lru.chunks import best_chunk_size, scan_chunks
 from lru.initializers import scaled_normal
 from lru.mixers import Mixer, System, full_state, mix, recurrent, zero_padding
 from lru.recurrence import Method
@@ -75,7 +76,7 @@ class S4D(Mixer):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from lru.baselines.s4d import S4D
+      >>> from lru.baselines import S4D
       >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
       >>> layer = S4D(64, "lin")
       >>> variables = jax.jit(layer.init)(jax.random.key(0), u)
@@ -185,9 +186,18 @@ def read_out(
 
 
 def kernel(weights: Weights, time: int) -> Float[Array, "T H"]:
-    """K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1."""
-    terms = (weights.out * weights.into)[None] * _powers(weights, jnp.arange(time))
-    return 2 * jnp.sum(terms.real, axis=-1)
+    """K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1.
+
+    In pieces, computed again for the backward pass: all powers together are N times as large.
+    """
+
+    def piece(weights, carry, steps, _):
+        terms = (weights.out * weights.into)[None] * _powers(weights, steps[:, 0])
+        return carry, 2 * jnp.sum(terms.real, axis=-1)
+
+    chunk_size = best_chunk_size((time,), 2 * weights.out.size)
+    steps = jnp.arange(time)[:, None]
+    return scan_chunks(piece, weights, (), steps, chunk_size=chunk_size)[1]
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
@@ -235,7 +245,7 @@ def _run(run_recurrence, dtype, weights, x0, inputs, reset, seq_lengths, backwar
     inputs = zero_padding(inputs, seq_lengths)
     u = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
     onward, back = (mirror(u), u) if backward else (u, mirror(u))
-    y = convolve(jax.checkpoint(kernel, static_argnums=1)(weights, len(u)), onward)
+    y = convolve(kernel(weights, len(u)), onward)
     if x0 is not None:
         x0 = full_state(x0, inputs, jax.ShapeDtypeStruct(weights.out.shape, weights.out.dtype))
         y += decay(weights, x0, len(u))

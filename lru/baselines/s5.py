@@ -59,7 +59,7 @@ class S5(Mixer):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from lru.baselines.s5 import S5
+      >>> from lru.baselines import S5
       >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
       >>> layer = S5(64, blocks=4)
       >>> variables = jax.jit(layer.init)(jax.random.key(0), u)
