@@ -7,13 +7,16 @@ nothing with Griffin's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Float
+from lru.array_typing import Array, Float, Real
 from lru.cells import TwoWayCell, add_bias
+from lru.mixers import Mixer, mix
+from lru.stacks import Order, stacked
 
 
 class Weights(NamedTuple):
@@ -69,8 +72,8 @@ class _LatticeCell(TwoWayCell):
         h1, h2, h = below, state, self.features
         across = self.times(h2, weights.before)
         gates = nn.sigmoid(driven[..., :-h] + across[..., :-h])
-        gates = jnp.split(gates, max(self.gate_order) + 1, axis=-1)
-        z1, z2, r1, r2 = (gates[place] for place in self.gate_order)
+        apart = jnp.split(gates, max(self.gate_order) + 1, axis=-1)
+        z1, z2, r1, r2 = (apart[place] for place in self.gate_order)
         candidate1 = jnp.tanh(driven[..., -h:] + self.times(r2 * h2, weights.reset_before))
         from_below = add_bias(self.times(r1 * h1, weights.reset_below), weights.bias)
         candidate2 = jnp.tanh(from_below + across[..., -h:])
@@ -133,3 +136,62 @@ class LRUCell(_LatticeCell):
     """
 
     gate_order = (0, 1, 2, 3)
+
+
+class Lattice(Mixer):
+    """Layers of a two-way cell in depth, with the call of `lru.LRU`: the lattice of the paper.
+
+    At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
+
+    h1 begins as the input, and is the output after the last layer; h2 waits for the next step. The
+    state of all layers is `(..., L, N)`, N being h, or 2 h for a cell with a memory.
+
+    Parameters: a subtree a layer, `layers_0` ..., each that of one cell; nothing is shared. Per
+    layer the PS-LRU has 8 h^2 + 4 h parameters, the RG-LRU 10 h^2 + 5 h, the LRU 12 h^2 + 6 h.
+
+    Attributes:
+      features: h, the width of inputs and outputs.
+      num_layers: L.
+      unit: makes the cell: `LRUCell`, `PSLRUCell`, `RGLRUCell`, or one of
+        `lru.baselines.recurrent`.
+      order: `"plain"`: one layer after the other, what needs no state computed ahead for all
+        steps; `"wavefront"`: all cells that wait for nothing but their predecessors at once, in
+        T + L - 1 batched steps instead of T L. Both give the same values and derivatives;
+        `"auto"`: the plain one on a CPU, where it was measured to be faster, the other elsewhere,
+        which has not been measured yet.
+      dtype: of the matrix products and the outputs; by default that of inputs and parameters
+        together. The state is float32 at least, whatever it is.
+      param_dtype: of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lru.lattice import Lattice, LRUCell
+      >>> x = jnp.ones((8, 50, 16))  # (B, T, h)
+      >>> layer = Lattice(16, num_layers=2, unit=LRUCell)
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
+      >>> carry, y = layer.apply(variables, x, return_carry=True)
+      >>> y.shape, carry.shape
+      ((8, 50, 16), (8, 2, 16))
+    """
+
+    features: int
+    num_layers: int
+    unit: Callable[..., TwoWayCell] = LRUCell
+    order: Order = "auto"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers={self.num_layers}; expected at least 1")
+        dtype = self.dtype or jnp.result_type(inputs, self.param_dtype)
+        cell = self.unit(self.features, dtype=dtype, param_dtype=self.param_dtype, parent=None)
+        names = [f"layers_{layer}" for layer in range(self.num_layers)]
+        weights = [cell.pack(self.param(name, cell.draw)) for name in names]
+        run = stacked(cell, self.num_layers, self.order, dtype)
+        shape = (self.num_layers, cell.state_size)
+        return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)

@@ -202,7 +202,7 @@ def recurrent(system: System, state: jax.ShapeDtypeStruct, chunk_size: int | Non
         return scan_chunks(
             functools.partial(_piece, system, backward),
             weights,
-            _start(x0, inputs, state),
+            start_state(x0, inputs, state),
             (inputs, reset),
             chunk_size=steps_of_state(chunk_size, inputs.shape[:-1], state),
             seq_lengths=seq_lengths,
@@ -220,7 +220,7 @@ def steps_of_state(
     return steps_at_once(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
 
-def _start(x0, inputs, state):
+def start_state(x0: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
     """The state before, `(..., *state.shape)`, in the type that it will keep."""
     if x0 is None:  # zeros that lie on devices as the inputs do
         x0 = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
@@ -234,7 +234,7 @@ def _piece(system, backward, weights, x0, inputs_and_reset, seq_lengths):
     inputs, reset = inputs_and_reset
     valid = None
     if seq_lengths is not None:
-        valid = _steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
+        valid = steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
         inputs = jnp.where(valid, inputs, jnp.zeros_like(inputs))
         reset = None if reset is None else reset & valid[..., 0]
     v = system.drive(weights, inputs)
@@ -263,7 +263,7 @@ def _backward(system, weights, v, x0, seq_lengths, reset):
     """
     start, border = x0, reset
     if seq_lengths is not None:
-        is_last = _steps(v) == _with_axes(seq_lengths[None], v.ndim) - 1
+        is_last = steps(v) == _with_axes(seq_lengths[None], v.ndim) - 1
         entering = system.transition(weights, x0)[None]
         v, start = v + jnp.where(is_last, entering, jnp.zeros_like(v)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
@@ -272,7 +272,7 @@ def _backward(system, weights, v, x0, seq_lengths, reset):
     return x, x_last if reset is None else unless(reset[0], x_last)
 
 
-def _steps(x):
+def steps(x: Any) -> Any:
     """0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
     return _with_axes(jnp.arange(len(x)), x.ndim)
 

@@ -43,6 +43,7 @@ jaxtyping.install_import_hook(
         "lru.state_space",
         "lru.linear",
         "lru.cells",
+        "lru.stacks",
         "lru.lattice",
         "lru.nnx",
         "lru.baselines.parameters",
