@@ -49,6 +49,7 @@ jaxtyping.install_import_hook(
         "lru.baselines.parameters",
         "lru.baselines.dense",
         "lru.baselines.diagonal",
+        "lru.baselines.recurrent",
         "lru.blocks",
         "lru.models",
         "lru.streaming",
