@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from lru.array_typing import Array, Float, PRNGKeyArray, Real
+from lru.initializers import uniform
 from lru.state_space import matmul
 
 Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
@@ -149,10 +150,8 @@ def draw_dense(key: PRNGKeyArray, shape: tuple[int, int], bound: float, dtype: A
       ((100, 10), (10,))
     """
     keys = jax.random.split(key)
-    return {
-        "kernel": jax.random.uniform(keys[0], shape, dtype, -bound, bound),
-        "bias": jax.random.uniform(keys[1], shape[1:], dtype, -bound, bound),
-    }
+    draw = uniform(bound)
+    return {"kernel": draw(keys[0], shape, dtype), "bias": draw(keys[1], shape[1:], dtype)}
 
 
 def add_bias(x: Real[Array, "*B M"], bias: Real[Array, "M"]) -> Real[Array, "*B M"]:

@@ -185,13 +185,30 @@ class Lattice(Mixer):
     def causal(self) -> bool:
         return True
 
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        """A layer's cell."""
+        return self.unit(self.features, param_dtype=self.param_dtype, parent=None, **options)
+
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         if self.num_layers < 1:
             raise ValueError(f"num_layers={self.num_layers}; expected at least 1")
         dtype = self.dtype or jnp.result_type(inputs, self.param_dtype)
-        cell = self.unit(self.features, dtype=dtype, param_dtype=self.param_dtype, parent=None)
+        cell = self.cell(dtype=dtype)
         names = [f"layers_{layer}" for layer in range(self.num_layers)]
         weights = [cell.pack(self.param(name, cell.draw)) for name in names]
         run = stacked(cell, self.num_layers, self.order, dtype)
         shape = (self.num_layers, cell.state_size)
         return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)
+
+
+class PSLRU(Lattice):
+    """Layers of `PSLRUCell`; all else is as of `Lattice`."""
+
+    unit: Callable[..., TwoWayCell] = PSLRUCell
+
+
+class RGLRU(Lattice):
+    """Layers of `RGLRUCell`; all else is as of `Lattice`."""
+
+    unit: Callable[..., TwoWayCell] = RGLRUCell

@@ -6,8 +6,8 @@ network the same state rises and goes to the next step; a Grid-LSTM has a memory
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -204,8 +204,50 @@ class RHNCell(TwoWayCell):
         return state, state
 
 
-# Stacks of them: `GRU(features, num_layers)` and so on, with the other attributes of `Lattice`.
-GRU = functools.partial(Lattice, unit=GRUCell)
-LSTM = functools.partial(Lattice, unit=LSTMCell)
-GridLSTM = functools.partial(Lattice, unit=GridLSTMCell)
-RHN = functools.partial(Lattice, unit=RHNCell)
+class GRU(Lattice):
+    """Layers of `GRUCell`, with the call of `lru.LRU`.
+
+    Attributes: as of `lru.lattice.Lattice`, and `reset_after` as of `GRUCell`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lru.baselines import GRU
+      >>> x = jnp.ones((8, 50, 16))  # (B, T, h)
+      >>> layer = GRU(16, num_layers=2)
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
+      >>> layer.apply(variables, x).shape
+      (8, 50, 16)
+    """
+
+    unit: Callable[..., TwoWayCell] = GRUCell
+    reset_after: bool = True
+
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        return super().cell(reset_after=self.reset_after, **options)
+
+
+class LSTM(Lattice):
+    """Layers of `LSTMCell`, with the call of `lru.LRU`; its attributes are `Lattice`'s."""
+
+    unit: Callable[..., TwoWayCell] = LSTMCell
+
+
+class GridLSTM(Lattice):
+    """Layers of `GridLSTMCell`, with the call of `lru.LRU`; its attributes are `Lattice`'s."""
+
+    unit: Callable[..., TwoWayCell] = GridLSTMCell
+
+
+class RHN(Lattice):
+    """Layers of `RHNCell`, with the call of `lru.LRU`.
+
+    Attributes: as of `lru.lattice.Lattice`, and `recurrence_depth` as of `RHNCell`.
+    """
+
+    unit: Callable[..., TwoWayCell] = RHNCell
+    recurrence_depth: int = 2
+
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        return super().cell(recurrence_depth=self.recurrence_depth, **options)

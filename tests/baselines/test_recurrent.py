@@ -10,7 +10,7 @@ import pytest
 
 from lru.baselines import GRU, LSTM, RHN, GridLSTM
 from lru.baselines.recurrent import GridLSTMCell, GRUCell, LSTMCell, RHNCell
-from lru.lattice import LRUCell, PSLRUCell, RGLRUCell
+from lru.lattice import PSLRU, RGLRU, Lattice, LRUCell, PSLRUCell, RGLRUCell
 
 B, T, H = 2, 5, 3
 X = jax.random.normal(jax.random.key(0), (B, T, H))
@@ -93,7 +93,7 @@ def stack_by_hand(name, params, x):
 @pytest.mark.parametrize("order", ["plain", "wavefront"])
 @pytest.mark.parametrize("name", CELLS)
 def test_two_layers_equal_the_float64_loop(name, order):
-    layer = GRU(H, 2, unit=CELLS[name], order=order)
+    layer = Lattice(H, 2, unit=CELLS[name], order=order)
     params = jax.jit(layer.init)(jax.random.key(1), X)["params"]
     call = jax.jit(layer.apply, static_argnames="return_carry")
     carry, y = call({"params": params}, X, return_carry=True)
@@ -105,7 +105,7 @@ def test_two_layers_equal_the_float64_loop(name, order):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_equal_the_float64_loops(name, slopes):
-    layer = GRU(H, 1, unit=CELLS[name])
+    layer = Lattice(H, 1, unit=CELLS[name])
     params = jax.jit(layer.init)(jax.random.key(1), X)["params"]
     weight = np.asarray(jax.random.normal(jax.random.key(2), (T, H)))
     grads = jax.jit(jax.grad(lambda p: jnp.sum(weight * layer.apply({"params": p}, X[0]))))(params)
@@ -173,7 +173,9 @@ FORMULAS = {  # section 1 of the lattice's code, per layer of width h
 @pytest.mark.parametrize("cell", FORMULAS, ids=lambda cell: cell.__name__)
 def test_a_layer_has_as_many_parameters_as_its_formula_says(cell):
     for h in (1, 7, 32):
-        shapes = jax.eval_shape(GRU(h, 3, unit=cell).init, jax.random.key(0), jnp.ones((1, 2, h)))
+        shapes = jax.eval_shape(
+            Lattice(h, 3, unit=cell).init, jax.random.key(0), jnp.ones((1, 2, h))
+        )
         assert sum(p.size for p in jax.tree.leaves(shapes)) == 3 * FORMULAS[cell](h)
         assert cell(h).count() == FORMULAS[cell](h)
 
@@ -199,9 +201,14 @@ def test_weights_and_biases_are_drawn_as_by_pytorch(cell):
             np.testing.assert_allclose(leaf.std(), bound / np.sqrt(3), rtol=0.15)
 
 
-def test_each_name_is_a_stack_of_its_cell():
-    made = {GRU: GRUCell, LSTM: LSTMCell, GridLSTM: GridLSTMCell, RHN: RHNCell}
-    assert all(stack(H, 2).unit is cell for stack, cell in made.items())
+def test_each_name_is_a_stack_of_its_cell_with_its_options():
+    made = {
+        GRU: GRUCell, LSTM: LSTMCell, GridLSTM: GridLSTMCell, RHN: RHNCell, Lattice: LRUCell,
+        PSLRU: PSLRUCell, RGLRU: RGLRUCell,
+    }  # fmt: skip
+    assert all(type(stack(H, 2).cell()) is cell for stack, cell in made.items())
+    assert [GRU(H, 2, reset_after=x).cell().reset_after for x in (False, True)] == [False, True]
+    assert [RHN(H, 2, recurrence_depth=k).cell().recurrence_depth for k in (1, 5)] == [1, 5]
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
