@@ -45,6 +45,7 @@ jaxtyping.install_import_hook(
         "lru.cells",
         "lru.stacks",
         "lru.lattice",
+        "lru.budget",
         "lru.nnx",
         "lru.baselines.parameters",
         "lru.baselines.dense",
