@@ -99,6 +99,19 @@ def scaled_normal(variance: float) -> Initializer:
     return jax.nn.initializers.normal(math.sqrt(variance))
 
 
+def uniform(bound: float) -> Initializer:
+    """U(-bound, bound): how PyTorch draws most layers, with bound = 1 / sqrt(fan_in).
+
+    Example:
+      >>> import jax
+      >>> float(abs(uniform(0.1)(jax.random.key(0), (100,))).max()) <= 0.1
+      True
+    """
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
+
 def lru_initializers(
     d_model: int,
     d_state: int,

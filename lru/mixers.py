@@ -245,7 +245,7 @@ def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
     """x `(T, ..., H)` with zeros (or False) on padding, whatever was there."""
     if seq_lengths is None:
         return x
-    return jnp.where(_steps(x) < seq_lengths[None, ..., None], x, jnp.zeros_like(x))
+    return jnp.where(steps(x) < seq_lengths[None, ..., None], x, jnp.zeros_like(x))
 
 
 def _forward(system, weights, v, x0, seq_lengths, reset):
@@ -264,7 +264,7 @@ def _backward(system, weights, v, x0, seq_lengths, reset):
     """
     start, border = x0, reset
     if seq_lengths is not None:
-        is_last = _steps(v) == _with_axes(seq_lengths[None], v.ndim) - 1
+        is_last = steps(v) == _with_axes(seq_lengths[None], v.ndim) - 1
         entering = system.transition(weights, x0)[None]
         v, start = v + jnp.where(is_last, entering, jnp.zeros_like(v)), None
     if reset is not None:  # nothing crosses from the first step of a sequence to the step before
@@ -273,7 +273,7 @@ def _backward(system, weights, v, x0, seq_lengths, reset):
     return x, x_last if reset is None else unless(reset[0], x_last)
 
 
-def _steps(x):
+def steps(x: Any) -> Any:
     """0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
     return _with_axes(jnp.arange(len(x)), x.ndim)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from lru.array_typing import Array, Bool, Float, Int, Num
 from lru.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.initializers import uniform
 
 Pooling = Literal["mean", "last"]
 
@@ -57,11 +59,10 @@ class SequenceModel(nn.Module):
         if self.pooling not in _POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
         carries, pooled = initial_carry or (None, None)
-        stack = ResidualStack(self.num_layers, self._block(), name="stack")
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
         x = self._encode(_masked(inputs, seq_lengths))
-        carries, x = stack(x, carries, seq_lengths, reset, train)
+        carries, x = _residual_stack(self)(x, carries, seq_lengths, reset, train)
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
         return (carries, pooled), mean.astype(jnp.promote_types(mean.dtype, jnp.float32))
@@ -70,21 +71,6 @@ class SequenceModel(nn.Module):
         if self.vocab_size is None:
             return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
         return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
-
-    def _block(self):
-        return functools.partial(
-            ResidualBlock,
-            self.mixer,
-            norm=self.norm,
-            norm_momentum=self.norm_momentum,
-            gelu=self.gelu,
-            glu=self.glu,
-            dropout=self.dropout,
-            tie_dropout=self.tie_dropout,
-            remat=self.remat,
-            chunk_size=self.chunk_size,
-            dtype=self.dtype,
-        )
 
 
 class SequenceClassifier(SequenceModel):
@@ -204,6 +190,119 @@ class SequenceMatcher(SequenceModel):
 def _no_pairs(x):
     """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
     return x.reshape(2 * len(x), *x.shape[2:])
+
+
+class LanguageModel(nn.Module):
+    """Logits of the token that comes next, at every step of a sequence of tokens.
+
+    Embedding, what moves along time, one dense layer. The model of Ahuja & Morency (2018) has a
+    stack of recurrent layers in between, without normalisation or dropout, and draws the embedding
+    from N(0, 1), the dense layer from U(-1/sqrt(H), 1/sqrt(H)); so does this.
+
+    Attributes:
+      vocab_size: V.
+      d_model: H, the width of the embedding and of what is in between.
+      mixer: makes what moves along time: a whole stack, e.g. `functools.partial(Lattice, H, 2)`
+        of `lru.lattice`; or, with `num_layers`, a block's mixer, e.g.
+        `functools.partial(lru.LRU, 256)`.
+      num_layers: of residual blocks around a mixer each; None if the mixer is the whole stack.
+      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
+        `lru.blocks.ResidualBlock`; without residual blocks they are not used.
+      dtype: of the activations; logits are float32 at least. A stack has its own.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> from lru.lattice import Lattice
+      >>> from lru.models import LanguageModel
+      >>> model = LanguageModel(51, 16, functools.partial(Lattice, 16, 2))
+      >>> tokens = jnp.ones((4, 50), int)  # (B, T)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> carry, logits = model.apply(variables, tokens, return_carry=True)
+      >>> logits.shape
+      (4, 50, 51)
+    """
+
+    vocab_size: int
+    d_model: int
+    mixer: Callable[..., nn.Module]
+    num_layers: int | None = None
+    norm: Norm = "layer"
+    norm_momentum: float = 0.99
+    gelu: GELU = "tanh"
+    glu: GLU = "full"
+    dropout: float = 0.0
+    tie_dropout: bool = True
+    remat: bool = False
+    chunk_size: int | None = None
+    dtype: Any = None
+
+    @property
+    def causal(self) -> bool:
+        """Whether no logit depends on a later token: if its mixers say so."""
+        return getattr(self.mixer(parent=None), "causal", False)
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Int[Array, "B T"],
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Int[Array, "B"] | None = None,
+        reset: Bool[Array, "B T"] | None = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Reads each sequence.
+
+        Args:
+          inputs: tokens `(B, T)`.
+          initial_carry: what `return_carry` gave for the steps before these.
+          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing, and logits
+            on it are zero.
+          reset: `(B, T)`, True at the first step of a new text, as of the mixer.
+          return_carry: return `(carry, logits)`.
+          train: batch statistics and dropout (needs an rng named `dropout`), if there are any.
+
+        Returns:
+          The logits `(B, T, V)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the mixer looks at later steps.
+        """
+        if not self.causal:
+            raise ValueError("mixer is not causal; a language model must not see what it predicts")
+        inputs = _masked(inputs.T, seq_lengths)  # from here on time comes first
+        reset = None if reset is None else reset.T
+        standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
+        x = nn.Embed(
+            self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
+        )(inputs)
+        carry, x = self._mix(x, initial_carry, seq_lengths, reset, train)
+        drawn = uniform(1 / math.sqrt(self.d_model))
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        head = nn.Dense(
+            self.vocab_size, dtype=dtype, kernel_init=drawn, bias_init=drawn, name="head"
+        )
+        logits = jnp.moveaxis(_masked(head(x), seq_lengths), 0, 1)
+        return (carry, logits) if return_carry else logits
+
+    def _mix(self, x, carry, seq_lengths, reset, train):
+        if self.num_layers is not None:
+            return _residual_stack(self)(x, carry, seq_lengths, reset, train)
+        call = dict(initial_carry=carry, seq_lengths=seq_lengths, reset=reset)
+        return self.mixer(name="stack")(x, return_carry=True, time_major=True, **call)
+
+
+_OF_A_BLOCK = (
+    "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size", "dtype"
+)  # fmt: skip
+
+
+def _residual_stack(model):
+    """The blocks of a model that has the attributes of a block."""
+    options = {name: getattr(model, name) for name in _OF_A_BLOCK}
+    block = functools.partial(ResidualBlock, model.mixer, **options)
+    return ResidualStack(model.num_layers, block, name="stack")
 
 
 class Pooled(NamedTuple):

@@ -29,7 +29,9 @@ CACHE = Path(tempfile.gettempdir()) / f"lru-tests-{getpass.getuser()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+import jax  # noqa: E402
 import jaxtyping  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -40,6 +42,10 @@ jaxtyping.install_import_hook(
         "lru.mixers",
         "lru.state_space",
         "lru.linear",
+        "lru.cells",
+        "lru.stacks",
+        "lru.lattice",
+        "lru.budget",
         "lru.nnx",
         "lru.baselines.parameters",
         "lru.baselines.dense",
@@ -47,6 +53,7 @@ jaxtyping.install_import_hook(
         "lru.baselines.hippo",
         "lru.baselines.s4d",
         "lru.baselines.s5",
+        "lru.baselines.recurrent",
         "lru.blocks",
         "lru.models",
         "lru.streaming",
@@ -81,3 +88,25 @@ def unchecked_annotations():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def slopes():
+    """`slopes(loss, params)`: the derivatives of a float64 function, by central differences."""
+
+    def slope(loss, params, name, index):
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = np.array(params[name], np.float64)
+            moved[index] += step
+            ends.append(loss(params | {name: moved}))
+        return (ends[0] - ends[1]) / 2e-6
+
+    def all_slopes(loss, params):
+        params = jax.tree.map(np.float64, dict(params))
+        return {
+            name: np.reshape([slope(loss, params, name, i) for i in np.ndindex(p.shape)], p.shape)
+            for name, p in params.items()
+        }
+
+    return all_slopes

@@ -1,4 +1,4 @@
-"""Laws of the whole models."""
+"""Laws of whole models."""
 
 import functools
 import math
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import lru
-from lru.models import SequenceClassifier, SequenceMatcher
+from lru.baselines import GridLSTM
+from lru.lattice import Lattice
+from lru.models import LanguageModel, SequenceClassifier, SequenceMatcher
+from lru.streaming import stream
 
 B, T, V = 3, 8, 11
 LENGTHS = jnp.array([8, 3, 5])
@@ -233,3 +236,79 @@ def test_what_is_no_pair_is_said():
     for wrong in (PAIRS[:, 0], PAIRS[:, [0, 1, 0]]):
         with pytest.raises(ValueError, match=r"expected \(B, 2, T\)"):
             model.apply(variables, wrong)
+
+
+LANGUAGE_MODELS = {
+    "lattice": dict(mixer=functools.partial(Lattice, 4, 2)),
+    "grid": dict(mixer=functools.partial(GridLSTM, 4, 2)),
+    "linear": dict(mixer=functools.partial(lru.LRU, 6), num_layers=2),
+}
+
+
+@pytest.fixture(params=LANGUAGE_MODELS)
+def language_model(request):
+    model = LanguageModel(V, 4, **LANGUAGE_MODELS[request.param])
+    return model, jax.jit(model.init)(jax.random.key(0), tokens())
+
+
+def test_a_language_model_is_embedding_stack_and_head():
+    model = LanguageModel(V, 4, **LANGUAGE_MODELS["lattice"])
+    variables = jax.jit(model.init)(jax.random.key(0), tokens())
+    params = variables["params"]
+    embedded = jnp.asarray(params["encoder"]["embedding"])[tokens()]
+    between = jax.jit(Lattice(4, 2).apply)({"params": params["stack"]}, embedded)
+    want = between @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(call(model)(variables, tokens()), want, atol=1e-5)
+
+
+def test_embedding_and_head_are_drawn_as_by_pytorch():
+    model = LanguageModel(200, 100, functools.partial(Lattice, 100, 1))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 2), int))["params"]
+    assert params["encoder"]["embedding"].std() == pytest.approx(1, abs=0.02)
+    for leaf in params["head"].values():
+        assert 0.09 < abs(leaf).max() <= 0.1
+        assert leaf.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.15)
+
+
+def test_no_logit_depends_on_a_later_token_or_on_padding(language_model):
+    model, variables = language_model
+    carry, logits = call(model)(variables, tokens(), seq_lengths=LENGTHS, return_carry=True)
+    for row, length in enumerate(LENGTHS):
+        alone = call(model)(variables, tokens()[row : row + 1, :length], return_carry=True)
+        np.testing.assert_allclose(logits[row, :length], alone[1][0], atol=1e-5)
+        assert not logits[row, length:].any()
+        jax.tree.map(
+            lambda got, want, row=row: np.testing.assert_allclose(got[row], want[0], atol=1e-5),
+            carry, alone[0],
+        )  # fmt: skip
+    whole = call(model)(variables, tokens())
+    np.testing.assert_allclose(whole[1, :3], logits[1, :3], atol=1e-5)
+
+
+def test_a_text_in_chunks_and_in_single_tokens_is_the_whole_text(language_model):
+    model, variables = language_model
+    want, logits = call(model)(variables, tokens(), return_carry=True)
+    for size in (1, 4):
+        step, carry = stream(model, variables, tokens()[:, :size])
+        parts = []
+        for start in range(0, T, size):
+            carry, part = step(carry, tokens()[:, start : start + size])
+            parts.append(part)
+        np.testing.assert_allclose(jnp.concatenate(parts, 1), logits, atol=1e-5)
+        jax.tree.map(lambda c, w: np.testing.assert_allclose(c, w, atol=1e-5), carry, want)
+
+
+def test_a_reset_begins_a_new_text(language_model):
+    model, variables = language_model
+    texts = call(model)(variables, tokens())
+    reset = (jnp.arange(B * T) % T == 0)[None]
+    with jax.numpy_rank_promotion("raise"):
+        packed = call(model)(variables, tokens().reshape(1, B * T), reset=reset)
+    np.testing.assert_allclose(packed.reshape(B, T, V), texts, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_a_language_model_that_sees_what_it_predicts_is_refused():
+    both_ways = functools.partial(lru.LRU, 6, bidirectional=True)
+    with pytest.raises(ValueError, match="mixer is not causal"):
+        LanguageModel(V, 4, both_ways, num_layers=1).init(jax.random.key(0), tokens())

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lru.baselines import S4D, S5, DenseRNN, DiagonalRNN
+from lru.baselines import S4D, S5, DenseRNN, DiagonalRNN, GridLSTM
 from lru.blocks import ResidualBlock
+from lru.lattice import Lattice
 from lru.streaming import stream
 
 B, T, H = 3, 9, 4
@@ -26,14 +27,30 @@ MIXERS = {
 }
 
 
+STACKS = {  # one direction only
+    "lattice": functools.partial(Lattice, H, 2, order="plain"),
+    "grid": functools.partial(GridLSTM, H, 2, order="wavefront"),
+}
+RECIPES = STACKS | {
+    f"{name}, {'both ways' if both else 'forward'}": functools.partial(mixer, bidirectional=both)
+    for name, mixer in MIXERS.items()
+    for both in (False, True)
+}
+
+
 @pytest.fixture(params=MIXERS)
-def mixer(request):
+def two_way_mixer(request):
     return MIXERS[request.param]
 
 
-@pytest.fixture(params=[False, True], ids=["forward", "both ways"])
-def recipe(request, mixer):
-    return functools.partial(mixer, bidirectional=request.param)
+@pytest.fixture(params=MIXERS | STACKS)
+def mixer(request):
+    return (MIXERS | STACKS)[request.param]
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request):
+    return RECIPES[request.param]
 
 
 @pytest.fixture
@@ -145,14 +162,14 @@ def test_order_of_axes_and_of_the_batch_do_not_matter(layer):
     )
 
 
-def test_two_directions_are_the_sum_of_both(mixer):
-    layer = mixer(bidirectional=True)
+def test_two_directions_are_the_sum_of_both(two_way_mixer):
+    layer = two_way_mixer(bidirectional=True)
     variables = init(layer)
     params = dict(variables["params"])
     other = {name: params.pop(name) for name in list(params) if name.startswith("C2")}
     backward = params | {name.replace("C2", "C"): p for name, p in other.items()}
     backward["D"] = jnp.zeros_like(params["D"])
-    one_way = call(mixer())
+    one_way = call(two_way_mixer())
     want = one_way({"params": params}, U, return_carry=True)
     back = one_way({"params": backward}, U, reverse=True, keep_order=True, return_carry=True)
     got = call(layer)(variables, U, return_carry=True)
@@ -200,8 +217,8 @@ def test_it_works_in_flax_bidirectional(mixer):
     assert_close(got, jnp.concatenate(want, -1))
 
 
-def test_only_one_direction_is_causal(mixer):
-    assert mixer().causal and not mixer(bidirectional=True).causal
+def test_only_one_direction_is_causal(two_way_mixer):
+    assert two_way_mixer().causal and not two_way_mixer(bidirectional=True).causal
 
 
 @pytest.mark.parametrize("name", ["dense", "diagonal", "S5"])

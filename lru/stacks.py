@@ -1,0 +1,151 @@
+"""Two-way cells in depth and time, and the two orders in which they may be worked through.
+
+The cell of layer l at step t needs what rises from layer l - 1 at t, and the state that layer l
+has at t - 1. Layer by layer, every product with what rises alone is made for all steps at once; in
+a wavefront, all cells with the same l + t are one batched product, and T + L - 1 of them follow
+each other instead of T L.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax.linen.recurrent import flip_sequences
+from jax import lax
+
+from lru.array_typing import Array, Bool, Float
+from lru.cells import TwoWayCell
+from lru.mixers import Run, full_state, steps, zero_padding
+from lru.recurrence import earlier, unless
+
+Order = Literal["auto", "plain", "wavefront"]
+
+
+def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
+    """Runs layers of a cell over a sequence: what `lru.mixers.mix` takes.
+
+    Args:
+      cell: of each layer. The run's weights are a sequence, its `pack` for each layer; the state
+        of all layers is `(..., L, N)`.
+      num_layers: L.
+      order: of `lru.lattice.Lattice`.
+      dtype: of the outputs.
+    """
+    work_through = _order(order)
+    state = jax.ShapeDtypeStruct((num_layers, cell.state_size), jnp.float32)
+
+    def run(weights, x0, inputs, reset, seq_lengths, backward):
+        start, valid = full_state(x0, inputs, state), None
+        if seq_lengths is not None:
+            valid = steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
+        inputs = zero_padding(inputs, seq_lengths)
+        if reset is not None:
+            reset = zero_padding(reset[..., None], seq_lengths)
+        clear = reset
+        flip = functools.partial(
+            flip_sequences, seq_lengths=seq_lengths, num_batch_dims=inputs.ndim - 2, time_major=True
+        )
+        if backward:  # nothing crosses from the first step of a sequence to the step before
+            inputs = flip(inputs)
+            if reset is not None:
+                clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True))
+        states = [start[..., layer, :] for layer in range(num_layers)]
+        below = cell.enter(inputs.astype(start.dtype))
+        states, above = work_through(cell, weights, states, below, valid, clear)
+        end, outputs = jnp.stack(states, axis=-2), cell.leave(above).astype(dtype)
+        if backward:
+            outputs = flip(outputs)
+            end = end if reset is None else unless(reset[0][..., None], end)
+        return end, zero_padding(outputs, seq_lengths)
+
+    return run
+
+
+def layer_by_layer(
+    cell: TwoWayCell,
+    weights: Sequence[Any],
+    states: Sequence[Float[Array, "*B N"]],
+    below: Float[Array, "T *B D"],
+    valid: Bool[Array, "T ..."] | None,
+    reset: Bool[Array, "T ..."] | None,
+) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
+    """The states after the last step, and all that rises from the topmost layer.
+
+    Args:
+      cell: of each layer.
+      weights: `cell.pack` of each layer's parameters.
+      states: of each layer before the first step.
+      below: what rises into the lowest layer.
+      valid: `(T, ..., 1)`: where False, a state stays as it is.
+      reset: `(T, ..., 1)`: where True, the states are cleared before the step.
+    """
+    ends = []
+    for of_layer, state in zip(weights, states):
+
+        def step(state, inputs, of_layer=of_layer):
+            below, driven, valid, reset = inputs
+            after, above = cell.step(of_layer, unless(reset, state), below, driven)
+            return _where(valid, after, state), above
+
+        driven = cell.drive(of_layer, below)
+        end, below = lax.scan(step, state, (below, driven, valid, reset))
+        ends.append(end)
+    return ends, below
+
+
+def wavefront(
+    cell: TwoWayCell,
+    weights: Sequence[Any],
+    states: Sequence[Float[Array, "*B N"]],
+    below: Float[Array, "T *B D"],
+    valid: Bool[Array, "T ..."] | None,
+    reset: Bool[Array, "T ..."] | None,
+) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
+    """As `layer_by_layer`, but one anti-diagonal after the other, all its cells abreast."""
+    depth = len(weights)
+    together = jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *weights)
+    if valid is None:
+        valid = jnp.ones((len(below),) + (1,) * (below.ndim - 1), bool)
+
+    @jax.vmap
+    def abreast(of_layer, state, below):
+        return cell.step(of_layer, state, below, cell.drive(of_layer, below))
+
+    def diagonal(carry, inputs):
+        (states, rising), (lowest, valid, reset) = carry, inputs
+        below = jnp.concatenate([lowest[None], rising[:-1]])  # from the diagonal before
+        after, rising = abreast(together, unless(reset, states), below)
+        return (_where(valid, after, states), rising), rising[-1]
+
+    lowest = jnp.pad(below, [(0, depth - 1)] + [(0, 0)] * (below.ndim - 1))
+    skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
+    start = jnp.stack(states), jnp.zeros((depth, *below.shape[1:]), below.dtype)
+    (ends, _), above = lax.scan(diagonal, start, (lowest, *skewed))
+    return list(ends), above[depth - 1 :]
+
+
+def _skew(mask, depth):
+    """(T, ...) to (T + L - 1, L, ...): layer l sees step t on diagonal t + l, False elsewhere."""
+    around = [(0, 0)] * (mask.ndim - 1)
+    late = [jnp.pad(mask, [(layer, depth - 1 - layer), *around]) for layer in range(depth)]
+    return jnp.stack(late, axis=1)
+
+
+def _where(valid, after, before):
+    return after if valid is None else jnp.where(valid, after, before)
+
+
+_ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
+
+
+def _order(name: str):
+    """The function behind an order's name; the one place where "auto" is resolved."""
+    if name == "auto":
+        name = "plain" if jax.default_backend() == "cpu" else "wavefront"
+    if name not in _ORDERS:
+        raise ValueError(f"order={name!r}; expected one of 'auto', 'plain', 'wavefront'")
+    return _ORDERS[name]

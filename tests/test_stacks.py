@@ -1,0 +1,117 @@
+"""Laws of layers in depth and time: two orders, one result, and it is that of cells by hand."""
+
+import functools
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lru.lattice import Lattice, LRUCell, PSLRUCell, RGLRUCell
+
+B, H = 3, 4
+
+
+def inputs(time, seed=0):
+    return jax.random.normal(jax.random.key(seed), (B, time, H))
+
+
+def make(depth, order, unit=LRUCell):
+    layer = Lattice(H, depth, unit=unit, order=order)
+    return layer, jax.jit(layer.init)(jax.random.key(1), inputs(2))["params"]
+
+
+def everything(depth, time, full):
+    """A carry, lengths and resets for that size, or none of them."""
+    if not full:
+        return {}
+    return {
+        "initial_carry": jax.random.normal(jax.random.key(5), (B, depth, H)),
+        "seq_lengths": jnp.array([time, 0, (time + 1) // 2]),
+        "reset": jnp.zeros((B, time), bool).at[0, time // 2].set(True),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.value_and_grad, argnums=(1, 2, 3), has_aux=True)
+def loss(layer, params, u, start, options):
+    carry, y = layer.apply(
+        {"params": params}, u, initial_carry=start, return_carry=True, **options
+    )  # fmt: skip
+    weigh = [jax.random.normal(jax.random.key(9), x.shape) for x in (carry, y)]
+    return sum(jnp.sum(w * x) for w, x in zip(weigh, (carry, y))), (carry, y)
+
+
+@pytest.mark.parametrize(
+    "depth, time, full",
+    [(1, 1, True), (1, 7, True), (2, 2, True), (2, 7, False), (2, 7, True), (5, 2, True)],
+)
+def test_wavefront_equals_plain_in_value_and_gradient(depth, time, full):
+    results = []
+    for order in ("plain", "wavefront"):
+        layer, params = make(depth, order)
+        options = everything(depth, time, full)
+        start = options.pop("initial_carry", jnp.zeros((B, depth, H)))
+        results.append(loss(layer, params, inputs(time), start, options))
+    plain, wave = results
+    jax.tree.map(lambda w, p: np.testing.assert_allclose(w, p, atol=2e-5), wave, plain)
+
+
+@pytest.mark.parametrize("unit", [PSLRUCell, RGLRUCell, LRUCell])
+@pytest.mark.parametrize("order", ["plain", "wavefront"])
+def test_the_lattice_is_its_cells_one_by_one(unit, order):
+    (layer, params), u = make(3, order, unit), inputs(4)
+    cell, h2 = unit(H), list(jnp.zeros((3, B, H)))
+    step = jax.jit(cell.apply)
+    outputs = []
+    for t in range(4):
+        h1 = u[:, t]
+        for depth in range(3):
+            h2[depth], h1 = step({"params": params[f"layers_{depth}"]}, h2[depth], h1)
+        outputs.append(h1)
+    carry, y = jax.jit(layer.apply, static_argnames="return_carry")(
+        {"params": params}, u, return_carry=True
+    )
+    np.testing.assert_allclose(y, jnp.stack(outputs, 1), atol=1e-5)
+    np.testing.assert_allclose(carry, jnp.stack(h2, 1), atol=1e-5)
+
+
+def products(order, depth, time):
+    """The matrix products in a program, and whether each is inside of a loop over steps."""
+    layer, params = make(depth, order)
+    jaxpr = jax.make_jaxpr(lambda u: layer.apply({"params": params}, u))(inputs(time))
+    found = []
+
+    def walk(jaxpr, inside):
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                found.append(inside)
+            for sub in jax.extend.core.jaxprs_in_params(eqn.params):
+                walk(sub, inside or eqn.primitive.name == "scan")
+
+    walk(jaxpr.jaxpr, False)
+    return found.count(True), found.count(False)
+
+
+def test_each_layers_products_with_what_rises_are_made_ahead():
+    layers = 3
+    ahead = layers * 1  # of the gates and candidate 1, one product
+    assert products("plain", layers, 7) == (layers * 3, ahead)
+    assert products("wavefront", layers, 7) == (4, 0)
+
+
+@pytest.mark.parametrize("order", ["plain", "wavefront"])
+def test_layers_are_drawn_apart(order):
+    params = make(2, order)[1]
+    assert params.keys() == {"layers_0", "layers_1"}
+    leaves = zip(*(jax.tree.leaves(params[name]) for name in ("layers_0", "layers_1")))
+    assert all(abs(a - b).max() > 0.01 for a, b in leaves)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_an_order_or_a_depth_that_is_not_there_is_said():
+    with pytest.raises(ValueError, match="order='diagonal'; expected one of 'auto', 'plain'"):
+        make(2, "diagonal")
+    with pytest.raises(ValueError, match="num_layers=0; expected at least 1"):
+        make(0, "plain")
