@@ -16,7 +16,7 @@ rung         the recurrence of every block, by the tables of Orvieto et al. (202
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -83,6 +83,7 @@ def build(
     quick: Callable[[ConfigDict], None],
     smoke: Callable[[ConfigDict], None],
     ring: tuple[float, float],
+    s5: Mapping[str, Any],
 ) -> ConfigDict:
     """The config of a variant.
 
@@ -92,6 +93,7 @@ def build(
       quick: makes it smaller.
       smoke: makes it tiny.
       ring: (r_min, r_max) of the rung `ring`, whose rings are not always the LRU's.
+      s5: how S5's own script for this task begins; `blocks` where N is a multiple of 2 `blocks`.
 
     Raises:
       UserError: if there is no such size or rung, or two of one kind are named.
@@ -111,7 +113,7 @@ def build(
             sizes[name](config)
     for name in names:
         if name in RUNGS:
-            _put(config, RUNGS[name], ring)
+            _put(config, name, ring, s5)
     return config
 
 
@@ -131,11 +133,15 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-def _put(config: ConfigDict, rung: dict[str, Any], ring: tuple[float, float]) -> None:
+def _put(config: ConfigDict, rung: str, ring: tuple[float, float], s5: Mapping[str, Any]) -> None:
     """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
     lru = config.model.mixer
-    mixer = ConfigDict(dict(rung, d_state=lru.d_state, bidirectional=lru.bidirectional))
+    mixer = ConfigDict(dict(RUNGS[rung], d_state=lru.d_state, bidirectional=lru.bidirectional))
     mixer.dtype = config.model.get_oneway_ref("dtype")
-    if rung is RUNGS["ring"]:
+    if rung == "ring":
         mixer.update(r_min=ring[0], r_max=ring[1], max_phase=lru.max_phase)
+    if rung == "s5":
+        mixer.update(dict(s5), blocks=1 if lru.d_state % (2 * s5["blocks"]) else s5["blocks"])
+    if rung == "s4d":
+        config.model.chunk_size = 0  # changes no number: a convolution is best done at once
     config.model.mixer = mixer

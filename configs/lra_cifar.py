@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
     ring = (0.9, 0.99)  # Table 8, without gamma
-    return _lra.build(variant, paper, quick, smoke, ring)
+    s5 = dict(blocks=3, c_init="lecun_normal", clip_eigenvalues=True)  # S5's script
+    return _lra.build(variant, paper, quick, smoke, ring, s5)
 
 
 def paper() -> ConfigDict:

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
     ring = (0.9, 0.999)  # Table 8, without gamma
-    return _lra.build(variant, paper, quick, smoke, ring)
+    s5 = dict(blocks=8, c_init="trunc_standard_normal")  # S5's script
+    return _lra.build(variant, paper, quick, smoke, ring, s5)
 
 
 def paper() -> ConfigDict:

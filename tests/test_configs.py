@@ -72,9 +72,17 @@ def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
     """And keeps its N, its direction and the type of its products."""
     before, after = flat(load(task).to_dict()), flat(load(task, rung).to_dict())
     changed = {key for key in before | after if before.get(key) != after.get(key)}
+    changed.discard("model.chunk_size")  # S4D's convolution takes all steps at once
     assert changed and all(key.startswith("model.mixer.") for key in changed)
     kept = {"model.mixer.d_state", "model.mixer.bidirectional", "model.mixer.dtype"}
     assert not changed & kept
+
+
+def test_s5_begins_as_its_own_script_has_it_where_n_allows():
+    assert load("text", "s5").model.mixer.blocks == 12
+    assert load("text", "quick,s5").model.mixer.blocks == 1  # N = 32 is not a multiple of 24
+    assert load("cifar", "s5").model.mixer.clip_eigenvalues
+    assert load("pathx", "s5").model.mixer.dt_min == 1e-4
 
 
 @pytest.mark.parametrize("task", TASKS)

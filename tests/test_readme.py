@@ -15,6 +15,7 @@ def test_python_blocks_run_in_order(tmp_path):
     assert names["logits"].shape == (8, 100, 5)
     assert names["outputs"].shape == (8, 100, 32)
     assert names["logits_so_far"].shape == (8, 10)
+    assert (names["state"].shape, names["rising"].shape) == ((8, 2, 32), (8, 100, 32))
     parts = names["outputs_in_parts"].addressable_shards
     assert [part.data.shape for part in parts] == [(8, 50, 32)] * 2
 
