@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import ClassVar, Self
 
 import numpy as np
 
 from lru.data.builder import SequenceDataset
 
 PAD, UNKNOWN, END = range(3)
-_SPECIAL = 3
 
 
-class Vocabulary:
-    """Numbers for characters: 0 is padding, 1 any other character, 2 the end of sequence.
+class _Numbering:
+    """A number for each of some characters, after those that stand for something else."""
 
-    Args:
-      characters: those that have numbers of their own, 3 and up.
-
-    Example:
-      >>> vocabulary = Vocabulary("ab")
-      >>> vocabulary.encode("abba, baba", pad_to=8).tolist()
-      [3, 4, 4, 3, 1, 1, 4, 2]
-      >>> len(vocabulary)
-      5
-    """
+    _special: ClassVar[tuple[str, ...]]  # how each is shown; "?" is any other character
 
     def __init__(self, characters: str):
         self.characters = characters
         codes = _codes(characters)
-        self._table = np.full(codes.max(initial=0) + 2, UNKNOWN, np.uint16)
-        self._table[codes] = np.arange(_SPECIAL, len(self))
+        unknown = self._special.index("?")
+        self._table = np.full(codes.max(initial=0) + 2, unknown, np.uint16)
+        self._table[codes] = np.arange(len(self._special), len(self))
 
     @classmethod
-    def of(cls, texts: Iterable[str], min_freq: int = 1) -> Vocabulary:
+    def of(cls, texts: Iterable[str], min_freq: int = 1) -> Self:
         """Returns that of all characters that occur so often in all texts, the commonest first.
 
         Example:
@@ -52,14 +44,7 @@ class Vocabulary:
         return cls("".join(map(chr, often[order].tolist())))
 
     def __len__(self) -> int:
-        return len(self.characters) + _SPECIAL
-
-    def encode(self, text: str, pad_to: int) -> np.ndarray:
-        """Returns the first `pad_to - 1` characters' numbers and the end of sequence, uint16."""
-        codes = _codes(text[: pad_to - 1])
-        tokens = np.full(len(codes) + 1, END, np.uint16)
-        tokens[:-1] = self._table[np.minimum(codes, len(self._table) - 1)]
-        return tokens
+        return len(self.characters) + len(self._special)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Returns the text, `?` where a character has no number; what ends or pads it is left out.
@@ -68,8 +53,51 @@ class Vocabulary:
           >>> Vocabulary("ab").decode([3, 4, 1, 2, 0])
           'ab?'
         """
-        names = ["", "?", "", *self.characters]
+        names = [*self._special, *self.characters]
         return "".join(names[token] for token in tokens)
+
+    def _look_up(self, text: str) -> np.ndarray:
+        return self._table[np.minimum(_codes(text), len(self._table) - 1)]
+
+
+class Vocabulary(_Numbering):
+    """Numbers for characters: 0 is padding, 1 any other character, 2 the end of sequence.
+
+    Args:
+      characters: those that have numbers of their own, 3 and up.
+
+    Example:
+      >>> vocabulary = Vocabulary("ab")
+      >>> vocabulary.encode("abba, baba", pad_to=8).tolist()
+      [3, 4, 4, 3, 1, 1, 4, 2]
+      >>> len(vocabulary)
+      5
+    """
+
+    _special = ("", "?", "")
+
+    def encode(self, text: str, pad_to: int) -> np.ndarray:
+        """Returns the first `pad_to - 1` characters' numbers and the end of sequence, uint16."""
+        return np.append(self._look_up(text[: pad_to - 1]), np.uint16(END))
+
+
+class Alphabet(_Numbering):
+    """Numbers for characters of a text without end or padding: 0 is any other character.
+
+    Args:
+      characters: those that have numbers of their own, 1 and up.
+
+    Example:
+      >>> alphabet = Alphabet("ab")
+      >>> alphabet.encode("abc").tolist(), alphabet.decode([1, 2, 0]), len(alphabet)
+      ([1, 2, 0], 'ab?', 3)
+    """
+
+    _special = ("?",)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the number of every character, uint16."""
+        return self._look_up(text)
 
 
 def _codes(text: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+_WORDS = ("a", "bad", "cab", "dab", "deed", "face", "fed", "bead")
 _LETTERS = np.array(list("abcdefgh "))
 
 
@@ -26,3 +27,14 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
     for topic in topics:
         length = rng.integers(1, most, endpoint=True)
         yield "".join(rng.choice(_LETTERS, length, p=weights[topic]))
+
+
+def words(rng: np.random.Generator, length: int) -> str:
+    """Returns a text of so many characters, words of a small language: a letter tells the next.
+
+    Example:
+      >>> words(np.random.default_rng(0), length=17)
+      'fed face deed cab'
+    """
+    chosen = rng.choice(_WORDS, length)  # more than enough: a word has a letter and a space
+    return " ".join(chosen.tolist())[:length]

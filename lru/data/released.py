@@ -14,6 +14,7 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +48,12 @@ class Places:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """Some files of an archive.
+    """Some files of an archive, or the one file that is all there is.
 
     Attributes:
-      url: of the archive.
-      files: paths that are needed, of files or of directories, all below one folder.
+      url: of the archive, compressed by tar or zip, or of the file.
+      files: paths that are needed, all below one folder: of files or, if not of a zip archive, of
+        directories too.
       folders: where that may be, below `manual_dir` as well as in the archive.
       arguments: of scripts/prepare_data.py, to read them.
       size: of the archive, in bytes.
@@ -99,8 +101,9 @@ class Release:
     def _not_found(self, missing: tuple[str, ...], places: Places, reason: str = "") -> str:
         looked = "no manual_dir was given"
         if places.manual:
-            others = ", ".join(folder for folder in self.folders if folder)
-            looked = f"looked in {places.manual}, and in {others} and {self.name} there"
+            looked = f"looked in {places.manual}"
+            if others := ", ".join(folder for folder in self.folders if folder):
+                looked += f", and in {others} and {self.name} there"
         return (
             f"{', '.join(missing)} not found: {looked}{reason}\n"
             f"download {self.url} into a DIRECTORY, then: "
@@ -132,15 +135,14 @@ class Release:
 
     def _verify(self, archive: Path, what: Path | str) -> None:
         """Checks size and checksum, where they are known."""
-        if not self.sha256:
-            return
-        size, digest = archive.stat().st_size, ""
-        if size == self.size:
+        found = expected = ""
+        if self.size:
+            found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"
+        if self.sha256 and found == expected:
             with archive.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self.sha256:
-            found = f"sha256 {digest}" if digest else f"{size:,} bytes"
-            expected = f"sha256 {self.sha256}" if digest else f"{self.size:,} bytes"
+            found, expected = f"sha256 {digest}", f"sha256 {self.sha256}"
+        if found != expected:
             raise UserError(
                 f"{what} is not the released file: {found}, expected {expected}\n"
                 f"delete what is there of it and download {self.url} again"
@@ -154,7 +156,7 @@ class Release:
                 self._extract(watched, directory)
         except tarfile.FilterError as error:
             raise UserError(f"{archive} is not to be trusted: {error}") from error
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise UserError(f"{archive} is damaged ({error}): download it again") from error
         folder, missing = self._best_folder(directory)
         if missing:
@@ -164,6 +166,12 @@ class Release:
     def _extract(self, file: IO[bytes], directory: Path) -> None:
         """Unpacks what lies at or below the files, until all of them are there."""
         wanted = {PurePosixPath(folder, file) for folder in self.folders for file in self.files}
+        if self.name.endswith(".zip"):
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    if PurePosixPath(name) in wanted:
+                        archive.extract(name, directory)
+            return
         found = 0
         with tarfile.open(fileobj=file, mode="r|*") as members:
             for member in members:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lru.data.characters import END, PAD, UNKNOWN, CharacterDataset, Vocabulary
+from lru.data.characters import END, PAD, UNKNOWN, Alphabet, CharacterDataset, Vocabulary
 from lru.data.numbers import Numbers
 from lru.errors import UserError
 
@@ -41,6 +41,15 @@ def test_decoding_undoes_encoding_whatever_padding_follows(text):
     vocabulary = Vocabulary.of([text])
     tokens = np.append(vocabulary.encode(text, pad_to=20), [PAD] * 3)
     assert vocabulary.decode(tokens) == text
+
+
+@given(TEXTS, TEXTS)
+def test_in_an_alphabet_only_0_is_no_character(known, text):
+    alphabet = Alphabet.of([known])
+    numbers = {character: 1 + i for i, character in enumerate(alphabet.characters)}
+    assert alphabet.encode(text).tolist() == [numbers.get(character, 0) for character in text]
+    assert alphabet.decode(alphabet.encode(known)) == known
+    assert len(alphabet) == 1 + len(set(known))
 
 
 def test_many_characters_have_numbers_of_their_own():

@@ -25,3 +25,10 @@ def test_the_generator_of_random_numbers_decides():
         list(made_up.texts(np.random.default_rng(seed), [0, 1], most=50)) for seed in (1, 1, 2)
     )
     assert first == again != other
+
+
+def test_words_are_as_long_together_as_asked_and_all_of_them_occur():
+    for length in (0, 1, 2, 57):
+        assert len(made_up.words(np.random.default_rng(0), length)) == length
+    whole = made_up.words(np.random.default_rng(0), 1000).split(" ")
+    assert set(whole[:-1]) == set(made_up._WORDS)

@@ -62,6 +62,15 @@ def test_every_task_can_be_prepared(prepare, arguments):
     assert (code, told) == (0, f"{task} (made-up): 9 train, 8 validation, 7 test examples")
 
 
+@pytest.mark.parametrize("task", ["ptb", "warpeace", "enwik8", "text8"])
+def test_every_text_can_be_prepared(prepare, task):
+    code, output, _ = prepare(f"--task={task}", "--source=made_up", "--percent=20")
+    told, remark = output.splitlines()[-2:]
+    expected = f"{task} (made-up): 1 train, 1 validation, 1 test examples"
+    assert (code, told.split(" in ")[0]) == (0, expected)
+    assert remark == "remark: trained on the first 20 % of the training text"
+
+
 def test_it_shows_images(prepare, tmp_path):
     sheet = tmp_path / "sheet.png"
     arguments = ["--task=pathfinder", "--source=made_up", f"--write_sheet={sheet}"]

@@ -6,6 +6,7 @@ import http.server
 import io
 import tarfile
 import threading
+import zipfile
 
 import pytest
 
@@ -32,6 +33,14 @@ def link(name, target, kind=tarfile.SYMTYPE):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
+
+
+def zip_archive(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def release(content, url="http://127.0.0.1:9/set.tar.gz"):
@@ -241,3 +250,51 @@ def test_an_archive_that_cannot_be_read_is_named(places, content):
     (places.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz (is damaged|has no)"):
         release(content).find(places)
+
+
+ZIPPED = Release("http://127.0.0.1:9/set.zip", ("one.txt",), ("", "part"), "--task=set")
+
+
+@pytest.mark.parametrize("folder", ["", "part/"])
+def test_of_a_zip_archive_only_the_files_asked_for_are_unpacked(places, folder):
+    members = {f"{folder}one.txt": b"first" * 99, "../outside": b"x", "part/two.txt": b"second"}
+    (places.manual / "set.zip").write_bytes(zip_archive(members))
+    assert (ZIPPED.find(places) / "one.txt").read_bytes() == b"first" * 99
+    assert [path.name for path in places.scratch.rglob("*") if path.is_file()] == ["one.txt"]
+    hostile(places)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-30], lambda content: content.replace(b"first", b"thirf")]
+)
+def test_a_damaged_zip_archive_is_named(places, damage):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # stored as it is
+        archive.writestr("one.txt", b"first")
+    (places.manual / "set.zip").write_bytes(damage(buffer.getvalue()))
+    with pytest.raises(UserError, match=r"set\.zip is damaged"):
+        ZIPPED.find(places)
+
+
+def test_a_zip_archive_without_the_file_is_named(places):
+    (places.manual / "set.zip").write_bytes(zip_archive({"two.txt": b"second"}))
+    with pytest.raises(UserError, match=r"set\.zip has no one\.txt: download http"):
+        ZIPPED.find(places)
+
+
+def test_a_size_alone_is_checked_too(places):
+    content = zip_archive({"one.txt": b"first"})
+    (places.manual / "set.zip").write_bytes(content)
+    right, wrong = (dataclasses.replace(ZIPPED, size=len(content) + more) for more in (0, 1))
+    with pytest.raises(UserError, match=rf"not the released file: {len(content)} bytes, expected"):
+        wrong.find(places)
+    assert (right.find(places) / "one.txt").read_bytes() == b"first"
+
+
+def test_a_file_that_is_no_archive_is_looked_for_in_the_directory_alone(places):
+    wanted = Release("http://127.0.0.1:9/one.txt", ("one.txt",), ("",), "--task=set")
+    with pytest.raises(UserError) as error:
+        wanted.find(places)
+    assert str(error.value).startswith(f"one.txt not found: looked in {places.manual}\ndownload ")
+    (places.manual / "one.txt").write_bytes(b"first")
+    assert wanted.find(places) == places.manual

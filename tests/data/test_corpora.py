@@ -1,0 +1,174 @@
+"""What holds for every text, shown on one of a few characters."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lru.data import corpora, made_up
+from lru.data.corpora import TextStream, by_position
+from lru.data.released import Release
+from lru.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+TEXT = "".join("abcdefg hij\n"[i * i // 7 % 12] for i in range(190)) + "é\ufeffZ0123\r\n!"
+
+
+class Little(TextStream):
+    name = "little"
+    size = len(TEXT.encode())
+    release = Release("http://127.0.0.1:9/little.txt", ("little.txt",), ("",), "--task=little")
+
+
+class Long(Little):
+    name = "long"
+    size = 1000
+    prefix = True
+
+
+@pytest.fixture
+def manual(tmp_path):
+    (tmp_path / "manual").mkdir()
+    (tmp_path / "manual" / "little.txt").write_bytes(TEXT.encode())
+    return tmp_path / "manual"
+
+
+def texts(dataset):
+    return [dataset.vocabulary.decode(dataset.tokens(split)) for split in SPLITS]
+
+
+def test_the_last_twentieths_are_test_and_validation(tmp_path, manual):
+    assert len(TEXT) == 200
+    dataset = Little.create(tmp_path, manual)
+    train, validation, test = TEXT[:180], TEXT[180:190], TEXT[190:]
+    assert texts(dataset) == [train, validation, "?" * 8 + "\n?"] and test.endswith("\r\n!")
+    assert (dataset.kind, dataset.remark) == ("full", "")
+    assert dataset.tokens("test").dtype == np.uint8
+
+
+@pytest.mark.parametrize("length", [39, 40, 41, 59, 60, 5_951_345])
+def test_parts_are_rounded_as_the_authors_code_rounds(length):
+    held = int(0.05 * length)
+    parts = by_position("x" * length)
+    assert [len(parts[split]) for split in SPLITS] == [length - 2 * held, held, held]
+
+
+def test_numbers_go_by_how_often_a_character_is_trained_on(tmp_path, manual):
+    dataset = Little.create(tmp_path, manual)
+    counts = Counter(TEXT[:180])
+    order = sorted(counts, key=lambda character: (-counts[character], character))
+    assert dataset.vocabulary.characters == "".join(order)
+    assert dataset.vocab_size == 1 + len(counts)
+    plain = [1 + order.index(c) if c in counts else 0 for c in TEXT]
+    assert np.concatenate([dataset.tokens(split) for split in SPLITS]).tolist() == plain
+
+
+def test_fixed_less_is_trained_on_and_the_same_tested_on(tmp_path, manual):
+    whole, part = (Little.create(tmp_path, manual, percent=percent) for percent in (100, 41))
+    assert texts(part)[0] == TEXT[:73]  # 41 % of 180, rounded down
+    kept = set(TEXT[:73])
+    for split, text in (("validation", TEXT[180:190]), ("test", TEXT[190:])):
+        shown = "".join(character if character in kept else "?" for character in text)
+        assert part.vocabulary.decode(part.tokens(split)) == shown
+        assert len(part.tokens(split)) == len(whole.tokens(split))
+    assert part.remark == "trained on the first 41 % of the training text"
+
+
+def test_moving_the_whole_text_is_shortened_before_it_is_divided(tmp_path, manual):
+    dataset = Little.create(tmp_path, manual, percent=41, fraction_test="moving")
+    assert texts(dataset) == [TEXT[:74], TEXT[74:78], TEXT[78:82]]
+    assert "on other texts than at 100 %" in dataset.remark
+
+
+def test_at_100_percent_fixed_and_moving_are_the_same_data(tmp_path, manual):
+    first, second = (
+        Little.create(tmp_path, manual, fraction_test=choice) for choice in ("fixed", "moving")
+    )
+    assert first.data_dir == second.data_dir
+
+
+def test_a_text_in_pieces_is_the_text(tmp_path, manual, monkeypatch):
+    whole = texts(Little.create(tmp_path / "whole", manual))
+    monkeypatch.setattr(corpora, "_PIECE", 7)
+    dataset = Little.create(tmp_path, manual)
+    assert texts(dataset) == whole
+    source = dataset.source("train")
+    assert (len(source), dataset.max_length) == (26, 7)
+    assert [int(piece["length"]) for piece in source] == [7] * 25 + [5]
+    assert source[25]["inputs"].dtype == np.int32
+    assert dataset.vocabulary.decode(source[25]["inputs"]) == TEXT[175:180]
+
+
+def test_a_shorter_file_is_a_prefix_only_where_there_may_be_one(tmp_path, manual):
+    for _ in range(2):  # made, and read again
+        dataset = Long.create(tmp_path, manual, percent=50)
+        assert dataset.kind == "prefix"
+        first, second = dataset.remark.split("; ")
+        assert first == f"the first {Little.size} of the 1,000 bytes of long"
+        assert second == "trained on the first 50 % of the training text"
+    (manual / "little.txt").write_bytes(b"x" * 1000)
+    whole = Long.create(tmp_path / "whole", manual)
+    assert (whole.kind, whole.remark) == ("full", "")
+    with pytest.raises(UserError, match=r"little\.txt has 1,000 bytes, expected 203: download"):
+        Little.create(tmp_path, manual)
+    (manual / "little.txt").write_bytes(b"x" * 1001)
+    with pytest.raises(UserError, match=r"little\.txt has 1,001 bytes, expected 1,000"):
+        Long.create(tmp_path, manual)
+    (manual / "little.txt").write_bytes(b"x" * 202)
+    with pytest.raises(UserError, match=r"little\.txt has 202 bytes, expected 203"):
+        Little.create(tmp_path, manual)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff" + b"x" * 205, r"long is not utf-8 \(.*\): download http"),
+        ("".join(map(chr, range(0x3B1, 0x3B1 + 500))).encode()[:1000], "expected 255 at most"),
+        (b"x" * 39, "validation of long would have 1 characters, expected 2 at least"),
+    ],
+)
+def test_a_file_that_cannot_be_this_text_is_refused(tmp_path, manual, content, message):
+    (manual / "little.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        Long.create(tmp_path, manual)
+
+
+def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
+    with pytest.raises(UserError) as error:
+        Little.create(tmp_path)
+    first, second = str(error.value).splitlines()
+    assert first == "little.txt not found: no manual_dir was given"
+    assert second.startswith("download http://127.0.0.1:9/little.txt into a DIRECTORY, then:")
+
+
+def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):
+    numbers = {"source": "made_up", "made_up_length": 1_000}
+    dataset = Little.create(tmp_path, **numbers)
+    assert (dataset.kind, dataset.remark) == ("made-up", "")
+    assert [len(text) for text in texts(dataset)] == [900, 50, 50]
+    assert set(texts(dataset)[0].split()[:-1]) == set(made_up._WORDS)
+    assert texts(Little.create(tmp_path / "again", **numbers)) == texts(dataset)
+    assert texts(Little.create(tmp_path, **numbers, seed=1)) != texts(dataset)
+
+
+def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manual):
+    Long.create(tmp_path, manual)
+    kept = json.loads(next(tmp_path.rglob("metadata.json")).read_text())
+    assert kept["bytes"] == Little.size
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"percent": 0}, "percent is 0, expected at least 1"),
+        ({"percent": 101}, "percent is 101, expected at most 100"),
+        ({"fraction_test": "movin"}, "fraction_test is 'movin'; did you mean 'moving'"),
+        ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
+        ({"made_up_length": 39}, "made_up_length is 39, expected at least 40"),
+        ({"seed": -1}, "seed is -1, expected at least 0"),
+    ],
+)
+def test_an_impossible_number_is_named(tmp_path, numbers, message):
+    with pytest.raises(UserError, match=message):
+        Little.create(tmp_path, **numbers)

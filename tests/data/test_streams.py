@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lru.data.pipeline import prefetch
+from lru.data.streams import begins_pass, stream_batches
+from lru.errors import UserError
+
+LENGTHS = st.integers(2, 90)
+SIZES = st.integers(1, 9)
+
+
+def scored(batches):
+    """Every (input, target) of weight 1, stream by stream, each in its order."""
+    whole = {key: np.concatenate([batch[key] for batch in batches], axis=1) for key in batches[0]}
+    assert set(whole["weight"].ravel().tolist()) <= {0.0, 1.0}
+    return [
+        [(int(i), int(t)) for i, t, w in zip(inputs, targets, weight) if w]
+        for inputs, targets, weight in zip(whole["inputs"], whole["targets"], whole["weight"])
+    ]
+
+
+@given(LENGTHS, SIZES, SIZES)
+def test_every_pair_of_neighbours_is_scored_once_in_the_order_of_the_text(length, batch, unroll):
+    batches = list(stream_batches(np.arange(length), batch_size=batch, unroll=unroll))
+    streams = scored(batches)
+    assert sum(streams, []) == [(i, i + 1) for i in range(length - 1)]
+    sizes = [len(stream) for stream in streams]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(batches) == -(-max(sizes) // unroll)
+
+
+@given(LENGTHS, SIZES, SIZES)
+def test_what_is_filled_in_stands_at_the_end_of_the_last_batch_and_is_zero(length, batch, unroll):
+    *others, last = stream_batches(np.arange(length) + 1, batch_size=batch, unroll=unroll)
+    assert all(other["weight"].all() for other in others)
+    assert (np.diff(last["weight"], axis=1) <= 0).all()
+    for key in ("inputs", "targets"):
+        assert ((last[key] == 0) == (last["weight"] == 0)).all()
+
+
+def plain_drop_tail(tokens, batch_size, unroll):
+    """The authors' batches: rows of the text, in chunks that overlap by a character."""
+    each = len(tokens) // batch_size
+    rows = [tokens[row * each : (row + 1) * each] for row in range(batch_size)]
+    chunks = []
+    start = 0
+    while start + unroll + 1 <= each:
+        chunk = np.array([row[start : start + unroll + 1] for row in rows])
+        chunks.append((chunk[:, :-1].tolist(), chunk[:, 1:].tolist()))
+        start += unroll
+    return chunks
+
+
+@given(LENGTHS, SIZES, SIZES)
+def test_with_the_tail_dropped_batches_are_the_authors(length, batch_size, unroll):
+    tokens = np.random.default_rng(length).integers(50, size=length)
+    expected = plain_drop_tail(tokens, batch_size, unroll)
+    sizes = {"batch_size": batch_size, "unroll": unroll, "drop_tail": True}
+    if not expected:
+        with pytest.raises(UserError, match="is too short for"):
+            stream_batches(tokens, **sizes)
+        return
+    batches = list(stream_batches(tokens, **sizes))
+    assert [(b["inputs"].tolist(), b["targets"].tolist()) for b in batches] == expected
+    assert all(batch["weight"].all() for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("length", "dropped", "whole"),
+    [
+        (5_356_211, 1_071, 1_072),  # PTB's training part, divided by position
+        (2_932_405, 586, 587),  # War and Peace's
+        (90_000_000, 17_999, 18_000),  # enwik8's and text8's
+        (297_567, 59, 60),  # PTB's test part: the authors leave 0.9 % of it out
+    ],
+)
+def test_a_pass_has_as_many_steps_as_the_authors_or_one_more(length, dropped, whole):
+    tokens = np.broadcast_to(np.uint8(1), length)
+    assert len(stream_batches(tokens, drop_tail=True)) == dropped
+    assert len(stream_batches(tokens)) == whole
+
+
+def test_bytes_become_int32_and_weights_float32():
+    for drop_tail in (False, True):
+        tokens = np.arange(256, dtype=np.uint8)
+        batch = stream_batches(tokens, batch_size=3, unroll=4, drop_tail=drop_tail)[5]
+        assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
+            "inputs": (np.int32, (3, 4)),
+            "targets": (np.int32, (3, 4)),
+            "weight": (np.float32, (3, 4)),
+        }
+        assert batch["inputs"].tolist()[:2] == [[20, 21, 22, 23], [105, 106, 107, 108]]
+
+
+def test_a_batch_is_a_function_of_its_number_and_passes_follow_each_other():
+    batches = stream_batches(np.arange(50), batch_size=3, unroll=4)
+    assert len(batches) == 5
+    steps = prefetch(batches.repeat(), first_step=3)
+    for step in range(3, 13):
+        for key, value in next(steps).items():
+            assert np.array_equal(value, batches[step % 5][key])
+
+
+def test_a_pass_begins_at_the_start_of_the_text():
+    batches = stream_batches(np.arange(50) + 1, batch_size=3, unroll=4)
+    endless = batches.repeat()
+    at_the_start = [endless[step]["inputs"][0, 0] == 1 for step in range(12)]
+    assert [begins_pass(step, len(batches)) for step in range(12)] == at_the_start
+
+
+@pytest.mark.parametrize(
+    ("length", "sizes", "message"),
+    [
+        (9, {"batch_size": 0}, "the batch size is 0 and unroll is 50, expected at least 1"),
+        (9, {"unroll": 0}, "the batch size is 100 and unroll is 0, expected at least 1"),
+        (1, {}, "a text of 1 tokens is too short for 100 streams of 50 steps"),
+        (0, {}, "a text of 0 tokens is too short"),
+        (5_099, {"drop_tail": True}, "a text of 5,099 tokens is too short for 100 streams of 50"),
+    ],
+)
+def test_a_text_too_short_and_sizes_too_small_are_named(length, sizes, message):
+    with pytest.raises(UserError, match=message):
+        stream_batches(np.zeros(length, np.uint8), **sizes)
