@@ -101,6 +101,14 @@ def test_each_layers_products_with_what_rises_are_made_ahead():
     assert products("wavefront", layers, 7) == (4, 0)
 
 
+def test_auto_is_a_wavefront_only_off_the_cpu_and_where_it_is_worth_it(monkeypatch):
+    assert products("auto", 3, 7) == products("plain", 3, 7)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert products("auto", 3, 7) == products("wavefront", 3, 7)
+    for depth, time in [(3, 1), (1, 7)]:
+        assert products("auto", depth, time) == products("plain", depth, time)
+
+
 @pytest.mark.parametrize("order", ["plain", "wavefront"])
 def test_layers_are_drawn_apart(order):
     params = make(2, order)[1]
