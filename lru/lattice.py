@@ -157,8 +157,8 @@ class Lattice(Mixer):
       order: `"plain"`: one layer after the other, what needs no state computed ahead for all
         steps; `"wavefront"`: all cells that wait for nothing but their predecessors at once, in
         T + L - 1 batched steps instead of T L. Both give the same values and derivatives;
-        `"auto"`: the plain one on a CPU, where it was measured to be faster, the other elsewhere,
-        which has not been measured yet.
+        `"auto"`: plain on a CPU, where the two take about as long; elsewhere, not measured yet, a
+        wavefront where there are several layers, and at least as many steps.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
         together. The state is float32 at least, whatever it is.
       param_dtype: of the parameters.

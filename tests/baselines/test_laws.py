@@ -148,6 +148,25 @@ def test_a_reset_at_the_first_step_clears_the_initial_state(mixer):
     assert_close(got, call(layer)(variables, U))
 
 
+def test_right_to_left_a_reset_at_the_first_step_clears_the_state_after_it(mixer):
+    layer = mixer()
+    variables = init(layer)
+    reset = jnp.zeros((B, T), bool).at[0, 0].set(True)
+    options = dict(reverse=True, return_carry=True)
+    carry, y = call(layer)(variables, U, reset=reset, **options)
+    want, same = call(layer)(variables, U, **options)
+    assert_close((rows(carry, 0), rows(carry, 1), y), (0 * rows(want, 0), rows(want, 1), same))
+
+
+def test_a_reset_on_padding_changes_nothing(mixer):
+    layer = mixer()
+    variables = init(layer)
+    options = dict(initial_carry=some_carry(layer, variables), seq_lengths=LENGTHS, reverse=True)
+    want = call(layer)(variables, U, return_carry=True, **options)
+    got = call(layer)(variables, U, reset=~VALID[..., 0], return_carry=True, **options)
+    assert_close(got, want)
+
+
 def test_order_of_axes_and_of_the_batch_do_not_matter(layer):
     variables = init(layer)
     options = dict(seq_lengths=LENGTHS, initial_carry=some_carry(layer, variables))
