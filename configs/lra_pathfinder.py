@@ -53,7 +53,7 @@ def paper() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    config.data.update(difficulty="easy", num_images=20_000)  # paths of 6 dashes
+    config.data.update(difficulty="easy", num_images=10_000)  # paths of 6 dashes
     config.model.update(num_layers=2, d_model=32)
     config.model.mixer.update(d_state=32)
     config.train.update(steps=1_000, batch_size=32, log_every=50)
