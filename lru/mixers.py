@@ -235,7 +235,9 @@ def _piece(system, backward, weights, x0, inputs_and_reset, seq_lengths):
     inputs = zero_padding(inputs, seq_lengths)
     v = system.drive(weights, inputs)
     if reset is not None:
-        reset = _with_axes(zero_padding(reset[..., None], seq_lengths), v.ndim)
+        if seq_lengths is not None:
+            reset &= steps(reset) < seq_lengths[None]
+        reset = _with_axes(reset, v.ndim)
     run = _backward if backward else _forward
     x, x_last = run(system, weights, v, x0, seq_lengths, reset)
     return x_last, zero_padding(system.read_out(weights, x, inputs), seq_lengths)
