@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lru.command_line import Parser, run
-from lru.training.config import load_config, write_whole
+from lru.training.config import CHANGES_NO_NUMBER, flat, load_config, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
@@ -79,12 +79,10 @@ def main(argv: Sequence[str]) -> None:
         for task in known.task
         for rung in known.rung
     ]
-    for row in rows:  # a mistake is found before the first is run
-        file, *others = row.arguments
-        load_config(file.removeprefix("--config="), others)
+    finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
     places = [f"--{name}={getattr(known, name)}" for name in ("data_dir", "manual_dir")
               if getattr(known, name)]  # fmt: skip
-    todo = [row for row in rows if not _finished(known.results / f"{row.name}.json")]
+    todo = [row for row, done in zip(rows, finished) if not done]
     print(f"{len(rows)} runs, {len(rows) - len(todo)} of them finished before", flush=True)
     end = time.monotonic() + known.budget_seconds
     failed = _run_all(iter(todo), known, places, end)
@@ -103,8 +101,14 @@ def _names(parser: Parser, known: Sequence[str]):
     return names
 
 
-def _finished(record: Path) -> bool:
-    return record.exists() and "test" in json.loads(record.read_text())
+def _finished(file: Path, row: Row) -> bool:
+    """Whether there is a record of the whole run, with the numbers that the row has now."""
+    name, *overrides = row.arguments
+    config = load_config(name.removeprefix("--config="), overrides)
+    if not file.exists() or "test" not in (record := json.loads(file.read_text())):
+        return False
+    mine, its = flat(json.loads(json.dumps(config.to_dict()))), flat(record["config"])
+    return all(mine.get(key) == its.get(key) for key in (mine | its).keys() - CHANGES_NO_NUMBER)
 
 
 class Job:
@@ -112,6 +116,7 @@ class Job:
 
     def __init__(self, row: Row, workdir: Path, cores: set[int] | None, places: Sequence[str]):
         self.row, self.workdir, self._begin = row, workdir, time.monotonic()
+        self._stopped = False
         workdir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "lru.train", f"--workdir={workdir}", *places]
         with (workdir / "log.txt").open("a") as log:
@@ -124,11 +129,15 @@ class Job:
 
     def stop(self) -> None:
         """Asks it to save and end."""
+        self._stopped = True
         self.process.send_signal(signal.SIGTERM)
 
     def report(self, results: Path) -> bool:
         """Keeps the record and says how it ended; whether that was as it should be."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
+        if self._stopped and self.process.returncode:
+            print(f"{self.row.name}: stopped before its first step", flush=True)
+            return True
         if self.process.returncode or not record.exists():
             lines = (self.workdir / "log.txt").read_text().splitlines()[-2:]
             print(f"{self.row.name}: failed after {seconds:.0f} s: {' '.join(lines)}", flush=True)

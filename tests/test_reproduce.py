@@ -36,6 +36,12 @@ def test_runs_leave_records_and_are_not_run_again(places, tmp_path, capsys):
     assert run(SCRIPT["main"], [*ROWS, *places]) == 0
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
     assert [file.stat().st_mtime_ns for file in records] == before
+    found[0]["config"]["model"]["d_model"] = 9  # as if the config had been another one then
+    records[0].write_text(json.dumps(found[0]))
+    done = [
+        SCRIPT["_finished"](records[i], SCRIPT["Row"]("listops", "lru", "smoke", i)) for i in (0, 1)
+    ]
+    assert done == [False, True]
 
 
 def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, capsys):
@@ -49,6 +55,8 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, capsys)
     assert "test" not in record and "step " in capsys.readouterr().out
     assert run(SCRIPT["main"], [*long, *places, "--budget-seconds=25"]) == 0
     assert json.loads(file.read_text())["steps"] > record["steps"]
+    assert run(SCRIPT["main"], [*ROWS, *places, "--budget-seconds=0"]) == 0
+    assert "stopped before its first step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
