@@ -48,12 +48,12 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, capsys)
     long = ["--table=lra", "--task=listops", "--size=smoke", "--seeds=1"]
     long += ["--config.train.steps=100000", "--config.train.log_every=50000"]
     long += ["--config.train.eval_every=50000", "--config.train.checkpoint_every=50000"]
-    assert run(SCRIPT["main"], [*long, *places, "--budget-seconds=25"]) == 0
+    assert run(SCRIPT["main"], [*long, *places, "--budget-seconds=45"]) == 0
     (file,) = (tmp_path / "results").iterdir()
     record = json.loads(file.read_text())
     assert 0 < record["steps"] < record["steps_planned"] == 100_000
     assert "test" not in record and "step " in capsys.readouterr().out
-    assert run(SCRIPT["main"], [*long, *places, "--budget-seconds=25"]) == 0
+    assert run(SCRIPT["main"], [*long, *places, "--budget-seconds=45"]) == 0
     assert json.loads(file.read_text())["steps"] > record["steps"]
     assert run(SCRIPT["main"], [*ROWS, *places, "--budget-seconds=0"]) == 0
     assert "stopped before its first step" in capsys.readouterr().out
