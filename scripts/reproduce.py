@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lru.command_line import Parser, run
-from lru.training.config import CHANGES_NO_NUMBER, flat, load_config, write_whole
+from lru.training.config import differences, load_config, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
@@ -107,8 +107,7 @@ def _finished(file: Path, row: Row) -> bool:
     config = load_config(name.removeprefix("--config="), overrides)
     if not file.exists() or "test" not in (record := json.loads(file.read_text())):
         return False
-    mine, its = flat(json.loads(json.dumps(config.to_dict()))), flat(record["config"])
-    return all(mine.get(key) == its.get(key) for key in (mine | its).keys() - CHANGES_NO_NUMBER)
+    return not differences(config.to_dict(), record["config"])
 
 
 class Job:

@@ -19,7 +19,7 @@ from typing import Any
 from paper_tables import MAIN, NAMES, NONLINEARITY, PARAMETERIZATION, RINGS, SPEED, TASKS
 
 from lru.command_line import Parser, run
-from lru.training.config import CHANGES_NO_NUMBER, flat, load_config, write_whole
+from lru.training.config import differences, load_config, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 Record = Mapping[str, Any]
@@ -94,31 +94,30 @@ def _known() -> dict[Cell, dict[str, Any]]:
                 names = [size] * (size != "paper") + [rung] * (rung != "lru")
                 variant = ":" + ",".join(names) if names else ""
                 config = load_config(f"configs/lra_{task}.py{variant}")
-                configs[task, rung, size] = flat(json.loads(json.dumps(config.to_dict())))
+                configs[task, rung, size] = config.to_dict()
     return configs
 
 
 def cell_of(record: Record) -> Cell | None:
     """What a run is of, if its numbers are those of a config file."""
-    mine = flat(record["config"])
+    mine = record["config"]
     return next((cell for cell, config in _known().items() if not _differs(mine, config)), None)
 
 
 def ring_of(record: Record) -> tuple[str, float, float] | None:
     """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
-    mine = flat(record["config"])
+    mine = record["config"]
     for rung in ("exp", "stable_exp", "lru"):
         ring = {"model.mixer.r_min", "model.mixer.r_max"}
         if _differs(mine, _known()["cifar", rung, "paper"]) <= ring:
-            key = (rung, mine["model.mixer.r_min"], mine["model.mixer.r_max"])
+            key = (rung, mine["model"]["mixer"]["r_min"], mine["model"]["mixer"]["r_max"])
             return key if key in RINGS else None
     return None
 
 
 def _differs(mine: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     """The keys in which two configs differ, but for those that make no other experiment."""
-    keys = (mine.keys() | other.keys()) - CHANGES_NO_NUMBER - {"seed", "data.release"}
-    return {key for key in keys if mine.get(key) != other.get(key)}
+    return differences(mine, other).keys() - {"seed", "data.release"}
 
 
 def _finished(runs: Iterable[Record]) -> list[Record]:

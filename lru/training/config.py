@@ -195,7 +195,7 @@ def remember(config: ConfigDict, workdir: Path) -> None:
 
 
 # So a run may go on with other values of these.
-CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
+_CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
@@ -206,13 +206,26 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """
     if not (workdir / "config.json").exists():
         return
-    there, here = flat(recall(workdir).to_dict()), flat(json.loads(json.dumps(config.to_dict())))
-    for key in sorted((there.keys() | here.keys()) - CHANGES_NO_NUMBER):
-        if there.get(key) != here.get(key):
-            raise UserError(
-                f"work directory {workdir} was made with another config: config.{key} is "
-                f"{there.get(key)!r} there, {here.get(key)!r} here; choose another --workdir"
-            )
+    for key, (there, here) in differences(recall(workdir).to_dict(), config.to_dict()).items():
+        raise UserError(
+            f"work directory {workdir} was made with another config: config.{key} is "
+            f"{there!r} there, {here!r} here; choose another --workdir"
+        )
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each key in which two configs differ, but for those that change no number.
+
+    Example:
+      >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})
+      {'seed': (0, 1)}
+    """
+    mine, others = (_flat(json.loads(json.dumps(config))) for config in (one, other))
+    return {
+        key: (mine.get(key), others.get(key))
+        for key in sorted((mine.keys() | others.keys()) - _CHANGES_NO_NUMBER)
+        if mine.get(key) != others.get(key)
+    }
 
 
 def recall(workdir: Path) -> ConfigDict:
@@ -242,17 +255,11 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(part, file)
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of sections as one, with dotted keys.
-
-    Example:
-      >>> flat({"seed": 0, "model": {"mixer": {"d_state": 4}}})
-      {'seed': 0, 'model.mixer.d_state': 4}
-    """
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     items: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            items |= flat(value, f"{prefix}{key}.")
+            items |= _flat(value, f"{prefix}{key}.")
         else:
             items[f"{prefix}{key}"] = value
     return items
