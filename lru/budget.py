@@ -8,18 +8,38 @@ from collections.abc import Callable
 
 from lru.errors import UserError
 from lru.lattice import Lattice
+from lru.linear import LRU
+
+Stack = Callable[..., Lattice] | type[LRU]
 
 
-def count_parameters(
-    stack: Callable[..., Lattice], d_model: int, vocab_size: int, num_layers: int
-) -> int:
+def count_layer(stack: Stack, d_model: int) -> int:
+    """The parameters of one layer of a stack.
+
+    Args:
+      stack: makes it from h and L: `lru.lattice.Lattice`, `lru.baselines.GRU`, ...; or `lru.LRU`,
+        of which a layer is a residual block with h states and a full GLU.
+      d_model: h.
+
+    Example:
+      >>> from lru.baselines import GRU
+      >>> from lru.lattice import RGLRU
+      >>> count_layer(GRU, 387), count_layer(RGLRU, 300)
+      (900936, 901500)
+    """
+    if stack is LRU:
+        layer, norm, glu = 4 * d_model**2 + 4 * d_model, 2 * d_model, 2 * d_model**2 + 2 * d_model
+        return layer + norm + glu
+    return stack(d_model, 1).cell().count()
+
+
+def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
     """The parameters of a `lru.models.LanguageModel` around such a stack.
 
     L of its layers, an embedding V h, and a read-out V h + V.
 
     Args:
-      stack: makes it from h and L: `lru.lattice.Lattice`, `lru.baselines.GRU`, ...
-      d_model: h.
+      stack, d_model: as of `count_layer`.
       vocab_size: V.
       num_layers: L.
 
@@ -28,13 +48,11 @@ def count_parameters(
       >>> count_parameters(Lattice, 643, vocab_size=51, num_layers=2)
       9996129
     """
-    layer = stack(d_model, num_layers).cell().count()
-    return num_layers * layer + 2 * vocab_size * d_model + vocab_size
+    layers = num_layers * count_layer(stack, d_model)
+    return layers + 2 * vocab_size * d_model + vocab_size
 
 
-def hidden_size(
-    stack: Callable[..., Lattice], budget: int, vocab_size: int, num_layers: int
-) -> int:
+def hidden_size(stack: Stack, budget: int, vocab_size: int, num_layers: int) -> int:
     """The width h whose language model has most nearly as many parameters as the budget.
 
     Args:
@@ -54,12 +72,22 @@ def hidden_size(
     def count(d_model: int) -> int:
         return count_parameters(stack, d_model, vocab_size, num_layers)
 
-    widths = range(1, math.isqrt(max(budget, 1)) + 2)  # a layer has more than h^2 parameters
-    above = widths[min(bisect.bisect_left(widths, budget, key=count), len(widths) - 1)]
-    nearest = min(max(above - 1, 1), above, key=lambda d_model: abs(count(d_model) - budget))
-    if abs(count(nearest) - budget) > 0.01 * budget:
+    width = nearest(count, budget)
+    if abs(count(width) - budget) > 0.01 * budget:
         raise UserError(
             f"no width of {num_layers} layers and {vocab_size} tokens has within 1 % of {budget} "
-            f"parameters: the nearest, {nearest}, has {count(nearest)}; give another budget"
+            f"parameters: the nearest, {width}, has {count(width)}; give another budget"
         )
-    return nearest
+    return width
+
+
+def nearest(count: Callable[[int], int], budget: int) -> int:
+    """The width whose count, which grows with it at least as its square, is nearest to a budget.
+
+    Example:
+      >>> nearest(lambda width: 2 * width**2, 100)
+      7
+    """
+    widths = range(1, math.isqrt(max(budget, 1)) + 2)
+    above = widths[min(bisect.bisect_left(widths, budget, key=count), len(widths) - 1)]
+    return min(max(above - 1, 1), above, key=lambda width: abs(count(width) - budget))

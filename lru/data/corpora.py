@@ -6,9 +6,10 @@ character out. `lru.data.streams` makes batches of them.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,6 +133,21 @@ class TextStream(SequenceDataset):
           UserError: if there is no such split.
         """
         return np.concatenate([piece["inputs"].astype(np.uint8) for piece in self.source(split)])
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the tokens of a text as one writes it; where a token is a byte, of its UTF-8."""
+        return self.vocabulary.encode(text.encode().decode("latin-1") if self._bytes else text)
+
+    def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yields what tokens stand for, each as soon as it is whole: a character may be bytes."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token in tokens:
+            piece = self.vocabulary.decode([token])
+            yield decoder.decode(piece.encode("latin-1")) if self._bytes else piece
+
+    @property
+    def _bytes(self) -> bool:
+        return self.encoding == "latin-1" and not self.numbers.made_up
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
         numbers = self.numbers

@@ -158,7 +158,7 @@ def evaluation_batches(
     _check(source, batch_size)
     num_batches = -(-len(source) // batch_size)
     indices = grain.MapDataset.range(num_batches * batch_size).batch(batch_size)
-    return _read_ahead(indices.map(functools.partial(_gather, source)))
+    return read_ahead(indices.map(functools.partial(_gather, source)))
 
 
 def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
@@ -168,10 +168,11 @@ def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
       >>> next(prefetch(grain.MapDataset.range(10).repeat(), first_step=12))
       2
     """
-    return iter(_read_ahead(batches[first_step:]))
+    return iter(read_ahead(batches[first_step:]))
 
 
-def _read_ahead(batches: grain.MapDataset) -> grain.IterDataset:
+def read_ahead(batches: grain.MapDataset) -> grain.IterDataset:
+    """Returns the same in order, read ahead by two threads."""
     # By its own defaults grain would keep 500 batches in memory.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 

@@ -34,7 +34,7 @@ def stream_batches(
         predicted. For comparison with them alone: other B and T then score another text.
 
     Returns:
-      A sequence of as many batches as a pass has: inputs `(B, T)` and targets `(B, T)`, int32, the
+      A sequence of as many batches as a pass has: inputs `(B, T)` and label `(B, T)`, int32, the
       latter one token later; and weight `(B, T)`, float32, 1 or 0. Begin with a state of zeros
       where `begins_pass` says so. `batches.repeat()` is passes without end.
 
@@ -45,7 +45,7 @@ def stream_batches(
     Example:
       >>> batches = stream_batches(np.arange(12), batch_size=2, unroll=3)
       >>> for batch in batches:
-      ...     print(*(batch[key].tolist() for key in ("inputs", "targets", "weight")))
+      ...     print(*(batch[key].tolist() for key in ("inputs", "label", "weight")))
       [[0, 1, 2], [5, 6, 7]] [[1, 2, 3], [6, 7, 8]] [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
       [[3, 4, 0], [8, 9, 10]] [[4, 5, 0], [9, 10, 11]] [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     """
@@ -67,7 +67,7 @@ def stream_batches(
         at = np.where(valid, at, 0)
         return {
             "inputs": np.where(valid, tokens[at], 0).astype(np.int32),
-            "targets": np.where(valid, tokens[at + 1], 0).astype(np.int32),
+            "label": np.where(valid, tokens[at + 1], 0).astype(np.int32),
             "weight": valid.astype(np.float32),
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,87 +18,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lru.array_typing import Array, Int
-from lru.data.pipeline import (
-    evaluation_batches,
-    prefetch,
-    read_all,
-    stacked,
-    training_batches,
-    training_indices,
-)
+from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
 from lru.training.config import build, check_arguments
 from lru.training.metrics import Metrics
 from lru.training.optimizer import make_optimizer
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The section `train` of a config.
-
-    Attributes:
-      steps: optimiser steps of the whole training.
-      batch_size: examples a step, over all devices together.
-      log_every: steps between two lines of training metrics.
-      eval_every: steps between two evaluations on the validation split, each saved.
-      checkpoint_every: steps between two checkpoints.
-      eval_batch_size: examples an evaluation step; the training batch size if 0.
-      tensorboard: write TensorBoard's event files as well.
-      steps_per_call: steps at most that are made in one go, without the host: a call ends sooner
-        where there is something to log, to evaluate or to save. A signal waits for its end.
-      device_data_mb: a training split of no more megabytes is kept on every device, and batches
-        are gathered there; a larger one is read by the host, batch by batch. 0: always so.
-      matmul_precision: of products of float32 numbers, where a device has faster, coarser ones:
-        "float32" is exact; "tensorfloat32", "bfloat16" name the coarsest that may be used.
-    """
-
-    steps: int
-    batch_size: int
-    log_every: int = 100
-    eval_every: int = 1000
-    checkpoint_every: int = 1000
-    eval_batch_size: int = 0
-    tensorboard: bool = False
-    steps_per_call: int = 10
-    device_data_mb: int = 1024
-    matmul_precision: str = "float32"
-
-    def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
-            least = int(name not in ("eval_batch_size", "device_data_mb"))
-            if type(value) is int and value < least:
-                raise UserError(f"config.train.{name} is {value}; expected at least {least}")
-        if self.matmul_precision not in PRECISIONS:
-            raise UserError(
-                f"config.train.matmul_precision is {self.matmul_precision!r}; expected one of "
-                f"{', '.join(PRECISIONS)}"
-            )
-
-    def spans(self, first_step: int) -> list[tuple[int, int]]:
-        """The calls from a step to the end: (step, count), none across a border.
-
-        Example:
-          >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
-          >>> train.spans(first_step=1)
-          [(1, 4), (5, 1), (6, 3)]
-        """
-        borders = {step for n in self._every for step in range(n, self.steps, n)} | {self.steps}
-        edges = [first_step, *sorted(step for step in borders if step > first_step)]
-        most = self.most_steps_per_call
-        return [
-            (step, min(most, end - step))
-            for start, end in itertools.pairwise(edges)
-            for step in range(start, end, most)
-        ]
-
-    @property
-    def most_steps_per_call(self) -> int:
-        """`steps_per_call`, or what there is at most from one border to the next."""
-        return min(self.steps_per_call, self.steps, *self._every)
-
-    @property
-    def _every(self) -> tuple[int, ...]:
-        return self.log_every, self.eval_every, self.checkpoint_every
+from lru.training.settings import Settings
+from lru.training.tasks import task_of
 
 
 class Call(struct.PyTreeNode):
@@ -130,6 +55,7 @@ class State(struct.PyTreeNode):
       params: the model's parameters.
       batch_stats: batch normalisation's running statistics.
       opt_state: the optimiser's.
+      carry: what the last batch hands to the next: of a text, the model's state after it.
       metrics: of the training steps since they were last logged.
       diverged_at: the first step whose loss, or whose new parameters or batch statistics, were
         not finite; -1 if there was none.
@@ -140,6 +66,7 @@ class State(struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: Any
+    carry: Any
     metrics: Metrics
     diverged_at: Int[Array, ""]
 
@@ -152,7 +79,6 @@ def _widened(x: Array) -> Array:
 # what rematerialisation would compute late and layer by layer: in three times the memory.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
 
 
@@ -181,6 +107,8 @@ class Experiment:
     Attributes:
       settings: the section `train`.
       dataset: the data set.
+      task: what is to be learnt of it.
+      model: the model.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
 
@@ -199,14 +127,14 @@ class Experiment:
             odd = ", ".join(sorted(set(config) ^ set(SECTIONS)))
             raise UserError(f"the config has or lacks {odd}; expected {', '.join(SECTIONS)}")
         check_arguments(Settings, config.train, "config.train")
-        self.settings = Settings(**config.train)
+        settings = Settings(**config.train)
         self._seed = config.seed
         if not 0 <= self._seed < 2**32:
             raise UserError(f"config.seed is {self._seed}; expected a number from 0 to 2**32 - 1")
         devices = list(devices or jax.local_devices())
-        if self.settings.batch_size % len(devices):
+        if settings.batch_size % len(devices):
             raise UserError(
-                f"config.train.batch_size is {self.settings.batch_size}; expected a multiple of "
+                f"config.train.batch_size is {settings.batch_size}; expected a multiple of "
                 f"{len(devices)}, the number of devices"
             )
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
@@ -220,9 +148,9 @@ class Experiment:
         create_model = build(config.model, "config.model", later=("num_classes", "vocab_size"))
         create_dataset = build(config.data, "config.data", later=("data_dir", "manual_dir"))
         self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
-        self._model = create_model(
-            num_classes=self.dataset.num_classes, vocab_size=self.dataset.vocab_size
-        )
+        self.task = task_of(self.dataset, create_model, settings)
+        self.settings = self.task.settings
+        self.model = create_model(**self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
@@ -230,15 +158,23 @@ class Experiment:
     @functools.cached_property
     def init_state(self) -> Callable[[], State]:
         """`() -> state` before the first step, compiled; a function of the config's seed alone."""
-        init = jax.jit(self._init, out_shardings=self._replicated)
+        init = jax.jit(self._init, out_shardings=self._sharding)
         return functools.partial(init, np.uint32(self._seed))
 
     def state_shapes(self) -> State:
         """A state's shapes, types and shardings, for a checkpoint to be restored into."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
-            jax.eval_shape(self._init, np.uint32(self._seed)),
-        )
+
+        def placed(sharding, part):
+            return jax.tree.map(lambda x: x.update(sharding=sharding), part)
+
+        shapes = jax.eval_shape(self._init, np.uint32(self._seed))
+        return jax.tree.map(placed, self._sharding, shapes)
+
+    @property
+    def _sharding(self) -> State:
+        """Of a state's parts: what is carried from batch to batch is split as batches are."""
+        parts: dict[str, Any] = {f.name: self._replicated for f in dataclasses.fields(State)}
+        return State(**parts | {"carry": self._split})
 
     def empty_metrics(self) -> Metrics:
         """Metrics of no example, on the devices."""
@@ -246,11 +182,8 @@ class Experiment:
 
     @functools.cached_property
     def _resident(self) -> Mapping[str, Array] | None:
-        """The training split on every device, if the setting lets it; None if not."""
-        most_bytes = self.settings.device_data_mb * 1_000_000
-        if not most_bytes:
-            return None
-        split = read_all(self.dataset.source("train"), most_bytes)
+        """The training split on every device, if it may be there; None if not."""
+        split = self.task.resident()
         return None if split is None else jax.device_put(split, self._replicated)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
@@ -258,10 +191,8 @@ class Experiment:
 
         Which examples stand in the batch of a step is a function of seed and step alone.
         """
-        source, spans = self.dataset.source("train"), self.settings.spans(first_step)
-        split = self._resident
-        order = training_batches if split is None else training_indices
-        batches = order(source, batch_size=self.settings.batch_size, seed=self._seed)
+        split, spans = self._resident, self.settings.spans(first_step)
+        batches = self.task.batches(self._seed, indices=split is not None)
         calls = stacked(batches, spans, self.settings.most_steps_per_call).map(self._put)
         for (_, count), given in zip(spans, prefetch(calls)):
             yield Call(count, given) if split is None else Call(count, split, given)
@@ -275,32 +206,43 @@ class Experiment:
         return jax.jit(
             self._train_steps,
             donate_argnums=0,
-            out_shardings=self._replicated,
+            out_shardings=self._sharding,
             compiler_options=self._compiler_options,
         )
 
+    @staticmethod
+    def variables(state: State) -> dict[str, Any]:
+        """What of a state the model is applied with."""
+        return {"params": state.params, "batch_stats": state.batch_stats}
+
+    def report(self, metrics: Metrics) -> dict[str, float]:
+        """Loss and accuracy, as they are logged."""
+        return self.task.report(metrics.compute())
+
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Loss and accuracy over a whole split, weighted by example."""
-        metrics = self.empty_metrics()
+        """Loss and accuracy over a whole split, weighted by example, or by character."""
         devices = self._split.num_devices  # rows that fill up the last batch weigh nothing
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = -(-size // devices) * devices
-        for batch in evaluation_batches(self.dataset.source(split), batch_size=size):
+        variables = self.variables(state)
+        carry = jax.device_put(self.task.initial_carry(self.model, variables, size), self._split)
+        metrics = self.empty_metrics()
+        for batch in self.task.evaluation(split, size):
             batch = jax.device_put(batch, self._split)
-            metrics = self._eval_step(state.params, state.batch_stats, metrics, batch)
-        return metrics.compute()
+            carry, metrics = self._eval_step(variables, carry, metrics, batch)
+        return self.report(metrics)
 
     @functools.cached_property
     def _eval_step(self):
-        def step(params, batch_stats, metrics, batch):
-            variables = {"params": params, "batch_stats": batch_stats}
+        def step(variables, carry, metrics, batch):
             batch = jax.tree.map(_widened, batch)  # as in training
             with self._precision():
-                inputs = self.dataset.decode(batch["inputs"])
-                logits = self._model.apply(variables, inputs, seq_lengths=batch["length"])
-            return metrics.merge(Metrics.of(logits, batch))
+                (carry, logits), _ = self.task.apply(
+                    self.model, variables, carry, batch, mutable=[]
+                )
+            return carry, metrics.merge(Metrics.of(logits, batch))
 
-        return jax.jit(step, out_shardings=self._replicated)
+        return jax.jit(step, out_shardings=(self._split, self._replicated))
 
     def _parameter_shapes(self):
         try:
@@ -309,9 +251,7 @@ class Experiment:
             raise UserError(f"config.model does not work: {error}") from error
 
     def _init_variables(self, seed):
-        example = self.dataset.source("train")[0]
-        inputs = self.dataset.decode(jnp.asarray(example["inputs"])[None])
-        return self._model.init(jax.random.key(seed), inputs)
+        return self.model.init(jax.random.key(seed), self.task.example())
 
     def _init(self, seed: Array) -> State:
         variables = self._init_variables(seed)
@@ -321,6 +261,7 @@ class Experiment:
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
             opt_state=self._optimizer.init(variables["params"]),
+            carry=self.task.initial_carry(self.model, variables, self.settings.batch_size),
             metrics=Metrics.empty(),
             diverged_at=jnp.full((), -1, jnp.int32),
         )
@@ -343,20 +284,23 @@ class Experiment:
             return lax.fori_loop(0, call.count, step, (state, batch(0)))[0]
 
     def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
+        carried = self.task.carried(state.carry, state.step)
+
         def loss_function(params):
-            logits, updated = self._model.apply(
+            (carry, logits), updated = self.task.apply(
+                self.model,
                 {"params": params, "batch_stats": state.batch_stats},
-                self.dataset.decode(batch["inputs"]),
-                seq_lengths=batch["length"],
+                carried,
+                batch,
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)},
             )
             metrics = Metrics.of(logits, batch)
-            return metrics.mean_loss(), (metrics, updated.get("batch_stats", {}))
+            return metrics.mean_loss(), (carry, metrics, updated.get("batch_stats", {}))
 
         gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (loss, (metrics, batch_stats)), grads = gradient(state.params)
+        (loss, (carry, metrics, batch_stats)), grads = gradient(state.params)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss + optax.tree.norm((params, batch_stats)))
@@ -366,6 +310,7 @@ class Experiment:
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
+            carry=carry,
             metrics=state.metrics.merge(metrics),
             diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
         )

@@ -12,21 +12,30 @@ from matplotlib.figure import Figure
 from lru.spectrum import model_eigenvalues, plot_eigenvalues
 
 
-def save_curves(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Loss and accuracy against the step, from the lines of `metrics.jsonl`."""
+def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
+    """Loss and accuracy against the step, from the lines of `metrics.jsonl`.
+
+    Args:
+      rows: those lines.
+      best_step: the step of the checkpoint that was selected, which is marked.
+      path: of the picture.
+      title: above it.
+    """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     styles = {
         "train": {"color": "0.55", "linewidth": 1.2},
         "validation": {"color": "#0b3c8c", "linewidth": 1.8},
-        "test": {"color": "#c0392b", "marker": "*", "markersize": 12, "linestyle": "none"},
+        "test": {"color": "#c0392b", "linestyle": "--", "marker": "*", "markersize": 12},
     }
     names = {"loss": "cross entropy (nats)", "accuracy": "accuracy (%)"}
     for axis, (name, label) in zip(figure.subplots(1, 2), names.items()):
+        unit = 100 if name == "accuracy" else 1
         for split, style in styles.items():
             points = [(row["step"], row[name]) for row in rows if row["split"] == split]
             if points:
                 steps, values = np.array(points).T
-                axis.plot(steps, values * (100 if name == "accuracy" else 1), label=split, **style)
+                marked = np.flatnonzero(steps == best_step).tolist()
+                axis.plot(steps, unit * values, label=split, markevery=marked, **style)
         axis.set(xlabel="step", ylabel=label)
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)

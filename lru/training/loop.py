@@ -27,7 +27,8 @@ from lru.training.config import check_workdir, recall, remember, write_whole
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
-from lru.training.record import best_row, format_result, make_record
+from lru.training.record import format_result, format_score, make_record
+from lru.training.selection import best_row, stops_early
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
@@ -86,15 +87,27 @@ def evaluate_best(
     Raises:
       UserError: there is no run, no evaluated checkpoint, or it cannot be read.
     """
+    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    return {"step": step, "split": split} | experiment.evaluate(state, split)
+
+
+def restore_best(
+    workdir: Path, *, data_dir: Path, manual_dir: Path | None = None
+) -> tuple[Experiment, State, int]:
+    """What a run trained, as it was at its best checkpoint, and that one's step.
+
+    Raises:
+      UserError: there is no run, no evaluated checkpoint, or it cannot be read.
+    """
     config = recall(workdir)
-    best = best_row(JsonLines(workdir / "metrics.jsonl").read())
+    experiment = Experiment(config, data_dir, manual_dir)
+    best = best_row(JsonLines(workdir / "metrics.jsonl").read(), experiment.settings.select)
     if best is None or not (workdir / "checkpoints").is_dir():
         raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
-    experiment = Experiment(config, data_dir, manual_dir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     state = checkpoints.restore(best["step"], experiment.state_shapes())
     checkpoints.close()
-    return {"step": best["step"], "split": split} | experiment.evaluate(state, split)
+    return experiment, state, best["step"]
 
 
 @contextmanager
@@ -140,13 +153,14 @@ class _Run:
         self.state: State = experiment.init_state() if restored is None else restored
         self.step = int(self.state.step)
         rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
-        self.best = best_row(rows)
+        self.best = best_row(rows, self.settings.select)
+        self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
         self.clock = _Clock(timed[-1] if timed else {})
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
-        self.progress = Progress(self.settings.steps, self.step, self.settings.batch_size)
+        self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
     def _check_nothing_is_lost(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A run killed before its first checkpoint has none; one that is further on has."""
@@ -162,9 +176,8 @@ class _Run:
         say, dataset = self.progress.say, self.experiment.dataset
         say(format_table(self.experiment.groups))
         say(
-            f"data: {self.config.data.type} ({dataset.kind}), {len(dataset.source('train')):,} "
-            f"training examples of up to {dataset.max_length:,} steps; devices: "
-            f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
+            f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
+            f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
         if dataset.remark:
@@ -176,7 +189,7 @@ class _Run:
         """Runs the steps that are left; False if a signal asked to stop before the last."""
         calls = self.experiment.training_calls(self.step)
         with _stop_signal() as stop_requested:
-            while self.step < self.settings.steps:
+            while self.step < self.settings.steps and not self._stops_early():
                 self.state.step.block_until_ready()  # at most one call is under way
                 call = self.clock.waiting_for(calls)
                 if stop_requested():  # the first call waits for data and compilation
@@ -190,6 +203,16 @@ class _Run:
                 self._log_evaluate_save()
         return True
 
+    def _stops_early(self) -> bool:
+        rule = ("patience", "least_improvement", "improvement_over")
+        early = stops_early(self.losses, **{name: getattr(self.settings, name) for name in rule})
+        if early:
+            self.progress.say(
+                f"validation loss has not improved {self.settings.patience} times in a row: "
+                f"ended at step {self.step:,}"
+            )
+        return early
+
     def finish(self) -> dict[str, Any]:
         """Tests the checkpoint that was best on validation, and leaves pictures and record."""
         self.checkpoints.wait()
@@ -197,23 +220,24 @@ class _Run:
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
         state = self.checkpoints.restore(best["step"], self.experiment.state_shapes())
-        test = self.experiment.evaluate(state, "test")
-        self.metrics.keep([row for row in self.metrics.read() if row["split"] != "test"])
-        self._write({"step": best["step"], "split": "test"} | test)
+        if not any(_is_test(row, best) for row in self.metrics.read()):
+            self._test(state, best["step"])
         rows = self.metrics.read()
-        record = self._record(rows)
-        save_curves(rows, self.workdir / "curves.png", title=_title(record))
+        test = next(row for row in rows if _is_test(row, best))
+        record = self._record(rows, ended=True)
+        save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
         drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
-        print(f"{format_result(rows[-1])}\nsee {pictures}, record.json in {self.workdir}")
+        print(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
-    def _record(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _record(self, rows: Sequence[Mapping[str, Any]], *, ended: bool) -> dict[str, Any]:
         self._write_timing()
-        return make_record(self.config, self.experiment, rows, self.step, self.timing.read())
+        timing = self.timing.read()
+        return make_record(self.config, self.experiment, rows, self.step, ended, timing)
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
@@ -242,9 +266,15 @@ class _Run:
             self._diverged(self.step)
         row = {"step": self.step, "split": "validation"} | metrics
         self._write(row)
-        self.best = best_row([self.best, row] if self.best else [row])
+        self.losses.append(row["loss"])
+        self.best = best_row([self.best, row] if self.best else [row], self.settings.select)
+        if self.settings.test_curve:
+            self._test(self.state, self.step)
         self.progress.say(format_result(row))
         self.clock.restart(self.step)
+
+    def _test(self, state: State, step: int) -> None:
+        self._write({"step": step, "split": "test"} | self.experiment.evaluate(state, "test"))
 
     def _save(self) -> None:
         self._check_finite()
@@ -254,7 +284,7 @@ class _Run:
 
     def _log(self) -> None:
         self._check_finite()
-        metrics = self.state.metrics.compute()
+        metrics = self.experiment.report(self.state.metrics)
         self.state = self.state.replace(metrics=self.experiment.empty_metrics())
         rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
@@ -295,17 +325,21 @@ class _Run:
     def _stop(self) -> bool:
         self._save()
         self.checkpoints.wait()
-        self._write_record(self._record(self.metrics.read()))
+        self._write_record(self._record(self.metrics.read(), ended=False))
         self.progress.close()
         print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
         return False
+
+
+def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    return row["split"] == "test" and row["step"] == best["step"]
 
 
 def _title(record: Mapping[str, Any]) -> str:
     data = record["config"]["data"]["type"].partition(":")[0].rpartition(".")[2]
     return (
         f"{data} ({record['data']}), {record['parameters']:,} parameters: "
-        f"test accuracy {100 * record['test']['accuracy']:.2f} %"
+        f"test {format_score(record['test'])}"
     )
 
 

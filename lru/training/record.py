@@ -16,6 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 import lru
+from lru.training.selection import best_row
 
 
 def make_record(
@@ -23,6 +24,7 @@ def make_record(
     experiment: Any,
     rows: Sequence[Mapping[str, Any]],
     steps: int,
+    ended: bool,
     timing: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
@@ -32,12 +34,16 @@ def make_record(
       experiment: its `Experiment`.
       rows: the lines of its `metrics.jsonl`.
       steps: of the optimiser that were made.
+      ended: whether these were all: only then has the record a test.
       timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
         restarts included; those in which training waited for its input; and speed.
     """
-    test = next((row for row in rows if row["split"] == "test"), None)
-    found = {"validation": best_row(rows), "test": test}
-    remark = experiment.dataset.remark
+    best = best_row(rows, experiment.settings.select)
+    found = {"validation": best}
+    if best and ended:
+        tests = {row["step"]: row for row in rows if row["split"] == "test"}
+        found["test"] = tests[best["step"]]
+    remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
     return {
         "config": config.to_dict(),
         "seed": config.seed,
@@ -47,14 +53,24 @@ def make_record(
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": steps,
         "steps_planned": experiment.settings.steps,
+        **({"steps_per_epoch": epoch} if epoch else {}),
         "seconds": round(timing[-1]["seconds"], 1),
         "steps_per_second": _median(row["steps_per_second"] for row in timing),
         "input_wait_share": round(timing[-1]["input_wait_seconds"] / timing[-1]["seconds"], 4),
         **{
-            split: {name: row[name] for name in ("step", "loss", "accuracy")}
+            split: {name: value for name, value in row.items() if name != "split"}
             for split, row in found.items()
             if row is not None
         },
+        **({"curves": _curves(rows)} if experiment.settings.test_curve else {}),
+    }
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """(step, loss) of every evaluation on validation and test."""
+    return {
+        split: [(row["step"], row["loss"]) for row in rows if row["split"] == split]
+        for split in ("validation", "test")
     }
 
 
@@ -73,23 +89,25 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The validation row that selects the model: highest accuracy, then lowest loss, then first.
+def format_score(row: Mapping[str, Any]) -> str:
+    """What a model is judged by: its accuracy, or on a text its bits per character.
 
     Example:
-      >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}
-      >>> best_row([row | {"step": 1}, row | {"step": 2, "loss": 0.9}])["step"]
-      2
+      >>> format_score({"loss": 0.5, "accuracy": 0.75})
+      'accuracy 75.00 %'
+      >>> format_score({"loss": 1.0, "bits_per_character": 1.4427, "accuracy": 0.75})
+      '1.443 bits per character'
     """
-    candidates = [row for row in rows if row["split"] == "validation"]
-    return max(candidates, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
+    if "bits_per_character" in row:
+        return f"{row['bits_per_character']:.3f} bits per character"
+    return f"accuracy {100 * row['accuracy']:.2f} %"
 
 
 def format_result(row: Mapping[str, Any]) -> str:
     """One evaluation as a line of text; training and `lru.evaluate` both print this."""
-    accuracy = f"accuracy {100 * row['accuracy']:.2f} %"
     return (
-        f"{row['split']} {accuracy}  loss {row['loss']:.6f}  (checkpoint of step {row['step']:,})"
+        f"{row['split']} {format_score(row)}  loss {row['loss']:.6f}  "
+        f"(checkpoint of step {row['step']:,})"
     )
 
 

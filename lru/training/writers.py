@@ -93,11 +93,11 @@ class Progress:
     Args:
       steps: of the whole training.
       start: the step it begins at.
-      batch_size: examples a step.
+      items: what a step reads, by name and number: `("examples", 32)`.
     """
 
-    def __init__(self, steps: int, start: int, batch_size: int):
-        self._batch_size, self._steps = batch_size, steps
+    def __init__(self, steps: int, start: int, items: tuple[str, int]):
+        self._items, self._steps = items, steps
         self._bar = tqdm(
             total=steps,
             initial=start,
@@ -129,7 +129,8 @@ class Progress:
         """
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:
-            text += f"  {speed * self._batch_size:,.0f} examples/s"
+            name, number = self._items
+            text += f"  {speed * number:,.0f} {name}/s"
         if waited and waited > 0.01:
             text += f"  {100 * waited:.0f} % waiting for input"
         self._bar.set_description_str(text)

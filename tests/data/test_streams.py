@@ -17,7 +17,7 @@ def scored(batches):
     assert set(whole["weight"].ravel().tolist()) <= {0.0, 1.0}
     return [
         [(int(i), int(t)) for i, t, w in zip(inputs, targets, weight) if w]
-        for inputs, targets, weight in zip(whole["inputs"], whole["targets"], whole["weight"])
+        for inputs, targets, weight in zip(whole["inputs"], whole["label"], whole["weight"])
     ]
 
 
@@ -36,7 +36,7 @@ def test_what_is_filled_in_stands_at_the_end_of_the_last_batch_and_is_zero(lengt
     *others, last = stream_batches(np.arange(length) + 1, batch_size=batch, unroll=unroll)
     assert all(other["weight"].all() for other in others)
     assert (np.diff(last["weight"], axis=1) <= 0).all()
-    for key in ("inputs", "targets"):
+    for key in ("inputs", "label"):
         assert ((last[key] == 0) == (last["weight"] == 0)).all()
 
 
@@ -63,7 +63,7 @@ def test_with_the_tail_dropped_batches_are_the_authors(length, batch_size, unrol
             stream_batches(tokens, **sizes)
         return
     batches = list(stream_batches(tokens, **sizes))
-    assert [(b["inputs"].tolist(), b["targets"].tolist()) for b in batches] == expected
+    assert [(b["inputs"].tolist(), b["label"].tolist()) for b in batches] == expected
     assert all(batch["weight"].all() for batch in batches)
 
 
@@ -88,7 +88,7 @@ def test_bytes_become_int32_and_weights_float32():
         batch = stream_batches(tokens, batch_size=3, unroll=4, drop_tail=drop_tail)[5]
         assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
             "inputs": (np.int32, (3, 4)),
-            "targets": (np.int32, (3, 4)),
+            "label": (np.int32, (3, 4)),
             "weight": (np.float32, (3, 4)),
         }
         assert batch["inputs"].tolist()[:2] == [[20, 21, 22, 23], [105, 106, 107, 108]]

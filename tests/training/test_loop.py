@@ -24,8 +24,9 @@ from ml_collections import ConfigDict
 from lru.data.listops import ListOps
 from lru.errors import UserError
 from lru.training.config import load_config
-from lru.training.experiment import Call, Experiment, Settings
+from lru.training.experiment import Call, Experiment
 from lru.training.loop import Diverged, evaluate_best, train_and_evaluate
+from lru.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = "configs/lra_listops.py:smoke"
@@ -469,7 +470,7 @@ def test_pixels_are_bytes_up_to_the_device_and_normalised_for_the_model(data_dir
         inputs, labels = (np.stack([row[key] for row in split]) for key in ("inputs", "label"))
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         pixels = np.float32((inputs / 255 - 122.6 / 255) / (61 / 255))
-        apply = partial(experiment._model.apply, train=train, mutable=["batch_stats"])
+        apply = partial(experiment.model.apply, train=train, mutable=["batch_stats"])
         logits = np.float64(jax.jit(apply)(variables, pixels)[0])
         chosen = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
         return np.mean(np.log(np.exp(logits).sum(axis=1)) - chosen)

@@ -58,7 +58,7 @@ def test_a_missing_tensorboard_is_said(tmp_path, monkeypatch):
 
 
 def test_without_a_terminal_there_are_plain_lines(capsys):
-    progress = Progress(steps=1000, start=0, batch_size=8)
+    progress = Progress(steps=1000, start=0, items=("examples", 8))
     progress.advance(1)
     progress.show(100, {"loss": 1.5, "accuracy": 0.25}, 10.0)
     progress.show(200, {"loss": 1.5, "accuracy": 0.25}, None)
@@ -82,7 +82,7 @@ def test_on_a_terminal_there_is_one_live_line(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stdout", Terminal())
-    progress = Progress(steps=10, start=0, batch_size=8)
+    progress = Progress(steps=10, start=0, items=("examples", 8))
     for step in range(1, 11):
         progress.advance(1)
         progress.show(step, {"loss": 1.5, "accuracy": 0.25}, 10.0)

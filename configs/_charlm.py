@@ -1,0 +1,160 @@
+"""What the eight character language models share: data, budget, depth, optimiser, stopping rule.
+
+A variant has a data set, a budget and a depth, each of which may be left out:
+`configs/charlm_lru.py:ptb,10m,l2`.
+
+data         (ptb) Penn Treebank, warpeace, enwik8, text8
+budget       (10m) the paper's: ten million parameters in all, the width being what gives them
+  24m        the paper's other one
+  talk       of the first author's talk of May 2017: 0.90 million parameters a layer
+  quick      a twentieth of 10m or less, and a part of the text: minutes on two CPU cores
+  smoke      a few made-up words, a tiny model, for tests: seconds
+depth        (l2) l1 ... l8: layers; the paper's is not known, the talk's were l2, l4, l6 and l8
+
+Widths are solved from the number of parameters, embedding and read-out included. Ahuja & Morency
+(2018) is "the paper"; what it leaves open is as its authors' published code has it.
+"""
+
+from ml_collections import ConfigDict
+
+import lru
+from lru.baselines import GRU, LSTM, RHN, GridLSTM
+from lru.budget import count_layer, hidden_size, nearest
+from lru.errors import UserError, did_you_mean
+from lru.lattice import PSLRU, RGLRU, Lattice
+
+STACKS = {
+    "gru": GRU,
+    "ps_lru": PSLRU,
+    "rg_lru": RGLRU,
+    "lru": Lattice,
+    "lstm": LSTM,
+    "rhn": RHN,
+    "grid_lstm": GridLSTM,
+    "linear_lru": lru.LRU,
+}
+# Data set and the number of its training text's different characters, and one for all others.
+DATA = {
+    "ptb": ("lru.data.ptb:PTB.create", 51),
+    "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
+    "enwik8": ("lru.data.enwik8:Enwik8.create", 206),
+    "text8": ("lru.data.text8:Text8.create", 28),
+}
+PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000}
+TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
+BUDGETS = (*PARAMETERS, "talk", "smoke")
+DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
+
+
+def build(model: str, variant: str) -> ConfigDict:
+    """The config of one of `STACKS`.
+
+    Raises:
+      UserError: if there is no such data set, budget or depth, or two of a kind are named.
+    """
+    data, budget, depth = _choose(variant, (DATA, "ptb"), (BUDGETS, "10m"), (DEPTHS, "l2"))
+    config = ConfigDict()
+    config.seed = 0
+    config.data = _data(data)
+    config.model = _model(model, _width(model, data, budget, DEPTHS[depth]), DEPTHS[depth])
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-3  # the authors' code
+    config.optimizer.b1 = 0.9  # the authors' code: PyTorch's defaults, as the next two
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.groups = ((r".*", 1.0, 0.0),)  # no weight decay: Adam
+    config.optimizer.warmup_fraction = 0.0  # the rate is constant, as the authors' code has it
+    config.optimizer.end_learning_rate = 1e-3
+
+    config.train = ConfigDict()
+    config.train.steps = 0
+    config.train.epochs = 100  # most likely: the paper's curves end by then
+    config.train.batch_size = 100  # the authors' code: streams side by side
+    config.train.unroll = 50  # the authors' code, and the talk
+    config.train.patience = 3  # the authors' code, as the next two
+    config.train.least_improvement = 1e-4
+    config.train.improvement_over = "previous"  # or "best"
+    config.train.select = "loss"
+    config.train.test_curve = True  # the paper's curves are of the test split
+    config.train.eval_batch_size = 0  # as in training
+    config.train.log_every = 100
+    config.train.checkpoint_every = 250
+    config.train.tensorboard = False
+    config.train.steps_per_call = 10  # changes no number
+    config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
+    if budget == "quick":
+        quick(config)
+    if budget == "smoke":
+        smoke(config)
+    return config
+
+
+def quick(config: ConfigDict) -> None:
+    config.data.percent = 20
+    config.train.update(epochs=4, batch_size=20, log_every=200, checkpoint_every=500)
+
+
+def smoke(config: ConfigDict) -> None:
+    config.data.update(source="made_up", made_up_length=2_000)
+    config.train.update(epochs=3, batch_size=4, unroll=10, log_every=20, checkpoint_every=30)
+
+
+def _choose(variant, *kinds):
+    """The name of each kind that a variant has, or that kind's default."""
+    names = [name for name in variant.split(",") if name]
+    for name in names:
+        if not any(name in kind for kind, _ in kinds):
+            known = did_you_mean(name, [known for kind, _ in kinds for known in kind])
+            raise UserError(f"config variant {name!r} does not exist; {known}")
+    chosen = []
+    for kind, default in kinds:
+        found = [name for name in names if name in kind]
+        if len(found) > 1:
+            raise UserError(f"config variant {variant!r} names {' and '.join(found)}; choose one")
+        chosen.append(found[0] if found else default)
+    return chosen
+
+
+def _data(name: str) -> ConfigDict:
+    data = ConfigDict()
+    data.type = DATA[name][0]
+    data.source = "released"
+    if name == "ptb":
+        data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: not known
+    data.percent = 100  # of the text to learn from; the paper's: 20, 40, 60, 80, 100
+    data.fraction_test = "fixed"  # or "moving": the authors' code
+    return data
+
+
+def _model(name: str, width: int, depth: int) -> ConfigDict:
+    stack = STACKS[name]
+    model, mixer = ConfigDict(), ConfigDict()
+    model.type = "lru.models:LanguageModel"
+    model.d_model = width
+    model.dtype = "float32"  # or "bfloat16": of activations and products
+    if stack is lru.LRU:  # in residual blocks, as of the Long Range Arena
+        model.num_layers = depth
+        model.norm = "layer"
+        model.glu = "full"
+        model.dropout = 0.0  # as in the other models
+        model.remat = False  # short steps in time need little memory
+        mixer.type = "lru:LRU"
+        mixer.update(d_state=width, r_min=0.0, r_max=0.99)
+    else:
+        mixer.type = f"{stack.__module__}:{stack.__name__}"
+        mixer.update(features=width, num_layers=depth)
+    mixer.dtype = model.get_oneway_ref("dtype")
+    model.mixer = mixer
+    return model
+
+
+def _width(name: str, data: str, budget: str, depth: int) -> int:
+    stack = STACKS[name]
+    if budget == "smoke":
+        return 8
+    if budget == "talk" and name in TALK:
+        return TALK[name]
+    if budget == "talk":
+        return nearest(lambda width: count_layer(stack, width), count_layer(GRU, TALK["gru"]))
+    return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth)

@@ -1,0 +1,19 @@
+"""Character language modelling with a Grid-LSTM.
+
+    python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid-lstm
+
+A rival of the Lattice Recurrent Unit: an LSTM in depth and one in time, depth first.
+
+Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Morency (2018): 0.970 on the Penn Treebank, 1.149 on War and Peace, 1.077 on enwik8, 1.009 on
+text8: one run each, as far as is known.
+
+Data, budgets and depths are variants, and explained in configs/_charlm.py.
+"""
+
+import _charlm
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    return _charlm.build("grid_lstm", variant)

@@ -1,0 +1,16 @@
+"""Character language modelling with the Linear Recurrent Unit.
+
+    python -m lru.train --config=configs/charlm_linear_lru.py:ptb,quick --workdir=runs/ptb-linear
+
+The other unit of this library, `lru.LRU`, in residual blocks as for the Long Range Arena, at the
+same number of parameters. It is in neither paper.
+
+Data, budgets and depths are variants, and explained in configs/_charlm.py.
+"""
+
+import _charlm
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    return _charlm.build("linear_lru", variant)

@@ -1,0 +1,19 @@
+"""Character language modelling with the Lattice Recurrent Unit.
+
+    python -m lru.train --config=configs/charlm_lru.py:ptb,quick --workdir=runs/ptb-lru
+
+The last rung of the ladder: a reset gate and an update gate for either direction.
+
+Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Morency (2018): 0.965 on the Penn Treebank, 1.141 on War and Peace, 1.057 on enwik8, 1.010 on
+text8: one run each, as far as is known.
+
+Data, budgets and depths are variants, and explained in configs/_charlm.py.
+"""
+
+import _charlm
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    return _charlm.build("lru", variant)

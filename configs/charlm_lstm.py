@@ -1,0 +1,19 @@
+"""Character language modelling with an LSTM.
+
+    python -m lru.train --config=configs/charlm_lstm.py:ptb,quick --workdir=runs/ptb-lstm
+
+A rival of the Lattice Recurrent Unit, stacked as PyTorch stacks it.
+
+Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Morency (2018): 0.973 on the Penn Treebank, 1.159 on War and Peace, 1.076 on enwik8, 1.013 on
+text8: one run each, as far as is known.
+
+Data, budgets and depths are variants, and explained in configs/_charlm.py.
+"""
+
+import _charlm
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    return _charlm.build("lstm", variant)

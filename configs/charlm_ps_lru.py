@@ -1,0 +1,19 @@
+"""Character language modelling with the Projected State LRU.
+
+    python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru
+
+The second rung of the ladder: a GRU's gates, and a candidate of its own for either direction.
+
+Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on
+text8: one run each, as far as is known.
+
+Data, budgets and depths are variants, and explained in configs/_charlm.py.
+"""
+
+import _charlm
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    return _charlm.build("ps_lru", variant)

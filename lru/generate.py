@@ -1,0 +1,83 @@
+"""Writes on from a prompt: `python -m lru.generate --workdir=DIR --prompt="The " --length=500`.
+
+The model is a run's best checkpoint, of a `configs/charlm_*.py`. Characters appear as they are
+drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.errors import UserError
+from lru.train import add_data_arguments
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, restores the model, prints the prompt and what it writes."""
+    parser = Parser(prog="python -m lru.generate", description=__doc__, epilog=CACHE_HELP)
+    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
+    parser.add_argument("--prompt", required=True, help="a character at least")
+    parser.add_argument("--length", type=_least(int, 1), default=500, help="in characters")
+    parser.add_argument("--temperature", type=_least(float, 0), default=0.8, help="default: 0.8")
+    parser.add_argument("--top-k", type=_least(int, 1), help="draw among so many likeliest alone")
+    parser.add_argument("--seed", type=_least(int, 0), help="default: another one every time")
+    add_data_arguments(parser)
+    known = parser.parse_args(argv)
+    if not known.prompt:
+        parser.error("--prompt is empty; expected a character at least")
+
+    from lru.data.builder import default_data_dir
+    from lru.data.corpora import TextStream
+    from lru.sampling import sample
+    from lru.training.loop import restore_best
+
+    cache_compilations()
+    data_dir = known.data_dir or default_data_dir()
+    experiment, state, _ = restore_best(
+        known.workdir, data_dir=data_dir, manual_dir=known.manual_dir
+    )
+    text = experiment.dataset
+    if not isinstance(text, TextStream):
+        raise UserError(
+            f"the run in {known.workdir} classifies {text.name}; expected one of a "
+            "configs/charlm_*.py, which predicts characters"
+        )
+    prompt = text.encode(known.prompt)
+    if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
+        print(f"note: not in the training text, read as unknown: {' '.join(odd)}", file=sys.stderr)
+    seed = secrets.randbits(32) if known.seed is None else known.seed
+    print(f"seed: {seed}", file=sys.stderr)
+    tokens = sample(
+        experiment.model, experiment.variables(state), prompt.tolist(),
+        seed=seed, temperature=known.temperature, top_k=known.top_k,
+    )  # fmt: skip
+    for piece in itertools.chain(
+        [known.prompt], text.as_text(itertools.islice(tokens, known.length))
+    ):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    print()
+
+
+def _least(number: Callable[[str], float], least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = number(text)
+        except ValueError:
+            value = -1
+        if not least <= value < float("inf"):
+            kind = "whole number" if number is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a {kind} from {least}")
+        return value
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,118 @@
+"""The section `train` of a config: how long, how often, in which portions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from lru.errors import UserError
+
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+_CHOICES = {
+    "matmul_precision": PRECISIONS,
+    "select": ("accuracy", "loss"),
+    "improvement_over": ("best", "previous"),
+}
+_MAY_BE_ZERO = ("steps", "eval_batch_size", "device_data_mb", "patience", "unroll", "epochs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The section `train` of a config.
+
+    Attributes:
+      steps: optimiser steps of the whole training; 0 where `epochs` are given.
+      batch_size: examples a step, or streams of a text, over all devices together.
+      log_every: steps between two lines of training metrics.
+      eval_every: steps between two evaluations on the validation split, each saved.
+      checkpoint_every: steps between two checkpoints.
+      eval_batch_size: examples an evaluation step; the training batch size if 0.
+      tensorboard: write TensorBoard's event files as well.
+      steps_per_call: steps at most that are made in one go, without the host: a call ends sooner
+        where there is something to log, to evaluate or to save. A signal waits for its end.
+      device_data_mb: a training split of no more megabytes is kept on every device, and batches
+        are gathered there; a larger one is read by the host, batch by batch. 0: always so.
+      matmul_precision: of products of float32 numbers, where a device has faster, coarser ones:
+        "float32" is exact; "tensorfloat32", "bfloat16" name the coarsest that may be used.
+      select: the checkpoint that is tested is the one with the best validation "accuracy" or
+        "loss".
+      test_curve: evaluate the test split whenever the validation split is, for a curve of it;
+        nothing is selected by it.
+      patience, least_improvement, improvement_over: when to end before the last step, see
+        `lru.training.selection.stops_early`; a patience of 0: never.
+      unroll: T, steps of a text from one update to the next; of texts alone.
+      epochs: passes over a text, instead of steps, with an evaluation at the end of each whatever
+        `eval_every` is; of texts alone.
+    """
+
+    steps: int
+    batch_size: int
+    log_every: int = 100
+    eval_every: int = 1000
+    checkpoint_every: int = 1000
+    eval_batch_size: int = 0
+    tensorboard: bool = False
+    steps_per_call: int = 10
+    device_data_mb: int = 1024
+    matmul_precision: str = "float32"
+    select: str = "accuracy"
+    test_curve: bool = False
+    patience: int = 0
+    least_improvement: float = 0.0
+    improvement_over: str = "best"
+    unroll: int = 0
+    epochs: int = 0
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            least = int(name not in _MAY_BE_ZERO)
+            if type(value) is int and value < least:
+                raise UserError(f"config.train.{name} is {value}; expected at least {least}")
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise UserError(
+                    f"config.train.{name} is {value!r}; expected one of {', '.join(choices)}"
+                )
+        if (self.steps == 0) == (self.epochs == 0):
+            raise UserError(
+                f"config.train.steps is {self.steps} and epochs is {self.epochs}; expected one of "
+                "them to be 0, and the other above"
+            )
+
+    def in_steps(self, steps_per_epoch: int) -> Settings:
+        """These settings with steps instead of epochs.
+
+        Example:
+          >>> Settings(steps=0, batch_size=1, epochs=3).in_steps(50).steps
+          150
+        """
+        if not self.epochs:
+            return self
+        steps = self.epochs * steps_per_epoch
+        return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)
+
+    def spans(self, first_step: int) -> list[tuple[int, int]]:
+        """The calls from a step to the end: (step, count), none across a border.
+
+        Example:
+          >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
+          >>> train.spans(first_step=1)
+          [(1, 4), (5, 1), (6, 3)]
+        """
+        borders = {step for n in self._every for step in range(n, self.steps, n)} | {self.steps}
+        edges = [first_step, *sorted(step for step in borders if step > first_step)]
+        most = self.most_steps_per_call
+        return [
+            (step, min(most, end - step))
+            for start, end in itertools.pairwise(edges)
+            for step in range(start, end, most)
+        ]
+
+    @property
+    def most_steps_per_call(self) -> int:
+        """`steps_per_call`, or what there is at most from one border to the next."""
+        return min(self.steps_per_call, self.steps, *self._every)
+
+    @property
+    def _every(self) -> tuple[int, ...]:
+        return self.log_every, self.eval_every, self.checkpoint_every

@@ -1,0 +1,218 @@
+"""The two kinds of task: a label for a whole sequence, or the next token at every step of a text.
+
+A task knows what stands in a batch, how a model reads one, and how its numbers are called; the
+rest of a training is the same for both.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lru.array_typing import Array
+from lru.data.builder import SequenceDataset
+from lru.data.corpora import TextStream
+from lru.data.pipeline import (
+    Batch,
+    evaluation_batches,
+    read_ahead,
+    read_all,
+    training_batches,
+    training_indices,
+)
+from lru.data.streams import begins_pass, stream_batches
+from lru.errors import UserError
+from lru.training.settings import Settings
+
+
+class Task:
+    """What a training asks of its task.
+
+    Attributes:
+      settings: those given, with the number of steps filled in.
+      model_arguments: what the data say about the model.
+      items: what a step reads, by name and number: `("examples", 32)`.
+      steps_per_epoch: where a pass over the data ends with a step; None where it need not.
+    """
+
+    settings: Settings
+    model_arguments: Mapping[str, Any]
+    items: tuple[str, int]
+    steps_per_epoch: int | None = None
+
+    def summary(self) -> str:
+        """The training data in a few words."""
+        raise NotImplementedError
+
+    def example(self) -> Any:
+        """Inputs of the smallest batch, for the parameters' shapes."""
+        raise NotImplementedError
+
+    def resident(self) -> Batch | None:
+        """The whole training split, if it is to be kept on the devices."""
+        raise NotImplementedError
+
+    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
+        """The batch of every step, or which rows of `resident` stand in it."""
+        raise NotImplementedError
+
+    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
+        """A whole split, once."""
+        raise NotImplementedError
+
+    def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
+        """What a step hands to the next, before the first one: nothing, or a state of zeros."""
+        raise NotImplementedError
+
+    def carried(self, carry: Any, step: Any) -> Any:
+        """What of it a step begins with."""
+        raise NotImplementedError
+
+    def apply(
+        self,
+        model: nn.Module,
+        variables: Any,
+        carry: Any,
+        batch: Mapping[str, Array],
+        **options: Any,
+    ) -> tuple[tuple[Any, Array], Any]:
+        """`((carry, logits), updated)` of a batch, as `model.apply` with `mutable` gives them."""
+        raise NotImplementedError
+
+    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Loss and accuracy, as they are logged."""
+        raise NotImplementedError
+
+
+def task_of(
+    dataset: SequenceDataset, create_model: Callable[..., nn.Module], settings: Settings
+) -> Task:
+    """The task that a data set and a model are for.
+
+    Raises:
+      UserError: they are for different ones, or the settings are for another.
+    """
+    text = isinstance(dataset, TextStream)
+    if text == ("num_classes" in inspect.signature(create_model).parameters):
+        raise UserError(
+            f"{dataset.name} is {'a text' if text else 'labelled sequences'}, and config.model "
+            f"{'classifies' if text else 'predicts characters'}; expected config.model.type to be "
+            f"{'lru.models:LanguageModel' if text else 'lru.models:SequenceClassifier'}"
+        )
+    return LanguageModelling(dataset, settings) if text else Classification(dataset, settings)
+
+
+class Classification(Task):
+    """A label for each sequence; the examples of a batch are drawn anew in every epoch."""
+
+    def __init__(self, dataset: Any, settings: Settings):
+        if settings.epochs or settings.unroll:
+            raise UserError(
+                f"config.train.epochs is {settings.epochs} and unroll is {settings.unroll}, which "
+                f"are for texts; expected 0, and steps, for {dataset.name}"
+            )
+        self.settings, self._dataset = settings, dataset
+        self.items = ("examples", settings.batch_size)
+        self.model_arguments = dict(num_classes=dataset.num_classes, vocab_size=dataset.vocab_size)
+
+    def summary(self) -> str:
+        number, most = len(self._dataset.source("train")), self._dataset.max_length
+        return f"{number:,} training examples of up to {most:,} steps"
+
+    def example(self) -> Any:
+        inputs = self._dataset.source("train")[0]["inputs"]
+        return self._dataset.decode(jnp.asarray(inputs)[None])
+
+    def resident(self) -> Batch | None:
+        most_bytes = self.settings.device_data_mb * 1_000_000
+        return read_all(self._dataset.source("train"), most_bytes) if most_bytes else None
+
+    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
+        order = training_indices if indices else training_batches
+        source = self._dataset.source("train")
+        return order(source, batch_size=self.settings.batch_size, seed=seed)
+
+    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
+        return evaluation_batches(self._dataset.source(split), batch_size=batch_size)
+
+    def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
+        return ()
+
+    def carried(self, carry: Any, step: Any) -> Any:
+        return carry
+
+    def apply(self, model, variables, carry, batch, **options):
+        inputs = self._dataset.decode(batch["inputs"])
+        logits, updated = model.apply(variables, inputs, seq_lengths=batch["length"], **options)
+        return (carry, logits), updated
+
+    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return dict(metrics)
+
+
+class LanguageModelling(Task):
+    """The next token of a text, whose B streams are read T steps at a time, always in order.
+
+    The state that a batch leaves is the next one's, until the text begins anew; gradients end at
+    the border between two batches.
+    """
+
+    def __init__(self, dataset: TextStream, settings: Settings):
+        if not settings.unroll:
+            raise UserError(
+                "config.train.unroll is 0; expected how many characters of a text are read before "
+                "the parameters are updated, such as 50"
+            )
+        self._dataset, self._unroll = dataset, settings.unroll
+        self._train = self._stream("train", settings.batch_size)
+        self.steps_per_epoch = len(self._train)
+        self.settings = settings.in_steps(self.steps_per_epoch)
+        self.items = ("characters", settings.batch_size * settings.unroll)
+        self.model_arguments = dict(vocab_size=dataset.vocab_size)
+
+    def _stream(self, split: str, batch_size: int) -> grain.MapDataset:
+        tokens = self._dataset.tokens(split)
+        return stream_batches(tokens, batch_size=batch_size, unroll=self._unroll)
+
+    def summary(self) -> str:
+        number = len(self._dataset.tokens("train"))
+        return f"{number:,} training characters, {self.steps_per_epoch:,} steps an epoch"
+
+    def example(self) -> Any:
+        return jnp.zeros((1, 1), jnp.int32)
+
+    def resident(self) -> None:
+        return None
+
+    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
+        return self._train.repeat()
+
+    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
+        return read_ahead(self._stream(split, batch_size))
+
+    def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
+        apply = functools.partial(model.apply, return_carry=True)
+        tokens = jax.ShapeDtypeStruct((batch_size, 1), np.int32)
+        carry, _ = jax.eval_shape(apply, variables, tokens)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+
+    def carried(self, carry: Any, step: Any) -> Any:
+        anew = begins_pass(step, len(self._train))
+        return jax.tree.map(lambda leaf: jnp.where(anew, jnp.zeros_like(leaf), leaf), carry)
+
+    def apply(self, model, variables, carry, batch, **options):
+        return model.apply(
+            variables, batch["inputs"], initial_carry=carry, return_carry=True, **options
+        )
+
+    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {"bits_per_character": metrics["loss"] / math.log(2), **metrics}

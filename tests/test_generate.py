@@ -1,0 +1,87 @@
+"""The command line that writes on from a prompt."""
+
+import pytest
+
+from lru import generate
+from lru.command_line import run
+from lru.data.corpora import TextStream
+from lru.data.enwik8 import Enwik8
+from lru.training.config import load_config
+from lru.training.loop import train_and_evaluate
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The arguments for a trained smoke run of either kind of language model."""
+    root = tmp_path_factory.mktemp("generate")
+    for model in ("lru", "linear_lru"):
+        config = load_config(f"configs/charlm_{model}.py:smoke", ["--config.train.epochs=1"])
+        train_and_evaluate(config, root / model, data_dir=root / "data")
+    return {
+        m: [f"--workdir={root / m}", f"--data_dir={root / 'data'}"] for m in ("lru", "linear_lru")
+    }
+
+
+@pytest.fixture
+def write(monkeypatch, capsys):
+    def call(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr("sys.argv", ["lru.generate", *arguments])
+        code = run(generate.main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("model", ["lru", "linear_lru"])
+def test_it_writes_the_prompt_and_so_many_characters_more(model, places, write):
+    code, out, err = write(*places[model], "--prompt=a b", "--length=30", "--seed=1")
+    assert not code and out.startswith("a b") and len(out) == 3 + 30 + len("\n")
+    assert "seed: 1" in err and "note" not in err
+    assert write(*places[model], "--prompt=a b", "--length=30", "--seed=1")[1] == out
+
+
+def test_without_a_seed_it_says_with_which_it_was(places, write):
+    _, out, err = write(*places["lru"], "--prompt=a", "--length=40")
+    seed = err.strip().removeprefix("seed: ")
+    assert write(*places["lru"], "--prompt=a", "--length=40", f"--seed={seed}")[1] == out
+
+
+def test_unknown_characters_are_noted_and_kept_in_what_is_shown(places, write):
+    code, out, err = write(*places["lru"], "--prompt=aΩ☃", "--length=5", "--seed=0")
+    assert not code and out.startswith("aΩ☃") and "read as unknown: Ω ☃" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt="], "--prompt is empty"),
+        (["--prompt=a", "--length=0"], "'0'; expected a whole number from 1"),
+        (["--prompt=a", "--temperature=-1"], "'-1'; expected a number from 0"),
+        (["--prompt=a", "--top-k=x"], "'x'; expected a whole number from 1"),
+        (["--prompt=a", "--workdir=nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line_or_two(arguments, message, places, write):
+    code, out, err = write(*places["lru"], *arguments)
+    assert code == 2 and message in err and not out
+
+
+def test_a_run_that_classifies_cannot_write(tmp_path, write):
+    config = load_config("configs/lra_listops.py:smoke", ["--config.train.steps=2"])
+    train_and_evaluate(config, tmp_path / "run", data_dir=tmp_path / "data")
+    where = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}"]
+    code, _, err = write(*where, "--prompt=a")
+    assert code == 2 and "classifies listops; expected one of a configs/charlm_*.py" in err
+
+
+def test_bytes_are_written_as_the_characters_they_make(tmp_path):
+    """A prompt becomes UTF-8, and a character appears with its last byte."""
+    (tmp_path / "enwik8").write_bytes(("größer — " * 40).encode())
+    text = Enwik8.create(tmp_path / "data", tmp_path)
+    assert isinstance(text, TextStream)
+    tokens = text.encode("grö—")
+    assert len(tokens) == 2 + 2 + 3 and 0 not in tokens
+    assert list(text.as_text(tokens)) == ["g", "r", "", "ö", "", "", "—"]
+    assert "".join(text.as_text([tokens[2], tokens[0]])) == "�g"

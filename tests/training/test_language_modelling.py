@@ -1,0 +1,190 @@
+"""Laws of a training on a text: its state goes on from batch to batch, and through a stop."""
+
+import contextlib
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from lru.errors import UserError
+from lru.training.config import load_config
+from lru.training.experiment import Experiment
+from lru.training.loop import evaluate_best, train_and_evaluate
+
+# Each way to carry a state: a lattice's, two memories, a stack of residual blocks.
+MODELS = ["lru", "grid_lstm", "linear_lru"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def load(model="lru", *overrides):
+    return load_config(
+        f"configs/charlm_{model}.py:smoke", [f"--config.{override}" for override in overrides]
+    )
+
+
+def rows(workdir, split=None):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if split in (None, row["split"])]
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    train_and_evaluate(load(), workdir, data_dir=data_dir)
+    return workdir
+
+
+def test_each_epoch_ends_with_an_evaluation_and_a_test(whole):
+    record = json.loads((whole / "record.json").read_text())
+    epoch = record["steps_per_epoch"]
+    assert record["steps"] == record["steps_planned"] == 3 * epoch
+    for split in ("validation", "test"):
+        assert [row["step"] for row in rows(whole, split)] == [epoch, 2 * epoch, 3 * epoch]
+
+
+def test_the_record_has_the_test_of_the_checkpoint_with_the_least_validation_loss(whole, data_dir):
+    best = min(rows(whole, "validation"), key=lambda row: row["loss"])
+    (test,) = (row for row in rows(whole, "test") if row["step"] == best["step"])
+    record = json.loads((whole / "record.json").read_text())
+    for split, row in (("validation", best), ("test", test)):
+        assert record[split] == {k: v for k, v in row.items() if k != "split"}
+    assert evaluate_best(whole, "test", data_dir=data_dir) == test
+    for split, curve in record["curves"].items():
+        assert curve == [[row["step"], row["loss"]] for row in rows(whole, split)]
+
+
+def test_a_characters_bits_are_its_nats_over_the_logarithm_of_two(whole):
+    for row in rows(whole):
+        assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2), rel=1e-12)
+
+
+def test_it_learns(whole):
+    losses = [row["loss"] for row in rows(whole, "validation")]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.9 * math.log(9)
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_with_its_state(whole, data_dir, tmp_path):
+    """Without the state that was carried, the next steps would have other losses."""
+
+    epoch = json.loads((whole / "record.json").read_text())["steps_per_epoch"]
+
+    @contextlib.contextmanager
+    def stop_in_the_second_epoch():
+        steps = iter(range(1000))
+        yield lambda: next(steps) == epoch + 5
+
+    one_by_one = load("lru", "train.steps_per_call=1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lru.training.loop._stop_signal", stop_in_the_second_epoch)
+        assert train_and_evaluate(one_by_one, tmp_path, data_dir=data_dir) is None
+    assert "test" not in json.loads((tmp_path / "record.json").read_text())
+    assert train_and_evaluate(load(), tmp_path, data_dir=data_dir)["test"]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_how_a_text_is_cut_changes_no_loss(model, data_dir):
+    """Batches of 10 and of 40 steps of the same streams: the state is handed on."""
+    losses = []
+    for unroll in (10, 40):
+        experiment = Experiment(load(model, f"train.unroll={unroll}"), data_dir)
+        losses.append(experiment.evaluate(experiment.init_state(), "validation")["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_state_begins_with_zeros_in_every_epoch(model, data_dir):
+    """With parameters that stay as they are, an epoch is like the one before."""
+    config = load(model)
+    config.optimizer.groups = ((".*", 0.0, 0.0),)
+    experiment = Experiment(config, data_dir)
+    state, epoch = experiment.init_state(), experiment.task.steps_per_epoch
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.carry))
+    seen = {}
+    for call in experiment.training_calls(0):
+        before = float(state.metrics.loss)
+        state = experiment.train_steps(state, call)
+        step = int(state.step)
+        seen[step] = float(state.metrics.loss) - before
+        state = state.replace(metrics=experiment.empty_metrics())
+        if step > epoch:
+            break
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(state.carry))
+    first, again = seen[min(seen)], seen[step]
+    assert step - epoch == min(seen)
+    assert again == pytest.approx(first, rel=1e-6)
+
+
+def test_the_mean_is_over_every_character_but_the_first(data_dir):
+    """Whatever the batch: 3 streams of a text whose length is no multiple of anything."""
+    experiment = Experiment(load(), data_dir)
+    tokens = experiment.dataset.tokens("test")
+    for size in (2, 4, 6):
+        batches = list(experiment.task.evaluation("test", size))
+        assert sum(batch["weight"].sum() for batch in batches) == len(tokens) - 1
+
+
+@pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
+@pytest.mark.parametrize("model", MODELS)
+def test_two_devices_train_as_one(model, data_dir):
+    found = []
+    for number in (1, 2):
+        config = load(model)
+        experiment = Experiment(config, data_dir, devices=jax.local_devices()[:number])
+        state = experiment.init_state()
+        for _, call in zip(range(3), experiment.training_calls(0)):
+            state = experiment.train_steps(state, call)
+        found.append((state.metrics.compute(), jax.device_get(state.carry)))
+        for leaf in jax.tree.leaves(state.carry):
+            assert len(leaf.sharding.device_set) == number
+    assert found[0][0]["loss"] == pytest.approx(found[1][0]["loss"], rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(x[1] for x in found))
+
+
+def test_a_run_without_improvement_ends_early_and_is_a_whole_run(data_dir, tmp_path, capsys):
+    config = load("lru", "train.epochs=50", "train.least_improvement=1e9", "train.patience=2")
+    record = train_and_evaluate(config, tmp_path, data_dir=data_dir)
+    epoch = record["steps_per_epoch"]  # the first evaluation has nothing to improve on
+    assert (record["steps"], record["steps_planned"]) == (3 * epoch, 50 * epoch)
+    assert "has not improved 2 times in a row" in capsys.readouterr().out
+    (tmp_path / "record.json").unlink()
+    again = train_and_evaluate(config, tmp_path, data_dir=data_dir)  # no step is left
+    assert (again["steps"], again["test"]) == (record["steps"], record["test"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.unroll=0", "config.train.unroll is 0; expected how many characters"),
+        ("train.steps=5", "config.train.steps is 5 and epochs is 3; expected one of them"),
+        ("train.improvement_over=last", "'last'; expected one of best, previous"),
+        ("train.select=f1", "'f1'; expected one of accuracy, loss"),
+        ("train.patience=-1", "config.train.patience is -1; expected at least 0"),
+    ],
+)
+def test_settings_that_do_not_fit_a_text_are_said(change, message, data_dir):
+    with pytest.raises(UserError, match=message):
+        Experiment(load("lru", change), data_dir)
+
+
+def test_a_model_for_the_other_kind_of_data_is_said(data_dir):
+    text, labelled = load(), load_config("configs/lra_listops.py:smoke")
+    text.model, labelled.model = labelled.model, text.model
+    with pytest.raises(UserError, match="ptb is a text, and config.model classifies"):
+        Experiment(text, data_dir)
+    with pytest.raises(UserError, match="listops is labelled sequences, and config.model predicts"):
+        Experiment(labelled, data_dir)
+
+
+def test_settings_of_texts_do_not_fit_sequences_with_labels(data_dir):
+    config = load_config("configs/lra_listops.py:smoke")
+    with config.unlocked():
+        config.train.unroll = 50
+    with pytest.raises(UserError, match="unroll is 50, which are for texts"):
+        Experiment(config, data_dir)
