@@ -1,4 +1,4 @@
-"""The configs of the language models: equal budgets, the authors' settings, and all of them train."""
+"""The configs of the language models: equal budgets, the authors' settings; all of them train."""
 
 import jax
 import jax.numpy as jnp
