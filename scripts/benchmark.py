@@ -12,6 +12,7 @@ options, meant for rematerialisation, it needs more memory and no less time.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from lru.command_line import Parser, run  # noqa: E402
 
-KINDS = ("model", "layer", "recurrence", "length", "stream")
+KINDS = ("model", "layer", "recurrence", "length", "stream", "language")
 DEFAULTS = {
     "model": (
         "lru",
@@ -55,6 +56,7 @@ DEFAULTS = {
     "recurrence": ("copy", "sequential", "associative", "chunked"),
     "length": ("lru", "Appendix A"),
     "stream": ("lru",),
+    "language": ("LRU, plain", "LRU, wavefront", "products", "GRU", "nn.GRUCell", "linear LRU"),
 }
 
 
@@ -73,25 +75,23 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
-    from benchmark_programs import CONTESTANTS, LIMITS, METHODS, PARTS, SHAPES
-
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
+    programs = programs_of(kind)
     contestants = _chosen(
-        parser,
-        "contestants",
-        arguments,
-        METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS),
-        DEFAULTS[arguments.kind],
+        parser, "contestants", arguments, programs.contestants(kind), DEFAULTS[arguments.kind]
     )
-    parts = _chosen(parser, "parts", arguments, PARTS[kind], ("step",) if length else PARTS[kind])
-    table10 = ["listops"] if kind == "stream" else [name for name in SHAPES if name != "long"]
-    names = ["long"] if length else _chosen(parser, "shapes", arguments, SHAPES, table10)
-    shapes = {name: SHAPES[name] for name in names}
+    parts, every = programs.PARTS[kind], programs.SHAPES
+    parts = _chosen(parser, "parts", arguments, parts, ("step",) if length else parts)
+    usual = ["listops"] if kind == "stream" else [name for name in every if name != "long"]
+    names = ["long"] if length else _chosen(parser, "shapes", arguments, every, usual)
+    shapes = {name: every[name] for name in names}
     if length:
         lengths = [4**n for n in range(5, 16) if 4**n <= arguments.longest]
-        shapes = {f"T={n:,}": dataclasses.replace(SHAPES["long"], time=n) for n in lengths}
+        shapes = {f"T={n:,}": dataclasses.replace(every["long"], time=n) for n in lengths}
     if arguments.paper_batch:
+        if kind == "language":
+            parser.error("--paper_batch is Table 10's, which has no texts; leave it out")
         shapes = {
             name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
             for name, shape in shapes.items()
@@ -110,8 +110,13 @@ def main(argv: Sequence[str]) -> None:
         plot_lengths(rows, arguments.out.with_suffix(".png"))
 
 
+def programs_of(kind: str) -> Any:
+    """The module that builds the programs of a kind; it imports JAX."""
+    return importlib.import_module(f"benchmark_{'language' if kind == 'language' else 'programs'}")
+
+
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(";" if ";" in text else ",")]
+    return [name.strip() for name in text.split(";" if ";" in text else ",") if name]
 
 
 def _chosen(parser, what, arguments, known, default) -> Sequence[str]:
@@ -147,6 +152,8 @@ def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[s
                 row |= _summary(seconds[contestant], first)
                 if moved := row.pop("moved_bytes"):
                     row["bytes_per_second"] = moved / row["median_seconds"]
+                if tokens := row.pop("tokens"):
+                    row["tokens_per_second"] = tokens / row["median_seconds"]
                 row["peak_bytes"] = worker.ask("peak")
             yield from rows.values()
     finally:
@@ -222,12 +229,11 @@ def _timed(program, arguments):
 def _compiled(kind, contestant, part, shape, compiles, memory_gb):
     """The program with its function compiled, or None if it needs too much memory; and a row."""
     import jax
-    from benchmark_programs import build
 
     from lru.training.experiment import compiler_options
 
     jax.config.update("jax_enable_compilation_cache", False)
-    program = build(kind, contestant, part, shape)
+    program = programs_of(kind).build(kind, contestant, part, shape)
     # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
     options = None if contestant == "Appendix A" else compiler_options(jax.default_backend())
     spent = []
@@ -245,6 +251,8 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_and_output_bytes": size - memory.temp_size_in_bytes,
         "moved_bytes": program.moved,
+        "tokens": program.tokens,
+        **program.record,
     }
     if size > memory_gb * 2**30:
         return None, row | {"skipped": f"needs {size / 2**30:.1f} GB"}
@@ -271,9 +279,11 @@ def format_row(row: dict[str, Any]) -> str:
 
 
 def _rate(row) -> str:
-    """Bytes, or training steps; the paper's steps, too, where the batch is the paper's."""
+    """Bytes, tokens, or training steps; the paper's steps, too, where the batch is the paper's."""
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"
+    if "tokens_per_second" in row:
+        return f"{row['tokens_per_second']:,.0f} tokens"
     rate = f"{1 / row['median_seconds']:,.2f}"
     if row["part"] == "step" and row["batch"] == row["paper_batch"]:
         rate += f" (A100, Table 4: {row['paper_steps_per_second']})"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -142,6 +142,8 @@ class Program:
       loops: it returns the arguments of the next call first, and may use up those it gets.
       calls: calls to measure at a time, and to divide by.
       moved: bytes that it has to read and write, where memory is all that it needs.
+      tokens: of a text, that it reads.
+      record: what else is to stand in its row.
     """
 
     function: Callable[..., Any]
@@ -149,6 +151,13 @@ class Program:
     loops: bool = False
     calls: int = 1
     moved: int = 0
+    tokens: int = 0
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def contestants(kind: str) -> tuple[str, ...]:
+    """The names that `build` knows."""
+    return METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
 
 
 def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:

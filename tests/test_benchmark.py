@@ -1,11 +1,15 @@
 """The benchmark compares what it says that it compares."""
 
+import functools
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import jax.extend
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,6 +71,75 @@ def test_a_training_step_can_follow_another(programs):
     assert not np.array_equal(jax.tree.leaves(once)[0], jax.tree.leaves(twice)[0])
 
 
+@pytest.fixture
+def language(programs):
+    sys.modules.pop("benchmark_language", None)
+    return importlib.import_module("benchmark_language")
+
+
+@functools.cache
+def made(language, contestant, part, time=6):
+    shape = language.Shape("smoke", batch=3, time=time, vocab_size=7)
+    return language.build("language", contestant, part, shape)
+
+
+def test_both_orders_of_a_language_model_have_the_same_loss_carry_and_gradient(language):
+    results = []
+    for order in ("plain", "wavefront"):
+        program = made(language, f"LRU, {order}", "gradient")
+        params, carry, *batch = program.arguments
+        results.append(jax.jit(program.function)(params, carry + 0.5, *batch))
+    plain, wave = results
+    jax.tree.map(lambda w, p: np.testing.assert_allclose(w, p, atol=1e-5), wave, plain)
+
+
+@pytest.mark.parametrize("contestant", ["LRU, plain", "GRU", "nn.GRUCell", "linear LRU"])
+def test_a_language_models_carry_is_all_that_it_needs_of_the_text_before(language, contestant):
+    params, carry, tokens = made(language, contestant, "forward").arguments
+    forward = jax.jit(made(language, contestant, "forward").function)
+    end, logits = forward(params, carry, tokens)
+    middle, first = forward(params, carry, tokens[:, :3])
+    again, second = forward(params, middle, tokens[:, 3:])
+    np.testing.assert_allclose(jnp.concatenate([first, second], 1), logits, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), again, end)
+
+
+def flops(program):
+    """Of the matrix products in a program, those in a loop as often as it turns."""
+
+    def count(jaxpr):
+        total = 0
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                (summed, _), _ = eqn.params["dimension_numbers"]
+                depth = np.prod([eqn.invars[0].aval.shape[axis] for axis in summed])
+                total += 2 * depth * eqn.outvars[0].aval.size
+            inside = sum(count(sub) for sub in jax.extend.core.jaxprs_in_params(eqn.params))
+            total += inside * eqn.params.get("length", 1)
+        return total
+
+    return count(jax.make_jaxpr(program.function)(*program.arguments).jaxpr)
+
+
+@pytest.mark.parametrize("part, times", [("forward", 1), ("gradient", 3)])
+def test_the_limit_of_a_language_model_has_its_products_and_nothing_else(language, part, times):
+    h, layers, vocabulary = 8, 2, 7
+    each = 2 * times * 3 * (layers * 12 * h**2 + h * vocabulary)  # a step of three sequences
+    assert flops(made(language, "products", part)) == 6 * each
+    assert flops(made(language, "LRU, plain", part)) == 6 * each
+    # XLA counts what is in a loop once, so here is a single turn; none of it was left out as dead.
+    single = made(language, "products", part, time=1)
+    compiled = jax.jit(single.function).lower(*single.arguments).compile()
+    assert compiled.cost_analysis()["flops"] == pytest.approx(each, rel=0.01)
+
+
+def test_a_training_step_of_a_text_can_follow_another(language):
+    program = made(language, "nn.GRUCell", "step")
+    once = jax.jit(program.function)(*program.arguments)
+    assert jax.tree.structure(once) == jax.tree.structure(program.arguments)
+    assert not np.array_equal(jax.tree.leaves(once[2])[0], jax.tree.leaves(program.arguments[2])[0])
+
+
 def run(*arguments):
     command = [sys.executable, str(SCRIPTS / "benchmark.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
@@ -83,6 +156,17 @@ def test_a_run_leaves_a_record_and_a_plot(tmp_path):
     assert row["ratio"] == 1 and row["temporary_bytes"] > 0 and row["peak_bytes"] > 10**7
     assert done.stdout.count("\n") == 3 and "| lru |" in done.stdout
     assert out.with_suffix(".png").stat().st_size > 5000
+
+
+def test_a_text_is_measured_in_tokens(tmp_path):
+    out = tmp_path / "language.json"
+    options = ["--shapes=quick", "--parts=forward", "--contestants=products", "--rounds=1"]
+    done = run("language", *options, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["tokens_per_second"] == 20 * 50 / row["median_seconds"]
+    assert (row["variant"], row["d_model"]) == ("quick", 109) and row["parameters"] > 290_000
+    assert " tokens |" in done.stdout
 
 
 def test_what_does_not_fit_in_memory_is_not_run(tmp_path):
