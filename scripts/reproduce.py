@@ -1,12 +1,13 @@
-"""Runs rows of the paper's tables, or goes on with them: `python scripts/reproduce.py --table=lra`.
+"""Runs rows of a paper's tables, or goes on with them: `python scripts/reproduce.py --table=lra`.
 
     python scripts/reproduce.py --table=lra --size=quick --task=text --rung=ring,lru
+    python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
 Every run has a work directory below --workdirs, in which it goes on where it was; what has ended is
 not run again. All rows are run with the first seed, then all with the second. When the budget is
 spent, the runs under way are stopped, and saved. Each leaves its record in results/; then
-`python scripts/results.py` makes the page. Other numbers, `--config.data.color=grey`, are handed
-on to every run, and named in its record's file name.
+`python scripts/results.py` makes the pages. Other numbers, `--config.train.batch_size=16`, are
+handed on to every run, and named in its record's file name.
 """
 
 from __future__ import annotations
@@ -19,66 +20,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+from rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, run
-from lru.training.config import differences, load_config, write_whole
+from lru.training.config import differences, write_whole
+from lru.training.record import format_score
 
 ROOT = Path(__file__).resolve().parents[1]
-TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
-RUNGS = ("lru", "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5")
-SIZES = ("paper", "quick", "smoke")
-
-
-class Row(NamedTuple):
-    """A run: of a task, with a rung of the ladder, at a size, with a seed."""
-
-    task: str
-    rung: str
-    size: str
-    seed: int
-    overrides: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of its work directory and its record.
-
-        Example:
-          >>> Row("text", "ring", "quick", 1, ("--config.data.pad_to=512",)).name
-          'text-ring-quick-pad_to=512-seed1'
-        """
-        others = [override.rpartition(".")[2] for override in self.overrides]
-        return "-".join([self.task, self.rung, self.size, *others, f"seed{self.seed}"])
-
-    @property
-    def arguments(self) -> list[str]:
-        """The config's, of the command line."""
-        variant = [self.size] * (self.size != "paper") + [self.rung] * (self.rung != "lru")
-        file = f"configs/lra_{self.task}.py" + (":" + ",".join(variant) if variant else "")
-        return [f"--config={file}", f"--config.seed={self.seed}", *self.overrides]
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, runs the rows one after another or some at a time."""
-    parser = Parser(prog="python scripts/reproduce.py", description=__doc__)
-    parser.add_argument("--table", required=True, choices=["lra"])
-    parser.add_argument("--task", type=_names(parser, TASKS), default=TASKS, help="default: all")
-    parser.add_argument("--rung", type=_names(parser, RUNGS), default=("lru",), help="default: lru")
-    parser.add_argument("--size", choices=SIZES, default="paper")
-    parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... below this; default: 3")
-    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
-    parser.add_argument("--workdirs", type=Path, default=Path("runs/lra"))
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "lra")
-    parser.add_argument("--data_dir", type=Path)
-    parser.add_argument("--manual_dir", type=Path)
-    known, overrides = parser.parse_known_args(argv)
-    rows = [
-        Row(task, rung, known.size, seed, tuple(overrides))
-        for seed in range(known.seeds)
-        for task in known.task
-        for rung in known.rung
-    ]
+    known, rows = _parse(argv)
     finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
     places = [f"--{name}={getattr(known, name)}" for name in ("data_dir", "manual_dir")
               if getattr(known, name)]  # fmt: skip
@@ -90,24 +44,70 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit(f"{len(failed)} runs failed: {', '.join(failed)}")
 
 
-def _names(parser: Parser, known: Sequence[str]):
-    def names(text: str) -> tuple[str, ...]:
-        chosen = tuple(text.split(","))
-        for name in chosen:
-            if name not in known:
-                parser.error(f"there is no {name!r}; expected some of {', '.join(known)}")
-        return chosen
+def _parse(argv: Sequence[str]):
+    """The arguments, and the rows they name. Which arguments there are is for the table to say."""
+    which = Parser(prog="python scripts/reproduce.py", add_help=False)
+    which.add_argument("--table", choices=TABLES, default="")
+    table = which.parse_known_args(argv)[0].table
+    parser = Parser(prog="python scripts/reproduce.py", description=__doc__)
+    parser.add_argument("--table", required=True, choices=TABLES, help="--help with it tells more")
+    parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... below this; default: 3")
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
+    parser.add_argument("--workdirs", type=Path, default=Path("runs") / table)
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / table)
+    parser.add_argument("--data_dir", type=Path)
+    parser.add_argument("--manual_dir", type=Path)
+    if table:
+        _add_axes(parser, TABLES[table])
+    known, overrides = parser.parse_known_args(argv)
+    for argument in overrides:
+        if not argument.startswith("--config."):
+            parser.error(f"unknown argument {argument} for --table={table}")
+    rows = TABLES[table].rows(vars(known), known.size, known.seeds, overrides)
+    return known, list(rows)
 
-    return names
+
+def _add_axes(parser: Parser, table: Table) -> None:
+    parser.add_argument("--size", choices=table.sizes, default=table.sizes[0])
+    for name, axis in table.axes.items():
+        parser.add_argument(
+            f"--{name}", type=_choice(parser, axis), default=axis.default, help=_help(axis)
+        )
+
+
+def _choice(parser: Parser, axis: Axis):
+    """What turns a list with commas into names or numbers of an axis."""
+    known = {str(choice): choice for choice in axis.choices}
+
+    def choose(text: str) -> Sequence[str | int]:
+        if text == "all":
+            return axis.choices
+        for name in text.split(","):
+            if name not in known:
+                parser.error(f"there is no {name!r}; expected some of {_listed(axis)}")
+        return [known[name] for name in text.split(",")]
+
+    return choose
+
+
+def _listed(axis: Axis) -> str:
+    if isinstance(axis.choices, range):
+        return f"{axis.choices[0]}, {axis.choices[1]}, ... {axis.choices[-1]}"
+    return f"{', '.join(axis.choices)}, all"
+
+
+def _help(axis: Axis) -> str:
+    default = ",".join(map(str, axis.default)) if axis.default else "the config's"
+    return f"with commas between: {_listed(axis)}; default: {default}"
 
 
 def _finished(file: Path, row: Row) -> bool:
     """Whether there is a record of the whole run, with the numbers that the row has now."""
-    name, *overrides = row.arguments
-    config = load_config(name.removeprefix("--config="), overrides)
+    config = row.load()  # where there is none, a mistake in it is said all the same
     if not file.exists() or "test" not in (record := json.loads(file.read_text())):
         return False
-    return not differences(config.to_dict(), record["config"])
+    return not differences(config, record["config"])
 
 
 class Job:
@@ -146,7 +146,7 @@ class Job:
         found = json.loads(record.read_text())
         said = f"step {found['steps']:,} of {found['steps_planned']:,}"
         if "test" in found:
-            said = f"test accuracy {100 * found['test']['accuracy']:.2f} %"
+            said = f"test {format_score(found['test'])}"
         print(f"{self.row.name}: {said}, {seconds:.0f} s", flush=True)
         return True
 

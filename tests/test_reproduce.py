@@ -5,11 +5,13 @@ import runpy
 from pathlib import Path
 
 import pytest
+import rows
 
 from lru.command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "reproduce.py"))
+LANGUAGE = ["--table=charlm", "--size=smoke", "--data=ptb", "--seeds=1"]
 ROWS = ["--table=lra", "--task=listops", "--size=smoke", "--seeds=2"]
 
 
@@ -38,10 +40,68 @@ def test_runs_leave_records_and_are_not_run_again(places, tmp_path, capsys):
     assert [file.stat().st_mtime_ns for file in records] == before
     found[0]["config"]["model"]["d_model"] = 9  # as if the config had been another one then
     records[0].write_text(json.dumps(found[0]))
-    done = [
-        SCRIPT["_finished"](records[i], SCRIPT["Row"]("listops", "lru", "smoke", i)) for i in (0, 1)
-    ]
+    row = rows.lra("listops", "lru", "smoke")
+    done = [SCRIPT["_finished"](records[i], row._replace(seed=i)) for i in (0, 1)]
     assert done == [False, True]
+
+
+def test_rows_of_language_models_leave_bits_per_character(places, tmp_path, capsys):
+    arguments = [*LANGUAGE, *places, "--model=gru,lru", "--percent=50", "--config.train.epochs=2"]
+    assert run(SCRIPT["main"], [*arguments, "--jobs=2"]) == 0
+    out = capsys.readouterr().out
+    for model in ("gru", "lru"):
+        name = f"ptb-{model}-smoke-l2-percent=50-epochs=2-seed0"
+        found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+        bits = found["test"]["bits_per_character"]
+        assert f"{name}: test {bits:.3f} bits per character, " in out
+        assert found["config"]["data"]["percent"] == 50 and found["config"]["train"]["epochs"] == 2
+
+
+def parse(*arguments):
+    known, found = SCRIPT["_parse"](arguments)
+    return known, [row.name for row in found]
+
+
+def test_the_outermost_axis_is_the_seed_the_innermost_the_model():
+    axes = ["--data=ptb,text8", "--percent=20,40", "--model=gru,lru", "--seeds=2"]
+    _, names = parse("--table=charlm", *axes)
+    assert names == [
+        f"{data}-{model}-10m-l2-percent={percent}-seed{seed}"
+        for seed in (0, 1)
+        for data in ("ptb", "text8")
+        for percent in (20, 40)
+        for model in ("gru", "lru")
+    ]
+
+
+def test_names_are_of_what_differs_from_the_config():
+    _, names = parse("--table=charlm", "--data=ptb", "--model=lru", "--seeds=1", "--percent=80,100",
+                     "--depth=4", "--config.data.split=fraction")  # fmt: skip
+    assert names == [
+        "ptb-lru-10m-l4-percent=80-split=fraction-seed0", "ptb-lru-10m-l4-split=fraction-seed0",
+    ]  # fmt: skip
+    _, names = parse("--table=lra", "--task=text", "--rung=lru,s5", "--seeds=1")
+    assert names == ["text-lru-paper-seed0", "text-s5-paper-seed0"]
+
+
+def test_each_table_has_its_own_place():
+    for table in ("lra", "charlm"):
+        known, _ = parse(f"--table={table}", "--seeds=0")
+        assert known.workdirs == Path("runs", table) and known.results == ROOT / "results" / table
+
+
+def test_every_model_text_and_rung_of_the_rows_has_a_config():
+    for model in rows.MODELS:
+        config = rows.charlm("ptb", model, "smoke")._replace(seed=3).load()
+        assert config["seed"] == 3 and config["data"]["source"] == "made_up"
+    texts = {rows.charlm(data, "gru", "smoke").load()["data"]["type"] for data in rows.DATA}
+    assert len(texts) == 4
+    assert len({str(rows.lra("text", rung, "smoke").load()["model"]) for rung in rows.RUNGS}) == 10
+
+
+def test_all_is_every_choice():
+    _, names = parse("--table=charlm", "--data=ptb", "--model=all", "--seeds=1", "--depth=2")
+    assert len(names) == 8
 
 
 def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, capsys):
@@ -66,6 +126,8 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, capsys)
         (["--rung=gamma"], "there is no 'gamma'; expected some of lru"),
         (["--config.model.d_modle=3"], "did you mean 'd_model'?"),
         (["--size=tiny"], "invalid choice: 'tiny'"),
+        (["--model=gru"], "unknown argument --model=gru for --table=lra"),
+        (["--table=charlm", "--config.data.split=x"], "unknown argument --task=listops"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_run(arguments, words, places, tmp_path, capsys):

@@ -1,95 +1,26 @@
-"""The page of results says what the records say, and no more."""
+"""The pages of results are made of the records beside them."""
 
-import copy
-import json
-import runpy
+import re
 from pathlib import Path
 
-import pytest
+from results import main, pages, read
 
-from lru.training.config import load_config
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = runpy.run_path(str(ROOT / "scripts" / "results.py"))
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
-def test_the_page_is_made_of_the_records_beside_it():
-    assert (ROOT / "results" / "README.md").read_text() == RESULTS["page"](
-        RESULTS["read"](ROOT / "results")
-    )
+def test_the_pages_are_made_of_the_records_beside_them():
+    for name, text in pages(read(RESULTS)).items():
+        assert (RESULTS / name).read_text() == text, name
 
 
-def record(variant="configs/lra_text.py", seed=0, accuracy=0.8, **changes):
-    config = json.loads(json.dumps(load_config(variant).to_dict())) | {"seed": seed}
-    result = {"step": 10, "loss": 0.5, "accuracy": accuracy}
-    return {
-        "config": config, "seed": seed, "data": "full", "parameters": 1234, "steps": 20,
-        "steps_planned": 20, "seconds": 90.0, "steps_per_second": 4.0,
-        "hardware": {"platform": "gpu", "device": "H100", "devices": 1, "cpu_cores": 2},
-        "validation": result, "test": result,
-    } | changes  # fmt: skip
+def test_every_link_of_a_page_leads_somewhere():
+    for page in RESULTS.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert (RESULTS / link).exists(), link
 
 
-def line(page, beginning, section=""):
-    page = page[page.index(section) :]
-    return next(line for line in page.splitlines() if line.startswith(beginning))
-
-
-def test_seeds_of_a_row_are_averaged():
-    page = RESULTS["page"]({f"{i}": record(seed=i, accuracy=a) for i, a in enumerate((0.8, 0.84))})
-    got = line(page, "| Text, LRU", "Table 3")
-    want = "| Text, LRU | 89.4 (0.1) | 82.0 (2.0), 2 seeds | 82.0 @ 10 | 1.5 min, 1 x H100 | full |"
-    assert got == want
-    assert line(page, "| Text, LRU", "Table 4") == "| Text, LRU | 14.7 | 4 (1 x H100) |"
-    assert "| Text, S5 | 86.2 (0.1) | not run |" in page
-
-
-def test_a_rung_is_known_by_its_config():
-    page = RESULTS["page"]({"a": record("configs/lra_text.py:ring", accuracy=0.7)})
-    assert "70.0, 1 seed" in line(page, "| Text, + ring", "Tables 2, 7 and 8")
-    assert "not run" in line(page, "| Text, LRU", "Table 3")
-
-
-def test_small_models_never_stand_beside_the_papers_numbers():
-    page = RESULTS["page"]({"a": record("configs/lra_text.py:quick", accuracy=0.7)})
-    small, rest = page.split("## Table 3")
-    assert "70.0, 1 seed | 1,234" in small and "70.0" not in rest
-
-
-def test_a_run_with_other_numbers_is_listed_apart():
-    changed = record(accuracy=0.7)
-    changed["config"]["model"]["d_model"] = 999
-    page = RESULTS["page"]({"lra/a.json": changed})
-    before, apart = page.split("## Runs with other numbers")
-    assert "[lra/a.json](lra/a.json) | 70.0, 1 seed" in apart and "70.0" not in before
-
-
-def test_settings_of_speed_alone_are_no_other_numbers():
-    changed = record(accuracy=0.7)
-    changed["config"]["train"]["steps_per_call"] = 99
-    page = RESULTS["page"]({"a": changed})
-    assert "70.0, 1 seed" in line(page, "| Text, LRU", "Table 3")
-
-
-def test_a_run_that_has_not_ended_is_shown_as_far_as_it_is():
-    unfinished = record(steps=7, steps_planned=20)
-    del unfinished["test"]
-    got = line(RESULTS["page"]({"a": unfinished}), "| Text, LRU", "Table 3")
-    assert "| step 7 of 20 | validation 80.0 @ 10 |" in got
-
-
-@pytest.mark.parametrize("rung", ["exp", "stable_exp", ""])
-def test_rings_of_table_5_are_found(rung):
-    ring = record(f"configs/lra_cifar.py{':' + rung if rung else ''}", accuracy=0.7)
-    ring = copy.deepcopy(ring)
-    ring["config"]["model"]["mixer"].update(r_min=0.5, r_max=0.99)
-    names = {"exp": "diagonal, exponential", "stable_exp": "diagonal, stable exponential"}
-    name = names.get(rung, "LRU")
-    page = RESULTS["page"]({"a": ring})
-    assert "70.0, 1 seed" in line(page, f"| {name}, r_min = 0.5, r_max = 0.99", "Table 5")
-    assert "Runs with other numbers" not in page
-
-
-def test_what_has_to_be_said_of_the_data_is_said():
-    page = RESULTS["page"]({"a": record(data="stand-in", remark="half of it")})
-    assert line(page, "| Text, LRU", "Table 3").endswith("| stand-in (half of it) |")
+def test_without_records_there_are_pages_and_no_pictures(tmp_path):
+    main([f"--results={tmp_path}"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "charlm.md", "lra.md"]
+    assert "0 runs on record" in (tmp_path / "README.md").read_text()
+    assert "![" not in (tmp_path / "charlm.md").read_text()

@@ -1,0 +1,226 @@
+"""The page of character language models: what our records say beside Ahuja & Morency (2018)."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import rows
+from paper_charlm import DATA, MAIN, NAMES, PERCENT, TALK
+from results_format import Record, differing, finished, join, mean, span, table, time_and_data
+
+
+class Cell(NamedTuple):
+    """What a run is of."""
+
+    data: str
+    model: str
+    size: str
+    depth: int = 2
+    percent: int = 0  # of the text to learn from; 0: the config's
+
+
+Cells = Mapping[Cell, Sequence[Record]]
+Line = tuple[str, str, Cell]  # name, the paper's number, cell
+_DEPTHS = {"quick": [2], "10m": [2], "24m": [2], "talk": [2, 4, 6, 8]}
+_COLUMNS = "paper | ours | epochs run / best | time | data"
+_INTRODUCTION = """\
+# Character language models
+
+Test cross entropy in nats a character, of the checkpoint that was best on validation; "epochs run /
+best" are counted from 1. "Paper" is Ahuja & Morency (2018): read off its figures, of one run each,
+as far as is known. LRU is the *Lattice* Recurrent Unit here; the linear one, of the [Long Range
+Arena](lra.md), is named so. The rest is explained in [the index](README.md)."""
+_QUICK = """\
+The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first fifth
+of the text to learn from, at most four epochs. They show that everything trains and how the models
+compare at that size; they are no reproduction of the paper's numbers."""
+_TALK = """\
+The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
+"LRU" is what the paper calls RG-LRU. "-" is a number that it does not give."""
+_MAIN = """\
+The width is what gives so many parameters, embedding and read-out included. The number of layers is
+not known of the paper; here it is two."""
+_PERCENT = """\
+The first so many per cent of the text to learn from. The test text is the same for all of ours; in
+the paper's runs it is another one for each share, so its numbers need not fall as the share
+grows."""
+
+
+def page(records: Mapping[str, Record], pictures: Mapping[str, str] | None = None) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: by their file names.
+      pictures: captions of those that there are, by their file names.
+    """
+    cells, others = sort(records)
+    return join([
+        _INTRODUCTION,
+        _quick(cells),
+        _section("The talk's table", _TALK, _lines_of_talk(), cells),
+        _section("The paper's figures: 10 million parameters", _MAIN, _lines_of_main("10m"), cells),
+        _section("The paper's figures: 24 million parameters", "", _lines_of_main("24m"), cells),
+        _percent(cells),
+        _others(others),
+        "## Pictures" if pictures else "",
+        *(f"{caption}\n\n![{caption.partition(',')[0]}]({name})"
+          for name, caption in (pictures or {}).items()),
+    ])  # fmt: skip
+
+
+def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
+    """Records by what they are of; and those of other numbers, by their file names."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    others: dict[str, Record] = {}
+    for name, record in records.items():
+        if cell := cell_of(record):
+            cells[cell].append(record)
+        else:
+            others[name] = record
+    return cells, others
+
+
+def cell_of(record: Record) -> Cell | None:
+    """What a run is of, if its numbers are a config file's, but for the per cent of the text."""
+    data, model = _known_types().get(_types(record["config"]), ("", ""))
+    if not data:
+        return None
+    for size, depths in _DEPTHS.items():
+        for depth in depths:
+            others = differing(record, _config(data, model, size, depth))
+            if others <= {"data.percent"}:
+                percent = record["config"]["data"]["percent"] if others else 0
+                return Cell(data, model, size, depth, percent)
+    return None
+
+
+def place(cell: Cell) -> tuple[int, ...]:
+    """Where it stands among others: sizes, texts, models as the tables have them."""
+    size, data, model = (list(names).index(name) for names, name in (
+        (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
+    ))  # fmt: skip
+    return size, data, cell.depth, model, cell.percent
+
+
+def _types(config: Mapping[str, Any]) -> tuple[str, str]:
+    return config["data"]["type"], config["model"]["mixer"]["type"]
+
+
+@functools.cache
+def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
+    """Text and model by their types in a config, so that a record is held against few of them."""
+    return {
+        (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
+        for data in DATA
+        for model in NAMES
+    }
+
+
+@functools.cache
+def _config(data: str, model: str, size: str = "10m", depth: int = 2) -> dict[str, Any]:
+    return rows.charlm(data, model, size, depth).load()
+
+
+def epoch(record: Record, step: int) -> int:
+    """In which pass over the text, counted from 1, a step was made."""
+    return -(-step // record["steps_per_epoch"])
+
+
+def _ours(runs: Sequence[Record]) -> list[str]:
+    """The cells ours, epochs run / best, time, data."""
+    if done := finished(runs):
+        run = span(epoch(record, record["steps"]) for record in done)
+        losses = [record["test"]["loss"] for record in done]
+        return [mean(losses, digits=3), f"{run} / {_best_epochs(done)}", *time_and_data(done)]
+    if not runs:
+        return ["not run", "", "", ""]
+    furthest = max(runs, key=lambda record: record["steps"])
+    at, planned = (epoch(furthest, furthest[key]) for key in ("steps", "steps_planned"))
+    best = furthest.get("validation")
+    so_far = f"validation {best['loss']:.3f} @ {epoch(furthest, best['step'])}" if best else ""
+    return [f"epoch {at} of up to {planned}", so_far, *time_and_data(runs)]
+
+
+def _best_epochs(done: Sequence[Record]) -> str:
+    return span(epoch(record, record["test"]["step"]) for record in done)
+
+
+def _bits(runs: Sequence[Record]) -> str:
+    bits = [record["test"]["bits_per_character"] for record in finished(runs)]
+    return mean(bits, digits=3).partition(",")[0] if bits else ""
+
+
+def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
+    """A table beside the paper's; what the paper has no number of is shown if it was run."""
+    shown = [
+        [name, paper, *_ours(cells.get(cell, []))]
+        for name, paper, cell in lines
+        if paper != "-" or cell in cells
+    ]
+    if not shown:
+        return ""
+    return join([f"## {title}", text, table(f"text, model | {_COLUMNS}", shown)]).rstrip()
+
+
+def _lines_of_talk() -> list[Line]:
+    return [
+        (f"{DATA[data]}, {depth} layers, {NAMES[model]}", TALK.get((data, depth, model), "-"),
+         Cell(data, model, "talk", depth))
+        for data in DATA
+        for depth in _DEPTHS["talk"]
+        for model in NAMES
+    ]  # fmt: skip
+
+
+def _lines_of_main(size: str) -> list[Line]:
+    return [
+        (f"{DATA[data]}, {NAMES[model]}", MAIN.get((data, size, model), "-"),
+         Cell(data, model, size))
+        for data in DATA
+        for model in NAMES
+    ]  # fmt: skip
+
+
+def _quick(cells: Cells) -> str:
+    """Small models, which are ours alone: a table for each text that there are runs of."""
+    columns = (
+        "model | test nats | bits per character | epochs run / best | parameters | time | data"
+    )
+    parts = []
+    for data in DATA:
+        found = {model: cells.get(Cell(data, model, "quick"), []) for model in NAMES}
+        if any(found.values()):
+            lines = []
+            for model, runs in found.items():
+                ours, *others, time, kind = _ours(runs)
+                parameters = span(record["parameters"] for record in runs) if runs else ""
+                lines.append([NAMES[model], ours, _bits(runs), *others, parameters, time, kind])
+            parts.append(f"### {DATA[data]}\n\n{table(columns, lines)}")
+    title = "## Small models, minutes on two CPU cores"
+    return join([title, _QUICK, *parts]).rstrip() if parts else ""
+
+
+def _percent(cells: Cells) -> str:
+    """What models learn from a part of a text: only if such runs are there."""
+    lines: list[Line] = []
+    for cell in sorted(cells, key=place):
+        if cell.percent:
+            name = f"{DATA[cell.data]}, {NAMES[cell.model]}, {cell.size}, {cell.percent} %"
+            number = PERCENT.get((cell.data, cell.percent, cell.model), "-")
+            lines.append((name, number if cell.size == "10m" else "-", cell))
+    return _section("Shares of the text", _PERCENT, lines, cells)
+
+
+def _others(records: Mapping[str, Record]) -> str:
+    if not records:
+        return ""
+    lines = [
+        [f"[{name}]({name})", ours, _bits([record]), *others]
+        for name, record in records.items()
+        for ours, *others in [_ours([record])]
+    ]
+    columns = "record | test nats | bits per character | epochs run / best | time | data"
+    return f"## Runs with other numbers\n\n{table(columns, lines)}"

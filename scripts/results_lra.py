@@ -1,0 +1,166 @@
+"""The page of the Long Range Arena: what our records say beside Orvieto et al. (2023)."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rows
+from paper_lra import MAIN, NAMES, NONLINEARITY, PARAMETERIZATION, RINGS, SPEED, TASKS
+from results_format import (
+    Record,
+    device,
+    differing,
+    finished,
+    join,
+    mean,
+    span,
+    table,
+    time_and_data,
+)
+
+Cell = tuple[str, str, str]  # task, rung, size
+_COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
+_INTRODUCTION = """\
+# Long Range Arena
+
+Test accuracy in per cent of the checkpoint that was best on validation, and the step it is of.
+"Paper" is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at chance. The
+rest is explained in [the index](README.md)."""
+
+
+def page(records: Mapping[str, Record]) -> str:
+    """The page, as Markdown, of records by their file names."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    rings: dict[tuple[str, float, float], list[Record]] = defaultdict(list)
+    others: dict[str, Record] = {}
+    for name, record in records.items():
+        cell, ring = cell_of(record), ring_of(record)
+        if cell:
+            cells[cell].append(record)
+        if ring:
+            rings[ring].append(record)
+        if not cell and not ring:
+            others[name] = record
+    return join([
+        _INTRODUCTION,
+        _quick(cells),
+        _table("Table 3: the LRU and its rivals", "task, model", MAIN, cells),
+        _table("Tables 1 and 6: dense recurrences", "task, recurrence", NONLINEARITY, cells),
+        _table(
+            "Tables 2, 7 and 8: from a dense recurrence to the LRU",
+            "task, recurrence", PARAMETERIZATION, cells,
+        ),
+        _speed(cells),
+        _rings(rings),
+        _others(others),
+    ])  # fmt: skip
+
+
+@functools.cache
+def _known() -> dict[Cell, dict[str, Any]]:
+    """The config of every task, rung and size."""
+    return {
+        (task, rung, size): rows.lra(task, rung, size).load()
+        for task in TASKS
+        for rung in NAMES
+        for size in ("paper", "quick")
+    }
+
+
+def cell_of(record: Record) -> Cell | None:
+    """What a run is of, if its numbers are those of a config file."""
+    return next((cell for cell, config in _known().items() if not differing(record, config)), None)
+
+
+def ring_of(record: Record) -> tuple[str, float, float] | None:
+    """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
+    mixer = record["config"]["model"]["mixer"]
+    for rung in ("exp", "stable_exp", "lru"):
+        ring = {"model.mixer.r_min", "model.mixer.r_max"}
+        if differing(record, _known()["cifar", rung, "paper"]) <= ring:
+            key = (rung, mixer["r_min"], mixer["r_max"])
+            return key if key in RINGS else None
+    return None
+
+
+def _ours(runs: Sequence[Record]) -> list[str]:
+    """The cells ours, accuracy @ step, time, data."""
+    done = finished(runs)
+    if done:
+        accuracies = [100 * record["test"]["accuracy"] for record in done]
+        where = span(record["test"]["step"] for record in done)
+        ours, at = mean(accuracies), f"{statistics.mean(accuracies):.1f} @ {where}"
+    elif runs:
+        furthest = max(runs, key=lambda record: record["steps"])
+        ours = f"step {furthest['steps']:,} of {furthest['steps_planned']:,}"
+        best = furthest.get("validation")
+        at = f"validation {100 * best['accuracy']:.1f} @ {best['step']:,}" if best else ""
+    else:
+        return ["not run", "", "", ""]
+    return [ours, at, *time_and_data(done or runs)]
+
+
+def _table(title: str, first: str, paper: Mapping[tuple[str, str], str], cells) -> str:
+    lines = [
+        [f"{TASKS[task]}, {NAMES[rung]}", paper[task, rung], *_ours(cells[task, rung, "paper"])]
+        for task in TASKS
+        for rung in dict.fromkeys(rung for _, rung in paper)
+    ]
+    return f"## {title}\n\n{table(_COLUMNS.format(first), lines)}"
+
+
+def _quick(cells: Mapping[Cell, list[Record]]) -> str:
+    """Small models, which are ours alone: nothing here can be held against the paper."""
+    chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
+    if not chosen:
+        return ""
+    lines = []
+    for task, rung in chosen:
+        runs = cells[task, rung, "quick"]
+        ours, *others = _ours(runs)
+        parameters = span(record["parameters"] for record in runs)
+        lines.append([f"{TASKS[task]}, {NAMES[rung]}", ours, parameters, *others])
+    columns = "task, model | test accuracy | parameters | accuracy @ step | time | data"
+    return (
+        "## Small models, minutes on two CPU cores\n\n"
+        "The variants `:quick` of the configs: the same rules, less data, less depth, less width, "
+        "fewer steps.\nThey show that everything trains and what the rungs do at that size; they "
+        f"are no reproduction of the\npaper's numbers.\n\n{table(columns, lines)}"
+    )
+
+
+def _speed(cells: Mapping[Cell, list[Record]]) -> str:
+    lines = []
+    for (task, rung), paper in SPEED.items():
+        rates: dict[str, list[float]] = defaultdict(list)
+        for record in cells[task, rung, "paper"]:
+            if record.get("steps_per_second"):
+                rates[device(record)].append(record["steps_per_second"])
+        ours = [f"{statistics.median(rate):.2g} ({where})" for where, rate in rates.items()]
+        lines.append([f"{TASKS[task]}, {NAMES[rung]}", paper, ", ".join(ours) or "not run"])
+    return (
+        "## Table 4: training steps a second\n\nThe paper's on one A100.\n\n"
+        f"{table('task, model | paper | ours', lines)}"
+    )
+
+
+def _rings(rings: Mapping[tuple[str, float, float], list[Record]]) -> str:
+    lines = [
+        [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
+         *_ours(rings.get((rung, r_min, r_max), []))]
+        for (rung, r_min, r_max), paper in RINGS.items()
+    ]  # fmt: skip
+    columns = _COLUMNS.format("parameterisation, ring")
+    return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}"
+
+
+def _others(records: Mapping[str, Record]) -> str:
+    if not records:
+        return ""
+    lines = [[f"[{name}]({name})", *_ours([record])] for name, record in records.items()]
+    columns = "record | test accuracy | accuracy @ step | time | data"
+    return f"## Runs with other numbers\n\n{table(columns, lines)}"

@@ -1,0 +1,200 @@
+"""Pictures of the runs of character language models: ours as Ahuja & Morency (2018) draw theirs."""
+
+from __future__ import annotations
+
+import functools
+import io
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from paper_charlm import DATA, NAMES, PERCENT, Points, read_curves
+from PIL import Image
+from results_charlm import Cells, epoch, place, sort
+from results_format import Record, finished
+
+# The paper's colours, its yellow and cyan darkened; and a marker each, for readers without colours.
+STYLE = {
+    "gru": ("tab:green", "s"),
+    "ps_lru": ("#c8a000", "^"),
+    "rg_lru": ("black", "v"),
+    "lru": ("#d000c0", "o"),
+    "lstm": ("tab:blue", "D"),
+    "rhn": ("#00a8b8", "x"),
+    "grid_lstm": ("tab:red", "+"),
+    "linear_lru": ("tab:orange", "*"),
+}
+_PALE = " Thin and pale: the paper's."
+
+
+class Picture(NamedTuple):
+    """A picture that there are records for."""
+
+    name: str  # of its file, from results/
+    caption: str
+    figure: Callable[[], Figure]
+
+    def draw(self, file: Path) -> None:
+        """Writes it as a PNG, with nothing in it of when and with what it was made."""
+        drawn = io.BytesIO()
+        self.figure().savefig(drawn, dpi=100)
+        with Image.open(drawn) as image:  # a palette makes a small file
+            image.convert("RGB").quantize(256).save(file, optimize=True)
+
+
+def pictures(records: Mapping[str, Record]) -> list[Picture]:
+    """Those that there are records for.
+
+    Args:
+      records: by their file names.
+    """
+    cells, _ = sort(records)
+    found = []
+    for size in dict.fromkeys(cell.size for cell in sorted(cells, key=place)):
+        of_size = {cell: runs for cell, runs in cells.items() if cell.size == size}
+        whole = {cell: runs for cell, runs in of_size.items() if not cell.percent}
+        if any(curve(record)[0] for runs in whole.values() for record in runs):
+            figure = functools.partial(plot_curves, whole)
+            caption = (
+                f"Test loss after every epoch, `:{size}`; a line a seed, solid up to the epoch "
+                "with the best validation loss, dashed after it."
+            )
+            caption += _PALE * (size in ("10m", "24m"))
+            found.append(Picture(f"charlm/curves_{size}.png", caption, figure))
+        if len(whole) < len(of_size):
+            caption = f"Test loss against the share of the text to learn from, `:{size}`."
+            caption += _PALE * (size == "10m")
+            figure = functools.partial(plot_percent, of_size)
+            found.append(Picture(f"charlm/percent_{size}.png", caption, figure))
+    if any(finished(runs) for runs in cells.values()):
+        caption = "Epochs up to the best validation loss, of runs that have ended; a dot a run."
+        found.append(Picture("charlm/epochs.png", caption, functools.partial(plot_epochs, cells)))
+    return found
+
+
+def curve(record: Record) -> tuple[Points, int]:
+    """(epoch from 0, test loss) after every epoch, and how many up to the one that is kept."""
+    curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
+    points = [(epoch(record, step) - 1, loss) for step, loss in curves.get("test", [])]
+    return points, epoch(record, best)
+
+
+def plot_curves(cells: Cells) -> Figure:
+    """Test loss against epoch, a panel for each text and depth, with the paper's behind ours."""
+    places = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=place)))
+    figure, panels = _panels(len(places))
+    paper = read_curves()
+    for panel, (data, depth) in zip(panels, places):
+        chosen = {
+            cell: runs for cell, runs in cells.items() if (cell.data, cell.depth) == (data, depth)
+        }
+        for cell, runs in sorted(chosen.items(), key=lambda item: place(item[0])):
+            if points := paper.get((data, cell.size, cell.model)):
+                _line(panel, points, cell.model, linewidth=0.8, alpha=0.4, marker="", label="")
+            for number, record in enumerate(runs):
+                _draw_run(panel, record, cell.model, first=number == 0)
+        panel.set_ylim(top=_highest(chosen.values()))
+        panel.set(
+            title=f"{DATA[data]}, {depth} layers", xlabel="epoch, from 0", ylabel="test loss, nats"
+        )
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _highest(cells: Iterable[Sequence[Record]]) -> float | None:
+    """Where a panel of these ends, however high the paper's curves go."""
+    losses = [loss for runs in cells for record in runs for _, loss in curve(record)[0]]
+    return max(losses) + 0.05 * (max(losses) - min(losses)) if len(set(losses)) > 1 else None
+
+
+def _draw_run(panel: Axes, record: Record, model: str, first: bool) -> None:
+    points, kept = curve(record)
+    _line(panel, points[:kept], model, label=NAMES[model] if first else "")
+    if len(points) > kept:
+        _line(panel, points[max(kept - 1, 0) :], model, linestyle="--", marker="", label="")
+
+
+def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **options) -> None:
+    colour, marker = STYLE[model]
+    every = max(len(points) // 8, 1)
+    style: dict[str, Any] = dict(
+        color=colour, marker=marker, markersize=4, markevery=every, linewidth=1.3
+    )
+    panel.plot(*np.transpose(points), **(style | options))
+
+
+def plot_epochs(cells: Cells) -> Figure:
+    """Epochs up to the best validation loss: a panel for each size, a box for each model."""
+    ended = sorted((cell for cell in cells if finished(cells[cell])), key=place)
+    sizes = list(dict.fromkeys(cell.size for cell in ended))
+    figure, panels = _panels(len(sizes))
+    for panel, size in zip(panels, sizes):
+        epochs: dict[str, list[int]] = defaultdict(list)
+        for cell in ended:
+            if cell.size == size:
+                epochs[cell.model] += [curve(record)[1] for record in finished(cells[cell])]
+        shown = [model for model in NAMES if model in epochs]
+        panel.boxplot(
+            [epochs[model] for model in shown], tick_labels=[NAMES[model] for model in shown],
+            showfliers=False, medianprops=dict(color="black"),
+        )  # fmt: skip
+        for where, model in enumerate(shown, start=1):
+            colour, marker = STYLE[model]
+            panel.plot([where] * len(epochs[model]), epochs[model], marker, color=colour, alpha=0.6)
+        panel.set(title=f":{size}", ylabel="epochs to the best validation loss")
+        panel.set_ylim(0, 1.1 * max(map(max, epochs.values())))
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.tick_params("x", rotation=30)
+    return figure
+
+
+def plot_percent(cells: Cells) -> Figure:
+    """Mean test loss, with its standard error, against the share of the text."""
+    parts = sorted((cell for cell in cells if cell.percent), key=place)
+    texts = list(dict.fromkeys(cell.data for cell in parts))
+    figure, panels = _panels(len(texts))
+    for panel, data in zip(panels, texts):
+        for model in NAMES:
+            found = [c for c in cells if (c.data, c.model) == (data, model)]
+            points = sorted(_mean_loss(cells[cell]) for cell in found if finished(cells[cell]))
+            if points:
+                percents, losses, errors = zip(*points)
+                _line(panel, list(zip(percents, losses)), model, label=NAMES[model], markevery=1)
+                panel.errorbar(percents, losses, errors, fmt="none", color=STYLE[model][0])
+            pale = [
+                (percent, float(number))
+                for (text, percent, whose), number in PERCENT.items()
+                if (text, whose) == (data, model) and found and found[0].size == "10m"
+            ]
+            if pale:
+                _line(panel, pale, model, linewidth=0.8, alpha=0.4, marker="", label="")
+        panel.set(title=DATA[data], xlabel="per cent of the text", ylabel="test loss, nats")
+        panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
+    """Per cent of the text, mean of the test losses, its standard error."""
+    losses = [record["test"]["loss"] for record in finished(runs)]
+    error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
+    return runs[0]["config"]["data"]["percent"], statistics.mean(losses), error
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two or more to a row."""
+    columns = min(number, 2 if number <= 4 else 4)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[number:]:
+        axis.remove()
+    for axis in axes.flat[:number]:
+        axis.grid(alpha=0.3)
+    return figure, list(axes.flat[:number])

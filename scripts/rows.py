@@ -1,0 +1,118 @@
+"""The rows of the two papers' tables: which config is a row's, and how its runs are called."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lru.training.config import load_config
+
+
+class Row(NamedTuple):
+    """A run: of a config, with a seed, and with numbers of its own in place of the config's."""
+
+    label: str
+    config: str
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its work directory and its record.
+
+        Example:
+          >>> lra("text", "ring", "quick")._replace(overrides=("--config.data.pad_to=512",)).name
+          'text-ring-quick-pad_to=512-seed0'
+        """
+        others = [override.rpartition(".")[2] for override in self.overrides]
+        return "-".join([self.label, *others, f"seed{self.seed}"])
+
+    @property
+    def arguments(self) -> list[str]:
+        """The config's, of the command line."""
+        return [f"--config={self.config}", f"--config.seed={self.seed}", *self.overrides]
+
+    def load(self) -> dict[str, Any]:
+        """The config's numbers."""
+        return load_config(self.config, self.arguments[1:]).to_dict()
+
+
+def lra(task: str, rung: str = "lru", size: str = "paper") -> Row:
+    """A task of the Long Range Arena with a rung of the ladder, at a size.
+
+    Example:
+      >>> lra("text").config, lra("text", "ring", "quick").config
+      ('configs/lra_text.py', 'configs/lra_text.py:quick,ring')
+    """
+    variant = ",".join([size] * (size != "paper") + [rung] * (rung != "lru"))
+    return Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+
+
+def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:
+    """A text with a model of characters, at a size, with so many layers.
+
+    Args:
+      data, model, size, depth: as configs/_charlm.py has them.
+      percent: of the text to learn from, if it is not to be the config's.
+
+    Example:
+      >>> charlm("ptb", "gru", percent=40).name
+      'ptb-gru-10m-l2-percent=40-seed0'
+    """
+    config = f"configs/charlm_{model}.py:{data},{size},l{depth}"
+    row = Row(f"{data}-{model}-{size}-l{depth}", config)
+    if percent and row.load()["data"]["percent"] != percent:
+        return row._replace(overrides=(f"--config.data.percent={percent}",))
+    return row
+
+
+class Axis(NamedTuple):
+    """What may be chosen of a table in one direction, and what is, if nothing else is said.
+
+    Without a default there is nothing to say: the row gets a 0.
+    """
+
+    choices: Sequence[Any]
+    default: Sequence[Any]
+
+
+class Table(NamedTuple):
+    """The rows of one paper: the axes by the arguments of `row`, the outermost first."""
+
+    row: Callable[..., Row]
+    axes: Mapping[str, Axis]
+    sizes: Sequence[str]  # the first is the paper's
+
+    def rows(
+        self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]
+    ) -> Iterator[Row]:
+        """All rows with the first seed, then all with the second."""
+        axes = [chosen[name] or [0] for name in self.axes]
+        for seed, *cell in itertools.product(range(seeds), *axes):
+            row = self.row(**dict(zip(self.axes, cell)), size=size)
+            yield row._replace(seed=seed, overrides=(*row.overrides, *overrides))
+
+
+TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
+RUNGS = ("lru", "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5")
+DATA = ("ptb", "warpeace", "enwik8", "text8")
+LADDER = ("gru", "ps_lru", "rg_lru", "lru")
+MODELS = (*LADDER, "lstm", "rhn", "grid_lstm", "linear_lru")
+TABLES = {
+    "lra": Table(
+        lra,
+        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"])},
+        ["paper", "quick", "smoke"],
+    ),
+    "charlm": Table(
+        charlm,
+        {
+            "data": Axis(DATA, DATA),
+            "depth": Axis(range(1, 9), [2]),
+            "percent": Axis(range(1, 101), []),
+            "model": Axis(MODELS, LADDER),
+        },
+        ["10m", "24m", "talk", "quick", "smoke"],
+    ),
+}

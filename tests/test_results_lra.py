@@ -1,0 +1,85 @@
+"""The page of the Long Range Arena says what the records say, and no more."""
+
+import copy
+import json
+
+import pytest
+from results_lra import page
+
+from lru.training.config import load_config
+
+
+def record(variant="configs/lra_text.py", seed=0, accuracy=0.8, **changes):
+    config = json.loads(json.dumps(load_config(variant).to_dict())) | {"seed": seed}
+    result = {"step": 10, "loss": 0.5, "accuracy": accuracy}
+    return {
+        "config": config, "seed": seed, "data": "full", "parameters": 1234, "steps": 20,
+        "steps_planned": 20, "seconds": 90.0, "steps_per_second": 4.0,
+        "hardware": {"platform": "gpu", "device": "H100", "devices": 1, "cpu_cores": 2},
+        "validation": result, "test": result,
+    } | changes  # fmt: skip
+
+
+def line(text, beginning, section=""):
+    text = text[text.index(section) :]
+    return next(line for line in text.splitlines() if line.startswith(beginning))
+
+
+def test_seeds_of_a_row_are_averaged():
+    text = page({f"{i}": record(seed=i, accuracy=a) for i, a in enumerate((0.8, 0.84))})
+    got = line(text, "| Text, LRU", "Table 3")
+    want = "| Text, LRU | 89.4 (0.1) | 82.0 (2.0), 2 seeds | 82.0 @ 10 | 1.5 min, 1 x H100 | full |"
+    assert got == want
+    assert line(text, "| Text, LRU", "Table 4") == "| Text, LRU | 14.7 | 4 (1 x H100) |"
+    assert "| Text, S5 | 86.2 (0.1) | not run |" in text
+
+
+def test_a_rung_is_known_by_its_config():
+    text = page({"a": record("configs/lra_text.py:ring", accuracy=0.7)})
+    assert "70.0, 1 seed" in line(text, "| Text, + ring", "Tables 2, 7 and 8")
+    assert "not run" in line(text, "| Text, LRU", "Table 3")
+
+
+def test_small_models_never_stand_beside_the_papers_numbers():
+    text = page({"a": record("configs/lra_text.py:quick", accuracy=0.7)})
+    small, rest = text.split("## Table 3")
+    assert "70.0, 1 seed | 1,234" in small and "70.0" not in rest
+
+
+def test_a_run_with_other_numbers_is_listed_apart():
+    changed = record(accuracy=0.7)
+    changed["config"]["model"]["d_model"] = 999
+    text = page({"lra/a.json": changed})
+    before, apart = text.split("## Runs with other numbers")
+    assert "[lra/a.json](lra/a.json) | 70.0, 1 seed" in apart and "70.0" not in before
+
+
+def test_settings_of_speed_alone_are_no_other_numbers():
+    changed = record(accuracy=0.7)
+    changed["config"]["train"]["steps_per_call"] = 99
+    text = page({"a": changed})
+    assert "70.0, 1 seed" in line(text, "| Text, LRU", "Table 3")
+
+
+def test_a_run_that_has_not_ended_is_shown_as_far_as_it_is():
+    unfinished = record(steps=7, steps_planned=20)
+    del unfinished["test"]
+    got = line(page({"a": unfinished}), "| Text, LRU", "Table 3")
+    assert "| step 7 of 20 | validation 80.0 @ 10 |" in got
+
+
+@pytest.mark.parametrize("rung", ["exp", "stable_exp", ""])
+def test_rings_of_table_5_are_found(rung):
+    ring = record(f"configs/lra_cifar.py{':' + rung if rung else ''}", accuracy=0.7)
+    ring = copy.deepcopy(ring)
+    ring["config"]["model"]["mixer"].update(r_min=0.5, r_max=0.99)
+    names = {"exp": "diagonal, exponential", "stable_exp": "diagonal, stable exponential"}
+    name = names.get(rung, "LRU")
+    text = page({"a": ring})
+    assert "70.0, 1 seed" in line(text, f"| {name}, r_min = 0.5, r_max = 0.99", "Table 5")
+    assert "Runs with other numbers" not in text
+
+
+def test_what_has_to_be_said_of_the_data_is_said():
+    text = page({"a": record(data="stand-in", remark="half of it")})
+    assert line(text, "| Text, LRU", "Table 3").endswith("| stand-in (half of it) |")
