@@ -34,8 +34,8 @@ best" are counted from 1. "Paper" is Ahuja & Morency (2018): read off its figure
 as far as is known. LRU is the *Lattice* Recurrent Unit here; the linear one, of the [Long Range
 Arena](lra.md), is named so. The rest is explained in [the index](README.md)."""
 _QUICK = """\
-The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first fifth
-of the text to learn from, at most four epochs. They show that everything trains and how the models
+The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first tenth
+of the text to learn from, three epochs at most. They show that everything trains and how the models
 compare at that size; they are no reproduction of the paper's numbers."""
 _TALK = """\
 The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
