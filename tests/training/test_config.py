@@ -41,7 +41,7 @@ def test_a_config_of_ones_own_comes_first(tmp_path, monkeypatch):
     ("argument", "overrides", "words"),
     [
         ("configs/lra_listop.py", [], "did you mean 'configs/lra_listops.py'?"),
-        ("nothing.py", [], "there are: configs/lra_cifar.py"),
+        ("nothing.py", [], "there are: configs/charlm_grid_lstm.py"),
         (f"{LISTOPS}:quik", [], "variant 'quik' does not exist; did you mean 'quick'?"),
         (LISTOPS, ["--config.trian.steps=3"], "did you mean 'train'?"),
         (
