@@ -130,7 +130,13 @@ def _hardware() -> dict[str, Any]:
         "device": device.device_kind,
         "devices": jax.local_device_count(),
         "cpu": platform.machine(),
-        "cpu_cores": os.cpu_count(),
+        "cpu_cores": _cpu_cores(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("jax", "flax", "optax")},
     }
+
+
+def _cpu_cores() -> int | None:
+    """Of those that there are, the ones that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count()
