@@ -502,7 +502,7 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.steps=0", "config.train.steps is 0; expected at least 1"),
+        ("train.steps=0", "config.train.steps is 0 and epochs is 0; expected"),
         ("train.batch_size=7", "config.train.batch_size is 7; expected a multiple of 2"),
         ("seed=-1", "config.seed is -1"),
         ("train.steps_per_call=0", "config.train.steps_per_call is 0; expected at least 1"),
