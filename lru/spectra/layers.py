@@ -57,7 +57,7 @@ def layer_modes(params: Mapping[str, Any]) -> tuple[Modes, ...]:
     make = next((make for names, make in _KINDS.items() if set(names) <= set(params)), None)
     if make is None:
         return ()
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.default_device(_host()):
         weights = make({name: jnp.asarray(np.float64(value)) for name, value in params.items()})
         return tuple(_modes(jax.tree.map(np.asarray, direction)) for direction in weights)
 
@@ -96,6 +96,14 @@ def model_modes(params: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[
 def model_eigenvalues(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The eigenvalues `(N,)`, complex, of every diagonal layer in a tree, by its path."""
     return {name: modes[0].lam.ravel() for name, modes in model_modes(params).items()}
+
+
+def _host() -> jax.Device | None:
+    """The CPU, for there are devices without double precision; None if JAX was told to shun it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _modes(weights: Any) -> Modes:

@@ -154,6 +154,8 @@ def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whol
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["steps"], record["steps_planned"]) == (5, 12)
     assert record["validation"]["step"] == 4 and "test" not in record
+    (tmp_path / "spectra/8.npz").write_bytes(b"of a step after the checkpoint")
+    (tmp_path / "spectra/9.npz").write_bytes(b"of another one")
     assert run(tmp_path)["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert spectra(tmp_path) == spectra(whole)
