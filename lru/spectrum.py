@@ -1,54 +1,148 @@
-"""The eigenvalues of the Linear Recurrent Units in a model, and a picture of them."""
+"""The modes of a run's Linear Recurrent Units: `python -m lru.spectrum --workdir=DIR`.
+
+It writes a page about the layers of the run's best checkpoint, beside what they began with: their
+eigenvalues, moduli, phases, time scales and impulse responses; or, with --animation, the way of the
+eigenvalues over training. The other diagonal layers, of lru.baselines, are welcome too.
+
+To import, there are the functions of arrays that the page is made of, and one plotting function
+each, of a Matplotlib axis, which returns it:
+
+    from lru.spectrum import model_eigenvalues, plot_time_scales, read_run
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
+from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.errors import UserError
+from lru.spectra.histograms import plot_frequency, plot_modulus, plot_time_scales
+from lru.spectra.layers import (
+    Modes,
+    eigenvalues,
+    layer_modes,
+    model_eigenvalues,
+    model_modes,
+)
+from lru.spectra.plots import (
+    plot_eigenvalues,
+    plot_gains,
+    plot_impulse_responses,
+    plot_norms,
+    plot_path,
+)
+from lru.spectra.responses import (
+    InputGains,
+    impulse_norm,
+    impulse_response,
+    input_gains,
+    measured_gain,
+    ring_gain,
+)
+from lru.spectra.statistics import (
+    fractions,
+    frequencies,
+    glorot_eigenvalues,
+    phase_density,
+    ring_density,
+    ring_fractions,
+    time_scales,
+)
+from lru.train import add_data_arguments
 
-from lru.linear import eigenvalues
+__all__ = [
+    "InputGains", "Modes", "RunModes", "eigenvalues", "fractions", "frequencies",
+    "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
+    "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
+    "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_norms",
+    "plot_path", "plot_time_scales", "read_run", "ring_density", "ring_fractions", "ring_gain",
+    "time_scales",
+]  # fmt: skip
 
 
-def model_eigenvalues(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """The eigenvalues `(N,)`, complex, of every LRU in a tree of parameters, by its path.
+class RunModes(NamedTuple):
+    """The modes of a run's diagonal layers, by their paths, as `model_modes` has them.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> layer = {"nu_log": jnp.zeros(3), "theta_log": jnp.zeros(3)}
-      >>> list(model_eigenvalues({"blocks_0": {"mixer": layer}, "head": {}}))
-      ['blocks_0/mixer']
+    Attributes:
+      initial: before training.
+      trained: of the best checkpoint.
+      step: of that one.
     """
-    if "nu_log" in params and "theta_log" in params:
-        return {prefix: np.asarray(eigenvalues(params))}
-    found: dict[str, np.ndarray] = {}
-    for name, child in params.items():
-        if isinstance(child, Mapping):
-            found |= model_eigenvalues(child, f"{prefix}/{name}".lstrip("/"))
-    return found
+
+    initial: dict[str, tuple[Modes, ...]]
+    trained: dict[str, tuple[Modes, ...]]
+    step: int
 
 
-def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
-    """Draws eigenvalues on the unit disk, and in grey where each of them began.
+def read_run(workdir: Path, *, data_dir: Path, manual_dir: Path | None = None) -> RunModes:
+    """The modes that a run began with, and those of its best checkpoint.
 
     Args:
-      axis: a Matplotlib axis.
-      lam: `(N,)` complex.
-      initial: `(N,)` complex, or None.
+      workdir: of the run.
+      data_dir: where prepared data sets are kept.
+      manual_dir: where files of official releases lie.
 
-    Returns:
-      The axis.
+    Raises:
+      UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
-    angle = np.linspace(0, 2 * np.pi, 361)
-    axis.plot(np.cos(angle), np.sin(angle), color="0.6", linewidth=0.8)
-    if initial is not None:
-        paths = np.stack([initial, lam])
-        axis.plot(paths.real, paths.imag, color="0.75", linewidth=0.6, zorder=1)
-        axis.scatter(
-            initial.real, initial.imag, s=14, facecolors="none", edgecolors="0.6",
-            linewidths=0.7, label="initial",
-        )  # fmt: skip
-    axis.scatter(lam.real, lam.imag, s=7, color="#0b3c8c", label="trained")
-    axis.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    axis.set_aspect("equal")
-    return axis
+    from lru.training.loop import restore_best
+
+    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    trained = model_modes(state.params)
+    if not trained:
+        raise UserError(
+            f"the run in {workdir} has no Linear Recurrent Unit, nor another diagonal layer, whose "
+            "eigenvalues could be drawn; give a --workdir of one that has"
+        )
+    return RunModes(model_modes(experiment.init_state().params), trained, step)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, writes what is asked for, prints where it is."""
+    description = "Draws the eigenvalues of a run's Linear Recurrent Units and what they do."
+    parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
+    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
+    parser.add_argument("--out", type=Path, help="default: spectrum_page.png in it")
+    parser.add_argument("--animation", type=Path, metavar="FILE.gif", help="instead of the page")
+    add_data_arguments(parser)
+    known = parser.parse_args(argv)
+
+    if known.animation:
+        _animate(known.workdir, known.animation)
+    if known.out or not known.animation:
+        cache_compilations()
+        out = known.out or known.workdir / "spectrum_page.png"
+        _draw_page(known.workdir, out, known.data_dir, known.manual_dir)
+
+
+def _draw_page(workdir: Path, out: Path, data_dir: Path | None, manual_dir: Path | None) -> None:
+    from lru.data.builder import default_data_dir
+    from lru.spectra.pages import save_page
+
+    modes = read_run(workdir, data_dir=data_dir or default_data_dir(), manual_dir=manual_dir)
+    title = f"{workdir.resolve().name}: before training, and at step {modes.step:,}"
+    save_page(modes.initial, modes.trained, out, title)
+    print(f"see {out}")
+
+
+def _animate(workdir: Path, file: Path) -> None:
+    from lru.spectra.pages import save_animation
+    from lru.training.config import recall
+    from lru.training.spectra import Spectra
+
+    recall(workdir)
+    steps, paths = Spectra(workdir / "spectra").paths()
+    if not paths:
+        raise UserError(
+            f"{workdir / 'spectra'} holds no eigenvalues: training leaves them there, of a model "
+            "that has a Linear Recurrent Unit or another diagonal layer; train one"
+        )
+    save_animation(steps, paths, file)
+    print(f"see {file}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,36 +1,88 @@
-"""The eigenvalues that are found and drawn are those of the layers."""
+"""The command line of `lru.spectrum`: pages of a run, and plain words where there is nothing."""
 
-import functools
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
+import pytest
+from PIL import Image
 
-import lru
-from lru.models import SequenceClassifier
-from lru.spectrum import model_eigenvalues, plot_eigenvalues
+import lru.spectrum
+import lru.train
+from lru.command_line import run
+from lru.spectra.layers import model_modes
+from lru.training.config import load_config
+from lru.training.experiment import Experiment
 
-
-def test_every_layer_of_a_model_is_found():
-    mixer = functools.partial(lru.LRU, 5, r_min=0.6, r_max=0.7)
-    model = SequenceClassifier(2, d_model=3, num_layers=3, mixer=mixer, vocab_size=4)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 4), int))["params"]
-    found = model_eigenvalues(params)
-    assert list(found) == [f"stack/blocks_{layer}/mixer" for layer in range(3)]
-    layer = params["stack"]["blocks_1"]["mixer"]
-    want = np.exp(-np.exp(layer["nu_log"]) + 1j * np.exp(layer["theta_log"]))
-    np.testing.assert_allclose(found["stack/blocks_1/mixer"], want, atol=1e-6)
+SMOKE = "configs/lra_listops.py:smoke"
 
 
-def test_a_layer_by_itself_and_a_model_without_any():
-    params = jax.jit(lru.LRU(5).init)(jax.random.key(0), jnp.ones((1, 4, 3)))["params"]
-    assert model_eigenvalues(params)[""].shape == (5,)
-    assert model_eigenvalues({"dense": {"kernel": jnp.ones(3)}}) == {}
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
 
 
-def test_the_plot_holds_both_sets_of_eigenvalues():
-    lam, initial = np.array([0.5 + 0.1j, -0.3j]), np.array([0.4 + 0.2j, -0.2j])
-    axis = plot_eigenvalues(Figure().subplots(), lam, initial)
-    drawn = [collection.get_offsets() @ [1, 1j] for collection in axis.collections]
-    np.testing.assert_allclose(drawn, [initial, lam])
+OVERRIDES = ["--config.train.steps=4", "--config.optimizer.learning_rate=0.1"]
+
+
+def trained(workdir, data_dir, variant="", *overrides):
+    """Arguments of a finished run, as its command line was given them."""
+    arguments = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    config = f"--config={SMOKE}{variant}"
+    assert run(lru.train.main, [config, *arguments, *OVERRIDES, *overrides]) == 0
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory, data_dir):
+    return trained(tmp_path_factory.mktemp("work"), data_dir)
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(lru.spectrum, name) for name in lru.spectrum.__all__)
+
+
+def test_a_page_is_written_beside_the_run_and_its_path_printed(arguments, capsys):
+    assert run(lru.spectrum.main, arguments) == 0
+    name = arguments[0].partition("=")[2] + "/spectrum_page.png"
+    assert capsys.readouterr().out.splitlines()[-1] == f"see {name}"
+    with Image.open(name) as image:
+        assert min(image.size) > 400 and len(image.convert("L").getcolors()) > 50
+
+
+def test_an_animation_is_written_of_what_training_logged(arguments, tmp_path, capsys):
+    file = tmp_path / "path.gif"
+    assert run(lru.spectrum.main, [*arguments, f"--animation={file}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"see {file}"
+    with Image.open(file) as image:
+        assert image.n_frames == 2  # steps 0 and 4
+    assert {path.name for path in tmp_path.iterdir()} == {"path.gif"}
+
+
+def test_a_run_is_read_with_the_modes_it_began_with(arguments, data_dir):
+    workdir = Path(arguments[0].partition("=")[2])
+    modes = lru.spectrum.read_run(workdir, data_dir=data_dir)
+    experiment = Experiment(load_config(SMOKE, OVERRIDES), data_dir)
+    want = model_modes(experiment.init_state().params)
+    assert modes.step == 4 and modes.initial.keys() == modes.trained.keys() == want.keys()
+    for name, (direction,) in want.items():
+        np.testing.assert_array_equal(modes.initial[name][0].into, direction.into)
+        assert not np.allclose(modes.trained[name][0].lam, direction.lam)
+
+
+def test_a_run_without_linear_recurrent_units_is_refused_in_plain_words(data_dir, tmp_path, capsys):
+    arguments = trained(tmp_path / "run", data_dir, ",tanh", "--config.model.num_layers=1")
+    assert not (tmp_path / "run/spectra").exists()
+    capsys.readouterr()
+    assert run(lru.spectrum.main, arguments) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1 and "has no Linear Recurrent Unit" in err[0]
+    assert run(lru.spectrum.main, [*arguments, f"--animation={tmp_path / 'path.gif'}"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1 and "holds no eigenvalues" in err[0]
+    assert not (tmp_path / "path.gif").exists()
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
+    for more in ([], ["--animation=path.gif"]):
+        assert run(lru.spectrum.main, [f"--workdir={tmp_path}", *more]) == 2
+        assert "holds no run" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from lru.baselines.parameters import drawn_together
 from lru.initializers import lru_initializers, phase_theta_log, ring_nu_log
 from lru.mixers import Mixer, steps_of_state
 from lru.recurrence import Method
-from lru.state_space import Parameters, diagonal_layer, diagonal_state, pack
+from lru.state_space import Parameters, Weights, diagonal_layer, diagonal_state, pack
 
 Parameterization = Literal["real_imag", "exp", "stable_exp"]
 
@@ -44,6 +44,11 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
         return lax.complex(wide["a"], wide["b"])
     nu = wide["nu"] if "nu" in params else jnp.exp(wide["nu_log"])
     return jnp.exp(lax.complex(-nu, wide["theta"]))
+
+
+def diagonal_weights(params: Parameters) -> tuple[Weights, ...]:
+    """The weights of each direction, for `lru.state_space.diagonal_layer`."""
+    return pack(params, eigenvalues(params), params["B_re"], params["B_im"])
 
 
 def draw_eigenvalues(
@@ -129,7 +134,7 @@ class DiagonalRNN(Mixer):
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])
         return diagonal_layer(
-            pack(params, eigenvalues(params), params["B_re"], params["B_im"]),
+            diagonal_weights(params),
             inputs,
             dtype=self.dtype or jnp.result_type(inputs, params["B_re"]),
             method=self.method,

@@ -248,10 +248,10 @@ def recall(workdir: Path) -> ConfigDict:
         ) from error
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, content: str | bytes) -> None:
     """Writes a file that is there whole or not at all."""
     part = file.with_name(file.name + ".part")
-    part.write_text(text)
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(part, file)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lru.spectrum import model_eigenvalues, plot_eigenvalues
+from lru.spectra.layers import model_eigenvalues
+from lru.spectra.plots import plot_eigenvalues
 
 
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
@@ -60,6 +61,7 @@ def save_spectrum(initial: Mapping[str, Any], trained: Mapping[str, Any], path: 
     for axis, (layer, name) in zip(axes, enumerate(after)):
         plot_eigenvalues(axis, after[name], before.get(name))
         axis.set_title(f"layer {layer + 1}", fontsize=10)
+        axis.set(xlabel="", ylabel="")  # once for all of them
     for axis in axes[len(after) :]:
         axis.set_visible(False)
     figure.supxlabel("Re λ", fontsize=10)

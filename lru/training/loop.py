@@ -1,9 +1,9 @@
 """Training from a config to its record, in one work directory, through kills and restarts.
 
 The order within a step at which everything happens: update, log, evaluate, save. A line of
-metrics is on disk before the checkpoint of its step is, and lines after the checkpoint that a
-run goes on from are dropped: so the files of an interrupted run end up the same, byte for byte,
-as those of an uninterrupted one.
+metrics is on disk before the checkpoint of its step is, and so are the eigenvalues; what is of
+later steps than the checkpoint that a run goes on from is dropped: so the files of an interrupted
+run end up the same, byte for byte, as those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.selection import best_row, stops_early
+from lru.training.spectra import Spectra
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
@@ -48,7 +49,8 @@ def train_and_evaluate(
     """Trains what a config describes, or goes on with it, and evaluates the best checkpoint.
 
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
-    config, whatever happened in between), `timing.jsonl`, and at the end `record.json`,
+    config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
+    evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
     `curves.png`, `spectrum.png`. Where there is a record, the run has ended, and nothing is done.
 
     Args:
@@ -155,6 +157,10 @@ class _Run:
         rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
         self.best = best_row(rows, self.settings.select)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
+        self.spectra = Spectra(workdir / "spectra")
+        self.spectra.keep(self.step)
+        if restored is None:
+            self.spectra.write(0, self.state.params)
         timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
         self.clock = _Clock(timed[-1] if timed else {})
         self.tensorboard = (
@@ -266,6 +272,7 @@ class _Run:
             self._diverged(self.step)
         row = {"step": self.step, "split": "validation"} | metrics
         self._write(row)
+        self.spectra.write(self.step, self.state.params)
         self.losses.append(row["loss"])
         self.best = best_row([self.best, row] if self.best else [row], self.settings.select)
         if self.settings.test_curve:

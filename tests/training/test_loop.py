@@ -23,10 +23,12 @@ from ml_collections import ConfigDict
 
 from lru.data.listops import ListOps
 from lru.errors import UserError
+from lru.spectra.layers import model_eigenvalues
 from lru.training.config import load_config
 from lru.training.experiment import Call, Experiment
-from lru.training.loop import Diverged, evaluate_best, train_and_evaluate
+from lru.training.loop import Diverged, evaluate_best, restore_best, train_and_evaluate
 from lru.training.settings import Settings
+from lru.training.spectra import Spectra
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = "configs/lra_listops.py:smoke"
@@ -61,6 +63,10 @@ def rows(workdir, split=None):
     return [row for row in map(json.loads, lines) if split in (None, row["split"])]
 
 
+def spectra(workdir):
+    return {file.name: file.read_bytes() for file in (workdir / "spectra").iterdir()}
+
+
 def start(workdir, data_dir, *arguments):
     """The command line, in a process of its own."""
     command = [sys.executable, "-m", "lru.train", f"--config={SMOKE}", f"--workdir={workdir}"]
@@ -83,13 +89,25 @@ def test_a_run_leaves_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
-        "curves.png", "spectrum.png",
+        "curves.png", "spectrum.png", "spectra",
     }  # fmt: skip
     record = json.loads((whole / "record.json").read_text())
     assert record["config"] == json.loads((whole / "config.json").read_text())
     assert (record["steps"], record["steps_planned"], record["data"]) == (12, 12, "generated")
     assert record["test"] == {k: v for k, v in rows(whole, "test")[0].items() if k != "split"}
     assert record["seconds"] > 0 and record["hardware"]["platform"] == "cpu"
+
+
+def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
+    steps, paths = Spectra(whole / "spectra").paths()
+    assert steps == [0, 4, 8, 12]
+    initial = model_eigenvalues(Experiment(load_config(SMOKE), data_dir).init_state().params)
+    best = model_eigenvalues(restore_best(whole, data_dir=data_dir)[1].params)
+    (step,) = (row["step"] for row in rows(whole, "test"))
+    assert paths.keys() == initial.keys() and len(paths) == 2
+    for name, path in paths.items():
+        np.testing.assert_allclose(path[0], initial[name], rtol=1e-6)
+        np.testing.assert_allclose(path[steps.index(step)], best[name], rtol=1e-6)
 
 
 def test_the_metrics_are_of_the_steps_they_say(whole):
@@ -136,8 +154,11 @@ def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whol
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["steps"], record["steps_planned"]) == (5, 12)
     assert record["validation"]["step"] == 4 and "test" not in record
+    (tmp_path / "spectra/8.npz").write_bytes(b"of a step after the checkpoint")
+    (tmp_path / "spectra/9.npz").write_bytes(b"of another one")
     assert run(tmp_path)["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert spectra(tmp_path) == spectra(whole)
 
 
 def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
@@ -205,6 +226,7 @@ def test_after_kill_9_at_any_moment_the_files_are_those_of_an_uninterrupted_run(
         assert process.returncode == -signal.SIGKILL
     run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert spectra(tmp_path) == spectra(whole)
     got, want = (json.loads((path / "record.json").read_text()) for path in (tmp_path, whole))
     assert (got["test"], got["validation"]) == (want["test"], want["validation"])
 
@@ -443,6 +465,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
     run(damaged_latest)
     assert "checkpoints/10 cannot be read" in capsys.readouterr().out
     assert (damaged_latest / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert spectra(damaged_latest) == spectra(whole)
 
 
 _training_calls = Experiment.training_calls

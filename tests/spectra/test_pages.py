@@ -1,0 +1,74 @@
+"""The page and the animation hold what there is, however many layers that are."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lru.errors import UserError
+from lru.spectra.layers import Modes
+from lru.spectra.pages import save_animation, save_page
+
+RNG = np.random.default_rng(0)
+
+
+def layers(number, directions=1):
+    def modes():
+        lam = RNG.uniform(0.5, 0.99, 4) * np.exp(1j * RNG.uniform(0, 6, 4))
+        return Modes(lam, RNG.normal(size=(4, 3)) + 0j, RNG.normal(size=(3, 4)) + 0j)
+
+    return {f"layer{i}": tuple(modes() for _ in range(directions)) for i in range(number)}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved, instead of files."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("number", "titles"), [(1, [1]), (3, [1, 2, 3]), (11, [1, 3, 5, 7, 9, 11])]
+)
+def test_a_page_has_a_column_for_each_of_up_to_six_layers(number, titles, figures, tmp_path):
+    initial, trained = layers(number), layers(number)
+    save_page(initial, trained, tmp_path / "page.png", "title")
+    axes = np.reshape(figures[0].axes, (5, len(titles)))
+    assert [axis.get_title() for axis in axes[0]] == [f"layer {title}" for title in titles]
+    for column, title in zip(axes.T, titles):
+        dots = [collection.get_offsets() @ [1, 1j] for collection in column[0].collections]
+        want = [modes[f"layer{title - 1}"][0].lam for modes in (initial, trained)]
+        np.testing.assert_allclose(dots, want)
+        assert len(column[4].lines) == 2
+    assert all(axis.get_xlabel() for axis in axes.flat)
+    assert all(axis.get_ylabel() for axis in axes[:, 0])
+
+
+def test_a_page_of_a_bidirectional_model_has_both_directions_in_its_legend(figures, tmp_path):
+    save_page(layers(2, 2), layers(2, 2), tmp_path / "page.png", "title")
+    (legend,) = figures[0].legends
+    labels = {text.get_text() for text in legend.get_texts()}
+    assert labels == {"initial", "trained", "initial, backward", "trained, backward"}
+
+
+def test_an_animation_has_a_frame_an_evaluation(tmp_path):
+    path = RNG.uniform(size=(4, 3)) * np.exp(1j * RNG.uniform(size=(4, 3)))
+    save_animation([0, 4, 8, 12], {"a": path, "b": path}, tmp_path / "path.gif")
+    with Image.open(tmp_path / "path.gif") as image:
+        assert image.n_frames == 4
+
+
+def test_a_long_training_is_thinned_to_its_ends_and_what_is_between(monkeypatch, tmp_path):
+    monkeypatch.setattr("lru.spectra.pages._MOST_FRAMES", 3)
+    path = np.linspace(-0.9, 0.9, 50)[:, None] + 0j
+    save_animation(list(range(50)), {"a": path}, tmp_path / "path.gif")
+    with Image.open(tmp_path / "path.gif") as image:
+        assert image.n_frames == 3
+
+
+def test_a_file_of_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match="page.x is no name of a picture: end it with .png"):
+        save_page(layers(1), layers(1), tmp_path / "page.x", "title")
+    with pytest.raises(UserError, match="path.mp4 is no name of an animation"):
+        save_animation([0], {"a": np.zeros((1, 1))}, tmp_path / "path.mp4")

@@ -1,0 +1,61 @@
+"""Logged eigenvalues: whole files, the same bytes every time, none of steps that did not happen."""
+
+import numpy as np
+import pytest
+
+from lru.errors import UserError
+from lru.spectra.layers import model_eigenvalues
+from lru.training.spectra import Spectra
+
+
+def params(seed):
+    draw = np.random.default_rng(seed).normal
+    names = ["a", "b", "B_re", "B_im", "C_re", "C_im"]
+    layer = {name: draw(size=(2, 2)[len(name) == 1 :]) for name in names}
+    return {"block_0": {"mixer": layer | {"D": draw(size=2)}}, "head": {"bias": draw(size=3)}}
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Of steps 0, 9 and 10."""
+    spectra = Spectra(tmp_path / "spectra")
+    for step in (0, 9, 10):
+        spectra.write(step, params(step))
+    return spectra
+
+
+def test_what_is_written_is_read_in_the_order_of_steps(logged):
+    steps, paths = logged.paths()
+    assert steps == [0, 9, 10]
+    want = [model_eigenvalues(params(step))["block_0/mixer"] for step in steps]
+    np.testing.assert_allclose(paths["block_0/mixer"], want, rtol=1e-6)
+    assert list(paths) == ["block_0/mixer"]
+
+
+def test_the_same_parameters_give_the_same_bytes(logged, tmp_path):
+    before = (tmp_path / "spectra/9.npz").read_bytes()
+    logged.write(9, params(9))
+    assert (tmp_path / "spectra/9.npz").read_bytes() == before
+    logged.write(9, params(8))
+    assert (tmp_path / "spectra/9.npz").read_bytes() != before
+
+
+def test_later_steps_are_dropped_and_a_file_half_written_is_none(logged, tmp_path):
+    (tmp_path / "spectra/12.npz.part").write_bytes(b"PK")
+    logged.keep(9)
+    assert logged.steps() == [0, 9]
+    assert {file.name for file in (tmp_path / "spectra").iterdir()} == {"0.npz", "9.npz"}
+
+
+def test_a_model_without_diagonal_layers_leaves_nothing(tmp_path):
+    spectra = Spectra(tmp_path / "spectra")
+    spectra.write(0, {"head": {"bias": np.ones(3)}})
+    spectra.keep(0)
+    assert not (tmp_path / "spectra").exists()
+    assert spectra.paths() == ([], {})
+
+
+def test_a_damaged_file_is_named(logged, tmp_path):
+    (tmp_path / "spectra/9.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"9\.npz is damaged .* delete it"):
+        logged.paths()
