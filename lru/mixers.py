@@ -121,7 +121,8 @@ def mix(
       directions: the weights of each: of one, or of two that go opposite ways.
       d_model: H.
       state_shape: of one sequence's state.
-      inputs and the rest: as of `Mixer.__call__`.
+      inputs, initial_carry, seq_lengths, reset: as of `Mixer.__call__`.
+      return_carry, time_major, reverse, keep_order: see there.
     """
     count = len(directions)
     _check_inputs(inputs, d_model, seq_lengths, reset, time_major)

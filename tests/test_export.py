@@ -1,9 +1,12 @@
 """A trained model taken away from its run is the same model, or it is said why not."""
 
 import json
+import re
+import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,7 @@ from lru.training.config import load_config, remember
 from lru.training.experiment import Experiment
 from lru.training.loop import restore_best, train_and_evaluate
 
+TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "taking_a_model_away.md"
 RUNS = {
     "classifier": ("configs/lra_listops.py:smoke", ["train.steps=4"]),
     "language model": ("configs/charlm_lru.py:smoke", ["train.epochs=1"]),
@@ -92,6 +96,16 @@ assert not {"lru", "flax"} & set(sys.modules)
         want = jnp.moveaxis(want[-1], 1, 0)[:, :, None]
     got = np.load(root / "outputs.npy")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_the_tutorial_reads_what_was_exported(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "listops").symlink_to(root / "classifier out")
+    blocks = re.findall(r"```python\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)
+    (tmp_path / "shown.py").write_text("\n".join(blocks))
+    names = runpy.run_path("shown.py")
+    assert about(tmp_path / "listops")["tokens"][14] == "[MAX"
+    np.testing.assert_allclose(names["logits_so_far"], names["logits"], rtol=1e-5, atol=1e-5)
 
 
 def test_beside_the_weights_stand_the_config_the_tokens_and_the_score(root):
