@@ -82,36 +82,42 @@ def export_run(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already; choose another --out")
-    import jax
-    import jax.numpy as jnp
-
-    from lru.streaming import export_step
     from lru.training.loop import restore_best
-    from lru.weights import write_weights
 
     experiment, state, best = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
-    variables = jax.tree.map(jnp.asarray, jax.device_get(experiment.variables(state)))
-    inputs = _one_step(experiment)
-    if step and not experiment.model.causal:
+    if step and not getattr(experiment.model, "causal", False):
         raise UserError(
             f"the model of {workdir} is not causal: its mixers look at later steps, so it has no "
             "step of its own; leave out --step"
         )
+    about = _about(experiment, workdir, best)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
         folder = Path(temporary) / "whole"
         folder.mkdir()
-        about = _about(experiment, workdir, best, inputs)
-        write_weights(folder / WEIGHTS, variables, {"model": _identity(about)})
-        about["sha256"] = _digest(folder / WEIGHTS)
-        (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-        if step:
-            with jax.default_matmul_precision(experiment.settings.matmul_precision):
-                program = export_step(experiment.model, variables, inputs)
-            (folder / STEP).write_bytes(program.serialize())
+        _write(folder, about, experiment, experiment.variables(state), step)
         load(folder)  # what cannot be read again is not worth having
         os.replace(folder, out)
     return about
+
+
+def _write(
+    folder: Path, about: dict[str, Any], experiment: Experiment, variables: Any, step: bool
+) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from lru.streaming import export_step
+    from lru.weights import write_weights
+
+    variables = jax.tree.map(jnp.asarray, jax.device_get(variables))  # on one device from here on
+    write_weights(folder / WEIGHTS, variables, {"model": _identity(about)})
+    about["sha256"] = _digest(folder / WEIGHTS)
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    if step:
+        with jax.default_matmul_precision(experiment.settings.matmul_precision):
+            program = export_step(experiment.model, variables, _one_step(experiment))
+        (folder / STEP).write_bytes(program.serialize())
 
 
 def load(folder: str | os.PathLike[str]) -> tuple[nn.Module, Any]:
@@ -162,8 +168,8 @@ def _one_step(experiment: Experiment) -> Any:
     return inputs[..., :1, :] if features else inputs[..., :1]
 
 
-def _about(experiment: Experiment, workdir: Path, step: int, inputs: Any) -> dict[str, Any]:
-    file, dataset = workdir / "record.json", experiment.dataset
+def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
+    file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = _read(file) if file.exists() else {}
     tokens = dataset.token_names
     return {
