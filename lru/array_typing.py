@@ -9,6 +9,8 @@ L layers, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     from jaxtyping import Array, Bool, Complex, Float, Int, Num, PRNGKeyArray, Real
 except ModuleNotFoundError:
@@ -19,4 +21,6 @@ except ModuleNotFoundError:
     Bool = Complex = Float = Int = Num = Real = Annotated  # type: ignore[assignment,misc]
     PRNGKeyArray = Array  # type: ignore[misc]
 
-__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Num", "PRNGKeyArray", "Real"]
+Shape = tuple[Any, ...]  # of whole numbers; while a program is exported, symbols among them
+
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Num", "PRNGKeyArray", "Real", "Shape"]

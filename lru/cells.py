@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Float, PRNGKeyArray, Real
+from lru.array_typing import Array, Float, PRNGKeyArray, Real, Shape
 from lru.initializers import uniform
 from lru.state_space import matmul
 
@@ -120,7 +120,7 @@ class TwoWayCell(nn.RNNCellBase):
         return carry.astype(dtype), self.leave(above).astype(self.dtype or inputs.dtype)
 
     @nn.nowrap
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Float[Array, "*B N"]:
+    def initialize_carry(self, rng: Any, input_shape: Shape) -> Float[Array, "*B N"]:
         """The zero state for inputs of shape `(..., h)`; `rng` is not needed."""
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         return jnp.zeros((*input_shape[:-1], self.state_size), dtype)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Int
+from lru.array_typing import Array, Int, Shape
 
 Body = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
@@ -85,7 +85,7 @@ def scan_chunks(
 _BYTES_AT_HAND = {"cpu": 2**21, "gpu": 2**28}
 
 
-def best_chunk_size(time_and_batch: tuple[int, ...], width: int) -> int:
+def best_chunk_size(time_and_batch: Shape, width: int) -> int:
     """The steps whose arrays of `width` float32 the processor has at hand; equal chunks."""
     time, *batch = time_and_batch
     at_hand = _BYTES_AT_HAND.get(jax.default_backend(), _BYTES_AT_HAND["gpu"])
@@ -93,11 +93,11 @@ def best_chunk_size(time_and_batch: tuple[int, ...], width: int) -> int:
     return -(-time // -(-time // longest))
 
 
-def steps_at_once(chunk_size: int | None, time_and_batch: tuple[int, ...], width: int) -> int:
+def steps_at_once(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
     """A setting `chunk_size` as a number of steps: the best if it is None, all if it is 0."""
-    if chunk_size is None:
-        return best_chunk_size(time_and_batch, width)
     time = time_and_batch[0]
+    if chunk_size is None and time > 1:  # one step is one, even of a batch whose size is a symbol
+        return best_chunk_size(time_and_batch, width)
     return min(time, chunk_size or time)
 
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Complex, Float, Num, Real
+from lru.array_typing import Array, Complex, Float, Num, Real, Shape
 from lru.initializers import gamma_log, lru_initializers
 from lru.mixers import Mixer, steps_of_state
 from lru.recurrence import Method
@@ -156,7 +156,7 @@ class LRU(Mixer):
         return not self.bidirectional and self.sequence_axis is None
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
+    def rematerialises(self, time_and_batch: Shape) -> bool:
         """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
         chunk_size = 0 if self.sequence_axis else self.chunk_size
         steps = steps_of_state(chunk_size, time_and_batch, diagonal_state(self.d_state))
@@ -206,7 +206,7 @@ class LRUCell(nn.RNNCellBase):
         return lru_step(params, carry, inputs, dtype=self.dtype)
 
     @nn.nowrap
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Complex[Array, "*B N"]:
+    def initialize_carry(self, rng: Any, input_shape: Shape) -> Complex[Array, "*B N"]:
         """The zero state for inputs of shape `(..., H)`; `rng` is not needed."""
         state = diagonal_state(self.d_state, self.param_dtype)
         return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)

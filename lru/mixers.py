@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
-from lru.array_typing import Array, Bool, Int, Real
+from lru.array_typing import Array, Bool, Int, Real, Shape
 from lru.chunks import scan_chunks, steps_at_once
 from lru.recurrence import earlier, fits, unless
 
@@ -103,7 +103,7 @@ def mix(
     inputs: Real[Array, "..."],
     *,
     d_model: int,
-    state_shape: tuple[int, ...],
+    state_shape: Shape,
     initial_carry: Any = None,
     seq_lengths: Int[Array, "*B"] | None = None,
     reset: Bool[Array, "..."] | None = None,
@@ -121,7 +121,8 @@ def mix(
       directions: the weights of each: of one, or of two that go opposite ways.
       d_model: H.
       state_shape: of one sequence's state.
-      inputs and the rest: as of `Mixer.__call__`.
+      inputs, initial_carry, seq_lengths, reset: as of `Mixer.__call__`.
+      return_carry, time_major, reverse, keep_order: see there.
     """
     count = len(directions)
     _check_inputs(inputs, d_model, seq_lengths, reset, time_major)
@@ -213,7 +214,7 @@ def recurrent(system: System, state: jax.ShapeDtypeStruct, chunk_size: int | Non
 
 
 def steps_of_state(
-    chunk_size: int | None, time_and_batch: tuple[int, ...], state: jax.ShapeDtypeStruct
+    chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
 ) -> int:
     """The steps that `recurrent` takes at a time."""
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1

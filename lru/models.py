@@ -189,7 +189,7 @@ class SequenceMatcher(SequenceModel):
 
 def _no_pairs(x):
     """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
-    return x.reshape(2 * len(x), *x.shape[2:])
+    return x.reshape(-1, *x.shape[2:])
 
 
 class LanguageModel(nn.Module):

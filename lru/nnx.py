@@ -24,8 +24,8 @@ class LRU(nnx.Module):
     Args:
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis, dtype,
-        param_dtype: as of `lru.LRU`.
+      r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis: as of `lru.LRU`.
+      dtype, param_dtype: as of `lru.LRU`.
       rngs: the stream `params` is used.
 
     Example:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Bool, Num
+from lru.array_typing import Array, Bool, Num, Shape
 
 Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
 
@@ -137,7 +137,7 @@ def _check_shapes(a, x, h0, reset) -> None:
             )
 
 
-def fits(array, shape: tuple[int, ...]) -> bool:
+def fits(array, shape: Shape) -> bool:
     """Whether the array can be broadcast to the shape."""
     axes = zip(array.shape[::-1], shape[::-1])
     return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
@@ -217,7 +217,7 @@ _METHODS = {
 }
 
 
-def _method(name: str, shape: tuple[int, ...]):
+def _method(name: str, shape: Shape):
     """The function behind a method's name; the one place where "auto" is resolved."""
     if name == "auto":  # on two CPU cores the scan led at every shape tried, from T=256 to 16384
         parallel = jax.default_backend() != "cpu" and shape[0] > 1

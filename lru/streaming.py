@@ -9,10 +9,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from lru.array_typing import Array, Num
 
 Step = Callable[[Any, Array], tuple[Any, Any]]
+
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def stream(
@@ -48,12 +51,7 @@ def stream(
       >>> bool(jnp.allclose(logits, model.apply(variables, tokens), atol=1e-4))
       True
     """
-    if not (causal := getattr(model, "causal", None)):
-        raise ValueError(
-            f"{type(model).__name__}.causal is {causal}; expected True: what looks ahead, as a "
-            "bidirectional layer does, cannot be streamed"
-        )
-    apply = functools.partial(model.apply, variables, return_carry=True)
+    apply = _streamed(model, variables)
     shapes, _ = jax.eval_shape(apply, inputs)
 
     def step(carry, inputs):
@@ -61,3 +59,57 @@ def stream(
 
     carry = jax.tree.map(jnp.zeros_like, shapes)
     return jax.jit(step, donate_argnums=0), carry
+
+
+def export_step(
+    model: nn.Module, variables: Any, inputs: Num[Array, "B 1 *features"]
+) -> export.Exported:
+    """The step of `stream` as a program to be kept in a file, which takes JAX alone to run.
+
+    Its carry is a tuple of arrays, `(B, ...)` each, and zeros before the first step. The batch may
+    have any size, and the platform may be another one.
+
+    Args:
+      model: as of `stream`.
+      variables: as of `stream`; they are part of the program.
+      inputs: an example of one step.
+
+    Returns:
+      What `serialize()` makes bytes of, and `jax.export.deserialize` makes of bytes again. Its
+      `call(carry, inputs)` gives `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes.
+
+    Raises:
+      ValueError: if the model does not say that it is causal.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> layer, u = lru.LRU(16), jnp.ones((1, 1, 8))
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), u)
+      >>> content = export_step(layer, variables, u).serialize()
+      >>> step = jax.export.deserialize(content)
+      >>> carry = tuple(jnp.zeros((4, *x.shape[1:]), x.dtype) for x in step.in_avals[:-1])
+      >>> carry, y = step.call(carry, jnp.ones((4, 1, 8)))
+      >>> bool(jnp.allclose(y, layer.apply(variables, jnp.ones((4, 1, 8))), atol=1e-5))
+      True
+    """
+    apply = _streamed(model, variables)
+    (batch,) = export.symbolic_shape("batch")
+    given = jax.ShapeDtypeStruct((batch, *inputs.shape[1:]), inputs.dtype)
+    carry, _ = jax.eval_shape(apply, given)
+    leaves, structure = jax.tree.flatten(carry)  # a tuple of arrays takes no class of ours to read
+
+    def step(carry, inputs):
+        carry, outputs = apply(inputs, initial_carry=jax.tree.unflatten(structure, carry))
+        return tuple(jax.tree.leaves(carry)), outputs
+
+    return export.export(jax.jit(step), platforms=_PLATFORMS)(tuple(leaves), given)
+
+
+def _streamed(model, variables):
+    """The model without dropout, as a function of inputs and the carry before them."""
+    if not (causal := getattr(model, "causal", None)):
+        raise ValueError(
+            f"{type(model).__name__}.causal is {causal}; expected True: what looks ahead, as a "
+            "bidirectional layer does, cannot be streamed"
+        )
+    return functools.partial(model.apply, variables, return_carry=True)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Float, Real
+from lru.array_typing import Array, Float, Real, Shape
 from lru.initializers import Initializer, scaled_normal
 from lru.mixers import Mixer, System, mix, recurrent, steps_of_state
 from lru.recurrence import unless
@@ -87,7 +87,7 @@ class DenseRNN(Mixer):
         return not self.bidirectional
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
+    def rematerialises(self, time_and_batch: Shape) -> bool:
         steps = steps_of_state(self.chunk_size, time_and_batch, self.state_like())
         return steps < time_and_batch[0]
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Complex, Float, PRNGKeyArray, Real
+from lru.array_typing import Array, Complex, Float, PRNGKeyArray, Real, Shape
 from lru.baselines.parameters import drawn_together
 from lru.initializers import lru_initializers, phase_theta_log, ring_nu_log
 from lru.mixers import Mixer, steps_of_state
@@ -127,7 +127,7 @@ class DiagonalRNN(Mixer):
         return not self.bidirectional
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
+    def rematerialises(self, time_and_batch: Shape) -> bool:
         state = diagonal_state(self.d_state)
         return steps_of_state(self.chunk_size, time_and_batch, state) < time_and_batch[0]
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lru.array_typing import Array, Float, PRNGKeyArray, Real
+from lru.array_typing import Array, Float, PRNGKeyArray, Real, Shape
 from lru.baselines.hippo import Discretization, discretize, hippo_modes, log_steps
 from lru.baselines.parameters import drawn_together
 from lru.initializers import scaled_normal
@@ -86,7 +86,7 @@ class S5(Mixer):
         return not self.bidirectional
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: tuple[int, ...]) -> bool:
+    def rematerialises(self, time_and_batch: Shape) -> bool:
         state = diagonal_state(self.d_state // 2)
         return steps_of_state(self.chunk_size, time_and_batch, state) < time_and_batch[0]
 

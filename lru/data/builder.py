@@ -151,6 +151,11 @@ class SequenceDataset(
         return None
 
     @property
+    def token_names(self) -> Sequence[str] | None:
+        """What each token stands for; None where that is nothing to be read."""
+        return None
+
+    @property
     def kind(self) -> str:
         """What the examples are, which stands beside every result.
 

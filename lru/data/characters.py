@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -53,8 +53,13 @@ class _Numbering:
           >>> Vocabulary("ab").decode([3, 4, 1, 2, 0])
           'ab?'
         """
-        names = [*self._special, *self.characters]
+        names = self.names
         return "".join(names[token] for token in tokens)
+
+    @property
+    def names(self) -> list[str]:
+        """What each number stands for."""
+        return [*self._special, *self.characters]
 
     def _look_up(self, text: str) -> np.ndarray:
         return self._table[np.minimum(_codes(text), len(self._table) - 1)]
@@ -115,6 +120,10 @@ class CharacterDataset(SequenceDataset):
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary)
+
+    @property
+    def token_names(self) -> Sequence[str]:
+        return self.vocabulary.names
 
     @property
     def max_length(self) -> int:

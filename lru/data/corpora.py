@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,6 +89,10 @@ class TextStream(SequenceDataset):
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary)
+
+    @property
+    def token_names(self) -> Sequence[str]:
+        return self.vocabulary.names
 
     @property
     def max_length(self) -> int:

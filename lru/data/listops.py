@@ -90,6 +90,7 @@ class ListOps(SequenceDataset):
     numbers_class = ListOpsNumbers
     num_classes = 10
     vocab_size = len(listops_trees.VOCABULARY)
+    token_names = listops_trees.VOCABULARY
 
     @property
     def max_length(self) -> int:

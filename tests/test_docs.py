@@ -1,0 +1,77 @@
+"""What the tutorials show can be run, and does what they say."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAWS = "padding or parts or mirrored or resets_make or axes or does_not_fit"  # the costliest not
+
+
+@pytest.fixture
+def run_page(tmp_path, monkeypatch):
+    """Saves the files that a tutorial shows, runs its other Python in order; returns the names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(page):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        blocks = re.findall(r'```python(?: title="(.*?)")?\n(.*?)```', text, flags=re.DOTALL)
+        for title, code in blocks:
+            if title:
+                Path(title).write_text(code)
+        Path("shown.py").write_text("\n".join(code for title, code in blocks if not title))
+        return runpy.run_path("shown.py")
+
+    return run
+
+
+def test_the_new_task_is_prepared_trained_and_judged(run_page):
+    names = run_page("adding_a_task")
+    record, dataset = names["record"], sys.modules["majority"].Majority
+    assert record["steps"] == 6 and record["data"] == "generated"
+    kept = json.loads(Path("runs/majority_in_python/record.json").read_text())
+    assert kept == json.loads(json.dumps(record))
+    for example in dataset.create("data", num_train=64, num_held_out=20).source("train"):
+        bits = example["inputs"][: example["length"]] - 1
+        assert set(bits) <= {0, 1} and example["label"] == (2 * bits.sum() > len(bits))
+
+
+def test_the_new_mixer_keeps_the_laws_of_all_mixers(run_page, tmp_path):
+    names = run_page("adding_a_mixer")
+    laws = (ROOT / "tests" / "baselines" / "test_laws.py").read_text()
+    table = "STACKS = {"
+    assert table in laws and names["RECIPE"].keys() == {"averages"}
+    row = '"averages": functools.partial(averages.MovingAverages, 6, chunk_size=4),'
+    patched = f"import averages\n{laws.replace(table, f'{table} {row}', 1)}"
+    (tmp_path / "test_laws.py").write_text(patched)
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    command += [
+        "-c",
+        ROOT / "pyproject.toml",
+        f"--rootdir={tmp_path}",
+        "-k",
+        f"averages and ({LAWS})",
+    ]
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = subprocess.run(
+        [*command, tmp_path / "test_laws.py"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 8
+
+
+def test_the_new_mixer_is_trained_by_its_config(run_page, tmp_path):
+    from lru.training.experiment import Experiment
+
+    experiment = Experiment(run_page("adding_a_mixer")["config"], tmp_path / "data")
+    (parameters,) = [g.parameters for g in experiment.groups if g.pattern == ".*"]
+    assert parameters > 2 * (6 + 2 * 6 * 8) and experiment.model.causal
