@@ -271,11 +271,12 @@ plt.show()
 # The impulse response of a mode is $\lambda^k$, which turns as often as its phase says. With 16,384 steps
 # to remember, as on Path-X, and phases all around the circle, what is left of an impulse is a fast
 # oscillation; phases in $[0, \pi/50]$ give slow ones (Figure 4; for Path-X the paper chose
-# $[0, \pi/10]$). Three modes each, with $\nu = 5 \cdot 10^{-5}$: how often they change their sign in $L$ steps
-# is $L\theta/\pi$, up to $\theta = \pi$.
+# $[0, \pi/10]$). Three modes each, with $\nu = 5 \cdot 10^{-5}$, a time scale of 20,000 steps: how often they change their
+# sign in $L$ steps is $L\theta/\pi$, up to $\theta = \pi$.
 
 # %%
 steps, nu = np.arange(16_384), 5e-5
+np.testing.assert_allclose(time_scales(np.exp([-nu])), 20_000)
 figure, axes = plt.subplots(2, 3, figsize=(7, 3.2), sharex=True, sharey=True)
 turns = np.array([0.11, 0.23, 0.38])  # of the largest phase
 for row, (most, name) in zip(axes, [(2 * np.pi, "[0, 2π]"), (np.pi / 50, "[0, π/50]")]):
@@ -288,8 +289,6 @@ for row, (most, name) in zip(axes, [(2 * np.pi, "[0, 2π]"), (np.pi / 50, "[0, �
     row[0].set(ylabel="Re λᵏ")
 axes[1, 1].set(xlabel="step k since the impulse")
 plt.show()
-lam = np.exp(-nu)
-np.testing.assert_allclose(time_scales(np.array([lam])), 20_000)
 
 # %% [markdown]
 # Small phases have a price: $\gamma$ is right for white noise, while a mode also sums up what is constant
