@@ -156,11 +156,11 @@ print(f"{record['parameters']:,} parameters, {steps[-1]} steps, test accuracy {a
 # %%
 layers = {f"layer {number}": path for number, path in enumerate(paths.values(), start=1)}
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2))
-with plt.rc_context({"axes.prop_cycle": plt.cycler(color=["black"])}):
-    for axis, (name, path) in zip(axes, layers.items()):
-        assert np.abs(path).max() < 1
-        plot_path(axis, path)
-        axis.set(title=name)
+for axis, (name, path) in zip(axes, layers.items()):
+    assert np.abs(path).max() < 1
+    axis.set_prop_cycle(color=["black"])
+    plot_path(axis, path)
+    axis.set(title=name)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()
 
@@ -203,7 +203,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
 for shift, (name, values), color in zip((-0.2, 0.2), moved.items(), ("0.75", "#0b3c8c")):
     axes[0].bar(np.arange(3) + shift, values, 0.4, color=color, label=name)
 axes[0].set_xticks(range(3), layers)
-axes[0].set(ylabel="median way of a mode")
+axes[0].set(ylabel="median way of a mode", ylim=(0, 1.4 * max(moved["across"])))
 axes[0].legend()
 for name, path in layers.items():
     axes[1].plot(steps, np.median(np.abs(path - path[0]), axis=1), label=name)
