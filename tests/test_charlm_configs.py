@@ -70,7 +70,7 @@ def test_the_vocabularies_are_those_of_the_data(name, shared_data, tmp_path):
     assert dataset.vocab_size == DATA[name]
 
 
-@pytest.mark.parametrize(("model", "data"), zip(MODELS, 2 * list(DATA)))
+@pytest.mark.parametrize(("model", "data"), list(zip(MODELS, 2 * list(DATA))))
 def test_every_model_trains_and_every_text_can_be_made_up(model, data, tmp_path):
     config = load(model, f"{data},smoke", "--config.train.epochs=2")
     record = train_and_evaluate(config, tmp_path / "run", data_dir=tmp_path)

@@ -7,19 +7,17 @@ from lru.command_line import run
 from lru.data.corpora import TextStream
 from lru.data.enwik8 import Enwik8
 from lru.training.config import load_config
+from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """The arguments for a trained smoke run of either kind of language model."""
+    """The arguments for a trained smoke run."""
     root = tmp_path_factory.mktemp("generate")
-    for model in ("lru", "linear_lru"):
-        config = load_config(f"configs/charlm_{model}.py:smoke", ["--config.train.epochs=1"])
-        train_and_evaluate(config, root / model, data_dir=root / "data")
-    return {
-        m: [f"--workdir={root / m}", f"--data_dir={root / 'data'}"] for m in ("lru", "linear_lru")
-    }
+    config = load_config("configs/charlm_linear_lru.py:smoke", ["--config.train.epochs=1"])
+    train_and_evaluate(config, root / "run", data_dir=root / "data")
+    return [f"--workdir={root / 'run'}", f"--data_dir={root / 'data'}"]
 
 
 @pytest.fixture
@@ -34,22 +32,21 @@ def write(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("model", ["lru", "linear_lru"])
-def test_it_writes_the_prompt_and_so_many_characters_more(model, places, write):
-    code, out, err = write(*places[model], "--prompt=a b", "--length=30", "--seed=1")
+def test_it_writes_the_prompt_and_so_many_characters_more(places, write):
+    code, out, err = write(*places, "--prompt=a b", "--length=30", "--seed=1")
     assert not code and out.startswith("a b") and len(out) == 3 + 30 + len("\n")
     assert "seed: 1" in err and "note" not in err
-    assert write(*places[model], "--prompt=a b", "--length=30", "--seed=1")[1] == out
+    assert write(*places, "--prompt=a b", "--length=30", "--seed=1")[1] == out
 
 
 def test_without_a_seed_it_says_with_which_it_was(places, write):
-    _, out, err = write(*places["lru"], "--prompt=a", "--length=40")
+    _, out, err = write(*places, "--prompt=a", "--length=40")
     seed = err.strip().removeprefix("seed: ")
-    assert write(*places["lru"], "--prompt=a", "--length=40", f"--seed={seed}")[1] == out
+    assert write(*places, "--prompt=a", "--length=40", f"--seed={seed}")[1] == out
 
 
 def test_unknown_characters_are_noted_and_kept_in_what_is_shown(places, write):
-    code, out, err = write(*places["lru"], "--prompt=aΩ☃", "--length=5", "--seed=0")
+    code, out, err = write(*places, "--prompt=aΩ☃", "--length=5", "--seed=0")
     assert not code and out.startswith("aΩ☃") and "read as unknown: Ω ☃" in err
 
 
@@ -64,15 +61,15 @@ def test_unknown_characters_are_noted_and_kept_in_what_is_shown(places, write):
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_or_two(arguments, message, places, write):
-    code, out, err = write(*places["lru"], *arguments)
+    code, out, err = write(*places, *arguments)
     assert code == 2 and message in err and not out
 
 
-def test_a_run_that_classifies_cannot_write(tmp_path, write):
-    config = load_config("configs/lra_listops.py:smoke", ["--config.train.steps=2"])
-    train_and_evaluate(config, tmp_path / "run", data_dir=tmp_path / "data")
-    where = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}"]
-    code, _, err = write(*where, "--prompt=a")
+def test_a_run_that_classifies_cannot_write(tmp_path, write, monkeypatch):
+    classifier = Experiment(load_config("configs/lra_listops.py:smoke"), tmp_path)
+    restored = classifier, None, 1
+    monkeypatch.setattr("lru.training.loop.restore_best", lambda *_, **__: restored)
+    code, _, err = write("--workdir=any", "--prompt=a")
     assert code == 2 and "classifies listops; expected one of a configs/charlm_*.py" in err
 
 
