@@ -169,11 +169,13 @@ def _one_step(experiment: Experiment) -> Any:
 
 
 def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
+    from lru.training.config import recall
+
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = _read(file) if file.exists() else {}
     tokens = dataset.token_names
     return {
-        "config": _read(workdir / "config.json"),
+        "config": recall(workdir).to_dict(),
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),

@@ -52,13 +52,24 @@ def stream(
       True
     """
     apply = _streamed(model, variables)
-    shapes, _ = jax.eval_shape(apply, inputs)
 
     def step(carry, inputs):
         return apply(inputs, initial_carry=carry)
 
-    carry = jax.tree.map(jnp.zeros_like, shapes)
-    return jax.jit(step, donate_argnums=0), carry
+    return jax.jit(step, donate_argnums=0), zero_carry(model, variables, inputs)
+
+
+def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
+    """The state before the first step: zeros, in the shapes of what `return_carry` gives.
+
+    Args:
+      model: as of `stream`.
+      variables: as of `stream`; only their shapes matter, and of `inputs` too.
+      inputs: an example of a step `(B, 1, ...)`.
+    """
+    apply = functools.partial(model.apply, return_carry=True)
+    shapes, _ = jax.eval_shape(apply, variables, inputs)
+    return jax.tree.map(jnp.zeros_like, shapes)
 
 
 def export_step(

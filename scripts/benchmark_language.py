@@ -27,6 +27,7 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from lru.lattice import LRUCell
+from lru.streaming import zero_carry
 from lru.training.config import build as build_section
 from lru.training.config import load_config
 from lru.training.optimizer import make_optimizer
@@ -115,7 +116,7 @@ def _model(model, config, params, inputs, labels, part) -> Program:
     def apply(params, carry, inputs):
         return model.apply({"params": params}, inputs, initial_carry=carry, return_carry=True)
 
-    carry = jax.tree.map(jnp.zeros_like, jax.eval_shape(apply, params, None, inputs)[0])
+    carry = zero_carry(model, {"params": params}, inputs)
     if part == "forward":
         return Program(apply, (params, carry, inputs))
 

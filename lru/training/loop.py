@@ -230,7 +230,7 @@ class _Run:
             self._test(state, best["step"])
         rows = self.metrics.read()
         test = next(row for row in rows if _is_test(row, best))
-        record = self._record(rows, ended=True)
+        record = self._record(rows, test)
         save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
         drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
@@ -240,10 +240,12 @@ class _Run:
         print(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
-    def _record(self, rows: Sequence[Mapping[str, Any]], *, ended: bool) -> dict[str, Any]:
+    def _record(
+        self, rows: Sequence[Mapping[str, Any]], test: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         self._write_timing()
         timing = self.timing.read()
-        return make_record(self.config, self.experiment, rows, self.step, ended, timing)
+        return make_record(self.config, self.experiment, rows, self.step, test, timing)
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
@@ -332,7 +334,7 @@ class _Run:
     def _stop(self) -> bool:
         self._save()
         self.checkpoints.wait()
-        self._write_record(self._record(self.metrics.read(), ended=False))
+        self._write_record(self._record(self.metrics.read(), test=None))
         self.progress.close()
         print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
         return False

@@ -24,7 +24,7 @@ def make_record(
     experiment: Any,
     rows: Sequence[Mapping[str, Any]],
     steps: int,
-    ended: bool,
+    test: Mapping[str, Any] | None,
     timing: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
@@ -34,15 +34,11 @@ def make_record(
       experiment: its `Experiment`.
       rows: the lines of its `metrics.jsonl`.
       steps: of the optimiser that were made.
-      ended: whether these were all: only then has the record a test.
+      test: the line with the test of the selected checkpoint; None if the run has not ended.
       timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
         restarts included; those in which training waited for its input; and speed.
     """
-    best = best_row(rows, experiment.settings.select)
-    found = {"validation": best}
-    if best and ended:
-        tests = {row["step"]: row for row in rows if row["split"] == "test"}
-        found["test"] = tests[best["step"]]
+    found = {"validation": best_row(rows, experiment.settings.select), "test": test}
     remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
     return {
         "config": config.to_dict(),

@@ -36,7 +36,7 @@ class Spectra:
         arrays: dict[str, Any] = {name: lam.astype(np.complex64) for name, lam in found.items()}
         np.savez(content, **arrays)
         self._directory.mkdir(exist_ok=True)
-        write_whole(self._directory / f"{step}.npz", content.getvalue())
+        write_whole(self._file(step), content.getvalue())
 
     def keep(self, step: int) -> None:
         """Drops the files of all later steps, and one that a kill left half-written."""

@@ -6,7 +6,6 @@ rest of a training is the same for both.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +30,7 @@ from lru.data.pipeline import (
 )
 from lru.data.streams import begins_pass, stream_batches
 from lru.errors import UserError
+from lru.streaming import zero_carry
 from lru.training.settings import Settings
 
 
@@ -173,19 +173,19 @@ class LanguageModelling(Task):
                 "the parameters are updated, such as 50"
             )
         self._dataset, self._unroll = dataset, settings.unroll
-        self._train = self._stream("train", settings.batch_size)
+        tokens = dataset.tokens("train")
+        self._num_tokens = len(tokens)
+        self._train = self._streams(tokens, settings.batch_size)
         self.steps_per_epoch = len(self._train)
         self.settings = settings.in_steps(self.steps_per_epoch)
         self.items = ("characters", settings.batch_size * settings.unroll)
         self.model_arguments = dict(vocab_size=dataset.vocab_size)
 
-    def _stream(self, split: str, batch_size: int) -> grain.MapDataset:
-        tokens = self._dataset.tokens(split)
+    def _streams(self, tokens: np.ndarray, batch_size: int) -> grain.MapDataset:
         return stream_batches(tokens, batch_size=batch_size, unroll=self._unroll)
 
     def summary(self) -> str:
-        number = len(self._dataset.tokens("train"))
-        return f"{number:,} training characters, {self.steps_per_epoch:,} steps an epoch"
+        return f"{self._num_tokens:,} training characters, {self.steps_per_epoch:,} steps an epoch"
 
     def example(self) -> Any:
         return jnp.zeros((1, 1), jnp.int32)
@@ -197,13 +197,10 @@ class LanguageModelling(Task):
         return self._train.repeat()
 
     def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
-        return read_ahead(self._stream(split, batch_size))
+        return read_ahead(self._streams(self._dataset.tokens(split), batch_size))
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
-        apply = functools.partial(model.apply, return_carry=True)
-        tokens = jax.ShapeDtypeStruct((batch_size, 1), np.int32)
-        carry, _ = jax.eval_shape(apply, variables, tokens)
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+        return zero_carry(model, variables, jax.ShapeDtypeStruct((batch_size, 1), np.int32))
 
     def carried(self, carry: Any, step: Any) -> Any:
         anew = begins_pass(step, len(self._train))
