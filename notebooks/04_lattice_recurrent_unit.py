@@ -24,11 +24,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from lru.baselines import GRU
 from lru.baselines.recurrent import GRUCell
 from lru.data.made_up import words
-from lru.lattice import Lattice, LRUCell, PSLRUCell, RGLRUCell
-from lru.models import LanguageModel
+from lru.lattice import LRUCell, PSLRUCell, RGLRUCell
 
 plt.style.use("notebook.mplstyle")
 rng = np.random.default_rng(0)
@@ -86,14 +84,26 @@ by_hand = {
     "RG-LRU": partial(lattice_cell, share=lambda z, r1, r2: (z, z, r1, r2)),
     "LRU": partial(lattice_cell, share=lambda z1, z2, r1, r2: (z1, z2, r1, r2)),
 }
+
+
+def draw(cell, *stacked):
+    """A cell's parameters from U(-1/√h, 1/√h), as the authors draw them; or a stack of such trees."""
+    state = jnp.zeros((1, cell.features))
+    shapes = jax.eval_shape(cell.init, jax.random.key(0), state, state)["params"]
+    limit = 1 / np.sqrt(cell.features)
+    return jax.tree.map(
+        lambda leaf: np.float32(rng.uniform(-limit, limit, (*stacked, *leaf.shape))), shapes
+    )
+
+
 h1, h2 = rng.normal(size=(2, 5, 16))
 for name, unit in units.items():
     cell = unit(16, reset_after=False) if name == "GRU" else unit(16)  # as the paper prints it
-    variables = jax.jit(cell.init)(jax.random.key(0), jnp.float32(h2), jnp.float32(h1))
-    state, rising = cell.apply(variables, jnp.float32(h2), jnp.float32(h1))
-    expected = by_hand[name](jax.tree.map(np.float64, variables["params"]), h1, h2)
+    params = draw(cell)
+    state, rising = cell.apply({"params": params}, jnp.float32(h2), jnp.float32(h1))
+    expected = by_hand[name](jax.tree.map(np.float64, params), h1, h2)
     np.testing.assert_allclose((rising, state), expected, atol=1e-5)
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
     weights = {"GRU": 6, "PS-LRU": 8, "RG-LRU": 10, "LRU": 12}[name]
     biases = {"GRU": 6, "PS-LRU": 4, "RG-LRU": 5, "LRU": 6}[name]  # a GRU's are doubled
     assert count == weights * 16**2 + biases * 16
@@ -116,42 +126,50 @@ width, depth, length, batch = 32, 10, 20, 8
 data = tokens[: len(tokens) // (batch * length) * batch * length].reshape(batch, -1, length)
 
 
-def make(name):
-    lattice = GRU if name == "GRU" else partial(Lattice, unit=units[name])
-    stack = partial(lattice, width, depth, order="wavefront")  # compiles in less time than "plain"
-    return LanguageModel(len(letters), width, stack)
+def begin(name):
+    """Parameters of an embedding, of ten cells one above the other, stacked, and of a last layer."""
+    return {
+        "embedding": np.float32(rng.normal(size=(len(letters), width))),
+        "layers": draw(units[name](width), depth),
+        "head": np.float32(rng.normal(size=(width, len(letters))) / np.sqrt(width)),
+    }
 
 
-def gradient_norms(name, params, inputs):
-    """(L, T): of the cross entropy at the last step, by what leaves each cell."""
-    return np.asarray(_gradient_norms(name, params, inputs)).T
+def rise(name, params, inputs, probes):
+    """What the top layer gives at all steps, (T, B, h): a loop over time of a loop over layers."""
+    cell = units[name](width)
+    embedding, layers = jnp.asarray(params["embedding"]), jax.vmap(cell.pack)(params["layers"])
+
+    def cross(rising, layer):
+        weights, state, probe = layer
+        state, rising = cell.step(weights, state, rising, cell.drive(weights, rising))
+        return rising + probe[0], state + probe[1]
+
+    def step(states, now):
+        token, probe = now
+        rising, states = jax.lax.scan(cross, embedding[token], (layers, states, probe))
+        return states, rising
+
+    return jax.lax.scan(step, jnp.zeros((depth, batch, width)), (inputs.T, probes))[1]
+
+
+no_probes = jnp.zeros((length - 1, depth, 2, batch, width))
+
+
+def cross_entropy(params, top, targets):
+    logits = top @ params["head"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
 @partial(jax.jit, static_argnums=0)
-def _gradient_norms(name, params, inputs):
-    cell = units[name](width)
-    layers = [cell.pack(params["stack"][f"layers_{number}"]) for number in range(depth)]
-    layers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+def gradient_norms(name, params, chunk):
+    """(L, T): of the cross entropy at the last step, by what leaves each cell."""
 
-    def rise(rising, layer):
-        weights, state, ask = layer
-        state, rising = cell.step(weights, state, rising, cell.drive(weights, rising))
-        return rising + ask[0], state + ask[1]
+    def loss(probes):
+        top = rise(name, params, chunk[:, :-1], probes)
+        return cross_entropy(params, top[-1], chunk[:, -1])
 
-    def loss(probes):  # (T, L, 2, B, h)
-        def step(states, now):
-            token, probe = now
-            embedded = params["encoder"]["embedding"][token]
-            rising, states = jax.lax.scan(rise, embedded, (layers, states, probe))
-            return states, rising
-
-        zero = jnp.zeros((depth, batch, width))
-        _, top = jax.lax.scan(step, zero, (inputs.T[:-1], probes))
-        logits = top[-1] @ params["head"]["kernel"] + params["head"]["bias"]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, inputs[:, -1]).mean()
-
-    gradient = jax.grad(loss)(jnp.zeros((length - 1, depth, 2, batch, width)))
-    return jnp.sqrt(jnp.sum(gradient**2, axis=(2, 3, 4)))
+    return jnp.sqrt(jnp.sum(jax.grad(loss)(no_probes) ** 2, axis=(2, 3, 4))).T
 
 
 def show(norms, title):
@@ -168,13 +186,21 @@ def show(norms, title):
     plt.show()
 
 
-models = {name: make(name) for name in units}
-start = {
-    name: jax.jit(model.init)(jax.random.key(0), data[:, 0])["params"]
-    for name, model in models.items()
-}
-inputs = data[:, 0]
-before = {name: gradient_norms(name, start[name], inputs) for name in units}
+start = {name: begin(name) for name in units}
+chunk = data[:, 0]
+
+# The two loops against the cell by hand.
+top = rise("LRU", start["LRU"], chunk[:, :-1], no_probes)
+leaves, tree = jax.tree.flatten(start["LRU"]["layers"])
+layers = [jax.tree.unflatten(tree, layer) for layer in zip(*map(np.float64, leaves))]
+states = np.zeros((depth, batch, width))
+for step, token in enumerate(chunk[:, :-1].T):
+    rising = start["LRU"]["embedding"][token]
+    for number, params in enumerate(layers):
+        rising, states[number] = by_hand["LRU"](params, rising, states[number])
+    np.testing.assert_allclose(top[step], rising, atol=1e-5)
+
+before = {name: np.asarray(gradient_norms(name, start[name], chunk)) for name in units}
 reach = {name: norm[0, -1] / norm[-1, -1] for name, norm in before.items()}
 print({name: f"{value:.1e}" for name, value in reach.items()})
 assert all(reach[name] > 10 * reach["GRU"] for name in units if name != "GRU")
@@ -196,29 +222,29 @@ stream = np.moveaxis(data, 1, 0)  # (steps, B, T)
 optimizer = optax.adam(3e-3)
 
 
-def train(model, params, steps=100):
+@partial(jax.jit, static_argnums=0)
+def train(name, params, chunks):
+    """The parameters after a step with each of the chunks, and the loss of every step."""
+
     def loss(params, chunk):
-        logits = model.apply({"params": params}, chunk[:, :-1])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, chunk[:, 1:]).mean()
+        top = rise(name, params, chunk[:, :-1], no_probes)
+        return cross_entropy(params, top, chunk[:, 1:].T)
 
     def step(carry, chunk):
         value, gradient = jax.value_and_grad(loss)(carry[0], chunk)
         updates, state = optimizer.update(gradient, carry[1])
         return (optax.apply_updates(carry[0], updates), state), value
 
-    chunks = stream[np.arange(steps) % len(stream)]
-    (params, _), losses = jax.jit(partial(jax.lax.scan, step))(
-        (params, optimizer.init(params)), chunks
-    )
-    return params, np.asarray(losses)
+    (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), chunks)
+    return params, losses
 
 
 trained, losses = {}, {}
-for name, model in models.items():
-    trained[name], losses[name] = train(model, start[name])
-final = {name: values[-10:].mean() for name, values in losses.items()}
+for name in units:
+    trained[name], losses[name] = train(name, start[name], stream[:100])
+final = {name: float(values[-10:].mean()) for name, values in losses.items()}
 assert all(final[name] < final["GRU"] - 0.1 for name in units if name != "GRU")
-print({name: round(float(value), 2) for name, value in final.items()})
+print({name: round(value, 2) for name, value in final.items()})
 
 frequency = np.bincount(tokens) / len(tokens)
 entropy = -np.sum(frequency * np.log(frequency))
@@ -226,7 +252,7 @@ figure, axis = plt.subplots()
 for name, values in losses.items():
     axis.plot(np.convolve(values, np.ones(5) / 5, "valid"), label=name)
 axis.axhline(entropy, color="0.6", linestyle=":", linewidth=1)
-axis.text(95, entropy, "letters by their frequency", ha="right", va="bottom", fontsize=8)
+axis.text(95, entropy - 0.02, "letters by their frequency", ha="right", va="top", fontsize=8)
 axis.set(xlabel="Adam step", ylabel="cross entropy (nats)", title="ten layers")
 axis.legend(loc="lower left", ncols=2)
 plt.show()
@@ -235,7 +261,7 @@ plt.show()
 # After training the lattice's gradients are at all depths; the GRU's are still in its upper layers.
 
 # %%
-after = {name: gradient_norms(name, trained[name], inputs) for name in units}
+after = {name: np.asarray(gradient_norms(name, trained[name], chunk)) for name in units}
 reach = {name: norm[0, -1] / norm[-1, -1] for name, norm in after.items()}
 print({name: f"{value:.1e}" for name, value in reach.items()})
 assert all(reach[name] > 100 * reach["GRU"] for name in units if name != "GRU")
