@@ -26,6 +26,31 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+def add_data_arguments(parser: Parser) -> None:
+    """Where data sets are: `--data_dir` and `--manual_dir`."""
+    default = default_data_dir()
+    parser.add_argument(
+        "--data_dir", type=Path, default=default,
+        help=f"of prepared data sets, reused by all runs; default: {default}",
+    )  # fmt: skip
+    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+
+
+def default_data_dir() -> Path:
+    """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`."""
+    if chosen := os.environ.get("LRU_DATA_DIR"):
+        return Path(chosen)
+    try:
+        return _cache_dir() / "data"
+    except RuntimeError as error:
+        raise UserError(f"{error}; set HOME, or LRU_DATA_DIR to a directory") from error
+
+
+def _cache_dir() -> Path:
+    """Raises RuntimeError where nobody knows where home is."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru"
+
+
 CACHE_HELP = (
     "Compiled programs are kept in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
     "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false keeps none."
@@ -42,9 +67,9 @@ def cache_compilations() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru" / "jax"
+        cache = _cache_dir() / "jax"
         cache.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: nobody knows where home is
+    except (OSError, RuntimeError):
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
-from lru.train import add_data_arguments
+from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,15 +17,14 @@ def main(argv: Sequence[str]) -> None:
     add_data_arguments(parser)
     known = parser.parse_args(argv)
 
-    from lru.data.builder import default_data_dir
-    from lru.training.loop import evaluate_best
+    from lru.training.best import evaluate_best
     from lru.training.record import format_result
 
     cache_compilations()
     row = evaluate_best(
         known.workdir,
         known.split,
-        data_dir=known.data_dir or default_data_dir(),
+        data_dir=known.data_dir,
         manual_dir=known.manual_dir,
     )
     print(format_result(row))

@@ -18,9 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 from lru.errors import UserError
-from lru.train import add_data_arguments
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -39,14 +38,12 @@ def main(argv: Sequence[str]) -> None:
     add_data_arguments(parser)
     known = parser.parse_args(argv)
 
-    from lru.data.builder import default_data_dir
-
     cache_compilations()
     about = export_run(
         known.workdir,
         known.out,
         step=known.step,
-        data_dir=known.data_dir or default_data_dir(),
+        data_dir=known.data_dir,
         manual_dir=known.manual_dir,
     )
     files = ", ".join(sorted(file.name for file in known.out.iterdir()))
@@ -82,7 +79,7 @@ def export_run(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already; choose another --out")
-    from lru.training.loop import restore_best
+    from lru.training.best import restore_best
 
     experiment, state, best = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
     if step and not getattr(experiment.model, "causal", False):

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 from lru.errors import UserError
-from lru.train import add_data_arguments
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,15 +31,13 @@ def main(argv: Sequence[str]) -> None:
     if not known.prompt:
         parser.error("--prompt is empty; expected a character at least")
 
-    from lru.data.builder import default_data_dir
     from lru.data.corpora import TextStream
     from lru.sampling import sample
-    from lru.training.loop import restore_best
+    from lru.training.best import restore_best
 
     cache_compilations()
-    data_dir = known.data_dir or default_data_dir()
     experiment, state, _ = restore_best(
-        known.workdir, data_dir=data_dir, manual_dir=known.manual_dir
+        known.workdir, data_dir=known.data_dir, manual_dir=known.manual_dir
     )
     text = experiment.dataset
     if not isinstance(text, TextStream):

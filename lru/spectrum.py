@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 from lru.errors import UserError
 from lru.spectra.histograms import plot_frequency, plot_modulus, plot_time_scales
 from lru.spectra.layers import (
@@ -51,7 +51,6 @@ from lru.spectra.statistics import (
     ring_fractions,
     time_scales,
 )
-from lru.train import add_data_arguments
 
 __all__ = [
     "InputGains", "Modes", "RunModes", "eigenvalues", "fractions", "frequencies",
@@ -88,7 +87,7 @@ def read_run(workdir: Path, *, data_dir: Path, manual_dir: Path | None = None) -
     Raises:
       UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
-    from lru.training.loop import restore_best
+    from lru.training.best import restore_best
 
     experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
     trained = model_modes(state.params)
@@ -118,11 +117,10 @@ def main(argv: Sequence[str]) -> None:
         _draw_page(known.workdir, out, known.data_dir, known.manual_dir)
 
 
-def _draw_page(workdir: Path, out: Path, data_dir: Path | None, manual_dir: Path | None) -> None:
-    from lru.data.builder import default_data_dir
+def _draw_page(workdir: Path, out: Path, data_dir: Path, manual_dir: Path | None) -> None:
     from lru.spectra.pages import save_page
 
-    modes = read_run(workdir, data_dir=data_dir or default_data_dir(), manual_dir=manual_dir)
+    modes = read_run(workdir, data_dir=data_dir, manual_dir=manual_dir)
     title = f"{workdir.resolve().name}: before training, and at step {modes.step:,}"
     save_page(modes.initial, modes.trained, out, title)
     print(f"see {out}")

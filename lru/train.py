@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,7 +24,6 @@ def main(argv: Sequence[str]) -> None:
     if stray:
         parser.error(f"unknown argument {stray[0]}")
 
-    from lru.data.builder import default_data_dir
     from lru.training.config import load_config
     from lru.training.loop import train_and_evaluate
 
@@ -32,15 +31,9 @@ def main(argv: Sequence[str]) -> None:
     train_and_evaluate(
         load_config(known.config, rest),
         known.workdir,
-        data_dir=known.data_dir or default_data_dir(),
+        data_dir=known.data_dir,
         manual_dir=known.manual_dir,
     )
-
-
-def add_data_arguments(parser: Parser) -> None:
-    """Where data sets are."""
-    parser.add_argument("--data_dir", type=Path, help="of prepared data sets, reused by all runs")
-    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lru.command_line import Parser, run
+from lru.command_line import Parser, add_data_arguments, run
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, prepares the data set, and writes it as text where that is asked."""
     from lru.data import dataset_class
-    from lru.data.builder import SPLITS, default_data_dir
+    from lru.data.builder import SPLITS
     from lru.errors import UserError
 
     task = Parser(add_help=False)
@@ -28,8 +28,7 @@ def main(argv: Sequence[str]) -> None:
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 
     parser = Parser(prog="python scripts/prepare_data.py", description=__doc__, parents=[task])
-    parser.add_argument("--data_dir", type=Path, help=f"default: {default_data_dir()}")
-    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+    add_data_arguments(parser)
     parser.add_argument("--write_tsv", type=Path, help="directory to write text files to")
     parser.add_argument("--write_sheet", type=Path, help="file to write a row a class to")
     group = parser.add_argument_group(f"numbers of {dataset_type.name}")
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{dataset_type.name} has no text form: leave --write_tsv out")
 
     dataset = dataset_type.create(
-        arguments.data_dir or default_data_dir(),
+        arguments.data_dir,
         arguments.manual_dir,
         **{number.name: getattr(arguments, number.name) for number in numbers},
     )

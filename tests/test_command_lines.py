@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import lru.evaluate
 import lru.train
-from lru.command_line import run
+from lru.command_line import default_data_dir, run
+from lru.errors import UserError
 
 SMOKE = "--config=configs/lra_listops.py:smoke"
 
@@ -206,7 +208,8 @@ def test_a_run_imports_no_tensorflow(finished):
     program = """
 import sys
 import lru.train
-from lru.command_line import run
+from lru.command_line import default_data_dir, run
+from lru.errors import UserError
 code = run(lru.train.main, sys.argv[1:])
 sys.exit(code or "tensorflow" in sys.modules)
 """
@@ -214,3 +217,26 @@ sys.exit(code or "tensorflow" in sys.modules)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
+
+
+def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
+    monkeypatch.setenv("LRU_DATA_DIR", "/a")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    monkeypatch.setenv("HOME", "/c")
+    assert default_data_dir() == Path("/a")
+    monkeypatch.delenv("LRU_DATA_DIR")
+    assert default_data_dir() == Path("/b/lru/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() == Path("/c/.cache/lru/data")
+
+
+def test_without_a_home_it_is_said_what_to_set(monkeypatch):
+    for name in ("LRU_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("lru.command_line.Path.home", no_home)
+    with pytest.raises(UserError, match="Could not determine home.*; set HOME, or LRU_DATA_DIR"):
+        default_data_dir()

@@ -16,9 +16,10 @@ import pytest
 from lru import export
 from lru.command_line import run
 from lru.errors import UserError
+from lru.training.best import restore_best
 from lru.training.config import load_config, remember
 from lru.training.experiment import Experiment
-from lru.training.loop import restore_best, train_and_evaluate
+from lru.training.loop import train_and_evaluate
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "taking_a_model_away.md"
 RUNS = {
@@ -168,7 +169,7 @@ def test_a_model_that_looks_ahead_has_no_step(root, tmp_path, monkeypatch):
     remember(config, tmp_path / "run")
     experiment = Experiment(config, root / "data")
     restored = (experiment, experiment.init_state(), 0)
-    monkeypatch.setattr("lru.training.loop.restore_best", lambda *_, **__: restored)
+    monkeypatch.setattr("lru.training.best.restore_best", lambda *_, **__: restored)
     arguments = (tmp_path / "run", tmp_path / "out")
     with pytest.raises(UserError, match="is not causal: .* leave out --step"):
         export.export_run(*arguments, step=True, data_dir=root / "data")

@@ -68,7 +68,7 @@ def test_what_is_wrong_is_said_in_a_line_or_two(arguments, message, places, writ
 def test_a_run_that_classifies_cannot_write(tmp_path, write, monkeypatch):
     classifier = Experiment(load_config("configs/lra_listops.py:smoke"), tmp_path)
     restored = classifier, None, 1
-    monkeypatch.setattr("lru.training.loop.restore_best", lambda *_, **__: restored)
+    monkeypatch.setattr("lru.training.best.restore_best", lambda *_, **__: restored)
     code, _, err = write("--workdir=any", "--prompt=a")
     assert code == 2 and "classifies listops; expected one of a configs/charlm_*.py" in err
 

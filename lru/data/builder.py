@@ -77,7 +77,7 @@ class SequenceDataset(
         """Returns the data set, after preparing it if it is not there, or else checking it.
 
         Args:
-          data_dir: where prepared data sets are kept, see `default_data_dir`.
+          data_dir: where prepared data sets are kept.
           manual_dir: where the released files are, if any are needed.
           **numbers: fields of `numbers_class`.
 
@@ -270,14 +270,6 @@ class Source:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for start in range(0, len(self), 256):
             yield from self.__getitems__(range(start, min(start + 256, len(self))))
-
-
-def default_data_dir() -> Path:
-    """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`."""
-    if chosen := os.environ.get("LRU_DATA_DIR"):
-        return Path(chosen)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "lru" / "data"
 
 
 def _temporary_directory(root: Path) -> tempfile.TemporaryDirectory[str]:

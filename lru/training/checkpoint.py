@@ -150,5 +150,7 @@ def _collect_quietly() -> None:
 
 
 def _reason(error: Exception) -> str:
+    if "tree structures do not match" in str(error):
+        return "made by another version, or for another model: it has other arrays"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:100]}" if lines else type(error).__name__

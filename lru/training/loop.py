@@ -12,7 +12,6 @@ import fcntl
 import json
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,9 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import check_workdir, recall, remember, write_whole
-from lru.training.experiment import Call, Experiment, State
+from lru.training.clock import Clock
+from lru.training.config import check_workdir, remember, write_whole
+from lru.training.experiment import Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
@@ -81,37 +81,6 @@ def train_and_evaluate(
             run.close()
 
 
-def evaluate_best(
-    workdir: Path, split: str, *, data_dir: Path, manual_dir: Path | None = None
-) -> dict[str, Any]:
-    """The best checkpoint of a run, evaluated on a split: the line training logged for it.
-
-    Raises:
-      UserError: there is no run, no evaluated checkpoint, or it cannot be read.
-    """
-    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
-    return {"step": step, "split": split} | experiment.evaluate(state, split)
-
-
-def restore_best(
-    workdir: Path, *, data_dir: Path, manual_dir: Path | None = None
-) -> tuple[Experiment, State, int]:
-    """What a run trained, as it was at its best checkpoint, and that one's step.
-
-    Raises:
-      UserError: there is no run, no evaluated checkpoint, or it cannot be read.
-    """
-    config = recall(workdir)
-    experiment = Experiment(config, data_dir, manual_dir)
-    best = best_row(JsonLines(workdir / "metrics.jsonl").read(), experiment.settings.select)
-    if best is None or not (workdir / "checkpoints").is_dir():
-        raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    state = checkpoints.restore(best["step"], experiment.state_shapes())
-    checkpoints.close()
-    return experiment, state, best["step"]
-
-
 @contextmanager
 def _alone_in(workdir: Path) -> Iterator[None]:
     """Holds the work directory's lock, which the system takes back however the process ends."""
@@ -162,7 +131,7 @@ class _Run:
         if restored is None:
             self.spectra.write(0, self.state.params)
         timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
-        self.clock = _Clock(timed[-1] if timed else {})
+        self.clock = Clock(timed[-1] if timed else {})
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
@@ -350,47 +319,6 @@ def _title(record: Mapping[str, Any]) -> str:
         f"{data} ({record['data']}), {record['parameters']:,} parameters: "
         f"test {format_score(record['test'])}"
     )
-
-
-class _Clock:
-    """Seconds of the run, over all restarts; speed, and wait for input, since it was last read.
-
-    A wait for input is the time from the end of a call of the compiled program to the moment when
-    the next one's batches are there: the devices have nothing to do, and nothing else keeps them
-    from work; or, for the first one, from the start, when the data are read. Its share is of the
-    wall time: of training's between two logs, of the whole run's in the record.
-    """
-
-    def __init__(self, before: Mapping[str, Any]):
-        self.input_wait_seconds: float = before.get("input_wait_seconds", 0.0)
-        self._start = time.monotonic() - before.get("seconds", 0.0)
-        self.restart(0)
-        self.new = True
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def waiting_for(self, calls: Iterator[Call]) -> Call:
-        """The next one; to be asked for when the one before has ended."""
-        since = time.monotonic()
-        call = next(calls)
-        self.input_wait_seconds += time.monotonic() - since
-        return call
-
-    def restart(self, step: int) -> None:
-        """Leaves out what was not training: compilation, evaluation."""
-        self.new, self._step, self._then = False, step, time.monotonic()
-        self._waited_then = self.input_wait_seconds
-
-    def read(self, step: int) -> tuple[float | None, float | None]:
-        """Steps a second, and the share waited for input; None if no step was made since."""
-        if step == self._step:
-            return None, None
-        seconds = time.monotonic() - self._then
-        speed = (step - self._step) / seconds
-        waited = (self.input_wait_seconds - self._waited_then) / seconds
-        self.restart(step)
-        return speed, waited
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lru.data import dataset_class
-from lru.data.builder import SequenceDataset, default_data_dir
+from lru.data.builder import SequenceDataset
 from lru.data.numbers import Numbers
 from lru.errors import UserError
 
@@ -243,14 +243,3 @@ def test_a_data_set_is_found_by_name():
     for unknown in ("listop", "builder", "pipeline"):
         with pytest.raises(UserError, match=f"no data set '{unknown}'.*listops"):
             dataset_class(unknown)
-
-
-def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
-    monkeypatch.setenv("LRU_DATA_DIR", "/a")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    monkeypatch.setenv("HOME", "/c")
-    assert default_data_dir() == Path("/a")
-    monkeypatch.delenv("LRU_DATA_DIR")
-    assert default_data_dir() == Path("/b/lru/data")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_data_dir() == Path("/c/.cache/lru/data")

@@ -114,3 +114,10 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         opened(tmp_path)
+
+
+def test_a_state_of_another_version_is_said_to_be_one(tmp_path):
+    filled(tmp_path, {1: 1}).close()
+    newer = TARGET | {"carry": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=SHARDING)}
+    with pytest.raises(UserError, match="made by another version, or for another model"):
+        opened(tmp_path).restore_latest(newer)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lru.errors import UserError
+from lru.training.best import evaluate_best
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
-from lru.training.loop import evaluate_best, train_and_evaluate
+from lru.training.loop import train_and_evaluate
 
 # Each way to carry a state: a lattice's, two memories, a stack of residual blocks.
 MODELS = ["lru", "grid_lstm", "linear_lru"]

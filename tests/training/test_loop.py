@@ -24,9 +24,10 @@ from ml_collections import ConfigDict
 from lru.data.listops import ListOps
 from lru.errors import UserError
 from lru.spectra.layers import model_eigenvalues
+from lru.training.best import evaluate_best, restore_best
 from lru.training.config import load_config
 from lru.training.experiment import Call, Experiment
-from lru.training.loop import Diverged, evaluate_best, restore_best, train_and_evaluate
+from lru.training.loop import Diverged, train_and_evaluate
 from lru.training.settings import Settings
 from lru.training.spectra import Spectra
 

@@ -1,0 +1,52 @@
+"""What a run came to: the model of its best checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lru.errors import UserError
+from lru.training.checkpoint import Checkpoints
+from lru.training.config import recall
+from lru.training.experiment import Experiment, State
+from lru.training.selection import best_row
+from lru.training.writers import JsonLines
+
+
+def evaluate_best(
+    workdir: Path, split: str, *, data_dir: Path, manual_dir: Path | None = None
+) -> dict[str, Any]:
+    """The best checkpoint of a run, evaluated on a split: the line training logged for it.
+
+    Raises:
+      UserError: as of `restore_best`.
+    """
+    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    return {"step": step, "split": split} | experiment.evaluate(state, split)
+
+
+def restore_best(
+    workdir: Path, *, data_dir: Path, manual_dir: Path | None = None
+) -> tuple[Experiment, State, int]:
+    """What a run trained, as it was at its best checkpoint, and that one's step.
+
+    Args:
+      workdir: of the run.
+      data_dir: where prepared data sets are kept.
+      manual_dir: where files of official releases lie.
+
+    Raises:
+      UserError: there is no run, no evaluated checkpoint, or it cannot be read.
+    """
+    config = recall(workdir)
+    rows = JsonLines(workdir / "metrics.jsonl").read()
+    evaluated = any(row["split"] == "validation" for row in rows)
+    if not evaluated or not (workdir / "checkpoints").is_dir():
+        raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
+    experiment = Experiment(config, data_dir, manual_dir)
+    best = best_row(rows, experiment.settings.select)
+    assert best is not None
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = checkpoints.restore(best["step"], experiment.state_shapes())
+    checkpoints.close()
+    return experiment, state, best["step"]

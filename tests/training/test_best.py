@@ -1,0 +1,20 @@
+"""Where there is nothing to restore; what is restored is in the tests of the loop."""
+
+import pytest
+
+from lru.errors import UserError
+from lru.training.best import restore_best
+from lru.training.config import load_config, remember
+
+
+def test_without_an_evaluated_checkpoint_no_data_are_prepared_to_say_so(tmp_path):
+    remember(load_config("configs/lra_listops.py:smoke"), tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "split": "train"}\n')
+    with pytest.raises(UserError, match="has no evaluated checkpoint yet"):
+        restore_best(tmp_path / "run", data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_where_there_was_no_run_that_is_said(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        restore_best(tmp_path, data_dir=tmp_path / "data")

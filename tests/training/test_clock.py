@@ -1,0 +1,56 @@
+"""The clock of a run, on a clock of the test's."""
+
+import pytest
+
+from lru.training.clock import Clock
+
+
+@pytest.fixture
+def passing(monkeypatch):
+    """`passing(seconds)` lets them pass."""
+    now = [1000.0]
+
+    def passing(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr("lru.training.clock.time.monotonic", lambda: now[0])
+    return passing
+
+
+def waiting(passing, seconds):
+    while True:
+        passing(seconds)
+        yield "call"
+
+
+def test_speed_and_wait_are_of_what_was_trained_since_the_last_reading(passing):
+    clock = Clock({})
+    passing(30)  # compilation
+    clock.restart(10)
+    assert clock.waiting_for(waiting(passing, 2)) == "call"
+    passing(6)
+    assert clock.read(50) == (40 / 8, 2 / 8)
+    passing(5)
+    assert clock.read(60) == (2.0, 0.0)
+    passing(100)  # an evaluation
+    clock.restart(60)
+    passing(5)
+    assert clock.read(70) == (2.0, 0.0)
+    assert clock.seconds() == 30 + 8 + 5 + 100 + 5 and clock.input_wait_seconds == 2
+
+
+def test_without_a_step_there_is_no_speed(passing):
+    clock = Clock({})
+    clock.restart(10)
+    passing(5)
+    assert clock.read(10) == (None, None)
+    passing(5)
+    assert clock.read(20) == (1.0, 0.0)  # of all ten seconds
+
+
+def test_seconds_and_waits_go_on_from_the_run_before(passing):
+    clock = Clock({"seconds": 100.0, "input_wait_seconds": 7.0})
+    assert clock.new
+    passing(3)
+    clock.waiting_for(waiting(passing, 1))
+    assert clock.seconds() == 104.0 and clock.input_wait_seconds == 8.0
