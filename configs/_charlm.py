@@ -7,7 +7,7 @@ data         (ptb) Penn Treebank, warpeace, enwik8, text8
 budget       (10m) the paper's: ten million parameters in all, the width being what gives them
   24m        the paper's other one
   talk       of the first author's talk of May 2017: 0.90 million parameters a layer
-  quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on a CPU core
+  quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on two CPU cores
   smoke      a few made-up words, a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper's is not known, the talk's were l2, l4, l6 and l8
 
@@ -65,7 +65,7 @@ def build(model: str, variant: str) -> ConfigDict:
     config.optimizer.eps = 1e-8
     config.optimizer.groups = ((r".*", 1.0, 0.0),)  # no weight decay: Adam
     config.optimizer.warmup_fraction = 0.0  # the rate is constant, as the authors' code has it
-    config.optimizer.end_learning_rate = 1e-3
+    config.optimizer.end_learning_rate = config.optimizer.get_oneway_ref("learning_rate")
 
     config.train = ConfigDict()
     config.train.steps = 0

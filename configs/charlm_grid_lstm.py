@@ -1,6 +1,7 @@
 """Character language modelling with a Grid-LSTM.
 
-    python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid-lstm
+    python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid \
+        --manual_dir=DIR
 
 A rival of the Lattice Recurrent Unit: an LSTM in depth and one in time, depth first.
 

@@ -1,6 +1,7 @@
 """Character language modelling with a GRU.
 
-    python -m lru.train --config=configs/charlm_gru.py:ptb,quick --workdir=runs/ptb-gru
+    python -m lru.train --config=configs/charlm_gru.py:ptb,quick --workdir=runs/ptb-gru \
+        --manual_dir=DIR
 
 The first rung of the ladder that leads to the Lattice Recurrent Unit: one state, which rises to the
 next layer and goes on to the next step.

@@ -1,6 +1,7 @@
 """Character language modelling with the Lattice Recurrent Unit.
 
-    python -m lru.train --config=configs/charlm_lru.py:ptb,quick --workdir=runs/ptb-lru
+    python -m lru.train --config=configs/charlm_lru.py:ptb,quick --workdir=runs/ptb-lru \
+        --manual_dir=DIR
 
 The last rung of the ladder: a reset gate and an update gate for either direction.
 

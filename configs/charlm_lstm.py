@@ -1,6 +1,7 @@
 """Character language modelling with an LSTM.
 
-    python -m lru.train --config=configs/charlm_lstm.py:ptb,quick --workdir=runs/ptb-lstm
+    python -m lru.train --config=configs/charlm_lstm.py:ptb,quick --workdir=runs/ptb-lstm \
+        --manual_dir=DIR
 
 A rival of the Lattice Recurrent Unit, stacked as PyTorch stacks it.
 

@@ -1,6 +1,7 @@
 """Character language modelling with the Projected State LRU.
 
-    python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru
+    python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru \
+        --manual_dir=DIR
 
 The second rung of the ladder: a GRU's gates, and a candidate of its own for either direction.
 

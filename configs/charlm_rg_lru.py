@@ -1,6 +1,7 @@
 """Character language modelling with the Reset Gate LRU.
 
-    python -m lru.train --config=configs/charlm_rg_lru.py:ptb,quick --workdir=runs/ptb-rg-lru
+    python -m lru.train --config=configs/charlm_rg_lru.py:ptb,quick --workdir=runs/ptb-rg-lru \
+        --manual_dir=DIR
 
 The third rung of the ladder: a reset gate for either direction, one update gate. (Griffin's RG-LRU
 shares nothing with it but the letters.)

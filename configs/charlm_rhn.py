@@ -1,6 +1,7 @@
 """Character language modelling with a recurrent highway network.
 
-    python -m lru.train --config=configs/charlm_rhn.py:ptb,quick --workdir=runs/ptb-rhn
+    python -m lru.train --config=configs/charlm_rhn.py:ptb,quick --workdir=runs/ptb-rhn \
+        --manual_dir=DIR
 
 A rival of the Lattice Recurrent Unit, with two micro-steps, and, as in the authors' code, without
 the bias and the dropout of its own paper: a weak one.

@@ -30,25 +30,23 @@ def add_data_arguments(parser: Parser) -> None:
     """Where data sets are: `--data_dir` and `--manual_dir`."""
     default = default_data_dir()
     parser.add_argument(
-        "--data_dir", type=Path, default=default,
+        "--data_dir", type=Path, default=default, required=default is None,
         help=f"of prepared data sets, reused by all runs; default: {default}",
     )  # fmt: skip
     parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
 
 
-def default_data_dir() -> Path:
+def default_data_dir() -> Path | None:
     """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`."""
-    if chosen := os.environ.get("LRU_DATA_DIR"):
-        return Path(chosen)
+    chosen, cache = os.environ.get("LRU_DATA_DIR"), _cache_dir()
+    return Path(chosen) if chosen else cache and cache / "data"
+
+
+def _cache_dir() -> Path | None:
     try:
-        return _cache_dir() / "data"
-    except RuntimeError as error:
-        raise UserError(f"{error}; set HOME, or LRU_DATA_DIR to a directory") from error
-
-
-def _cache_dir() -> Path:
-    """Raises RuntimeError where nobody knows where home is."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru"
+    except RuntimeError:  # nobody knows where home is
+        return None
 
 
 CACHE_HELP = (
@@ -66,10 +64,12 @@ def cache_compilations() -> None:
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
+    if (cache := _cache_dir()) is None:
+        return
+    cache /= "jax"
     try:
-        cache = _cache_dir() / "jax"
         cache.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
+    except OSError:
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
@@ -88,7 +88,8 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     """Runs a command line, and returns its exit code.
 
     It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written or
-    a package is missing; 130 or 143 if a signal ended it.
+    a package or a device is missing, or memory is short; 130 or 143 if a signal ended it, 141 if
+    nobody reads on what it writes.
     """
     before = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -96,6 +97,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
             main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         return _complain(str(error), error.exit_code)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
         return _complain(f"cannot read or write{file}: {error.strerror or error}", 2)
@@ -103,6 +107,10 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
         return _complain(f"{error.name} is not installed; pip install '.[train]' has it", 2)
+    except RuntimeError as error:
+        if not (said := _device_trouble(error)):
+            raise
+        return _complain(said, 2)
     except KeyboardInterrupt:
         return _complain("stopped by SIGINT", 130)
     except _Stopped:
@@ -110,6 +118,16 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _device_trouble(error: RuntimeError) -> str:
+    """What JAX says of too little memory or of a device that is not there, in a line or two."""
+    first = str(error).partition("\n")[0]
+    if "RESOURCE_EXHAUSTED" in first:
+        return f"{first[:200]}\na smaller config.train.batch_size needs less memory"
+    if "Unable to initialize backend" in first or "Unknown backend" in first:
+        return f"{first[:200]}; see JAX_PLATFORMS, and how to install JAX for the device"
+    return ""
 
 
 def _complain(text: str, exit_code: int) -> int:

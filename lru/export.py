@@ -112,7 +112,7 @@ def _write(
     about["sha256"] = _digest(folder / WEIGHTS)
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     if step:
-        with jax.default_matmul_precision(experiment.settings.matmul_precision):
+        with experiment.precision():
             program = export_step(experiment.model, variables, _one_step(experiment))
         (folder / STEP).write_bytes(program.serialize())
 

@@ -30,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
     known = parser.parse_args(argv)
     if not known.prompt:
         parser.error("--prompt is empty; expected a character at least")
+    if any("\ud800" <= character <= "\udfff" for character in known.prompt):
+        parser.error("--prompt is not in the encoding of this terminal")
 
     from lru.data.corpora import TextStream
     from lru.sampling import sample
@@ -54,11 +56,11 @@ def main(argv: Sequence[str]) -> None:
         experiment.model, experiment.variables(state), prompt.tolist(),
         seed=seed, temperature=known.temperature, top_k=known.top_k,
     )  # fmt: skip
-    for piece in itertools.chain(
-        [known.prompt], text.as_text(itertools.islice(tokens, known.length))
-    ):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    pieces = text.as_text(itertools.islice(tokens, min(known.length, sys.maxsize)))
+    with experiment.precision():
+        for piece in itertools.chain([known.prompt], pieces):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
     print()
 
 

@@ -267,10 +267,19 @@ class LanguageModel(nn.Module):
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the mixer looks at later steps.
+          ValueError: if the mixer looks at later steps, or cannot go on from a state; or if blocks
+            have a norm whose statistics are of all steps.
         """
         if not self.causal:
-            raise ValueError("mixer is not causal; a language model must not see what it predicts")
+            raise ValueError(
+                "mixer is not causal: it looks at later steps, or has time divided among devices; "
+                "a language model must not see what it predicts, and goes on from a state"
+            )
+        if self.num_layers is not None and self.norm == "batch":
+            raise ValueError(
+                "norm='batch' has statistics of all steps, and a language model must not see what "
+                "it predicts; take norm='layer'"
+            )
         inputs = _masked(inputs.T, seq_lengths)  # from here on time comes first
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype

@@ -21,7 +21,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
     parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
+    if min(arguments.rounds, arguments.compiles) < 1:
+        parser.error("--rounds and --compiles are numbers from 1")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
@@ -97,11 +99,12 @@ def main(argv: Sequence[str]) -> None:
             for name, shape in shapes.items()
         }
     rows = []
-    print(_HEAD, flush=True)
+    rule = "---".join("|" * (COLUMNS.count("|") + 2))
+    print(f"| {COLUMNS} |\n{rule}", flush=True)
     for name, shape in shapes.items():
         for row in measure(kind, contestants, parts, name, shape, arguments):
             rows.append(row)
-            print(format_row(row), flush=True)
+            print(f"| {' | '.join(format_row(row))} |", flush=True)
         if arguments.out:
             write(arguments.out, rows, [word for word in argv if not word.startswith("--out")])
     if arguments.out and length:
@@ -259,14 +262,14 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
     return dataclasses.replace(program, function=compiled), row
 
 
-_HEAD = (
-    "| shape | part | contestant | ms, median (least - most) | times the first | a second "
-    "| temporaries MB | peak MB | compile s |\n|---|---|---|---|---|---|---|---|---|"
+COLUMNS = (
+    "shape | part | contestant | ms, median (least - most) | times the first | a second "
+    "| temporaries MB | peak MB | compile s"
 )
 
 
-def format_row(row: dict[str, Any]) -> str:
-    """A row of the table."""
+def format_row(row: Mapping[str, Any]) -> list[str]:
+    """A row of the table, a text a column."""
     cells = [row["shape"], row["part"], row["contestant"]]
     if "skipped" in row:
         cells += [f"not run: {row['skipped']}", "", ""]
@@ -275,7 +278,7 @@ def format_row(row: dict[str, Any]) -> str:
         cells += [f"{row['median_seconds'] * 1e3:,.1f} ({least:,.1f} - {most:,.1f})"]
         cells += [f"{row['ratio']:.2f}", _rate(row)]
     cells += [f"{row['temporary_bytes'] / 1e6:,.0f}", f"{row.get('peak_bytes', 0) / 1e6:,.0f}"]
-    return "| " + " | ".join([*cells, f"{row['compile_seconds']:.1f}"]) + " |"
+    return [*cells, f"{row['compile_seconds']:.1f}"]
 
 
 def _rate(row) -> str:

@@ -12,7 +12,6 @@ handed on to every run, and named in its record's file name.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from results_format import read_record
 from rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, run
@@ -64,6 +64,8 @@ def _parse(argv: Sequence[str]):
     for argument in overrides:
         if not argument.startswith("--config."):
             parser.error(f"unknown argument {argument} for --table={table}")
+        if argument.startswith("--config.seed="):
+            parser.error(f"{argument} would be the seed of all rows; give --seeds=NUMBER")
     rows = TABLES[table].rows(vars(known), known.size, known.seeds, overrides)
     return known, list(rows)
 
@@ -105,7 +107,7 @@ def _help(axis: Axis) -> str:
 def _finished(file: Path, row: Row) -> bool:
     """Whether there is a record of the whole run, with the numbers that the row has now."""
     config = row.load()  # where there is none, a mistake in it is said all the same
-    if not file.exists() or "test" not in (record := json.loads(file.read_text())):
+    if not file.exists() or "test" not in (record := read_record(file)):
         return False
     return not differences(config, record["config"])
 
@@ -143,7 +145,7 @@ class Job:
             return False
         results.mkdir(parents=True, exist_ok=True)
         write_whole(results / f"{self.row.name}.json", record.read_text())
-        found = json.loads(record.read_text())
+        found = read_record(record)
         said = f"step {found['steps']:,} of {found['steps_planned']:,}"
         if "test" in found:
             said = f"test {format_score(found['test'])}"

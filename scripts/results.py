@@ -7,20 +7,21 @@ themselves. What has no run says so. Pictures are made of what there are records
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import results_charlm
 import results_lra
-from results_format import Record
+import results_speed
+from results_format import Record, read_record
 from results_plots import pictures
 
 from lru.command_line import Parser, run
 from lru.training.config import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
+_FILES = {"lra": "lra/*.json", "charlm": "charlm/*.json", "speed": "benchmark_*.json"}
 _INDEX = """\
 # Results
 
@@ -38,13 +39,15 @@ tables of Orvieto et al. (2023), and small models. {lra}
 The Lattice Recurrent Unit, the steps that lead to it from the GRU, and its rivals: the figures of
 Ahuja & Morency (2018), the talk before them, and small models. {charlm}
 
+## [Speed and memory](speed.md)
+
+Programs measured side by side by `scripts/benchmark.py`. {speed}
+
 ## How to read them
 
-Ours are means (standard errors) of as many seeds as are named. Data: *full* as released,
+Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
 *generated* by the released data's rules, *stand-in* others of the same form. Runs count for a row
 if they have all the numbers of its config file; others are listed apart. What was not run says so.
-Measurements of speed and memory are in the files `benchmark_*.json`, and on the [main
-page](../README.md#how-fast).
 """
 
 
@@ -62,13 +65,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Record]]:
-    """The records of runs by table and file name."""
+    """The records by page and file name."""
     return {
-        table: {
-            str(file.relative_to(results)): json.loads(file.read_text())
-            for file in sorted(results.glob(f"{table}/*.json"))
+        page: {
+            str(file.relative_to(results)): read_record(file)
+            for file in sorted(results.glob(files))
         }
-        for table in ("lra", "charlm")
+        for page, files in _FILES.items()
     }
 
 
@@ -76,13 +79,13 @@ def pages(records: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
     """Every page's Markdown, by its file name."""
     captions = {picture.name: picture.caption for picture in pictures(records["charlm"])}
     said = {
-        table: f"{len(found)} run{'s' * (len(found) != 1)} on record."
-        for table, found in records.items()
+        page: f"{len(found)} record{'s' * (len(found) != 1)}." for page, found in records.items()
     }
     return {
         "README.md": _INDEX.format(**said),
         "lra.md": results_lra.page(records["lra"]),
         "charlm.md": results_charlm.page(records["charlm"], captions),
+        "speed.md": results_speed.page(records["speed"]),
     }
 
 

@@ -39,7 +39,7 @@ of the text to learn from, three epochs at most. They show that everything train
 compare at that size; they are no reproduction of the paper's numbers."""
 _TALK = """\
 The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
-"LRU" is what the paper calls RG-LRU. "-" is a number that it does not give."""
+"LRU" is what the paper calls RG-LRU."""
 _MAIN = """\
 The width is what gives so many parameters, embedding and read-out included. The number of layers is
 not known of the paper; here it is two."""

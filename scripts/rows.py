@@ -25,8 +25,7 @@ class Row(NamedTuple):
           >>> lra("text", "ring", "quick")._replace(overrides=("--config.data.pad_to=512",)).name
           'text-ring-quick-pad_to=512-seed0'
         """
-        others = [override.rpartition(".")[2] for override in self.overrides]
-        return "-".join([self.label, *others, f"seed{self.seed}"])
+        return "-".join([self.label, *map(_short, self.overrides), f"seed{self.seed}"])
 
     @property
     def arguments(self) -> list[str]:
@@ -36,6 +35,11 @@ class Row(NamedTuple):
     def load(self) -> dict[str, Any]:
         """The config's numbers."""
         return load_config(self.config, self.arguments[1:]).to_dict()
+
+
+def _short(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}={value}".replace("/", "_")
 
 
 def lra(task: str, rung: str = "lru", size: str = "paper") -> Row:

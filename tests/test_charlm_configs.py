@@ -63,6 +63,11 @@ def test_the_settings_are_the_authors(model):
     assert (rule, config.train.select) == ((3, 1e-4, "previous"), "loss")
 
 
+def test_another_rate_is_constant_too():
+    config = load_config("configs/charlm_lru.py", ["--config.optimizer.learning_rate=0.002"])
+    assert config.optimizer.end_learning_rate == 0.002
+
+
 @pytest.mark.parametrize("name", ["ptb", "warpeace", "text8"])
 def test_the_vocabularies_are_those_of_the_data(name, shared_data, tmp_path):
     """Of enwik8 there is only a part here, with fewer different bytes."""

@@ -11,7 +11,7 @@ import pytest
 
 import lru.evaluate
 import lru.train
-from lru.command_line import default_data_dir, run
+from lru.command_line import Parser, add_data_arguments, default_data_dir, run
 from lru.errors import UserError
 
 SMOKE = "--config=configs/lra_listops.py:smoke"
@@ -230,7 +230,7 @@ def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
     assert default_data_dir() == Path("/c/.cache/lru/data")
 
 
-def test_without_a_home_it_is_said_what_to_set(monkeypatch):
+def test_without_a_home_the_directory_must_be_said(monkeypatch):
     for name in ("LRU_DATA_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
@@ -238,5 +238,39 @@ def test_without_a_home_it_is_said_what_to_set(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr("lru.command_line.Path.home", no_home)
-    with pytest.raises(UserError, match="Could not determine home.*; set HOME, or LRU_DATA_DIR"):
-        default_data_dir()
+    parser = Parser(prog="it")
+    add_data_arguments(parser)
+    with pytest.raises(UserError, match="required: --data_dir; see it --help"):
+        parser.parse_args([])
+    assert parser.parse_args(["--data_dir=a"]).data_dir == Path("a")
+
+
+def test_too_little_memory_and_no_device_are_said_in_two_lines_at_most(capsys):
+    def fail(text):
+        def main(_):
+            raise RuntimeError(text)
+
+        return main
+
+    short = "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmany\nmore\nlines"
+    assert run(fail(short), []) == 2
+    _, err = lines(capsys)
+    assert err == [f"error: {short.splitlines()[0]}",
+                   "a smaller config.train.batch_size needs less memory"]  # fmt: skip
+    assert run(fail("Unable to initialize backend 'cuda': none\nmore"), []) == 2
+    (line,) = lines(capsys)[1]
+    assert line.startswith("error: Unable to initialize backend 'cuda': none; see JAX_PLATFORMS")
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(fail("a bug"), [])
+
+
+def test_who_reads_the_first_lines_only_sees_no_error():
+    code = "import sys; from lru.command_line import run\n"
+    code += "def main(_):\n  while True: print('a' * 99, flush=True)\nsys.exit(run(main))"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None and writer.stdout.readline() == 99 * "a" + "\n"
+    writer.stdout.close()
+    assert writer.wait() == 141 and writer.stderr is not None and not writer.stderr.read()
+    writer.stderr.close()

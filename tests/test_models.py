@@ -312,3 +312,6 @@ def test_a_language_model_that_sees_what_it_predicts_is_refused():
     both_ways = functools.partial(lru.LRU, 6, bidirectional=True)
     with pytest.raises(ValueError, match="mixer is not causal"):
         LanguageModel(V, 4, both_ways, num_layers=1).init(jax.random.key(0), tokens())
+    model = LanguageModel(V, 4, functools.partial(lru.LRU, 6), num_layers=1, norm="batch")
+    with pytest.raises(ValueError, match="norm='batch' has statistics of all steps"):
+        model.init(jax.random.key(0), tokens())

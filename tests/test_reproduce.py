@@ -80,6 +80,8 @@ def test_names_are_of_what_differs_from_the_config():
     assert names == [
         "ptb-lru-10m-l4-percent=80-split=fraction-seed0", "ptb-lru-10m-l4-split=fraction-seed0",
     ]  # fmt: skip
+    _, names = parse("--table=lra", "--task=text", "--seeds=1", "--config.model.dropout=0.002")
+    assert names == ["text-lru-paper-dropout=0.002-seed0"]
     _, names = parse("--table=lra", "--task=text", "--rung=lru,s5", "--seeds=1")
     assert names == ["text-lru-paper-seed0", "text-s5-paper-seed0"]
 
@@ -139,6 +141,7 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
         (["--rung=gamma"], "there is no 'gamma'; expected some of lru"),
         (["--config.model.d_modle=3"], "did you mean 'd_model'?"),
         (["--size=tiny"], "invalid choice: 'tiny'"),
+        (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),
         (["--table=charlm", "--config.data.split=x"], "unknown argument --task=listops"),
     ],

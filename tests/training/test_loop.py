@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -197,6 +198,43 @@ def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
         with pytest.raises(UserError, match="another process is training in"):
             run(tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
+    run, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def after_another(workdir):  # which was there first, and has ended
+        config = load_config(SMOKE, ["--config.model.d_model=9"])
+        (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+        yield
+
+    monkeypatch.setattr("lru.training.loop._alone_in", after_another)
+    with pytest.raises(UserError, match="config.model.d_model is 9 there, 8 here"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_test_that_is_not_finite_is_said_and_leaves_no_line(run, tmp_path, monkeypatch):
+    evaluate = Experiment.evaluate
+
+    def infinite(self, state, split):
+        return evaluate(self, state, split) | ({"loss": math.inf} if split == "test" else {})
+
+    monkeypatch.setattr(Experiment, "evaluate", infinite)
+    with pytest.raises(Diverged, match="on the test split, of the checkpoint of step .*not finite"):
+        run(tmp_path)
+    assert rows(tmp_path, "validation") and not rows(tmp_path, "test")
+
+
+def test_where_the_best_checkpoint_is_gone_the_best_that_is_there_is_taken(run, data_dir, tmp_path):
+    run(tmp_path, "train.checkpoint_every=5", "train.eval_every=5")
+    best = restore_best(tmp_path, data_dir=data_dir)[2]
+    shutil.rmtree(tmp_path / "checkpoints" / str(best))
+    left = [row for row in rows(tmp_path, "validation") if row["step"] != best]
+    there = [row for row in left if (tmp_path / "checkpoints" / str(row["step"])).exists()]
+    want = max(there, key=lambda row: (row["accuracy"], -row["loss"]))
+    assert restore_best(tmp_path, data_dir=data_dir)[2] == want["step"]
 
 
 def test_evaluation_gives_exactly_the_logged_numbers(whole, data_dir):

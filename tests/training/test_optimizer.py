@@ -80,6 +80,18 @@ def test_the_learning_rate_of_the_config_reaches_every_group():
     jax.tree.map(lambda s, f: np.testing.assert_allclose(f, 2 * s, rtol=1e-5), slow, fast)
 
 
+def test_a_constant_rate_is_constant_in_every_group():
+    rows = ((r"mixer/", 0.5, 0.0), (r".*", 1.0, 0.0))
+    options = dict(learning_rate=2e-3, end_learning_rate=2e-3, warmup_fraction=0.0)
+    optimizer, schedule, _ = make_optimizer(PARAMS, 10, groups=rows, **options)
+    grads, state = jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS)
+    for step in range(10):  # Adam's update of a gradient that never changes is the rate
+        updates, state = optimizer.update(grads, state, PARAMS)
+        assert schedule(step) == pytest.approx(2e-3)
+        np.testing.assert_allclose(updates["head"]["kernel"], -2e-3, rtol=1e-4)
+        np.testing.assert_allclose(updates["blocks_0"]["mixer"]["D"], -1e-3, rtol=1e-4)
+
+
 def test_the_table_shows_every_parameter_once():
     _, _, table = make()
     assert [(g.arrays, g.parameters) for g in table] == [(2, 9), (2, 6)]
@@ -111,7 +123,8 @@ def test_rows_that_do_not_fit_are_said(rows, words):
     ("name", "value"),
     [
         ("learning_rate", 0.0), ("learning_rate", -1.0), ("learning_rate", float("nan")),
-        ("warmup_fraction", 1.5), ("b1", 2.0), ("b2", -0.1), ("eps", -1.0),
+        ("warmup_fraction", 1.5), ("b1", 2.0), ("b1", 1.0), ("b2", -0.1), ("b2", 1.0),
+        ("eps", -1.0), ("eps", 0.0),
         ("end_learning_rate", 1.0),
     ],
 )  # fmt: skip
