@@ -50,8 +50,8 @@ def linear_recurrence(
         about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
         kernel that reads x twice at most and writes h once (`lru/pallas.py`); tested interpreted
         and translated for CUDA, not yet run on a card. These three multiply factors together:
-        where they grow beyond what float32 holds, only the scan is safe. `"auto"`: what is fastest
-        for the platform and the shape; never `"pallas"` so far.
+        where they grow beyond what float32 holds, only the scan is safe. `"auto"`: the scan on a
+        CPU, where it led at every shape tried; elsewhere `"associative"`, not measured yet.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
