@@ -245,10 +245,10 @@ def _piece(system, backward, weights, x0, inputs_and_reset, seq_lengths):
 
 
 def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """x `(T, ..., H)` with zeros (or False) on padding, whatever was there."""
+    """x `(T, *B)` or `(T, *B, ...)` with zeros (or False) on padding, whatever was there."""
     if seq_lengths is None:
         return x
-    return jnp.where(steps(x) < seq_lengths[None, ..., None], x, jnp.zeros_like(x))
+    return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
 
 
 def _forward(system, weights, v, x0, seq_lengths, reset):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from lru.array_typing import Array, Bool, Float, Int, Num
 from lru.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
 from lru.initializers import uniform
+from lru.mixers import zero_padding
 
 Pooling = Literal["mean", "last"]
 
@@ -61,7 +62,7 @@ class SequenceModel(nn.Module):
         carries, pooled = initial_carry or (None, None)
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
-        x = self._encode(_masked(inputs, seq_lengths))
+        x = self._encode(zero_padding(inputs, seq_lengths))  # it must not reach a gradient either
         carries, x = _residual_stack(self)(x, carries, seq_lengths, reset, train)
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
@@ -280,7 +281,7 @@ class LanguageModel(nn.Module):
                 "norm='batch' has statistics of all steps, and a language model must not see what "
                 "it predicts; take norm='layer'"
             )
-        inputs = _masked(inputs.T, seq_lengths)  # from here on time comes first
+        inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
         x = nn.Embed(
@@ -292,7 +293,7 @@ class LanguageModel(nn.Module):
         head = nn.Dense(
             self.vocab_size, dtype=dtype, kernel_init=drawn, bias_init=drawn, name="head"
         )
-        logits = jnp.moveaxis(_masked(head(x), seq_lengths), 0, 1)
+        logits = jnp.moveaxis(zero_padding(head(x), seq_lengths), 0, 1)
         return (carry, logits) if return_carry else logits
 
     def _mix(self, x, carry, seq_lengths, reset, train):
@@ -352,12 +353,3 @@ _POOL = {"mean": pool_mean, "last": pool_last}
 def _lengths(x, seq_lengths):
     time, batch = x.shape[:2]
     return jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
-
-
-def _masked(inputs, seq_lengths):
-    """Inputs whose padding is zero, whatever was there: it must not reach a gradient either."""
-    if seq_lengths is None:
-        return inputs
-    valid = padding_mask(inputs, seq_lengths)
-    valid = valid.reshape(inputs.shape[:2] + (1,) * (inputs.ndim - 2))
-    return jnp.where(valid, inputs, jnp.zeros_like(inputs))

@@ -12,6 +12,7 @@ handed on to every run, and named in its record's file name.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, runs the rows one after another or some at a time."""
-    known, rows = _parse(argv)
+    known, named = _parse(argv)
+    rows = _distinct(named)
     finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
     places = [f"--{name}={getattr(known, name)}" for name in ("data_dir", "manual_dir")
               if getattr(known, name)]  # fmt: skip
@@ -68,6 +70,16 @@ def _parse(argv: Sequence[str]):
             parser.error(f"{argument} would be the seed of all rows; give --seeds=NUMBER")
     rows = TABLES[table].rows(vars(known), known.size, known.seeds, overrides)
     return known, list(rows)
+
+
+def _distinct(rows: Sequence[Row]) -> list[Row]:
+    """Those with numbers of their own: two rungs may have the same, which need not run twice."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)
+        if same is not row:
+            print(f"{row.name} has the numbers of {same.name}", flush=True)
+    return list(first.values())
 
 
 def _add_axes(parser: Parser, table: Table) -> None:

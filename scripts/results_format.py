@@ -32,8 +32,8 @@ def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
 
 
 def finished(runs: Iterable[Record]) -> list[Record]:
-    """Those that have a test."""
-    return [record for record in runs if "test" in record]
+    """Those that have a test, one of each seed."""
+    return list({record["seed"]: record for record in runs if "test" in record}.values())
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:

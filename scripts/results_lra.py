@@ -38,12 +38,12 @@ def page(records: Mapping[str, Record]) -> str:
     rings: dict[tuple[str, float, float], list[Record]] = defaultdict(list)
     others: dict[str, Record] = {}
     for name, record in records.items():
-        cell, ring = cell_of(record), ring_of(record)
-        if cell:
+        found, ring = cells_of(record), ring_of(record)
+        for cell in found:
             cells[cell].append(record)
         if ring:
             rings[ring].append(record)
-        if not cell and not ring:
+        if not found and not ring:
             others[name] = record
     return join([
         _INTRODUCTION,
@@ -71,9 +71,9 @@ def _known() -> dict[Cell, dict[str, Any]]:
     }
 
 
-def cell_of(record: Record) -> Cell | None:
-    """What a run is of, if its numbers are those of a config file."""
-    return next((cell for cell, config in _known().items() if not differing(record, config)), None)
+def cells_of(record: Record) -> list[Cell]:
+    """What a run is of, if its numbers are those of config files: on ListOps of two rungs."""
+    return [cell for cell, config in _known().items() if not differing(record, config)]
 
 
 def ring_of(record: Record) -> tuple[str, float, float] | None:

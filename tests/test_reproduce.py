@@ -101,6 +101,17 @@ def test_every_model_text_and_rung_of_the_rows_has_a_config():
     assert len({str(rows.lra("text", rung, "smoke").load()["model"]) for rung in rows.RUNGS}) == 10
 
 
+def test_rows_with_the_same_numbers_are_run_once(capsys):
+    rungs = ("stable_exp", "ring", "lru")
+    chosen = [rows.lra(task, rung) for task in ("listops", "text") for rung in rungs]
+    assert [row.name for row in SCRIPT["_distinct"](chosen)] == [
+        "listops-stable_exp-paper-seed0", "listops-lru-paper-seed0",
+        "text-stable_exp-paper-seed0", "text-ring-paper-seed0", "text-lru-paper-seed0",
+    ]  # fmt: skip
+    said = "listops-ring-paper-seed0 has the numbers of listops-stable_exp-paper-seed0\n"
+    assert capsys.readouterr().out == said
+
+
 def test_all_is_every_choice():
     _, names = parse("--table=charlm", "--data=ptb", "--model=all", "--seeds=1", "--depth=2")
     assert len(names) == 8

@@ -34,6 +34,13 @@ def test_seeds_of_a_row_are_averaged():
     assert "| Text, S5 | 86.2 (0.1) | not run |" in text
 
 
+def test_a_run_counts_for_all_rows_that_have_its_numbers_and_once_for_each():
+    run = record("configs/lra_listops.py:ring", accuracy=0.6)
+    text = page({"a": run, "b": run})  # of ListOps' stable_exp too
+    for row in ("| ListOps, + ring", "| ListOps, diagonal, stable exponential"):
+        assert "| 60.0, 1 seed |" in line(text, row, "Tables 2, 7 and 8")
+
+
 def test_a_rung_is_known_by_its_config():
     text = page({"a": record("configs/lra_text.py:ring", accuracy=0.7)})
     assert "70.0, 1 seed" in line(text, "| Text, + ring", "Tables 2, 7 and 8")
