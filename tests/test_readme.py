@@ -1,8 +1,12 @@
 """What the README shows can be run."""
 
+import importlib
 import re
 import runpy
+import shlex
 from pathlib import Path
+
+import pytest
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -31,3 +35,47 @@ def test_every_file_it_names_is_there():
         files += names if not line.startswith(" ") else [folder + name for name in names]
     assert len(files) > 10
     assert [name for name in links + files if not (root / name).exists()] == []
+
+
+class Understood(Exception):
+    """A command has read its arguments, and is about to do what they say."""
+
+
+DOES = {
+    "lru.train": "lru.training.loop.train_and_evaluate",
+    "lru.evaluate": "lru.training.best.evaluate_best",
+    "lru.generate": "lru.training.best.restore_best",
+    "lru.spectrum": "lru.spectrum._animate",
+    "lru.export": "lru.export.export_run",
+    "benchmark": "benchmark.measure",
+    "prepare_data": "lru.data.builder.SequenceDataset.create",
+    "reproduce": "reproduce._run_all",
+    "results": "results.read",
+}
+
+
+def commands():
+    """Every `python -m lru...` and `python scripts/...` of the README: a module and arguments."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+    prose = re.findall(r"`(python [^`]*)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    for line in [*shell.splitlines(), *prose]:
+        words = shlex.split(line.rpartition("&& ")[2], comments=True)
+        if words[:2] == ["python", "-m"] and words[2] != "pytest":
+            yield words[2], words[3:]
+        elif words[:1] == ["python"] and words[1].startswith("scripts/"):
+            yield Path(words[1]).stem, words[2:]
+
+
+def test_every_command_is_understood(monkeypatch):
+    """Options, configs and variants exist; what the commands do is tested where that is."""
+
+    def understood(*_, **__):
+        raise Understood
+
+    found = list(commands())
+    assert {name for name, _ in found} == set(DOES)
+    for name, arguments in found:
+        module = importlib.import_module(name)
+        with monkeypatch.context() as patch, pytest.raises(Understood):
+            patch.setattr(DOES[name], understood)
+            module.main(arguments)

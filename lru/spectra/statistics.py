@@ -57,23 +57,36 @@ def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
     By F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), Lemma 3.2 of Orvieto et al. (2023). The whole
     disk is the limit of large Glorot matrices: the circular law, Theorem 3.1.
 
+    Raises:
+      ValueError: if r_min is not below r_max.
+
     Example:
       >>> ring_fractions(np.array([0.0, 0.5, 1.0])).tolist()
       [0.25, 0.75]
     """
-    below = (np.square(edges) - r_min**2) / (r_max**2 - r_min**2)
+    below = (np.square(edges) - r_min**2) / _ring_area(r_min, r_max)
     return np.diff(np.clip(below, 0, 1))
 
 
 def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
     """p(r) = 2 r / (r_max^2 - r_min^2) on the ring, 0 elsewhere: the slope of Lemma 3.2's F.
 
+    Raises:
+      ValueError: if r_min is not below r_max.
+
     Example:
       >>> ring_density(np.array([0.5, 1.5])).tolist()
       [1.0, 0.0]
     """
     inside = (r_min <= modulus) & (modulus <= r_max)
-    return np.where(inside, 2 * modulus / (r_max**2 - r_min**2), 0.0)
+    return np.where(inside, 2 * modulus / _ring_area(r_min, r_max), 0.0)
+
+
+def _ring_area(r_min: float, r_max: float) -> float:
+    """Over pi."""
+    if not r_min < r_max:
+        raise ValueError(f"the ring is from {r_min} to {r_max}; expected r_min below r_max")
+    return r_max**2 - r_min**2
 
 
 def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.ndarray:

@@ -30,8 +30,12 @@ class Metrics(struct.PyTreeNode):
         return cls(*(jnp.zeros((), jnp.float32) for _ in range(3)))
 
     @classmethod
-    def of(cls, logits: Float[Array, "B V"], batch: Mapping[str, Num[Array, "..."]]) -> Metrics:
-        """Of a batch with `label` (B,) and `weight` (B,): 1 for an example, 0 for filling."""
+    def of(cls, logits: Float[Array, "... V"], batch: Mapping[str, Num[Array, "..."]]) -> Metrics:
+        """Of a batch with `label` and `weight`: 1 for what counts, 0 for filling.
+
+        All are `(B,)`, and logits `(B, V)`; of texts, whose characters are scored one by one, they
+        are `(B, T)` and `(B, T, V)`.
+        """
         label, weight = batch["label"], batch["weight"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
         correct = logits.argmax(-1) == label
@@ -45,7 +49,7 @@ class Metrics(struct.PyTreeNode):
         )
 
     def mean_loss(self) -> Float[Array, ""]:
-        """What training minimises: nats per example."""
+        """What training minimises: nats per example, or per character."""
         return self.loss / self.count
 
     def compute(self) -> dict[str, float]:

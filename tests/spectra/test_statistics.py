@@ -46,6 +46,12 @@ def test_a_ring_is_one_in_all_and_its_density_the_slope_of_its_fractions(ring):
     np.testing.assert_array_equal(ring_density(outside, *ring), 0)
 
 
+@pytest.mark.parametrize("law", [ring_fractions, ring_density])
+def test_a_circle_has_no_density(law):
+    with pytest.raises(ValueError, match="from 0.9 to 0.9; expected r_min below r_max"):
+        law(np.array([0.0, 0.9, 1.0]), 0.9, 0.9)
+
+
 @pytest.mark.parametrize("max_phase", [0.3, 4.0, 2 * np.pi])
 def test_drawn_eigenvalues_follow_the_laws_of_ring_and_phase(max_phase):
     ring, n = (0.5, 0.9), 20_000
