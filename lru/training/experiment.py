@@ -31,14 +31,28 @@ class Call(struct.PyTreeNode):
     """What one call of the compiled program trains on, K = `steps_per_call`.
 
     Attributes:
-      count: of steps, K at most.
+      stop: where in the batches to stop, K at most.
       examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
       rows: the examples of each batch, `(K, B)`.
+      start: where in the batches to begin.
     """
 
-    count: int
+    stop: int
     examples: Mapping[str, Array]
     rows: Int[Array, "K B"] | None = None
+    start: int = 0
+
+    @property
+    def count(self) -> int:
+        """Of steps."""
+        return self.stop - self.start
+
+    def parts(self, most: Callable[[], int]) -> Iterator[Call]:
+        """The same steps in calls of `most()` steps at most, which is asked anew for each."""
+        stop = self.start
+        while stop < self.stop:
+            start, stop = stop, min(stop + most(), self.stop)
+            yield self.replace(start=start, stop=stop)
 
     def batch(self, i: Int[Array, ""]) -> dict[str, Array]:
         """The batch of step i, its whole numbers int32 however narrow they are kept."""
@@ -278,10 +292,10 @@ class Experiment:
 
         def step(i, carry):
             state, now = carry
-            return self._train_step(state, now), batch(jnp.minimum(i + 1, call.count - 1))
+            return self._train_step(state, now), batch(jnp.minimum(i + 1, call.stop - 1))
 
         with self.precision():
-            return lax.fori_loop(0, call.count, step, (state, batch(0)))[0]
+            return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]
 
     def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
         carried = self.task.carried(state.carry, state.step)

@@ -24,7 +24,7 @@ from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
 from lru.training.config import check_workdir, remember, write_whole
-from lru.training.experiment import Experiment, State
+from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
@@ -170,16 +170,24 @@ class _Run:
             while self.step < self.settings.steps and not self._stops_early():
                 self.state.step.block_until_ready()  # at most one call is under way
                 call = self.clock.waiting_for(calls)
-                if stop_requested():  # the first call waits for data and compilation
-                    return self._stop()
-                self.state = self.experiment.train_steps(self.state, call)
-                self.step += call.count
-                self.progress.advance(call.count)
-                if self.clock.new:  # the first call is mostly compilation
+                for part in call.parts(self.clock.steps_at_once):
                     self.state.step.block_until_ready()
-                    self.clock.restart(self.step)
-                self._log_evaluate_save()
+                    if stop_requested():  # a signal is heard between two parts
+                        return self._stop()
+                    self._advance(part)
         return True
+
+    def _advance(self, call: Call) -> None:
+        self.state = self.experiment.train_steps(self.state, call)
+        self.step += call.count
+        self.progress.advance(call.count)
+        if self.clock.new:  # the first call is mostly compilation
+            self.state.step.block_until_ready()
+            self.clock.restart(self.step)
+        elif not self.clock.has_pace:
+            self.state.step.block_until_ready()
+            self.clock.set_pace(self.step)
+        self._log_evaluate_save()
 
     def _stops_early(self) -> bool:
         rule = ("patience", "least_improvement", "improvement_over")

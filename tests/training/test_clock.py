@@ -48,6 +48,19 @@ def test_without_a_step_there_is_no_speed(passing):
     assert clock.read(20) == (1.0, 0.0)  # of all ten seconds
 
 
+def test_calls_are_of_as_many_steps_as_a_second_has(passing):
+    clock = Clock({})
+    assert not clock.has_pace and clock.steps_at_once() == 1
+    clock.restart(1)
+    passing(0.125)
+    clock.set_pace(2)
+    assert clock.has_pace and clock.steps_at_once() == 8
+    clock.restart(2)
+    passing(60)
+    clock.read(12)  # slower now, by six seconds a step
+    assert clock.steps_at_once() == 1
+
+
 def test_seconds_and_waits_go_on_from_the_run_before(passing):
     clock = Clock({"seconds": 100.0, "input_wait_seconds": 7.0})
     assert clock.new

@@ -332,6 +332,25 @@ def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
+def test_a_call_of_long_steps_is_stopped_between_two_of_them(
+    one_by_one, run, tmp_path, monkeypatch
+):
+    """Calls of 5 steps that take a second each: after 3 of them the run is stopped."""
+
+    @contextlib.contextmanager
+    def stop_after_three():
+        steps = iter(range(100))
+        yield lambda: next(steps) == 3
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lru.training.loop._stop_signal", stop_after_three)
+        patch.setattr("lru.training.loop.Clock.steps_at_once", lambda self: 1)
+        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
+    assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
+
+
 def _signal_after_the_first_call(self, first_step):
     calls = _training_calls(self, first_step)
     yield next(calls)
@@ -348,6 +367,10 @@ def test_calls_of_any_length_are_compiled_once(data_dir):
         state = experiment.train_steps(state, call)
         counts.append(call.count)
     assert (counts, int(state.step)) == ([3, 1, 3, 1, 3, 1], 12)
+    for part in next(experiment.training_calls(0)).parts(iter([1, 2]).__next__):
+        state = experiment.train_steps(state, part)
+        counts.append((part.start, part.stop))
+    assert counts[6:] == [(0, 1), (1, 3)] and int(state.step) == 15
     assert experiment.train_steps._cache_size() == 1
 
 
