@@ -30,9 +30,10 @@ _INTRODUCTION = """\
 # Character language models
 
 Test cross entropy in nats a character, of the checkpoint that was best on validation; "epochs run /
-best" are counted from 1. "Paper" is Ahuja & Morency (2018): read off its figures, of one run each,
-as far as is known. LRU is the *Lattice* Recurrent Unit here; the linear one, of the [Long Range
-Arena](lra.md), is named so. The rest is explained in [the index](README.md)."""
+best" are counted from 1, and a run that was stopped says so. "Paper" is Ahuja & Morency (2018):
+read off its figures, of one run each, as far as is known. LRU is the *Lattice* Recurrent Unit here;
+the linear one, of the [Long Range Arena](lra.md), is named so. The rest is explained in [the
+index](README.md)."""
 _QUICK = """\
 The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first tenth
 of the text to learn from, three epochs at most. They show that everything trains and how the models
@@ -138,10 +139,15 @@ def _ours(runs: Sequence[Record]) -> list[str]:
     if not runs:
         return ["not run", "", "", ""]
     furthest = max(runs, key=lambda record: record["steps"])
-    at, planned = (epoch(furthest, furthest[key]) for key in ("steps", "steps_planned"))
-    best = furthest.get("validation")
-    so_far = f"validation {best['loss']:.3f} @ {epoch(furthest, best['step'])}" if best else ""
-    return [f"epoch {at} of up to {planned}", so_far, *time_and_data(runs)]
+    passes, planned = (furthest[key] / furthest["steps_per_epoch"]
+                       for key in ("steps", "steps_planned"))  # fmt: skip
+    tests, best = (
+        dict(furthest.get("curves", {}).get("test", [])),
+        furthest.get("validation", {}).get("step"),
+    )
+    loss = f"stopped at {tests[best]:.3f}" if best in tests else "stopped"
+    at = f" / {epoch(furthest, best)}" if best in tests else ""
+    return [loss, f"{passes:.1f} of up to {planned:.0f}{at}", *time_and_data([furthest])]
 
 
 def _best_epochs(done: Sequence[Record]) -> str:

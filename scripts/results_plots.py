@@ -59,7 +59,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     for size in dict.fromkeys(cell.size for cell in sorted(cells, key=place)):
         of_size = {cell: runs for cell, runs in cells.items() if cell.size == size}
         whole = {cell: runs for cell, runs in of_size.items() if not cell.percent}
-        if any(curve(record)[0] for runs in whole.values() for record in runs):
+        if any(len(curve(record)[0]) > 1 for runs in whole.values() for record in runs):
             figure = functools.partial(plot_curves, whole)
             caption = (
                 f"Test loss after every epoch, `:{size}`; a line a seed, solid up to the epoch "
@@ -72,10 +72,17 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
             caption += _PALE * (size == "10m")
             figure = functools.partial(plot_percent, of_size)
             found.append(Picture(f"charlm/percent_{size}.png", caption, figure))
-    if any(finished(runs) for runs in cells.values()):
-        caption = "Epochs up to the best validation loss, of runs that have ended; a dot a run."
+    if any(_past_best(runs) for runs in cells.values()):
+        caption = (
+            "Epochs up to the best validation loss, of runs that went on after it; a dot a run."
+        )
         found.append(Picture("charlm/epochs.png", caption, functools.partial(plot_epochs, cells)))
     return found
+
+
+def _past_best(runs: Sequence[Record]) -> list[Record]:
+    """Those that have ended after their best epoch: of others it is where they were ended."""
+    return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 
 
 def curve(record: Record) -> tuple[Points, int]:
@@ -132,14 +139,14 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **opti
 
 def plot_epochs(cells: Cells) -> Figure:
     """Epochs up to the best validation loss: a panel for each size, a box for each model."""
-    ended = sorted((cell for cell in cells if finished(cells[cell])), key=place)
+    ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=place)
     sizes = list(dict.fromkeys(cell.size for cell in ended))
     figure, panels = _panels(len(sizes))
     for panel, size in zip(panels, sizes):
         epochs: dict[str, list[int]] = defaultdict(list)
         for cell in ended:
             if cell.size == size:
-                epochs[cell.model] += [curve(record)[1] for record in finished(cells[cell])]
+                epochs[cell.model] += [curve(record)[1] for record in _past_best(cells[cell])]
         shown = [model for model in NAMES if model in epochs]
         panel.boxplot(
             [epochs[model] for model in shown], tick_labels=[NAMES[model] for model in shown],

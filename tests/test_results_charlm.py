@@ -79,11 +79,11 @@ def test_what_was_not_run_is_shown_where_the_paper_has_a_number():
 def test_a_stopped_run_is_shown_as_far_as_it_is():
     stopped = record(rows.charlm("ptb", "lru"), ended=False, steps=47)
     got = line(page({"a": stopped}), "| Penn Treebank, LRU", "10 million")
-    assert "| epoch 5 of up to 100 | validation 1.300 @ 3 | 1.5 min" in got
+    assert "| stopped at 1.400 | 4.7 of up to 100 / 3 | 1.5 min" in got
     del stopped["validation"]
     stopped |= {"steps": 4, "curves": {"validation": [], "test": []}}
     got = line(page({"a": stopped}), "| Penn Treebank, LRU", "10 million")
-    assert "| epoch 1 of up to 100 |  | 1.5 min" in got
+    assert "| stopped | 0.4 of up to 100 | 1.5 min" in got
     assert results_plots.pictures({"a": stopped}) == []
 
 
@@ -128,6 +128,12 @@ def test_the_papers_curve_lies_behind_ours_of_the_same_size():
     paper = [list(point) for point in read_curves()["text8", "10m", "rhn"]]
     assert first == ("-", paper, 0.4)
     assert panel.get_ylim()[1] == pytest.approx(max(CURVE) + 0.05 * (max(CURVE) - min(CURVE)))
+
+
+def test_a_single_point_and_runs_that_were_best_at_their_end_make_no_picture():
+    row, curves = rows.charlm("ptb", "lru", "quick"), {"test": [[10, 1.8]]}
+    at_its_end = record(row) | {"steps": 30, "curves": curves}
+    assert not results_plots.pictures({"a": at_its_end})
 
 
 def test_pictures_are_of_what_was_run(tmp_path):
