@@ -596,7 +596,7 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
         ("model.dtype=float31", "config.model does not work: "),
         ("model.dropout=1.5", "dropout=1.5; expected at least 0 and less than 1"),
         ("model.mixer.d_state=0", "d_state=0; expected at least 1"),
-        ("model.norm=group", "config.model does not work: norm='group'"),
+        ("model.norm=group", "config.model.norm is 'group'; expected one of 'batch'"),
         ("model.mixer.r_min=2.0", "config.model does not work: ring r_min=2.0"),
         ("data.max_depth=0", "max_depth is 0"),
         ("data.pad_to=3", "pad_to=3"),
