@@ -40,13 +40,19 @@ def restore_best(
       UserError: there is no run, no evaluated checkpoint, or it cannot be read.
     """
     config = recall(workdir)
-    kept = {int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")}
-    rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["step"] in kept]
-    if not any(row["split"] == "validation" for row in rows):
-        raise UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
-    experiment = Experiment(config, data_dir, manual_dir)
-    best = best_row(rows, experiment.settings.select)
-    assert best is not None
+    nothing = UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
+    if not (workdir / "checkpoints").is_dir():
+        raise nothing
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        state = checkpoints.restore(best["step"], experiment.state_shapes())
-    return experiment, state, best["step"]
+        kept = set(checkpoints.steps())
+        rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["step"] in kept]
+        if not any(row["split"] == "validation" for row in rows):
+            raise nothing
+        experiment = Experiment(config, data_dir, manual_dir)
+        best = best_row(rows, experiment.settings.select)
+        assert best is not None
+        return (
+            experiment,
+            checkpoints.restore(best["step"], experiment.state_shapes()),
+            best["step"],
+        )

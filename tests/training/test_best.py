@@ -15,6 +15,14 @@ def test_without_an_evaluated_checkpoint_no_data_are_prepared_to_say_so(tmp_path
     assert not (tmp_path / "data").exists()
 
 
+def test_a_checkpoint_that_a_kill_left_half_written_is_none(tmp_path):
+    remember(load_config("configs/lra_listops.py:smoke"), tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 3, "split": "validation"}\n')
+    with pytest.raises(UserError, match="has no evaluated checkpoint yet"):
+        restore_best(tmp_path / "run", data_dir=tmp_path / "data")
+
+
 def test_where_there_was_no_run_that_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         restore_best(tmp_path, data_dir=tmp_path / "data")

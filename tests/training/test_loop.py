@@ -142,16 +142,17 @@ def test_runs_that_differ_in_their_seed_alone_share_their_programs(data_dir):
     assert texts[0] == texts[1]
 
 
+@contextlib.contextmanager
+def stop_after(calls):
+    """A signal that comes when so many calls have been made."""
+    made = iter(range(100))
+    yield lambda: next(made) == calls
+
+
 def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whole):
     """Of how far it is, without a test; in the end it is as if nothing had happened."""
-
-    @contextlib.contextmanager
-    def stop_after_five():
-        steps = iter(range(100))
-        yield lambda: next(steps) == 5
-
     with monkeypatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", stop_after_five)
+        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 5))
         assert run(tmp_path, "train.steps_per_call=1") is None
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["steps"], record["steps_planned"]) == (5, 12)
@@ -336,14 +337,8 @@ def test_a_call_of_long_steps_is_stopped_between_two_of_them(
     one_by_one, run, tmp_path, monkeypatch
 ):
     """Calls of 5 steps that take a second each: after 3 of them the run is stopped."""
-
-    @contextlib.contextmanager
-    def stop_after_three():
-        steps = iter(range(100))
-        yield lambda: next(steps) == 3
-
     with monkeypatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", stop_after_three)
+        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 3))
         patch.setattr("lru.training.loop.Clock.steps_at_once", lambda self: 1)
         assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
