@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from lru.array_typing import Array, Bool, Float, Int, Num
 from lru.chunks import scan_chunks, steps_at_once
+from lru.products import by_rows
 
 Norm = Literal["batch", "layer"]
 GELU = Literal["tanh", "erf"]
@@ -126,7 +127,7 @@ class ResidualBlock(nn.Module):
         x, _, masks = xs
         after_gelu, after_glu = given[1] if self.tie_dropout else masks
         z = self._dropped(after_gelu, nn.gelu(z, approximate=self.gelu == "tanh"))
-        value, gate = z, parts["glu"](z)
+        value, gate = z, by_rows(parts["glu"], z)
         if self.glu == "full":
             value, gate = jnp.split(gate, 2, axis=-1)
         return x + self._dropped(after_glu, value * nn.sigmoid(gate))

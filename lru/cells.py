@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from lru.array_typing import Array, Float, PRNGKeyArray, Real, Shape
 from lru.initializers import uniform
-from lru.state_space import matmul
+from lru.products import matmul
 
 Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
 

@@ -18,6 +18,7 @@ from jax import lax
 
 from lru.array_typing import Array, Complex, Float, Num, Real
 from lru.mixers import System, mix, recurrent
+from lru.products import matmul
 from lru.recurrence import Method, recur
 from lru.sharding import recur_sharded
 
@@ -102,12 +103,6 @@ def add_skip(
     if skip is None:
         return y
     return y + skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
-
-
-def matmul(x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any) -> Real[Array, "*B M"]:
-    """x w with operands of type `dtype`, summed in float32 at least."""
-    sum_type = jnp.promote_types(dtype, jnp.float32)
-    return jnp.matmul(x.astype(dtype), w.astype(dtype), preferred_element_type=sum_type)
 
 
 def diagonal_step(

@@ -37,6 +37,7 @@ from hypothesis import settings  # noqa: E402
 
 jaxtyping.install_import_hook(
     [
+        "lru.products",
         "lru.recurrence",
         "lru.initializers",
         "lru.mixers",
@@ -65,6 +66,13 @@ settings.load_profile("lru")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def products_as_on_one_device(request, monkeypatch):
+    """What most users run is what most tests run, though there are two devices."""
+    if request.node.get_closest_marker("several_devices") is None:
+        monkeypatch.setattr("lru.products.on_one_device", lambda: True)
 
 
 @pytest.fixture(scope="session")

@@ -404,6 +404,7 @@ def test_a_bidirectional_layer_wants_a_pair_of_carries(wrong):
         layer.apply(variables, inputs(), initial_carry=wrong)
 
 
+@pytest.mark.several_devices
 def test_a_batch_divided_among_devices_stays_divided_in_chunks():
     """On a mesh with types that say so, too."""
     for kind in (AxisType.Auto, AxisType.Explicit):

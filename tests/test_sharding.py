@@ -21,6 +21,8 @@ from lru.nnx import LRU as NNXLRU
 from lru.recurrence import recur
 from lru.sharding import recur_sharded
 
+pytestmark = pytest.mark.several_devices
+
 B, T, H, N = 3, 16, 4, 6
 LENGTHS = jnp.array([16, 3, 10])
 DEVICES = [2] if jax.device_count() < 8 else [4, 8]

@@ -19,8 +19,9 @@ from jax import lax
 from lru.array_typing import Array, Float, Real, Shape
 from lru.initializers import Initializer, scaled_normal
 from lru.mixers import Mixer, System, mix, recurrent, steps_of_state
+from lru.products import matmul
 from lru.recurrence import unless
-from lru.state_space import Parameters, add_skip, matmul, readouts
+from lru.state_space import Parameters, add_skip, readouts
 
 Activation = Literal["relu", "tanh", "linear"]
 
