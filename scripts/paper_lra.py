@@ -25,6 +25,9 @@ NAMES = {
     "stable_exp": "diagonal, stable exponential",
     "ring": "+ ring",
 }
+LADDER = (
+    "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "lru", "s4d", "s5"
+)  # fmt: skip
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import results_charlm
+import results_charlm_plots
 import results_lra
+import results_lra_plots
 import results_speed
+from pictures import Picture
 from results_format import Record, read_record
-from results_plots import pictures
 
 from lru.command_line import Parser, run
 from lru.training.config import write_whole
@@ -57,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     results = parser.parse_args(argv).results
     records = read(results)
-    for picture in pictures(records["charlm"]):
+    for picture in (picture for found in pictures(records).values() for picture in found):
         picture.draw(results / picture.name)
     for name, text in pages(records).items():
         write_whole(results / name, text)
@@ -75,16 +77,24 @@ def read(results: Path) -> dict[str, dict[str, Record]]:
     }
 
 
+def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
+    """Every page's pictures."""
+    return {
+        "lra": results_lra_plots.pictures(records["lra"]),
+        "charlm": results_charlm_plots.pictures(records["charlm"]),
+    }
+
+
 def pages(records: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
     """Every page's Markdown, by its file name."""
-    captions = {picture.name: picture.caption for picture in pictures(records["charlm"])}
+    drawn = pictures(records)
     said = {
         page: f"{len(found)} record{'s' * (len(found) != 1)}." for page, found in records.items()
     }
     return {
         "README.md": _INDEX.format(**said),
-        "lra.md": results_lra.page(records["lra"]),
-        "charlm.md": results_charlm.page(records["charlm"], captions),
+        "lra.md": results_lra.page(records["lra"], drawn["lra"]),
+        "charlm.md": results_charlm.page(records["charlm"], drawn["charlm"]),
         "speed.md": results_speed.page(records["speed"]),
     }
 

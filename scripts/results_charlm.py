@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import rows
 from paper_charlm import DATA, MAIN, NAMES, PERCENT, TALK
+from pictures import Picture
 from results_format import Record, differing, finished, join, mean, span, table, time_and_data
 
 
@@ -50,12 +51,12 @@ the paper's runs it is another one for each share, so its numbers need not fall 
 grows."""
 
 
-def page(records: Mapping[str, Record], pictures: Mapping[str, str] | None = None) -> str:
+def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
     """The page, as Markdown.
 
     Args:
       records: by their file names.
-      pictures: captions of those that there are, by their file names.
+      pictures: those that there are.
     """
     cells, others = sort(records)
     return join([
@@ -67,8 +68,7 @@ def page(records: Mapping[str, Record], pictures: Mapping[str, str] | None = Non
         _percent(cells),
         _others(others),
         "## Pictures" if pictures else "",
-        *(f"{caption}\n\n![{caption.partition(',')[0]}]({name})"
-          for name, caption in (pictures or {}).items()),
+        *(picture.shown() for picture in pictures),
     ])  # fmt: skip
 
 

@@ -6,10 +6,11 @@ import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import rows
 from paper_lra import MAIN, NAMES, NONLINEARITY, PARAMETERIZATION, RINGS, SPEED, TASKS
+from pictures import Picture
 from results_format import (
     Record,
     device,
@@ -23,6 +24,7 @@ from results_format import (
 )
 
 Cell = tuple[str, str, str]  # task, rung, size
+Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
 _COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
 _INTRODUCTION = """\
 # Long Range Arena
@@ -32,10 +34,18 @@ Test accuracy in per cent of the checkpoint that was best on validation, and the
 rest is explained in [the index](README.md)."""
 
 
-def page(records: Mapping[str, Record]) -> str:
-    """The page, as Markdown, of records by their file names."""
+class Sorted(NamedTuple):
+    """Records by what they are of."""
+
+    cells: dict[Cell, list[Record]]
+    rings: dict[Ring, list[Record]]
+    others: dict[str, Record]  # by their file names
+
+
+def sort(records: Mapping[str, Record]) -> Sorted:
+    """Records by what they are of; a run is of every row that has its numbers."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
-    rings: dict[tuple[str, float, float], list[Record]] = defaultdict(list)
+    rings: dict[Ring, list[Record]] = defaultdict(list)
     others: dict[str, Record] = {}
     for name, record in records.items():
         found, ring = cells_of(record), ring_of(record)
@@ -45,15 +55,32 @@ def page(records: Mapping[str, Record]) -> str:
             rings[ring].append(record)
         if not found and not ring:
             others[name] = record
+    return Sorted(cells, rings, others)
+
+
+def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: by their file names.
+      pictures: those that there are.
+    """
+    cells, rings, others = sort(records)
+    small, whole = (
+        [picture.shown() for picture in pictures if size in picture.name]
+        for size in ("quick", "paper")
+    )
     return join([
         _INTRODUCTION,
         _quick(cells),
+        *small,
         _table("Table 3: the LRU and its rivals", "task, model", MAIN, cells),
         _table("Tables 1 and 6: dense recurrences", "task, recurrence", NONLINEARITY, cells),
         _table(
             "Tables 2, 7 and 8: from a dense recurrence to the LRU",
             "task, recurrence", PARAMETERIZATION, cells,
         ),
+        *whole,
         _speed(cells),
         _rings(rings),
         _others(others),
@@ -76,7 +103,7 @@ def cells_of(record: Record) -> list[Cell]:
     return [cell for cell, config in _known().items() if not differing(record, config)]
 
 
-def ring_of(record: Record) -> tuple[str, float, float] | None:
+def ring_of(record: Record) -> Ring | None:
     """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
     mixer = record["config"]["model"]["mixer"]
     for rung in ("exp", "stable_exp", "lru"):
@@ -148,7 +175,7 @@ def _speed(cells: Mapping[Cell, list[Record]]) -> str:
     )
 
 
-def _rings(rings: Mapping[tuple[str, float, float], list[Record]]) -> str:
+def _rings(rings: Mapping[Ring, list[Record]]) -> str:
     lines = [
         [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
          *_ours(rings.get((rung, r_min, r_max), []))]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import results_charlm
-import results_plots
+import results_charlm_plots
 import rows
 from paper_charlm import DATA, MAIN, NAMES, PERCENT, TALK, read_curves
 from results_charlm import Cell, cell_of, page
@@ -84,7 +84,7 @@ def test_a_stopped_run_is_shown_as_far_as_it_is():
     stopped |= {"steps": 4, "curves": {"validation": [], "test": []}}
     got = line(page({"a": stopped}), "| Penn Treebank, LRU", "10 million")
     assert "| stopped | 0.4 of up to 100 | 1.5 min" in got
-    assert results_plots.pictures({"a": stopped}) == []
+    assert results_charlm_plots.pictures({"a": stopped}) == []
 
 
 def test_a_run_with_other_numbers_is_listed_apart():
@@ -106,14 +106,14 @@ def test_runs_on_a_share_of_the_text_are_not_runs_on_all_of_it():
 
 
 def lines(panel, model):
-    colour, _ = results_plots.STYLE[model]
+    colour, _ = results_charlm_plots.STYLE[model]
     return [(drawn.get_linestyle(), drawn.get_xydata().tolist(), drawn.get_alpha())
             for drawn in panel.get_lines() if drawn.get_color() == colour]  # fmt: skip
 
 
 def test_a_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
     (cells, _) = results_charlm.sort({"a": record(rows.charlm("ptb", "gru", "quick"))})
-    (panel,) = results_plots.plot_curves(cells).axes
+    (panel,) = results_charlm_plots.plot_curves(cells).axes
     assert lines(panel, "gru") == [
         ("-", [[0, 1.8], [1, 1.5], [2, 1.4]], None),
         ("--", [[2, 1.4], [3, 1.45], [4, 1.5]], None),
@@ -123,7 +123,7 @@ def test_a_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
 
 def test_the_papers_curve_lies_behind_ours_of_the_same_size():
     (cells, _) = results_charlm.sort({"a": record(rows.charlm("text8", "rhn"))})
-    (panel,) = results_plots.plot_curves(cells).axes
+    (panel,) = results_charlm_plots.plot_curves(cells).axes
     first = lines(panel, "rhn")[0]
     paper = [list(point) for point in read_curves()["text8", "10m", "rhn"]]
     assert first == ("-", paper, 0.4)
@@ -133,7 +133,7 @@ def test_the_papers_curve_lies_behind_ours_of_the_same_size():
 def test_a_single_point_and_runs_that_were_best_at_their_end_make_no_picture():
     row, curves = rows.charlm("ptb", "lru", "quick"), {"test": [[10, 1.8]]}
     at_its_end = record(row) | {"steps": 30, "curves": curves}
-    assert not results_plots.pictures({"a": at_its_end})
+    assert not results_charlm_plots.pictures({"a": at_its_end})
 
 
 def test_pictures_are_of_what_was_run(tmp_path):
@@ -143,7 +143,7 @@ def test_pictures_are_of_what_was_run(tmp_path):
         "c": record(rows.charlm("ptb", "lru")),
         "d": record(rows.charlm("ptb", "lru", "24m"), ended=False),
     }
-    found = {picture.name: picture for picture in results_plots.pictures(runs)}
+    found = {picture.name: picture for picture in results_charlm_plots.pictures(runs)}
     assert list(found) == [
         "charlm/curves_quick.png", "charlm/curves_10m.png", "charlm/percent_10m.png",
         "charlm/curves_24m.png", "charlm/epochs.png",

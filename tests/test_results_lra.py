@@ -3,8 +3,10 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 from results_lra import page
+from results_lra_plots import pictures
 
 from lru.training.config import load_config
 
@@ -45,6 +47,25 @@ def test_a_rung_is_known_by_its_config():
     text = page({"a": record("configs/lra_text.py:ring", accuracy=0.7)})
     assert "70.0, 1 seed" in line(text, "| Text, + ring", "Tables 2, 7 and 8")
     assert "not run" in line(text, "| Text, LRU", "Table 3")
+
+
+def test_a_ladder_is_drawn_of_tasks_with_more_than_one_rung():
+    runs = {
+        "a": record("configs/lra_text.py:quick", seed=0, accuracy=0.7),
+        "b": record("configs/lra_text.py:quick", seed=1, accuracy=0.72),
+        "c": record("configs/lra_text.py:quick,tanh", accuracy=0.6),
+        "d": record("configs/lra_cifar.py:quick", accuracy=0.4),
+    }
+    (ladder,) = pictures(runs)
+    assert ladder.name == "lra/ladder_quick.png"
+    assert page(runs, [ladder]).split("## Table 3")[0].count(ladder.shown()) == 1
+    (panel,) = ladder.figure().axes
+    assert panel.get_title() == "Text"
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["dense, tanh", "LRU"]
+    for marker, points in (("o", [[60, 0], [70, 1], [72, 1]]), ("|", [[60, 0], [71, 1]])):
+        drawn = [line.get_xydata() for line in panel.get_lines() if line.get_marker() == marker]
+        np.testing.assert_allclose(np.concatenate(drawn), points)
+    assert not pictures({"a": runs["a"], "d": runs["d"]})
 
 
 def test_small_models_never_stand_beside_the_papers_numbers():

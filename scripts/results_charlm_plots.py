@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import io
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from paper_charlm import DATA, NAMES, PERCENT, Points, read_curves
-from PIL import Image
+from pictures import Picture, panels
 from results_charlm import Cells, epoch, place, sort
 from results_format import Record, finished
 
@@ -31,21 +29,6 @@ STYLE = {
     "linear_lru": ("tab:orange", "*"),
 }
 _PALE = " Thin and pale: the paper's."
-
-
-class Picture(NamedTuple):
-    """A picture that there are records for."""
-
-    name: str  # of its file, from results/
-    caption: str
-    figure: Callable[[], Figure]
-
-    def draw(self, file: Path) -> None:
-        """Writes it as a PNG, with nothing in it of when and with what it was made."""
-        drawn = io.BytesIO()
-        self.figure().savefig(drawn, dpi=100)
-        with Image.open(drawn) as image:  # a palette makes a small file
-            image.convert("RGB").quantize(256).save(file, optimize=True)
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
@@ -95,9 +78,9 @@ def curve(record: Record) -> tuple[Points, int]:
 def plot_curves(cells: Cells) -> Figure:
     """Test loss against epoch, a panel for each text and depth, with the paper's behind ours."""
     places = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=place)))
-    figure, panels = _panels(len(places))
+    figure, axes = panels(len(places))
     paper = read_curves()
-    for panel, (data, depth) in zip(panels, places):
+    for panel, (data, depth) in zip(axes, places):
         chosen = {
             cell: runs for cell, runs in cells.items() if (cell.data, cell.depth) == (data, depth)
         }
@@ -141,8 +124,8 @@ def plot_epochs(cells: Cells) -> Figure:
     """Epochs up to the best validation loss: a panel for each size, a box for each model."""
     ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=place)
     sizes = list(dict.fromkeys(cell.size for cell in ended))
-    figure, panels = _panels(len(sizes))
-    for panel, size in zip(panels, sizes):
+    figure, axes = panels(len(sizes))
+    for panel, size in zip(axes, sizes):
         epochs: dict[str, list[int]] = defaultdict(list)
         for cell in ended:
             if cell.size == size:
@@ -166,8 +149,8 @@ def plot_percent(cells: Cells) -> Figure:
     """Mean test loss, with its standard error, against the share of the text."""
     parts = sorted((cell for cell in cells if cell.percent), key=place)
     texts = list(dict.fromkeys(cell.data for cell in parts))
-    figure, panels = _panels(len(texts))
-    for panel, data in zip(panels, texts):
+    figure, axes = panels(len(texts))
+    for panel, data in zip(axes, texts):
         for model in NAMES:
             found = [c for c in cells if (c.data, c.model) == (data, model)]
             points = sorted(_mean_loss(cells[cell]) for cell in found if finished(cells[cell]))
@@ -192,16 +175,3 @@ def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
     losses = [record["test"]["loss"] for record in finished(runs)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     return runs[0]["config"]["data"]["percent"], statistics.mean(losses), error
-
-
-def _panels(number: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two or more to a row."""
-    columns = min(number, 2 if number <= 4 else 4)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[number:]:
-        axis.remove()
-    for axis in axes.flat[:number]:
-        axis.grid(alpha=0.3)
-    return figure, list(axes.flat[:number])
