@@ -112,7 +112,9 @@ class SequenceDataset(
             builder = cls(data_dir=temporary, config=config)
             manual = Path(manual_dir).expanduser() if manual_dir else None
             unfinished = directory.with_name(f"unfinished.{directory.name}")
-            builder.places = Places(manual, root / "downloads", Path(temporary), unfinished)
+            builder.places = Places(
+                manual, root / "downloads", Path(temporary), unfinished, cls._command(config)
+            )
             tfds.display_progress_bar(sys.stderr.isatty())
             try:
                 builder.download_and_prepare(
@@ -134,6 +136,12 @@ class SequenceDataset(
                     raise
                 # Another process was faster, and `splits` gave it the same data.
             shutil.rmtree(unfinished, ignore_errors=True)
+
+    @classmethod
+    def _command(cls, config: _Config) -> str:
+        chosen = config.numbers.changed() if config.numbers else {}
+        numbers = "".join(f" --{key}={value}" for key, value in chosen.items())
+        return f"python scripts/prepare_data.py --task={cls.name}{numbers}"
 
     @property
     def numbers(self) -> Any:

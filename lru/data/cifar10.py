@@ -24,7 +24,6 @@ _RELEASE = Release(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     files=(*_TRAIN, _TEST),
     folders=("", "cifar-10-batches-bin"),
-    arguments="--task=cifar10",
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )

@@ -20,6 +20,5 @@ class Enwik8(TextStream):
         url="http://mattmahoney.net/dc/enwik8.zip",
         files=("enwik8",),
         folders=("enwik8", ""),  # the folder first, which would else be taken for the file
-        arguments="--task=enwik8",
         size=36_445_475,
     )

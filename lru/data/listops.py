@@ -23,7 +23,7 @@ from lru.errors import UserError
 
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
 _HEADER = "Source\tTarget"
-_RELEASE = lra_release("listops-1000", tuple(_FILES.values()), "--task=listops --source=released")
+_RELEASE = lra_release("listops-1000", tuple(_FILES.values()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,15 @@ class Numbers:
         """Names the numbers that play no part, given the others."""
         return ()
 
+    def changed(self) -> dict[str, Any]:
+        """The numbers that are used and are not the defaults."""
+        return {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+            and field.name not in self.unused()
+        }
+
     def directory_name(self) -> str:
         """Names every number that is used, so that no two data sets share a directory."""
         unused = self.unused()

@@ -149,12 +149,7 @@ class Pathfinder(SequenceDataset):
 def release(numbers: PathfinderNumbers) -> Release:
     """Returns where the images are, of LRA's files."""
     level = _LEVELS[numbers.difficulty]
-    arguments = f"--resolution={numbers.resolution} --difficulty={numbers.difficulty}"
-    return lra_release(
-        f"pathfinder{numbers.resolution}",
-        (f"{level}/imgs", f"{level}/metadata"),
-        f"--task=pathfinder --source=released {arguments}",
-    )
+    return lra_release(f"pathfinder{numbers.resolution}", (f"{level}/imgs", f"{level}/metadata"))
 
 
 def divide(number: int, seed: int) -> dict[str, np.ndarray]:

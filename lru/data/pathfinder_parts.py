@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,10 @@ class Parts:
                 while missing or running:
                     while missing and len(running) < (processes or _cores()):
                         part = missing.pop(0)
-                        running[self._start(part)] = part
+                        if self._load(part) is not None:
+                            bar.update(len(part))  # by another process, meanwhile
+                        else:
+                            running[self._start(part)] = part
                     time.sleep(0.02)
                     for process in [one for one in running if one.poll() is not None]:
                         _finish(process, running[process])
@@ -91,7 +95,7 @@ class Parts:
         try:
             with self._file(part).open("rb") as file, np.load(file) as arrays:
                 return arrays["images"], arrays["labels"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def _start(self, part: range) -> subprocess.Popen[bytes]:
@@ -124,6 +128,8 @@ def main(file: str, resolution: str, difficulty: str, seed: str, first: str, sto
     rules = Rules.of(int(resolution), difficulty)
     images, labels = draw(int(seed), range(int(first), int(stop)), rules)
     unfinished = f"{file}.{os.getpid()}"
+    # Gone, where another process has prepared the same data set meanwhile.
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
     with open(unfinished, "wb") as written:
         np.savez_compressed(written, images=images, labels=labels)
     os.replace(unfinished, file)

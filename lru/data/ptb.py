@@ -55,7 +55,6 @@ class PTB(TextStream):
         url="http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
         files=tuple(_MD5),
         folders=("", "ptb", "data", "simple-examples/data"),
-        arguments="--task=ptb",
     )
 
     def released(self) -> dict[str, str]:

@@ -38,12 +38,14 @@ class Places:
       scratch: what is put here lasts as long as the preparation; on the disk of `downloads`.
       unfinished: what is put here is there for the next preparation of the same data set, if this
         one is interrupted, and else removed; it need not exist.
+      command: what prepares this data set, but for where the files are.
     """
 
     manual: Path | None
     downloads: Path
     scratch: Path
     unfinished: Path
+    command: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,6 @@ class Release:
       files: paths that are needed, all below one folder: of files or, if not of a zip archive, of
         directories too.
       folders: where that may be, below `manual_dir` as well as in the archive.
-      arguments: of scripts/prepare_data.py, to read them.
       size: of the archive, in bytes.
       sha256: of the archive; without one it is read where a user has it, and never downloaded.
     """
@@ -63,7 +64,6 @@ class Release:
     url: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
-    arguments: str
     size: int = 0
     sha256: str = ""
 
@@ -106,8 +106,8 @@ class Release:
                 looked += f", and in {others} and {self.name} there"
         return (
             f"{', '.join(missing)} not found: {looked}{reason}\n"
-            f"download {self.url} into a DIRECTORY, then: "
-            f"python scripts/prepare_data.py {self.arguments} --manual_dir=DIRECTORY"
+            f"download {self.url} into a DIRECTORY and add --manual_dir=DIRECTORY to this command, "
+            f"or prepare the data ahead: {places.command} --manual_dir=DIRECTORY"
         )
 
     def _download(self, places: Places) -> Path:
@@ -184,13 +184,12 @@ class Release:
                         break
 
 
-def lra_release(folder: str, files: tuple[str, ...], arguments: str) -> Release:
+def lra_release(folder: str, files: tuple[str, ...]) -> Release:
     """Files of the Long Range Arena, whose archive of 8 GB a user has to download."""
     return Release(
         url="https://storage.googleapis.com/long-range-arena/lra_release.gz",
         files=files,
         folders=("", folder, f"lra_release/{folder}", f"lra_release/lra_release/{folder}"),
-        arguments=arguments,
     )
 
 

@@ -27,7 +27,7 @@ _FILES = {
     "test": "new_aan_pairs.test.tsv",
 }
 _ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of LRA's release
-_RELEASE = lra_release("tsv_data", tuple(_FILES.values()), "--task=retrieval")
+_RELEASE = lra_release("tsv_data", tuple(_FILES.values()))
 _LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 

@@ -23,7 +23,6 @@ _RELEASE = Release(
     url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     files=("train/neg", "train/pos", "test/neg", "test/pos"),
     folders=("", "aclImdb"),
-    arguments="--task=text",
     size=84_125_825,
     sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )

@@ -19,6 +19,5 @@ class Text8(TextStream):
         url="http://mattmahoney.net/dc/text8.zip",
         files=("text8",),
         folders=("text8", ""),  # the folder first, which would else be taken for the file
-        arguments="--task=text8",
         size=31_344_016,
     )

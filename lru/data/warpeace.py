@@ -17,5 +17,4 @@ class WarAndPeace(TextStream):
         url="https://cs.stanford.edu/people/karpathy/char-rnn/warpeace_input.txt",
         files=("warpeace_input.txt",),
         folders=("",),
-        arguments="--task=warpeace",
     )

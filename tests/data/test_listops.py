@@ -193,7 +193,7 @@ def test_missing_files_are_named_with_the_way_to_get_them(released_dir, tmp_path
     message = str(error.value)
     assert message.startswith(f"{', '.join(missing)} not found: looked in {released_dir}")
     assert "https://storage.googleapis.com/long-range-arena/lra_release.gz" in message
-    assert "scripts/prepare_data.py --task=listops --source=released --manual_dir=" in message
+    assert "scripts/prepare_data.py --task=listops --" in message and "--pad_to=32 " in message
     assert len(message.splitlines()) == 2
 
 

@@ -45,6 +45,18 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
     assert output.splitlines()[-1].startswith("listops (full): 20 train")
 
 
+def test_the_command_that_an_error_names_prepares_what_was_missing(prepare, tmp_path):
+    raw = tmp_path / "raw"
+    prepare(*TINY, f"--write_tsv={raw}")
+    code, _, errors = prepare(*TINY, "--source=released", f"--manual_dir={tmp_path / 'empty'}")
+    assert code == 2 and "basic_train.tsv" in errors
+    _, _, command = errors.strip().partition("python scripts/prepare_data.py ")
+    code, output, _ = prepare(*command.replace("DIRECTORY", str(raw)).split())
+    assert code == 0 and "listops (full): 20 train" in output
+    code, output, _ = prepare(*TINY, "--source=released")  # it is there
+    assert code == 0 and "listops (full): 20 train" in output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

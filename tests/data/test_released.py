@@ -48,7 +48,6 @@ def release(content, url="http://127.0.0.1:9/set.tar.gz"):
         url=url,
         files=WANTED,
         folders=("", "part", "outer/part"),
-        arguments="--task=set",
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
     )
@@ -59,7 +58,7 @@ def places(tmp_path):
     for name in ("manual", "scratch"):
         (tmp_path / name).mkdir()
     names = ("manual", "downloads", "scratch", "unfinished")
-    return Places(*(tmp_path / name for name in names))
+    return Places(*(tmp_path / name for name in names), "prepare --task=set")
 
 
 @pytest.fixture
@@ -174,8 +173,9 @@ def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(places):
         )
         assert "; set.tar.gz cannot be downloaded: " in first
         assert second == (
-            "download http://127.0.0.1:9/set.tar.gz into a DIRECTORY, then: "
-            "python scripts/prepare_data.py --task=set --manual_dir=DIRECTORY"
+            "download http://127.0.0.1:9/set.tar.gz into a DIRECTORY and add "
+            "--manual_dir=DIRECTORY to this command, or prepare the data ahead: "
+            "prepare --task=set --manual_dir=DIRECTORY"
         )
 
 
@@ -187,7 +187,7 @@ def test_a_folder_with_some_of_the_files_is_not_passed_over(places, server):
 
 
 def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(places):
-    wanted = lra_release("sub", ("a.tsv", "b.tsv"), "--task=set")
+    wanted = lra_release("sub", ("a.tsv", "b.tsv"))
     with pytest.raises(UserError, match="^a.tsv, b.tsv not found: looked in") as error:
         wanted.find(places)
     assert "cannot be downloaded" not in str(error.value)
@@ -204,9 +204,9 @@ def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(places
 def test_reading_an_archive_ends_with_the_last_file_asked_for(places):
     whole = archive({"sub/a.tsv": b"1", "sub/z": bytes(1 << 20)}, mode="w")
     (places.manual / "lra_release.gz").write_bytes(whole[: 1 << 19])
-    assert (lra_release("sub", ("a.tsv",), "").find(places) / "a.tsv").read_text() == "1"
+    assert (lra_release("sub", ("a.tsv",)).find(places) / "a.tsv").read_text() == "1"
     with pytest.raises(UserError, match=r"lra_release\.gz is damaged"):
-        lra_release("sub", ("z",), "").find(places)
+        lra_release("sub", ("z",)).find(places)
 
 
 def hostile(places):
@@ -252,7 +252,7 @@ def test_an_archive_that_cannot_be_read_is_named(places, content):
         release(content).find(places)
 
 
-ZIPPED = Release("http://127.0.0.1:9/set.zip", ("one.txt",), ("", "part"), "--task=set")
+ZIPPED = Release("http://127.0.0.1:9/set.zip", ("one.txt",), ("", "part"))
 
 
 @pytest.mark.parametrize("folder", ["", "part/"])
@@ -292,7 +292,7 @@ def test_a_size_alone_is_checked_too(places):
 
 
 def test_a_file_that_is_no_archive_is_looked_for_in_the_directory_alone(places):
-    wanted = Release("http://127.0.0.1:9/one.txt", ("one.txt",), ("",), "--task=set")
+    wanted = Release("http://127.0.0.1:9/one.txt", ("one.txt",), ("",))
     with pytest.raises(UserError) as error:
         wanted.find(places)
     assert str(error.value).startswith(f"one.txt not found: looked in {places.manual}\ndownload ")
