@@ -11,12 +11,13 @@ rung         the recurrence of every block, by the tables of Orvieto et al. (202
   exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
   stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
   ring       ... and drawn from the ring of Table 8                  Tables 2 and 8
-  (none)     ... and normalised by gamma: the LRU                    Tables 2, 3 and 8
-  s4d, s5    the rivals, with the LRU's H and N                      Table 3
+  (none)     ... normalised by gamma, theta by its logarithm: LRU    Tables 2, 3 and 8
+  s4d, s5    the rivals; N is the paper's for S5, not in it for S4D  Table 3
 """
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -38,7 +39,7 @@ def common() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.type = "lru.models:SequenceClassifier"
-    config.model.norm = "batch"  # Appendix D.1
+    config.model.norm = "batch"  # Appendix D.1; without the padding, which S5 counts: not in it
     config.model.norm_momentum = 0.95  # not in the paper: S5's default
     config.model.glu = "full"  # Appendix D.1
     config.model.tie_dropout = True  # not in the paper: as S5
@@ -84,6 +85,7 @@ def build(
     smoke: Callable[[ConfigDict], None],
     ring: tuple[float, float],
     s5: Mapping[str, Any],
+    s4d: Mapping[str, Any] = MappingProxyType({}),
 ) -> ConfigDict:
     """The config of a variant.
 
@@ -94,6 +96,7 @@ def build(
       smoke: makes it tiny.
       ring: (r_min, r_max) of the rung `ring`, whose rings are not always the LRU's.
       s5: how S5's own script for this task begins; `blocks` where N is a multiple of 2 `blocks`.
+      s4d: in what S4's own config for this task begins otherwise than its other ones.
 
     Raises:
       UserError: if there is no such size or rung, or two of one kind are named.
@@ -113,12 +116,11 @@ def build(
             sizes[name](config)
     for name in names:
         if name in RUNGS:
-            _put(config, name, ring, s5)
+            _put(config, name, ring, s5, s4d)
     return config
 
 
 _FULL_DISK = dict(r_min=0.0, r_max=1.0, max_phase=2 * math.pi)  # Table 7
-_RING = dict(r_min=None, r_max=None, max_phase=None)  # Table 8: the config's own, but for `ring`
 _DENSE, _DIAGONAL = "lru.baselines:DenseRNN", "lru.baselines:DiagonalRNN"
 RUNGS: dict[str, dict[str, Any]] = {
     "relu": dict(type=_DENSE, activation="relu"),
@@ -127,21 +129,30 @@ RUNGS: dict[str, dict[str, Any]] = {
     "real_imag": dict(type=_DIAGONAL, parameterization="real_imag", **_FULL_DISK),
     "exp": dict(type=_DIAGONAL, parameterization="exp", **_FULL_DISK),
     "stable_exp": dict(type=_DIAGONAL, parameterization="stable_exp", **_FULL_DISK),
-    "ring": dict(type=_DIAGONAL, parameterization="stable_exp", **_RING),
+    "ring": dict(type=_DIAGONAL, parameterization="stable_exp"),
     "s4d": dict(type="lru.baselines:S4D"),
     "s5": dict(type="lru.baselines:S5"),
 }
 
 
-def _put(config: ConfigDict, rung: str, ring: tuple[float, float], s5: Mapping[str, Any]) -> None:
+def _put(
+    config: ConfigDict,
+    rung: str,
+    ring: tuple[float, float],
+    s5: Mapping[str, Any],
+    s4d: Mapping[str, Any],
+) -> None:
     """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
     lru = config.model.mixer
     mixer = ConfigDict(dict(RUNGS[rung], d_state=lru.d_state, bidirectional=lru.bidirectional))
     mixer.dtype = config.model.get_oneway_ref("dtype")
+    if mixer.type != _DENSE:
+        mixer.method = lru.method
     if rung == "ring":
         mixer.update(r_min=ring[0], r_max=ring[1], max_phase=lru.max_phase)
     if rung == "s5":
         mixer.update(dict(s5), blocks=1 if lru.d_state % (2 * s5["blocks"]) else s5["blocks"])
     if rung == "s4d":
+        mixer.update(dict(s4d))
         config.model.chunk_size = 0  # changes no number: a convolution is best done at once
     config.model.mixer = mixer

@@ -34,7 +34,8 @@ class ResidualBlock(nn.Module):
     Attributes:
       mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`: a module's class, or a partial
         of one.
-      norm: `"batch"`, over batch and time with padding left out, as in the paper; or `"layer"`.
+      norm: `"batch"`, the paper's, over batch and time; or `"layer"`. Padding has no part in it,
+        of which the paper says nothing.
       norm_momentum: of batch normalisation's running statistics.
       gelu: x Phi(x) exactly, by `"erf"`, or its usual approximation by `"tanh"`, 5e-4 away at most.
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:

@@ -2,7 +2,7 @@
 
 A lattice of them has layers in depth and steps in time: h1 rises through the layers, h2 goes from
 step to step. A cell is pure functions of its weights, so that whatever walks the lattice
-(`lru.lattice`) can compute products ahead, for many steps, or abreast, for many layers.
+(`lru.stacks`) can compute products ahead, for many steps, or abreast, for many layers.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ class SequenceModel(nn.Module):
 class SequenceClassifier(SequenceModel):
     """Logits for a sequence of tokens or of feature vectors.
 
-    Encoder, `num_layers` residual blocks, pooling over the valid steps, one dense layer: the
-    architecture of Orvieto et al. (2023), Appendix D.1, for every Long Range Arena task but
-    Retrieval.
+    Encoder and `num_layers` residual blocks: the architecture of Orvieto et al. (2023), Appendix
+    D.1, for every Long Range Arena task but Retrieval. Then pooling over the valid steps and one
+    dense layer, as S5 has them; the paper does not say.
 
     Attributes: as of `SequenceModel`.
 

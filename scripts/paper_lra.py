@@ -13,10 +13,7 @@ TASKS = {
     "pathfinder": "PathFinder",
     "pathx": "Path-X",
 }
-NAMES = {
-    "lru": "LRU",
-    "s4d": "S4D",
-    "s5": "S5",
+NAMES = {  # from dense recurrences to the LRU, and its rivals
     "relu": "dense, ReLU",
     "tanh": "dense, tanh",
     "linear": "dense, linear",
@@ -24,10 +21,10 @@ NAMES = {
     "exp": "diagonal, exponential",
     "stable_exp": "diagonal, stable exponential",
     "ring": "+ ring",
+    "lru": "LRU",
+    "s4d": "S4D",
+    "s5": "S5",
 }
-LADDER = (
-    "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "lru", "s4d", "s5"
-)  # fmt: skip
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:

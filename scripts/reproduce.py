@@ -1,6 +1,7 @@
 """Runs rows of a paper's tables, or goes on with them: `python scripts/reproduce.py --table=lra`.
 
     python scripts/reproduce.py --table=lra --size=quick --task=text --rung=ring,lru
+    python scripts/reproduce.py --table=lra --task=cifar --rung=exp,stable_exp,lru --ring=all
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
 Every run has a work directory below --workdirs, in which it goes on where it was; what has ended is
@@ -36,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
     known, named = _parse(argv)
     rows = _distinct(named)
     finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
-    places = [f"--{name}={getattr(known, name)}" for name in ("data_dir", "manual_dir")
-              if getattr(known, name)]  # fmt: skip
+    places = [f"--{name}={place.expanduser().absolute()}" for name in ("data_dir", "manual_dir")
+              if (place := getattr(known, name))]  # fmt: skip
     todo = [row for row, done in zip(rows, finished) if not done]
     print(f"{len(rows)} runs, {len(rows) - len(todo)} of them finished before", flush=True)
     end = time.monotonic() + known.budget_seconds
@@ -63,6 +64,8 @@ def _parse(argv: Sequence[str]):
     if table:
         _add_axes(parser, TABLES[table])
     known, overrides = parser.parse_known_args(argv)
+    if known.jobs < 1:
+        parser.error(f"--jobs is {known.jobs}; expected at least 1")
     for argument in overrides:
         if not argument.startswith("--config."):
             parser.error(f"unknown argument {argument} for --table={table}")
@@ -148,7 +151,7 @@ class Job:
     def report(self, results: Path) -> bool:
         """Keeps the record and says how it ended; whether that was as it should be."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
-        if self._stopped and self.process.returncode:
+        if self._stopped and self.process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM):
             print(f"{self.row.name}: stopped before its first step", flush=True)
             return True
         if self.process.returncode or not record.exists():
@@ -167,8 +170,8 @@ class Job:
 
 def _run_all(rows: Iterator[Row], known, places: Sequence[str], end: float) -> list[str]:
     """Runs the rows, so many at a time; the names of those that failed."""
-    shares: list[set[int] | None] = [None]
-    if known.jobs > 1:
+    shares: list[set[int] | None] = [None] * known.jobs
+    if known.jobs > 1 and hasattr(os, "sched_getaffinity"):  # where a process can be kept to cores
         cores = sorted(os.sched_getaffinity(0))
         shares = [set(cores[i :: known.jobs]) or {cores[i % len(cores)]} for i in range(known.jobs)]
     jobs: list[Job] = []

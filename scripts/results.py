@@ -48,8 +48,10 @@ Programs measured side by side by `scripts/benchmark.py`. {speed}
 ## How to read them
 
 Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
-*generated* by the released data's rules, *stand-in* others of the same form. Runs count for a row
-if they have all the numbers of its config file; others are listed apart. What was not run says so.
+*generated* by the released data's rules, *stand-in* others of the same form, *prefix* a part of the
+released, *made-up* for tests. Runs count for a row if they have all the numbers of its config file,
+and for one of the paper's if they are on full or generated data; others are listed apart. What was
+not run says so.
 """
 
 

@@ -27,8 +27,19 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """The keys in which a run's config is not that one, but for those of no other experiment."""
-    return differences(record["config"], config).keys() - {"seed", "data.release"}
+    """The keys in which a run's config is not that one, but for seed and where data are from.
+
+    Which kind of data that made is in the record, see `by_kind`.
+    """
+    return differences(record["config"], config).keys() - {"seed", "data.release", "data.source"}
+
+
+def by_kind(runs: Iterable[Record]) -> list[list[Record]]:
+    """The runs on each kind of data apart: their results are no repetitions of each other."""
+    kinds: dict[str, list[Record]] = {}
+    for record in runs:
+        kinds.setdefault(record["data"], []).append(record)
+    return [kinds[kind] for kind in sorted(kinds)]
 
 
 def finished(runs: Iterable[Record]) -> list[Record]:

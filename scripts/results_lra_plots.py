@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from paper_lra import LADDER, NAMES, TASKS
+from paper_lra import NAMES, TASKS
 from pictures import Picture, panels
 from results_format import Record, finished
 from results_lra import sort
@@ -42,7 +42,7 @@ def _accuracies(records: Mapping[str, Record], size: str) -> dict[str, Rungs]:
     for task in TASKS:
         rungs = {
             rung: [100 * record["test"]["accuracy"] for record in finished(cells[task, rung, size])]
-            for rung in LADDER
+            for rung in NAMES
         }
         run = {rung: accuracies for rung, accuracies in rungs.items() if accuracies}
         if len(run) > 1:

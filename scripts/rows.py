@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import paper_lra
+
 from lru.training.config import load_config
 
 
@@ -42,15 +44,30 @@ def _short(override: str) -> str:
     return f"{key.rpartition('.')[2]}={value}".replace("/", "_")
 
 
-def lra(task: str, rung: str = "lru", size: str = "paper") -> Row:
+def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Row:
     """A task of the Long Range Arena with a rung of the ladder, at a size.
+
+    Args:
+      task, rung, size: as configs/_lra.py has them.
+      ring: r_min and r_max of the eigenvalues, if they are not to be the config's.
 
     Example:
       >>> lra("text").config, lra("text", "ring", "quick").config
       ('configs/lra_text.py', 'configs/lra_text.py:quick,ring')
+      >>> lra("cifar", ring="0.5/0.99").name
+      'cifar-lru-paper-r_min=0.5-r_max=0.99-seed0'
     """
     variant = ",".join([size] * (size != "paper") + [rung] * (rung != "lru"))
-    return Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+    row = Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+    if not ring:
+        return row
+    mixer, (r_min, r_max) = row.load()["model"]["mixer"], ring.split("/")
+    if (mixer.get("r_min"), mixer.get("r_max")) == (float(r_min), float(r_max)):
+        return row
+    numbers = {"r_min": r_min, "r_max": r_max}
+    return row._replace(
+        overrides=tuple(f"--config.model.mixer.{name}={value}" for name, value in numbers.items())
+    )
 
 
 def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:
@@ -99,14 +116,15 @@ class Table(NamedTuple):
 
 
 TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
-RUNGS = ("lru", "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5")
+RUNGS = tuple(paper_lra.NAMES)
+RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in paper_lra.RINGS if rung == "lru")
 DATA = ("ptb", "warpeace", "enwik8", "text8")
 LADDER = ("gru", "ps_lru", "rg_lru", "lru")
 MODELS = (*LADDER, "lstm", "rhn", "grid_lstm", "linear_lru")
 TABLES = {
     "lra": Table(
         lra,
-        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"])},
+        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"]), "ring": Axis(RINGS, [])},
         ["paper", "quick", "smoke"],
     ),
     "charlm": Table(

@@ -3,10 +3,12 @@
 import math
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from lru.errors import UserError
-from lru.training.config import differences, load_config
+from lru.training.config import build, differences, load_config
 from lru.training.loop import train_and_evaluate
 
 PI = math.pi
@@ -54,6 +56,58 @@ def test_the_one_learning_rate_of_the_paper_is_the_configs():
     assert load("cifar").optimizer.learning_rate == 0.004  # Appendix C.2
 
 
+def parameters(task, variant="", vocab_size=None):
+    """The shapes of a config's parameters, by path."""
+    config = load(task, variant)
+    create = build(config.model, "config.model", later=("num_classes", "vocab_size"))
+    classes = 10 if task in ("cifar", "listops") else 2
+    pixels = jnp.ones((1, 4, 3 if task == "cifar" else 1))
+    characters = jnp.ones((1, 2, 4) if task == "retrieval" else (1, 4), int)
+    model = create(num_classes=classes, vocab_size=vocab_size)
+    inputs = characters if vocab_size else pixels
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+
+
+@pytest.mark.parametrize(
+    "task, vocab_size, millions",
+    [
+        ("cifar", None, 7.89),
+        ("listops", 18, 1.00),
+        ("text", 135, 2.01),
+        ("retrieval", 98, 1.07),
+        ("pathfinder", None, 2.22),
+        ("pathx", None, 1.29),
+    ],
+)
+def test_the_models_have_the_parameters_that_table_10_implies(task, vocab_size, millions):
+    count = sum(math.prod(shape) for shape in parameters(task, "", vocab_size).values())
+    assert count == pytest.approx(millions * 1e6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "rung, slow",
+    [
+        ("", "nu_log theta_log gamma_log B_re B_im"),
+        ("relu", "A B"),
+        ("real_imag", "a b B_re B_im"),
+        ("exp", "nu theta B_re B_im"),
+        ("stable_exp", "nu_log theta B_re B_im"),
+        ("ring", "nu_log theta B_re B_im"),
+        ("s4d", "nu_log Lambda_im log_step"),
+        ("s5", "Lambda_re Lambda_im B_re B_im log_step"),
+    ],
+)
+def test_the_factor_is_that_of_a_b_gamma_and_delta_and_of_nothing_else(rung, slow):
+    (pattern, factor, decay), (rest, _, _) = load("listops", rung).optimizer.groups
+    assert (factor, decay, rest) == (0.5, 0.0, ".*")
+    found = {
+        path for path in parameters("listops", f"smoke,{rung}", 18) if re.search(pattern, path)
+    }
+    assert found == {f"stack/blocks_{i}/mixer/{name}" for i in range(2) for name in slow.split()}
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
     for rung in ("real_imag", "exp", "stable_exp"):
@@ -77,11 +131,35 @@ def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
     assert not changed & kept
 
 
-def test_s5_begins_as_its_own_script_has_it_where_n_allows():
-    assert load("text", "s5").model.mixer.blocks == 12
+@pytest.mark.parametrize(
+    "task, script",
+    [
+        ("cifar", dict(blocks=3, c_init="lecun_normal", clip_eigenvalues=True)),
+        ("listops", dict(blocks=8, c_init="lecun_normal")),
+        ("text", dict(blocks=12, c_init="lecun_normal")),
+        ("retrieval", dict(blocks=16, c_init="trunc_standard_normal")),
+        ("pathfinder", dict(blocks=8, c_init="trunc_standard_normal")),
+        ("pathx", dict(blocks=16, c_init="complex_normal", dt_min=1e-4)),
+    ],
+)
+def test_s5_begins_as_its_own_script_has_it(task, script):
+    mixer = load(task, "s5").model.mixer.to_dict()
+    rest = {"type", "d_state", "bidirectional", "dtype", "method"}
+    assert {name: value for name, value in mixer.items() if name not in rest} == script
+
+
+def test_s5_has_one_block_where_n_allows_no_more():
     assert load("text", "quick,s5").model.mixer.blocks == 1  # N = 32 is not a multiple of 24
-    assert load("cifar", "s5").model.mixer.clip_eigenvalues
-    assert load("pathx", "s5").model.mixer.dt_min == 1e-4
+
+
+def test_s4d_takes_smaller_steps_where_its_own_config_does():
+    assert load("pathx", "s4d").model.mixer.dt_min == 1e-4
+    assert "dt_min" not in load("text", "s4d").model.mixer  # the layer's, 1e-3
+
+
+def test_every_rung_but_the_dense_ones_takes_a_method():
+    for rung in RUNGS:
+        assert ("method" in load("text", rung).model.mixer) == (rung not in RUNGS[:3])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -136,5 +214,3 @@ def test_every_task_and_every_rung_trains(task, rung, data_dir, tmp_path):
     config.train.update(steps=4, log_every=4, eval_every=4, checkpoint_every=4)
     record = train_and_evaluate(config, tmp_path, data_dir=data_dir)
     assert record["steps"] == 4 and 0 <= record["test"]["accuracy"] <= 1
-    (recurrent, factor, _), _ = config.optimizer.groups
-    assert factor < 1 and re.search(recurrent, "stack/blocks_0/mixer/nu_log")

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import rows
+from paper_lra import RINGS
+from results_lra import ring_of
 
 from lru.command_line import run
 
@@ -112,6 +114,14 @@ def test_rows_with_the_same_numbers_are_run_once(capsys):
     assert capsys.readouterr().out == said
 
 
+def test_all_rings_are_the_rows_of_table_5():
+    chosen = {"task": ["cifar"], "rung": ["exp", "stable_exp", "lru"], "ring": rows.RINGS}
+    found = list(rows.TABLES["lra"].rows(chosen, "paper", 1, []))
+    rings = [ring_of({"config": row.load(), "data": "full"}) for row in found]
+    assert set(rings) == set(RINGS) and len(rings) == len(RINGS) == 27
+    assert rows.lra("cifar", ring="0.9/0.999") == rows.lra("cifar")  # the config's own
+
+
 def test_all_is_every_choice():
     _, names = parse("--table=charlm", "--data=ptb", "--model=all", "--seeds=1", "--depth=2")
     assert len(names) == 8
@@ -149,9 +159,12 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
     "arguments, words",
     [
         (["--task=lisptops"], "there is no 'lisptops'; expected some of listops, text"),
-        (["--rung=gamma"], "there is no 'gamma'; expected some of lru"),
+        (["--rung=gamma"], "there is no 'gamma'; expected some of relu"),
         (["--config.model.d_modle=3"], "did you mean 'd_model'?"),
         (["--size=tiny"], "invalid choice: 'tiny'"),
+        (["--ring=0.1/0.2"], "there is no '0.1/0.2'; expected some of 0.0/0.9, 0.5/0.9"),
+        (["--rung=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
+        (["--jobs=0"], "--jobs is 0; expected at least 1"),
         (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),
         (["--table=charlm", "--config.data.split=x"], "unknown argument --task=listops"),

@@ -1,9 +1,12 @@
 """The pages of results are made of the records beside them."""
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
+from paper_lra import TASKS
+from results_lra import sort
 
 from lru.errors import UserError
 from results import main, pages, read
@@ -14,6 +17,14 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 def test_the_pages_are_made_of_the_records_beside_them():
     for name, text in pages(read(RESULTS)).items():
         assert (RESULTS / name).read_text() == text, name
+
+
+def test_the_readme_has_the_means_of_the_small_models():
+    cells, readme = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / "README.md").read_text()
+    for task in TASKS:
+        accuracies = [100 * run["test"]["accuracy"] for run in cells[task, "lru", "quick"]]
+        row = next(line for line in readme.splitlines() if f"| `configs/lra_{task}.py` |" in line)
+        assert f"| {statistics.mean(accuracies):.1f} %" in row, task
 
 
 def test_every_link_of_a_page_leads_somewhere():

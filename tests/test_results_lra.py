@@ -71,7 +71,7 @@ def test_a_ladder_is_drawn_of_tasks_with_more_than_one_rung():
 def test_small_models_never_stand_beside_the_papers_numbers():
     text = page({"a": record("configs/lra_text.py:quick", accuracy=0.7)})
     small, rest = text.split("## Table 3")
-    assert "70.0, 1 seed | 1,234" in small and "70.0" not in rest
+    assert "70.0, 1 seed | 0.500 | 1,234" in small and "70.0" not in rest
 
 
 def test_a_run_with_other_numbers_is_listed_apart():
@@ -109,5 +109,19 @@ def test_rings_of_table_5_are_found(rung):
 
 
 def test_what_has_to_be_said_of_the_data_is_said():
-    text = page({"a": record(data="stand-in", remark="half of it")})
-    assert line(text, "| Text, LRU", "Table 3").endswith("| stand-in (half of it) |")
+    text = page({"a": record(remark="half of it")})
+    assert line(text, "| Text, LRU", "Table 3").endswith("| full (half of it) |")
+
+
+def test_kinds_of_data_are_not_averaged_and_stand_ins_not_held_against_the_paper():
+    full, other = record("configs/lra_listops.py"), record("configs/lra_listops.py", accuracy=0.6)
+    full["config"]["data"]["source"] = "released"
+    text = page({"a": full, "b": other | {"data": "generated"}, "c": other | {"data": "stand-in"}})
+    rows = [row for row in text.partition("## Tables 1")[0].splitlines() if "ListOps, LRU" in row]
+    assert [row.split(" | ")[2] for row in rows] == ["80.0, 1 seed", "60.0, 1 seed"]
+    assert "[c](c) | 60.0, 1 seed" in text.partition("## Runs with other numbers")[2]
+
+
+def test_small_models_show_their_loss():
+    text = page({"a": record("configs/lra_pathfinder.py:quick", data="stand-in")})
+    assert "| PathFinder, LRU | 80.0, 1 seed | 0.500 | 1,234 |" in text

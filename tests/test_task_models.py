@@ -40,9 +40,17 @@ def logits(model, variables, inputs, lengths):
     return jax.jit(model.apply)(variables, inputs, seq_lengths=lengths)
 
 
+def time_axis(inputs):
+    """The one before the features, or the last."""
+    return inputs.ndim - (2 if jnp.issubdtype(inputs.dtype, jnp.floating) else 1)
+
+
+def piece(inputs, start, end):
+    return jax.lax.slice_in_dim(inputs, start, end, axis=time_axis(inputs))
+
+
 def padded_to(inputs, length, fill):
-    """Time is the axis before the features, or the last."""
-    axis = inputs.ndim - (2 if jnp.issubdtype(inputs.dtype, jnp.floating) else 1)
+    axis = time_axis(inputs)
     widths = [(0, 0)] * inputs.ndim
     widths[axis] = (0, length - inputs.shape[axis])
     return jnp.pad(inputs, widths, constant_values=fill)
@@ -86,14 +94,14 @@ def test_chunks_change_no_logit(name, chunk_size):
     )
 
 
-@pytest.mark.parametrize("name", ["cifar", "listops", "text"])
+@pytest.mark.parametrize("name", ["cifar", "listops", "text", "retrieval"])
 def test_pieces_with_the_state_handed_on_change_no_logit(name):
     create, variables, inputs, lengths = task(name)
     model, carry = create(), None
     for start, end in ((0, 4), (4, 13), (13, T)):
         valid = jnp.clip(lengths - start, 0, end - start)
         carry, got = model.apply(
-            variables, inputs[:, start:end], seq_lengths=valid, initial_carry=carry,
+            variables, piece(inputs, start, end), seq_lengths=valid, initial_carry=carry,
             return_carry=True,
         )  # fmt: skip
     np.testing.assert_allclose(got, logits(model, variables, inputs, lengths), atol=1e-5, rtol=1e-5)

@@ -213,7 +213,12 @@ def remember(config: ConfigDict, workdir: Path) -> None:
 
 
 # So a run may go on with other values of these.
-_CHANGES_NO_NUMBER = {"train.steps_per_call", "train.device_data_mb", "train.tensorboard"}
+_CHANGES_NO_NUMBER = {
+    "model.mixer.method",  # but for their last bits
+    "train.steps_per_call",
+    "train.device_data_mb",
+    "train.tensorboard",
+}
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

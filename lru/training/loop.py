@@ -340,7 +340,7 @@ def _title(record: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT ask to stop after the call under way; the second SIGINT means now."""
+    """SIGTERM and SIGINT ask to stop after the part under way; the second SIGINT means now."""
     received: list[int] = []
 
     def note(number: int, _: Any) -> None:
