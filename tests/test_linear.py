@@ -1,5 +1,7 @@
 """Laws of the Linear Recurrent Unit, against a float64 transcription of Appendix A."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -54,6 +56,7 @@ def inputs(seed=0, shape=(B, T, H)):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+@functools.cache
 def make(bidirectional=False, seed=0, **options):
     layer = lru.LRU(N, bidirectional=bidirectional, **options)
     return layer, jax.jit(layer.init)(jax.random.key(seed), inputs())
@@ -65,6 +68,7 @@ def carry(bidirectional=False, seed=7):
     return pair if bidirectional else pair[0]
 
 
+@functools.cache
 def call(layer):
     """`layer.apply` compiled, with its flags static."""
     flags = ("return_carry", "reverse", "keep_order", "time_major")
@@ -326,7 +330,7 @@ def test_a_batch_may_be_empty():
 def test_float64_inputs_give_float64_outputs(chunk_size):
     with jax.enable_x64(True):
         u = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, H)))
-        layer, variables = make(chunk_size=chunk_size)
+        layer, variables = make.__wrapped__(chunk_size=chunk_size)
         h, y = layer.apply(variables, u, return_carry=True)
     assert (h.dtype, y.dtype) == (jnp.complex128, jnp.float64)
     assert_close((h[0], y[0]), appendix_a(variables["params"], u[0]), atol=1e-6)
@@ -410,11 +414,12 @@ def test_a_batch_divided_among_devices_stays_divided_in_chunks():
     for kind in (AxisType.Auto, AxisType.Explicit):
         mesh = jax.make_mesh((2,), ("data",), (kind,))
         layer, variables = make(chunk_size=4)
+        apply = jax.jit(layer.apply)
         u = inputs(shape=(4, T, H))
-        want = call(layer)(variables, u)
+        want = apply(variables, u)
         with jax.set_mesh(mesh):
             parts = jax.device_put(u, PartitionSpec("data"))
-            got = call(layer)(variables, parts)
-            text = call(layer).lower(variables, parts).compile().as_text()
+            got = apply(variables, parts)
+            text = apply.lower(variables, parts).compile().as_text()
         assert_close(got, want)
         assert "all-gather" not in text

@@ -17,6 +17,7 @@ B, T, V = 3, 8, 11
 LENGTHS = jnp.array([8, 3, 5])
 
 
+@functools.cache
 def make(**options):
     mixer = functools.partial(lru.LRU, 6, bidirectional=options.pop("bidirectional", False))
     options = {"vocab_size": V} | options
@@ -30,6 +31,7 @@ def tokens(vocab_size=V):
     return jax.random.randint(jax.random.key(2), (B, T), 0, vocab_size)
 
 
+@functools.cache
 def call(model):
     return jax.jit(model.apply, static_argnames=("return_carry", "train"))
 
@@ -82,6 +84,7 @@ def test_what_is_on_padding_reaches_neither_logits_nor_gradients():
 
     @jax.jit
     @jax.value_and_grad
+    @jax.jit
     def loss(params, x):
         logits, _ = model.apply(
             {"params": params, "batch_stats": variables["batch_stats"]}, x,
@@ -100,8 +103,8 @@ def test_programs_that_forbid_silent_rank_promotion_can_use_it(vocab_size):
     model, variables = make(vocab_size=vocab_size, bidirectional=True)
     reset = jnp.zeros((B, T), bool).at[:, 3].set(True)
     with jax.numpy_rank_promotion("raise"):
-        logits = model.apply(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
-    want = model.apply(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
+        logits = call(model)(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
+    want = call(model)(variables, tokens(vocab_size), seq_lengths=LENGTHS, reset=reset)
     np.testing.assert_allclose(logits, want, atol=1e-6)
 
 
@@ -135,6 +138,7 @@ PAIRS = jax.random.randint(jax.random.key(3), (B, 2, T), 0, V)
 PAIR_LENGTHS = jnp.array([[8, 3], [5, 1], [2, 8]])
 
 
+@functools.cache
 def make_matcher(**options):
     model = SequenceMatcher(
         5, d_model=4, num_layers=2, mixer=functools.partial(lru.LRU, 6), vocab_size=V, **options
@@ -219,7 +223,7 @@ LANGUAGE_MODELS = {
 }
 
 
-@pytest.fixture(params=LANGUAGE_MODELS)
+@pytest.fixture(params=LANGUAGE_MODELS, scope="module")
 def language_model(request):
     model = LanguageModel(V, 4, **LANGUAGE_MODELS[request.param])
     return model, jax.jit(model.init)(jax.random.key(0), tokens())

@@ -65,6 +65,6 @@ def test_it_trains_inside_an_nnx_model():
             self.head = nnx.Linear(4, 1, rngs=rngs)
 
     model = Model(nnx.Rngs(0))
-    loss, grads = nnx.value_and_grad(lambda m: jnp.mean(m.head(m.rnn(U)) ** 2))(model)
+    loss, grads = nnx.jit(nnx.value_and_grad(lambda m: jnp.mean(m.head(m.rnn(U)) ** 2)))(model)
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(nnx.state(grads)["rnn"]))

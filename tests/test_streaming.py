@@ -17,6 +17,7 @@ TOKENS = jax.random.randint(jax.random.key(2), (B, T), 0, V)
 FEATURES = jax.random.normal(jax.random.key(3), (B, T, H))
 
 
+@functools.cache
 def classifier(**options):
     mixer = functools.partial(lru.LRU, 6)
     model = SequenceClassifier(5, d_model=H, num_layers=2, mixer=mixer, vocab_size=V, **options)

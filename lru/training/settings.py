@@ -29,7 +29,8 @@ class Settings:
       eval_batch_size: examples an evaluation step; the training batch size if 0.
       tensorboard: write TensorBoard's event files as well.
       steps_per_call: steps at most that are made in one go, without the host: a call ends sooner
-        where there is something to log, to evaluate or to save. A signal is heard within about a second.
+        where there is something to log, to evaluate or to save. A signal is heard within about a
+        second.
       device_data_mb: a training split of no more megabytes is kept on every device, and batches
         are gathered there; a larger one is read by the host, batch by batch. 0: always so.
       matmul_precision: of products of float32 numbers, where a device has faster, coarser ones:

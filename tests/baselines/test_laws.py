@@ -58,10 +58,12 @@ def layer(recipe):
     return recipe()
 
 
-def init(layer, u=U):
-    return jax.jit(layer.init)(jax.random.key(1), u)
+@functools.cache
+def init(layer):
+    return jax.jit(layer.init)(jax.random.key(1), U)
 
 
+@functools.cache
 def call(layer):
     """`layer.apply` compiled, with its flags static."""
     flags = ("return_carry", "reverse", "keep_order", "time_major")
@@ -219,7 +221,8 @@ def test_in_a_block_rematerialisation_changes_neither_values_nor_gradients(recip
         carry, y = block.apply(variables, u, None, LENGTHS)
         return jnp.sum(y**2), (carry, y)
 
-    variables = init(ResidualBlock(recipe), u)
+    block = ResidualBlock(recipe)
+    variables = jax.jit(block.init)(jax.random.key(1), u)
     gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
     plain, remat = (gradient(variables, remat) for remat in (False, True))
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4), remat, plain)
