@@ -7,6 +7,7 @@ devices, so that what runs on several devices is tested on any machine (`LRU_TES
 another number).
 """
 
+import functools
 import getpass
 import os
 import subprocess
@@ -79,6 +80,7 @@ def products_as_on_one_device(request, monkeypatch):
 def shared_data(tmp_path_factory):
     """`shared_data(name)`: a directory with that raw data set; skips where there is none."""
 
+    @functools.cache
     def unpacked(name: str) -> Path:
         if not (SHARED / "unpack.py").exists():
             pytest.skip(f"needs the raw data set {name} under {SHARED}")

@@ -311,8 +311,9 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 5, 12])
-@pytest.mark.parametrize("megabytes", [0, 1])
+@pytest.mark.parametrize(
+    ("steps_per_call", "megabytes"), [(1, 1), (5, 0), (12, 0), (12, 1)]
+)  # (1, 0) is what they are held against
 def test_neither_steps_per_call_nor_where_the_data_are_changes_a_bit(
     steps_per_call, megabytes, one_by_one, run, tmp_path
 ):
