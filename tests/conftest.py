@@ -2,9 +2,9 @@
 
 Shape annotations are checked here, and only here: every function of the modules below is called
 through beartype, which holds arrays against their jaxtyping annotations. Programs are compiled
-with little optimisation, because tests compile much and compute little, and there are two CPU
-devices, so that what runs on several devices is tested on any machine (`LRU_TEST_DEVICES` asks for
-another number).
+with little optimisation, because tests compile much and compute little. There is one CPU device, as
+most users have it, and as many as `LRU_TEST_DEVICES` says in the process that
+`test_several_devices.py` starts, so that what runs on several is tested on any machine.
 """
 
 import functools
@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
-        f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 2)}",
+        f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
     ]
@@ -69,11 +69,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
-@pytest.fixture(autouse=True)
-def products_as_on_one_device(request, monkeypatch):
-    """What most users run is what most tests run, though there are two devices."""
-    if request.node.get_closest_marker("several_devices") is None:
-        monkeypatch.setattr("lru.products.on_one_device", lambda: True)
+def pytest_collection_modifyitems(config, items):
+    """Tests of several devices are run by `test_several_devices.py`, where there are."""
+    if jax.device_count() == 1:
+        apart = [item for item in items if item.get_closest_marker("several_devices")]
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]
 
 
 @pytest.fixture(scope="session")

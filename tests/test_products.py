@@ -37,7 +37,6 @@ def test_the_gradient_of_a_matrix_transposes_nothing():
     assert "transpose(%" not in program and " copy(" not in program
 
 
-@pytest.mark.several_devices
 @pytest.mark.parametrize(("devices", "axes"), [(1, 2), (2, 3)])
 def test_time_and_batch_are_one_axis_unless_there_are_devices_to_split_over(
     devices, axes, monkeypatch

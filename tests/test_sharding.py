@@ -1,13 +1,10 @@
 """Time divided among devices: the same numbers as on one device, and nothing that is T long.
 
-On two devices here; the first test runs the others on eight, in a process of its own.
+In the process that `test_several_devices.py` starts.
 """
 
 import functools
-import os
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -25,21 +22,8 @@ pytestmark = pytest.mark.several_devices
 
 B, T, H, N = 3, 16, 4, 6
 LENGTHS = jnp.array([16, 3, 10])
-DEVICES = [2] if jax.device_count() < 8 else [8]
-MESHES = [(2, 1), (2, 2)] if jax.device_count() < 8 else [(8, 2)]  # time among four of them
-
-
-@pytest.mark.skipif(jax.device_count() >= 8, reason="this is the process with eight devices")
-def test_eight_devices_too():
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    child = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__],
-        env=env | {"LRU_TEST_DEVICES": "8"},
-        cwd=os.path.dirname(os.path.dirname(__file__)),
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, f"on eight devices:\n{child.stdout[-5000:]}{child.stderr[-2000:]}"
+DEVICES = [8]
+MESHES = [(8, 2)]  # how many, and among how many of them the batch is split
 
 
 def use(devices, data=1):

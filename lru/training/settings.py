@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Literal
 
 from lru.errors import UserError
 
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-_CHOICES = {
-    "matmul_precision": PRECISIONS,
-    "select": ("accuracy", "loss"),
-    "improvement_over": ("best", "previous"),
-}
 _MAY_BE_ZERO = ("steps", "eval_batch_size", "device_data_mb", "patience", "unroll", "epochs")
 
 
@@ -55,12 +50,12 @@ class Settings:
     tensorboard: bool = False
     steps_per_call: int = 10
     device_data_mb: int = 1024
-    matmul_precision: str = "float32"
-    select: str = "accuracy"
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    select: Literal["accuracy", "loss"] = "accuracy"
     test_curve: bool = False
     patience: int = 0
     least_improvement: float = 0.0
-    improvement_over: str = "best"
+    improvement_over: Literal["best", "previous"] = "best"
     unroll: int = 0
     epochs: int = 0
 
@@ -69,11 +64,6 @@ class Settings:
             least = int(name not in _MAY_BE_ZERO)
             if type(value) is int and value < least:
                 raise UserError(f"config.train.{name} is {value}; expected at least {least}")
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                raise UserError(
-                    f"config.train.{name} is {value!r}; expected one of {', '.join(choices)}"
-                )
         if (self.steps == 0) == (self.epochs == 0):
             raise UserError(
                 f"config.train.steps is {self.steps} and epochs is {self.epochs}; expected one of "

@@ -139,7 +139,7 @@ def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
         Little.create(tmp_path)
     first, second = str(error.value).splitlines()
     assert first == "little.txt not found: no manual_dir was given"
-    assert second.startswith("download http://127.0.0.1:9/little.txt into a DIRECTORY, then:")
+    assert second.startswith("download http://127.0.0.1:9/little.txt into a DIRECTORY and add ")
 
 
 def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):

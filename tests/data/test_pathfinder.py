@@ -183,9 +183,7 @@ def test_files_that_are_missing_are_named_and_so_is_the_command(manual, tmp_path
     with pytest.raises(UserError) as error:
         Pathfinder.create(tmp_path, manual, **RELEASED)
     assert str(error.value).startswith("curv_contour_length_14/metadata not found")
-    assert "--task=pathfinder --source=released --resolution=32 --difficulty=hard" in str(
-        error.value
-    )
+    assert "--task=pathfinder --source=released --num_images=20 " in str(error.value)
 
 
 def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):

@@ -131,7 +131,7 @@ def test_the_mean_is_over_every_character_but_the_first(data_dir):
         assert sum(batch["weight"].sum() for batch in batches) == len(tokens) - 1
 
 
-@pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
+@pytest.mark.several_devices
 @pytest.mark.parametrize("model", MODELS)
 def test_two_devices_train_as_one(model, data_dir):
     found = []
@@ -164,8 +164,8 @@ def test_a_run_without_improvement_ends_early_and_is_a_whole_run(data_dir, tmp_p
     [
         ("train.unroll=0", "config.train.unroll is 0; expected how many characters"),
         ("train.steps=5", "config.train.steps is 5 and epochs is 3; expected one of them"),
-        ("train.improvement_over=last", "'last'; expected one of best, previous"),
-        ("train.select=f1", "'f1'; expected one of accuracy, loss"),
+        ("train.improvement_over=last", "'last'; expected one of 'best', 'previous'"),
+        ("train.select=f1", "'f1'; expected one of 'accuracy', 'loss'"),
         ("train.patience=-1", "config.train.patience is -1; expected at least 0"),
     ],
 )
