@@ -17,7 +17,6 @@ rung         the recurrence of every block, by the tables of Orvieto et al. (202
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,7 +38,7 @@ def common() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.type = "lru.models:SequenceClassifier"
-    config.model.norm = "batch"  # Appendix D.1; without the padding, which S5 counts: not in it
+    config.model.norm = "batch"  # Appendix D.1; not in the paper: padding does not count
     config.model.norm_momentum = 0.95  # not in the paper: S5's default
     config.model.glu = "full"  # Appendix D.1
     config.model.tie_dropout = True  # not in the paper: as S5
@@ -83,9 +82,7 @@ def build(
     paper: Callable[[], ConfigDict],
     quick: Callable[[ConfigDict], None],
     smoke: Callable[[ConfigDict], None],
-    ring: tuple[float, float],
-    s5: Mapping[str, Any],
-    s4d: Mapping[str, Any] = MappingProxyType({}),
+    **starts: Mapping[str, Any],
 ) -> ConfigDict:
     """The config of a variant.
 
@@ -94,9 +91,9 @@ def build(
       paper: makes the config of the paper's size.
       quick: makes it smaller.
       smoke: makes it tiny.
-      ring: (r_min, r_max) of the rung `ring`, whose rings are not always the LRU's.
-      s5: how S5's own script for this task begins; `blocks` where N is a multiple of 2 `blocks`.
-      s4d: in what S4's own config for this task begins otherwise than its other ones.
+      **starts: by rung, what its mixer begins with on this task alone: the ring of `ring`, which is
+        not always the LRU's; what is in S5's own script for this task, `blocks` where N is a
+        multiple of 2 `blocks`; in what S4's own config for it differs from its other ones.
 
     Raises:
       UserError: if there is no such size or rung, or two of one kind are named.
@@ -116,7 +113,7 @@ def build(
             sizes[name](config)
     for name in names:
         if name in RUNGS:
-            _put(config, name, ring, s5, s4d)
+            _put(config, name, starts.get(name, {}))
     return config
 
 
@@ -135,24 +132,18 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-def _put(
-    config: ConfigDict,
-    rung: str,
-    ring: tuple[float, float],
-    s5: Mapping[str, Any],
-    s4d: Mapping[str, Any],
-) -> None:
+def _put(config: ConfigDict, rung: str, start: Mapping[str, Any]) -> None:
     """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
     lru = config.model.mixer
-    mixer = ConfigDict(dict(RUNGS[rung], d_state=lru.d_state, bidirectional=lru.bidirectional))
+    kept = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
+    mixer = ConfigDict({**RUNGS[rung], **kept, **start})
     mixer.dtype = config.model.get_oneway_ref("dtype")
     if mixer.type != _DENSE:
         mixer.method = lru.method
     if rung == "ring":
-        mixer.update(r_min=ring[0], r_max=ring[1], max_phase=lru.max_phase)
-    if rung == "s5":
-        mixer.update(dict(s5), blocks=1 if lru.d_state % (2 * s5["blocks"]) else s5["blocks"])
+        mixer.max_phase = lru.max_phase
+    if rung == "s5" and lru.d_state % (2 * mixer.blocks):
+        mixer.blocks = 1
     if rung == "s4d":
-        mixer.update(dict(s4d))
         config.model.chunk_size = 0  # changes no number: a convolution is best done at once
     config.model.mixer = mixer

@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    ring = (0.9, 0.99)  # Table 8, without gamma
+    ring = dict(r_min=0.9, r_max=0.99)  # Table 8, without gamma
     s5 = dict(blocks=3, c_init="lecun_normal", clip_eigenvalues=True)  # S5's script
-    return _lra.build(variant, paper, quick, smoke, ring, s5)
+    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
 
 
 def paper() -> ConfigDict:

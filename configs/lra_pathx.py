@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    ring = (0.999, 0.9999)  # not in Table 8, where this rung fails: the LRU's
+    ring = dict(r_min=0.999, r_max=0.9999)  # not in Table 8, where this rung fails: the LRU's
     s5 = dict(blocks=16, c_init="complex_normal", dt_min=1e-4)  # S5's script
     s4d = dict(dt_min=1e-4)  # S4's config
-    return _lra.build(variant, paper, quick, smoke, ring, s5, s4d)
+    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5, s4d=s4d)
 
 
 def paper() -> ConfigDict:

@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    ring = (0.5, 0.9)  # Table 8, without gamma
+    ring = dict(r_min=0.5, r_max=0.9)  # Table 8, without gamma
     s5 = dict(blocks=16, c_init="trunc_standard_normal")  # S5's script
-    return _lra.build(variant, paper, quick, smoke, ring, s5)
+    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
 
 
 def paper() -> ConfigDict:

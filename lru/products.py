@@ -31,12 +31,7 @@ def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> 
       f: what to do with the rows.
       x: `(..., K)`.
     """
-    if x.ndim < 3 or not on_one_device():
+    if x.ndim < 3 or jax.device_count() > 1:
         return f(x)
     y = f(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
     return y.reshape(*x.shape[:-1], y.shape[-1])
-
-
-def on_one_device() -> bool:
-    """Whether nothing can be split over devices here."""
-    return jax.device_count() == 1

@@ -7,6 +7,7 @@ themselves. What has no run says so. Pictures are made of what there are records
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,9 +62,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     results = parser.parse_args(argv).results
     records = read(results)
-    for picture in (picture for found in pictures(records).values() for picture in found):
+    drawn = pictures(records)
+    for picture in itertools.chain(*drawn.values()):
         picture.draw(results / picture.name)
-    for name, text in pages(records).items():
+    for name, text in pages(records, drawn).items():
         write_whole(results / name, text)
         print(f"wrote {results / name}")
 
@@ -87,9 +89,10 @@ def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Pict
     }
 
 
-def pages(records: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
-    """Every page's Markdown, by its file name."""
-    drawn = pictures(records)
+def pages(
+    records: Mapping[str, Mapping[str, Record]], drawn: Mapping[str, Sequence[Picture]]
+) -> dict[str, str]:
+    """Every page's Markdown, by its file name; `drawn` are its pictures."""
     said = {
         page: f"{len(found)} record{'s' * (len(found) != 1)}." for page, found in records.items()
     }

@@ -27,11 +27,8 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """The keys in which a run's config is not that one, but for seed and where data are from.
-
-    Which kind of data that made is in the record, see `by_kind`.
-    """
-    return differences(record["config"], config).keys() - {"seed", "data.release", "data.source"}
+    """The keys in which a run's config is not that one, but for those of no other experiment."""
+    return differences(record["config"], config).keys() - {"seed", "data.release"}
 
 
 def by_kind(runs: Iterable[Record]) -> list[list[Record]]:

@@ -26,6 +26,7 @@ from results_format import (
 
 Cell = tuple[str, str, str]  # task, rung, size
 Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
+_KINDS = {"paper": ("full", "generated"), "quick": ("full", "generated", "stand-in")}  # by size
 _COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
 _INTRODUCTION = """\
 # Long Range Arena
@@ -95,20 +96,20 @@ def _known() -> dict[Cell, dict[str, Any]]:
         (task, rung, size): rows.lra(task, rung, size).load()
         for task in TASKS
         for rung in NAMES
-        for size in ("paper", "quick")
+        for size in _KINDS
     }
 
 
 def cells_of(record: Record) -> list[Cell]:
     """What a run is of, if its numbers are those of config files: on ListOps of two rungs.
 
-    Beside the paper's numbers stand no others than of the same data, or such as are made alike.
+    Wherever the data are from: that is another kind, see `by_kind`. Beside the paper's numbers
+    stand none but of the same data, or of such as are made alike.
     """
-    comparable = record["data"] in ("full", "generated")
     return [
         cell
         for cell, config in _known().items()
-        if not differing(record, config) and (comparable or cell[2] == "quick")
+        if record["data"] in _KINDS[cell[2]] and differing(record, config) <= {"data.source"}
     ]
 
 
@@ -192,9 +193,8 @@ def _speed(cells: Mapping[Cell, list[Record]]) -> str:
 def _rings(rings: Mapping[Ring, list[Record]]) -> str:
     lines = [
         [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
-         *_ours(runs)]
+         *_ours(rings.get((rung, r_min, r_max), []))]
         for (rung, r_min, r_max), paper in RINGS.items()
-        for runs in by_kind(rings[rung, r_min, r_max]) or [[]]
     ]  # fmt: skip
     columns = _COLUMNS.format("parameterisation, ring")
     return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}"

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from paper_lra import NAMES, TASKS
 from pictures import Picture, panels
-from results_format import Record, finished
-from results_lra import sort
+from results_format import Record, by_kind, finished
+from results_lra import Cell, sort
 
 Rungs = Mapping[str, Sequence[float]]  # test accuracies in per cent, one a seed, by rung
 
@@ -22,9 +22,9 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     Args:
       records: by their file names.
     """
-    found = []
+    cells, found = sort(records).cells, []
     for size, kind in (("quick", "small models"), ("paper", "the paper's sizes")):
-        tasks = _accuracies(records, size)
+        tasks = _accuracies(cells, size)
         if tasks:
             caption = (
                 f"The ladder, {kind}: test accuracy in per cent. A dot a seed, a line at their "
@@ -35,18 +35,17 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     return found
 
 
-def _accuracies(records: Mapping[str, Record], size: str) -> dict[str, Rungs]:
-    """By task, where there are rungs to compare."""
-    cells = sort(records).cells
+def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Rungs]:
+    """By task, where there are rungs to compare; of a rung on several kinds of data the first."""
     found: dict[str, Rungs] = {}
     for task in TASKS:
-        rungs = {
-            rung: [100 * record["test"]["accuracy"] for record in finished(cells[task, rung, size])]
-            for rung in NAMES
-        }
-        run = {rung: accuracies for rung, accuracies in rungs.items() if accuracies}
-        if len(run) > 1:
-            found[task] = run
+        rungs = {}
+        for rung in NAMES:
+            done = finished(next(iter(by_kind(cells[task, rung, size])), []))
+            if done:
+                rungs[rung] = [100 * record["test"]["accuracy"] for record in done]
+        if len(rungs) > 1:
+            found[task] = rungs
     return found
 
 

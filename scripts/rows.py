@@ -64,10 +64,8 @@ def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Ro
     mixer, (r_min, r_max) = row.load()["model"]["mixer"], ring.split("/")
     if (mixer.get("r_min"), mixer.get("r_max")) == (float(r_min), float(r_max)):
         return row
-    numbers = {"r_min": r_min, "r_max": r_max}
-    return row._replace(
-        overrides=tuple(f"--config.model.mixer.{name}={value}" for name, value in numbers.items())
-    )
+    key = "--config.model.mixer"
+    return row._replace(overrides=(f"{key}.r_min={r_min}", f"{key}.r_max={r_max}"))
 
 
 def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:

@@ -84,7 +84,6 @@ def test_what_is_on_padding_reaches_neither_logits_nor_gradients():
 
     @jax.jit
     @jax.value_and_grad
-    @jax.jit
     def loss(params, x):
         logits, _ = model.apply(
             {"params": params, "batch_stats": variables["batch_stats"]}, x,

@@ -9,13 +9,14 @@ from paper_lra import TASKS
 from results_lra import sort
 
 from lru.errors import UserError
-from results import main, pages, read
+from results import main, pages, pictures, read
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def test_the_pages_are_made_of_the_records_beside_them():
-    for name, text in pages(read(RESULTS)).items():
+    records = read(RESULTS)
+    for name, text in pages(records, pictures(records)).items():
         assert (RESULTS / name).read_text() == text, name
 
 

@@ -96,6 +96,13 @@ def test_a_run_with_other_numbers_is_listed_apart():
     assert cell_of({"config": copy.deepcopy(other["config"]) | {"data": {"type": "x"}}}) is None
 
 
+def test_a_run_on_made_up_text_is_listed_apart():
+    made_up = record(rows.charlm("ptb", "lru", "quick"), data="made-up")
+    made_up["config"]["data"]["source"] = "made_up"
+    text = page({"a": made_up})
+    assert "| [a](a) | 1.400, 1 seed |" in text and "## Small" not in text
+
+
 def test_runs_on_a_share_of_the_text_are_not_runs_on_all_of_it():
     text = page({"a": record(rows.charlm("ptb", "lru", percent=40))})
     got = line(text, "| Penn Treebank, LRU, 10m, 40 %", "Shares of the text")

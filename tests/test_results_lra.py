@@ -85,6 +85,7 @@ def test_a_run_with_other_numbers_is_listed_apart():
 def test_settings_of_speed_alone_are_no_other_numbers():
     changed = record(accuracy=0.7)
     changed["config"]["train"]["steps_per_call"] = 99
+    changed["config"]["model"]["mixer"]["method"] = "sequential"
     text = page({"a": changed})
     assert "70.0, 1 seed" in line(text, "| Text, LRU", "Table 3")
 
@@ -120,6 +121,15 @@ def test_kinds_of_data_are_not_averaged_and_stand_ins_not_held_against_the_paper
     rows = [row for row in text.partition("## Tables 1")[0].splitlines() if "ListOps, LRU" in row]
     assert [row.split(" | ")[2] for row in rows] == ["80.0, 1 seed", "60.0, 1 seed"]
     assert "[c](c) | 60.0, 1 seed" in text.partition("## Runs with other numbers")[2]
+
+
+@pytest.mark.parametrize("task", ["text", "cifar"])
+def test_made_up_data_count_for_no_row(task):
+    for size in ("", ":quick"):
+        run = record(f"configs/lra_{task}.py{size}", data="made-up")
+        run["config"]["data"]["source"] = "made_up"
+        rows, others = page({"a": run}).split("## Runs with other numbers")
+        assert "80.0" not in rows and "[a](a) | 80.0" in others
 
 
 def test_small_models_show_their_loss():

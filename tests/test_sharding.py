@@ -22,8 +22,14 @@ pytestmark = pytest.mark.several_devices
 
 B, T, H, N = 3, 16, 4, 6
 LENGTHS = jnp.array([16, 3, 10])
-DEVICES = [8]
-MESHES = [(8, 2)]  # how many, and among how many of them the batch is split
+DEVICES = [2, 4, 8]
+MESHES = [
+    (2, 1),
+    (2, 2),
+    (4, 1),
+    (8, 1),
+    (8, 2),
+]  # how many, and among how many of them the batch is split
 
 
 def use(devices, data=1):

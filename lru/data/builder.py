@@ -113,7 +113,7 @@ class SequenceDataset(
             manual = Path(manual_dir).expanduser() if manual_dir else None
             unfinished = directory.with_name(f"unfinished.{directory.name}")
             builder.places = Places(
-                manual, root / "downloads", Path(temporary), unfinished, cls._command(config)
+                manual, root / "downloads", Path(temporary), unfinished, builder._command()
             )
             tfds.display_progress_bar(sys.stderr.isatty())
             try:
@@ -137,11 +137,10 @@ class SequenceDataset(
                 # Another process was faster, and `splits` gave it the same data.
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    @classmethod
-    def _command(cls, config: _Config) -> str:
-        chosen = config.numbers.changed() if config.numbers else {}
-        numbers = "".join(f" --{key}={value}" for key, value in chosen.items())
-        return f"python scripts/prepare_data.py --task={cls.name}{numbers}"
+    def _command(self) -> str:
+        """What prepares this data set, but for where released files are."""
+        numbers = "".join(f" --{key}={value}" for key, value in self.numbers.changed().items())
+        return f"python scripts/prepare_data.py --task={self.name}{numbers}"
 
     @property
     def numbers(self) -> Any:

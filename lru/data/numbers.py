@@ -33,20 +33,19 @@ class Numbers:
         """Names the numbers that play no part, given the others."""
         return ()
 
+    def used(self) -> dict[str, Any]:
+        """The numbers that play a part."""
+        unused = self.unused()
+        return {key: v for key, v in dataclasses.asdict(self).items() if key not in unused}
+
     def changed(self) -> dict[str, Any]:
-        """The numbers that are used and are not the defaults."""
-        return {
-            field.name: value
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-            and field.name not in self.unused()
-        }
+        """Those of them that are not the defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {key: value for key, value in self.used().items() if value != defaults[key]}
 
     def directory_name(self) -> str:
         """Names every number that is used, so that no two data sets share a directory."""
-        unused = self.unused()
-        pairs = dataclasses.asdict(self).items()
-        return ",".join(f"{key}={value}" for key, value in pairs if key not in unused)
+        return ",".join(f"{key}={value}" for key, value in self.used().items())
 
     def check_least(self, **least: int) -> None:
         """Raises a UserError if one of the numbers named is smaller than that."""
