@@ -51,6 +51,33 @@ def haiku_normal(fan_in: int) -> Initializer:
     return jax.nn.initializers.truncated_normal(1 / math.sqrt(fan_in))
 
 
+def without_growth(draw: Initializer) -> Initializer:
+    """Square matrices of another initializer, none of whose powers grow.
+
+    Where the spectral radius is above 1, the matrix is divided by it: by ||A^1024||^(1/1024), to
+    be exact, which is never less, and at most a few thousandths more.
+
+    Example:
+      >>> import jax
+      >>> orthogonal = jax.nn.initializers.orthogonal
+      >>> grown = without_growth(orthogonal(scale=3.0))(jax.random.key(0), (4, 4))
+      >>> bool(abs(grown - orthogonal()(jax.random.key(0), (4, 4))).max() < 1e-2)
+      True
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        matrix = draw(key, shape, dtype)
+        power, log_scale = matrix, 0.0
+        for _ in range(10):  # the power is A^(2^i), but for its scale
+            size = jnp.linalg.norm(power)
+            power = jnp.matmul(power / size, power / size, precision=lax.Precision.HIGHEST)
+            log_scale = 2 * (log_scale + jnp.log(size))
+        log_radius = (log_scale + jnp.log(jnp.linalg.norm(power))) / 1024
+        return matrix * jnp.exp(-jnp.maximum(log_radius, 0)).astype(dtype)
+
+    return init
+
+
 class DenseRNN(Mixer):
     """The vanilla RNN of Orvieto et al. (2023), with the call of `lru.LRU`.
 
@@ -58,7 +85,9 @@ class DenseRNN(Mixer):
 
     Parameters: `A (N, N)`, `B (N, H)`, `C (H, N)`, drawn by `haiku_normal`; `D (H,)` from N(0, 1),
     elementwise as the LRU's, so that a rung of the ladder differs from the next by A alone; a
-    bidirectional layer's `C2 (H, N)`.
+    bidirectional layer's `C2 (H, N)`. With few modes, an A in ten has an eigenvalue beyond the unit
+    circle, which over a thousand steps is more than float32 can hold: that of a linear layer is
+    drawn `without_growth`. (At the paper's N it makes no difference.)
 
     Attributes:
       d_state: N.
@@ -113,8 +142,11 @@ class DenseRNN(Mixer):
             raise ValueError(f"d_model={d_model}, d_state={self.d_state}; expected at least 1")
         shapes = {"A": (self.d_state, self.d_state), "B": (self.d_state, d_model)}
         shapes |= {name: (d_model, self.d_state) for name in readouts(self.bidirectional)}
+        draws = {name: haiku_normal(shape[1]) for name, shape in shapes.items()}
+        if self.activation == "linear":
+            draws["A"] = without_growth(draws["A"])
         params = {
-            name: self.param(name, haiku_normal(shape[1]), shape, self.param_dtype)
+            name: self.param(name, draws[name], shape, self.param_dtype)
             for name, shape in shapes.items()
         }
         return params | {"D": self.param("D", scaled_normal(1.0), (d_model,), self.param_dtype)}

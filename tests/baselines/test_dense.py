@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lru.baselines import DenseRNN
-from lru.baselines.dense import haiku_normal
+from lru.baselines.dense import haiku_normal, without_growth
 
 B, T, H, N = 2, 7, 3, 5
 U = jax.random.normal(jax.random.key(0), (B, T, H))
@@ -64,6 +64,26 @@ def test_matrices_are_drawn_as_haikus_and_no_bias_is_there():
 def test_a_drawn_matrix_has_a_spectral_radius_of_0_88():
     matrix = haiku_normal(300)(jax.random.key(0), (300, 300))
     assert max(abs(np.linalg.eigvals(matrix))) == pytest.approx(0.88, abs=0.05)
+
+
+def test_a_small_linear_layer_is_drawn_so_that_its_state_stays_finite():
+    draw, keys = haiku_normal(16), jax.random.split(jax.random.key(0), 60)
+    as_drawn = jax.vmap(lambda key: draw(key, (16, 16)))(keys)
+    kept = jax.vmap(lambda key: without_growth(draw)(key, (16, 16)))(keys)
+    before, after = (abs(np.linalg.eigvals(a)).max(axis=-1) for a in (as_drawn, kept))
+    assert 5 < (before > 1).sum() < 30
+    assert after.max() <= 1
+    np.testing.assert_array_equal(kept[before < 0.99], as_drawn[before < 0.99])
+    np.testing.assert_allclose(after[before > 1], 1, atol=0.005)
+
+    key = keys[before.argmax()]
+    u = jnp.ones((1, 4000, 1))
+    layers = [DenseRNN(16, "linear"), DenseRNN(16, "relu")]
+    for layer, grows in zip(layers, (False, True)):
+        params = jax.jit(layer.init)(key, u)["params"]
+        radius = abs(np.linalg.eigvals(params["A"])).max()
+        assert radius <= 1 or grows
+        assert np.isfinite(jax.jit(layer.apply)({"params": params}, u)).all() or grows
 
 
 def test_bfloat16_products_keep_a_float32_state():
