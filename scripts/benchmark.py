@@ -295,7 +295,7 @@ def _rate(row) -> str:
 
 def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
     """The record: the rows, and where and with what they were measured."""
-    from lru.training.config import write_whole
+    from lru.files import write_whole
     from lru.training.record import circumstances
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,8 @@ from results_format import read_record
 from rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, run
-from lru.training.config import differences, write_whole
+from lru.files import write_whole
+from lru.training.config import differences
 from lru.training.record import format_score
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from pictures import Picture
 from results_format import Record, read_record
 
 from lru.command_line import Parser, run
-from lru.training.config import write_whole
+from lru.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 _FILES = {"lra": "lra/*.json", "charlm": "charlm/*.json", "speed": "benchmark_*.json"}

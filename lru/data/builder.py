@@ -13,9 +13,9 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 from lru.data.numbers import Numbers
 from lru.data.released import Places
 from lru.errors import UserError, did_you_mean
+from lru.files import lock
 
 SPLITS = ("train", "validation", "test")
 _CHECKSUMS = "checksums.json"
@@ -90,10 +91,12 @@ class SequenceDataset(
         root = Path(data_dir).expanduser().absolute()
         directory = root / cls.name / config.name / str(cls.VERSION)
         if not directory.exists():
-            _logger.info("preparing %s in %s", cls.name, directory)
-            start = time.monotonic()
-            cls._prepare(root, directory, config, manual_dir)
-            _logger.info("prepared %s in %.1f s", cls.name, time.monotonic() - start)
+            with _turn(root, f"{cls.name}/{config.name}/{cls.VERSION}") as scratch:
+                if not directory.exists():  # it may be, after a turn of another process
+                    _logger.info("preparing %s in %s", cls.name, directory)
+                    start = time.monotonic()
+                    cls._prepare(root, directory, scratch, config, manual_dir)
+                    _logger.info("prepared %s in %.1f s", cls.name, time.monotonic() - start)
         _verify_checksums(directory)
         return cls(data_dir=root, config=config)
 
@@ -102,40 +105,32 @@ class SequenceDataset(
         cls,
         root: Path,
         directory: Path,
+        scratch: Path,
         config: _Config,
         manual_dir: str | os.PathLike[str] | None,
     ) -> None:
-        # TFDS makes a temporary directory too, but names it by Python's global random state, which
-        # two processes may share, and gives it its final name before checksums could be in it.
-        # All that a killed process leaves is its own `incomplete.*`, which nothing reads.
-        with _temporary_directory(root) as temporary:
-            builder = cls(data_dir=temporary, config=config)
-            manual = Path(manual_dir).expanduser() if manual_dir else None
-            unfinished = directory.with_name(f"unfinished.{directory.name}")
-            builder.places = Places(
-                manual, root / "downloads", Path(temporary), unfinished, builder._command()
+        # TFDS makes a temporary directory too, but gives it its final name before checksums could
+        # be in it.
+        builder = cls(data_dir=scratch, config=config)
+        manual = Path(manual_dir).expanduser() if manual_dir else None
+        unfinished = directory.with_name(f"unfinished.{directory.name}")
+        builder.places = Places(manual, root / "downloads", scratch, unfinished, builder._command())
+        tfds.display_progress_bar(sys.stderr.isatty())
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+                file_format="array_record",
             )
-            tfds.display_progress_bar(sys.stderr.isatty())
-            try:
-                builder.download_and_prepare(
-                    download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-                    file_format="array_record",
-                )
-            except RuntimeError as error:  # what the writer raises for a full disk
-                reason = str(error).partition(";")[0]
-                raise UserError(
-                    f"{cls.name} cannot be prepared in {root}: {reason}; nothing was left behind"
-                ) from error
-            made = Path(builder.data_dir)
-            _write_checksums(made)
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                made.rename(directory)
-            except OSError:
-                if not directory.exists():
-                    raise
-                # Another process was faster, and `splits` gave it the same data.
-            shutil.rmtree(unfinished, ignore_errors=True)
+        except RuntimeError as error:  # what the writer raises for a full disk
+            reason = str(error).partition(";")[0]
+            raise UserError(
+                f"{cls.name} cannot be prepared in {root}: {reason}; nothing was left behind"
+            ) from error
+        made = Path(builder.data_dir)
+        _write_checksums(made)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(directory)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
     def _command(self) -> str:
         """What prepares this data set, but for where released files are."""
@@ -279,12 +274,32 @@ class Source:
             yield from self.__getitems__(range(start, min(start + 256, len(self))))
 
 
-def _temporary_directory(root: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="incomplete.", dir=root)
-    except OSError as error:
-        raise UserError(f"cannot write to {root}: {error.strerror}; use another one") from None
+@contextmanager
+def _turn(root: Path, what: str) -> Iterator[Path]:
+    """Waits until no other process prepares the same, and yields an empty directory to do it in."""
+    digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+    scratch, waiting = root / f"incomplete.{digest}", False
+    file = root / f"{scratch.name}.lock"
+    while True:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        except OSError as error:
+            raise UserError(f"cannot write to {root}: {error.strerror}; use another one") from None
+        with lock(file) as ours:
+            if ours:
+                try:
+                    shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
+                    scratch.mkdir()
+                    yield scratch
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                    file.unlink()
+                return
+        if not waiting:
+            _logger.info("waiting for another process, which prepares %s", what)
+            waiting = True
+        time.sleep(0.1)
 
 
 def _write_checksums(directory: Path) -> None:

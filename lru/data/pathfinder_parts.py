@@ -7,6 +7,7 @@ it: `python -m lru.data.pathfinder_parts FILE RESOLUTION DIFFICULTY SEED FIRST S
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from lru.data.pathfinder_images import draw
 from lru.data.pathfinder_rules import Rules
 from lru.errors import UserError
+from lru.files import write_whole
 
 _PART = 500  # images: seconds to a minute of work, and 8 MB at 128
 
@@ -52,7 +54,7 @@ class Parts:
           UserError: if one of them fails, with its reason.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        missing = [part for part in self._parts() if self._load(part) is None]
+        missing = [part for part in self._parts() if not self._whole(part)]
         started = self.number - sum(map(len, missing))
         options = {"total": self.number, "initial": started, "unit": "image", "disable": None}
         running: dict[subprocess.Popen[bytes], range] = {}
@@ -61,10 +63,7 @@ class Parts:
                 while missing or running:
                     while missing and len(running) < (processes or _cores()):
                         part = missing.pop(0)
-                        if self._load(part) is not None:
-                            bar.update(len(part))  # by another process, meanwhile
-                        else:
-                            running[self._start(part)] = part
+                        running[self._start(part)] = part
                     time.sleep(0.02)
                     for process in [one for one in running if one.poll() is not None]:
                         _finish(process, running[process])
@@ -76,12 +75,7 @@ class Parts:
     def __iter__(self) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
         """Yields indices, images `(n, size, size)` and labels `(n,)`, a part at a time."""
         for part in self._parts():
-            # Gone, where another process has prepared the same data set meanwhile.
-            loaded = self._load(part) or draw(self.seed, part, self._rules())
-            yield part, *loaded
-
-    def _rules(self) -> Rules:
-        return Rules.of(self.resolution, self.difficulty)
+            yield part, *self._load(part)
 
     def _parts(self) -> list[range]:
         starts = range(0, self.number, _PART)
@@ -90,13 +84,16 @@ class Parts:
     def _file(self, part: range) -> Path:
         return self.directory / f"{part.start:09}-{part.stop:09}.npz"
 
-    def _load(self, part: range) -> tuple[np.ndarray, np.ndarray] | None:
-        """Reads a part; None where it is not there, or not whole."""
+    def _load(self, part: range) -> tuple[np.ndarray, np.ndarray]:
+        with self._file(part).open("rb") as file, np.load(file) as arrays:
+            return arrays["images"], arrays["labels"]
+
+    def _whole(self, part: range) -> bool:
         try:
-            with self._file(part).open("rb") as file, np.load(file) as arrays:
-                return arrays["images"], arrays["labels"]
+            self._load(part)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            return None
+            return False
+        return True
 
     def _start(self, part: range) -> subprocess.Popen[bytes]:
         numbers = (self.resolution, self.difficulty, self.seed, part.start, part.stop)
@@ -127,12 +124,9 @@ def main(file: str, resolution: str, difficulty: str, seed: str, first: str, sto
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     rules = Rules.of(int(resolution), difficulty)
     images, labels = draw(int(seed), range(int(first), int(stop)), rules)
-    unfinished = f"{file}.{os.getpid()}"
-    # Gone, where another process has prepared the same data set meanwhile.
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with open(unfinished, "wb") as written:
-        np.savez_compressed(written, images=images, labels=labels)
-    os.replace(unfinished, file)
+    content = io.BytesIO()
+    np.savez_compressed(content, images=images, labels=labels)
+    write_whole(Path(file), content.getvalue())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import pkgutil
 import runpy
 import sys
@@ -22,6 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from lru.errors import UserError, did_you_mean
+from lru.files import write_whole
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -269,13 +269,6 @@ def recall(workdir: Path) -> ConfigDict:
         raise UserError(
             f"{file} is damaged ({error}); restore it or start a new --workdir"
         ) from error
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(part, file)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

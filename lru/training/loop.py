@@ -8,7 +8,6 @@ run end up the same, byte for byte, as those of an uninterrupted one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import signal
@@ -21,9 +20,10 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import UserError
+from lru.files import lock, write_whole
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, remember, write_whole
+from lru.training.config import check_workdir, remember
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
@@ -70,7 +70,9 @@ def train_and_evaluate(
     check_workdir(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
     remember(config, workdir)
-    with _alone_in(workdir):
+    with lock(workdir / "lock") as alone:
+        if not alone:
+            raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
         finished = _finished(workdir)
         if finished is not None:
@@ -81,19 +83,6 @@ def train_and_evaluate(
             return run.finish() if run.train() else None
         finally:
             run.close()
-
-
-@contextmanager
-def _alone_in(workdir: Path) -> Iterator[None]:
-    """Holds the work directory's lock, which the system takes back however the process ends."""
-    with (workdir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another process is training in {workdir}; wait for it or end it"
-            ) from error
-        yield
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:

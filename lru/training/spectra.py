@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lru.errors import UserError
+from lru.files import write_whole
 from lru.spectra.layers import model_eigenvalues
-from lru.training.config import write_whole
 
 
 class Spectra:

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lru.errors import UserError
-from lru.training.config import write_whole
+from lru.files import write_whole
 
 
 class JsonLines:

@@ -1,12 +1,14 @@
 import dataclasses
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -186,30 +188,46 @@ Killed.create(sys.argv[2])
 """
 
 
-def test_a_killed_preparation_leaves_nothing_that_is_read(tmp_path):
+def test_what_a_killed_preparation_leaves_is_never_read_and_goes_with_the_next(tmp_path):
     arguments = [sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.run(arguments, env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert not (tmp_path / "counting").exists()
+    assert prepared_files(tmp_path) and not (tmp_path / "counting").exists()
     assert len(Counting.create(tmp_path).source("train")) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["counting"]
 
 
-def test_two_processes_that_prepare_at_once_end_with_one_whole_data_set(tmp_path):
-    class Slower(Counting):
+def test_of_those_that_prepare_the_same_at_once_one_does_and_the_others_wait(tmp_path, caplog):
+    begun = []
+
+    class Slow(Counting):
         name = "counting"
 
         def splits(self):
-            random.seed(0)  # both with the same: what TFDS names temporary directories by
-            Counting.create(tmp_path)
-            random.seed(0)
+            begun.append(threading.current_thread())
+            while "waiting for another process" not in caplog.text:
+                time.sleep(0.01)
             return super().splits()
 
-    random.seed(0)
-    slower = Slower.create(tmp_path)
-    assert slower.source("test")[0]["inputs"].tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
+    with caplog.at_level("INFO", logger="lru.data.builder"), ThreadPoolExecutor() as threads:
+        both = list(threads.map(lambda _: Slow.create(tmp_path), range(2)))
+    assert len(begun) == 1
+    for dataset in both:
+        assert dataset.source("test")[0]["inputs"].tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["counting"]
-    assert len({path.parent for path in prepared_files(tmp_path)}) == 1
+
+
+def test_one_that_prepares_does_not_keep_those_of_other_numbers_waiting(tmp_path):
+    class Nested(Counting):
+        name = "counting"
+
+        def splits(self):
+            Counting.create(tmp_path, pad_to=9)
+            return super().splits()
+
+    assert Nested.create(tmp_path).max_length == 8
+    assert len(list((tmp_path / "counting").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

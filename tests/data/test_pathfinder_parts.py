@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -58,38 +57,6 @@ def test_only_what_is_missing_or_damaged_is_drawn_again(tmp_path):
     second.write_bytes(content[:200] + bytes(200) + content[400:])
     parts.draw()
     assert files(tmp_path) == whole
-
-
-def test_a_part_can_be_drawn_though_its_directory_is_gone(tmp_path):
-    """As where another process, which drew the same images, has taken them away."""
-    file = tmp_path / "gone" / "part.npz"
-    command = [sys.executable, "-m", "lru.data.pathfinder_parts", file, "32", "easy", "3", "0", "4"]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE)
-    assert process.wait(timeout=60) == 0
-    process.stdin.close()
-    assert list(files(file.parent)) == ["part.npz"]
-
-
-def test_what_another_process_has_drawn_meanwhile_is_not_drawn_again(tmp_path, monkeypatch):
-    (drawn := Parts(tmp_path / "others", *NUMBERS)).draw()
-    parts, start, started = Parts(tmp_path / "ours", *NUMBERS), Parts._start, []
-
-    def start_while_another_ends(self, part):
-        started.append(part)
-        for later in sorted(drawn.directory.iterdir())[1:]:
-            shutil.copy(later, parts.directory)
-        return start(self, part)
-
-    monkeypatch.setattr(Parts, "_start", start_while_another_ends)
-    parts.draw(processes=1)
-    assert started == [range(4)]
-    assert files(parts.directory) == files(drawn.directory)
-
-
-def test_a_part_that_is_gone_when_it_is_read_is_drawn_there_and_then(tmp_path):
-    parts = Parts(tmp_path / "nothing", *NUMBERS)
-    images = np.concatenate([images for _, images, _ in parts])
-    np.testing.assert_array_equal(images, draw(3, range(10), Rules.of(32, "easy"))[0])
 
 
 def test_a_process_that_fails_says_why(tmp_path):

@@ -205,12 +205,12 @@ def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
     run, tmp_path, monkeypatch
 ):
     @contextlib.contextmanager
-    def after_another(workdir):  # which was there first, and has ended
+    def after_another(file):  # which was there first, and has ended
         config = load_config(SMOKE, ["--config.model.d_model=9"])
-        (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-        yield
+        (file.parent / "config.json").write_text(json.dumps(config.to_dict()))
+        yield True
 
-    monkeypatch.setattr("lru.training.loop._alone_in", after_another)
+    monkeypatch.setattr("lru.training.loop.lock", after_another)
     with pytest.raises(UserError, match="config.model.d_model is 9 there, 8 here"):
         run(tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
