@@ -15,12 +15,12 @@ Widths are solved from the number of parameters, embedding and read-out included
 (2018) is "the paper"; what it leaves open is as its authors' published code has it.
 """
 
+from _variants import choose
 from ml_collections import ConfigDict
 
 import lru
 from lru.baselines import GRU, LSTM, RHN, GridLSTM
 from lru.budget import count_layer, hidden_size, nearest
-from lru.errors import UserError, did_you_mean
 from lru.lattice import PSLRU, RGLRU, Lattice
 
 STACKS = {
@@ -52,7 +52,8 @@ def build(model: str, variant: str) -> ConfigDict:
     Raises:
       UserError: if there is no such data set, budget or depth, or two of a kind are named.
     """
-    data, budget, depth = _choose(variant, (DATA, "ptb"), (BUDGETS, "10m"), (DEPTHS, "l2"))
+    data, budget, depth = choose(variant, DATA, BUDGETS, DEPTHS)
+    data, budget, depth = data or "ptb", budget or "10m", depth or "l2"
     config = ConfigDict()
     config.seed = 0
     config.data = _data(data)
@@ -98,22 +99,6 @@ def quick(config: ConfigDict) -> None:
 def smoke(config: ConfigDict) -> None:
     config.data.update(source="made_up", made_up_length=2_000)
     config.train.update(epochs=3, batch_size=4, unroll=10, log_every=20, checkpoint_every=30)
-
-
-def _choose(variant, *kinds):
-    """The name of each kind that a variant has, or that kind's default."""
-    names = [name for name in variant.split(",") if name]
-    for name in names:
-        if not any(name in kind for kind, _ in kinds):
-            known = did_you_mean(name, [known for kind, _ in kinds for known in kind])
-            raise UserError(f"config variant {name!r} does not exist; {known}")
-    chosen = []
-    for kind, default in kinds:
-        found = [name for name in names if name in kind]
-        if len(found) > 1:
-            raise UserError(f"config variant {variant!r} names {' and '.join(found)}; choose one")
-        chosen.append(found[0] if found else default)
-    return chosen
 
 
 def _data(name: str) -> ConfigDict:

@@ -19,9 +19,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from _variants import choose
 from ml_collections import ConfigDict
-
-from lru.errors import UserError, did_you_mean
 
 # What Appendix D.2 calls A, B, gamma and Delta, by the names that the rungs have for it.
 RECURRENT = (
@@ -98,22 +97,13 @@ def build(
     Raises:
       UserError: if there is no such size or rung, or two of one kind are named.
     """
-    sizes: dict[str, Callable[[ConfigDict], None]] = {"quick": quick, "smoke": smoke}
-    names = [name for name in variant.split(",") if name]
-    for name in names:
-        if name not in sizes and name not in RUNGS:
-            known = did_you_mean(name, [*sizes, *RUNGS])
-            raise UserError(f"config variant {name!r} does not exist; {known}")
-    for kind in (sizes, RUNGS):
-        if len(chosen := [name for name in names if name in kind]) > 1:
-            raise UserError(f"config variant {variant!r} names {' and '.join(chosen)}; choose one")
+    sizes = {"quick": quick, "smoke": smoke}
+    size, rung = choose(variant, sizes, RUNGS)
     config = paper()
-    for name in names:
-        if name in sizes:
-            sizes[name](config)
-    for name in names:
-        if name in RUNGS:
-            _put(config, name, starts.get(name, {}))
+    if size:
+        sizes[size](config)
+    if rung:
+        _put(config, rung, starts.get(rung, {}))
     return config
 
 

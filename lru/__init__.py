@@ -21,6 +21,12 @@ _MODULES = {"LRU": "linear", "LRUCell": "linear", "linear_recurrence": "recurren
 
 def __getattr__(name: str) -> Any:
     # Not imported above: what needs no JAX, such as processes that make data, starts without it.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}; is it a module to import?"
+    )
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

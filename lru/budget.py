@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable
 
 from lru.errors import UserError
-from lru.lattice import Lattice
 from lru.linear import LRU
+from lru.stacks import RecurrentStack
 
-Stack = Callable[..., Lattice] | type[LRU]
+Stack = Callable[..., RecurrentStack] | type[LRU]
 
 
 def count_layer(stack: Stack, d_model: int) -> int:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lru.errors import UserError
 
@@ -23,13 +24,14 @@ def lock(file: Path) -> Iterator[bool]:
     """Takes a lock unless another process has it; the system gives it back however a process ends.
 
     Args:
-      file: that stands for the lock; made if it is not there. Who has the lock may remove it.
+      file: that stands for the lock; made if it is not there, as its directory is. Who has the lock
+        may remove it.
 
     Yields:
       Whether the lock was taken.
 
     Raises:
-      UserError: if the file system has no locks.
+      UserError: if the file cannot be written, or the file system has no locks.
 
     Example:
       >>> import tempfile
@@ -38,7 +40,7 @@ def lock(file: Path) -> Iterator[bool]:
       ...         ours, again
       (True, False)
     """
-    with file.open("w") as opened:
+    with _open(file) as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,6 +49,16 @@ def lock(file: Path) -> Iterator[bool]:
         except OSError as error:
             raise UserError(f"cannot lock {file}: {error.strerror}; use another disk") from error
         yield _is_at(file, opened.fileno())
+
+
+def _open(file: Path) -> IO[str]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror}; choose another directory"
+        ) from error
 
 
 def _is_at(file: Path, opened: int) -> bool:

@@ -13,10 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Float, Real
+from lru.array_typing import Array, Float
 from lru.cells import TwoWayCell, add_bias
-from lru.mixers import Mixer, mix
-from lru.stacks import Order, stacked
+from lru.stacks import RecurrentStack
 
 
 class Weights(NamedTuple):
@@ -138,30 +137,14 @@ class LRUCell(_LatticeCell):
     gate_order = (0, 1, 2, 3)
 
 
-class Lattice(Mixer):
-    """Layers of a two-way cell in depth, with the call of `lru.LRU`: the lattice of the paper.
+class Lattice(RecurrentStack):
+    """Layers of the paper's cells, with the call of `lru.LRU`.
 
-    At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
-
-    h1 begins as the input, and is the output after the last layer; h2 waits for the next step. The
-    state of all layers is `(..., L, N)`, N being h, or 2 h for a cell with a memory.
-
-    Parameters: a subtree a layer, `layers_0` ..., each that of one cell; nothing is shared. Per
+    h1 begins as the input, and is the output after the last layer; h2 waits for the next step. Per
     layer the PS-LRU has 8 h^2 + 4 h parameters, the RG-LRU 10 h^2 + 5 h, the LRU 12 h^2 + 6 h.
 
-    Attributes:
-      features: h, the width of inputs and outputs.
-      num_layers: L.
-      unit: makes the cell: `LRUCell`, `PSLRUCell`, `RGLRUCell`, or one of
-        `lru.baselines.recurrent`.
-      order: `"plain"`: one layer after the other, what needs no state computed ahead for all
-        steps; `"wavefront"`: all cells that wait for nothing but their predecessors at once, in
-        T + L - 1 batched steps instead of T L. Both give the same values and derivatives;
-        `"auto"`: plain on a CPU, where the two take about as long; elsewhere, not measured yet, a
-        wavefront where there are several layers, and at least as many steps.
-      dtype: of the matrix products and the outputs; by default that of inputs and parameters
-        together. The state is float32 at least, whatever it is.
-      param_dtype: of the parameters.
+    Attributes: as of `lru.stacks.RecurrentStack`, and
+      unit: makes the cell: `LRUCell`, `PSLRUCell` or `RGLRUCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -174,32 +157,11 @@ class Lattice(Mixer):
       ((8, 50, 16), (8, 2, 16))
     """
 
-    features: int
-    num_layers: int
     unit: Callable[..., TwoWayCell] = LRUCell
-    order: Order = "auto"
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @property
-    def causal(self) -> bool:
-        return True
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        """A layer's cell."""
-        return self.unit(self.features, param_dtype=self.param_dtype, parent=None, **options)
-
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers={self.num_layers}; expected at least 1")
-        dtype = self.dtype or jnp.result_type(inputs, self.param_dtype)
-        cell = self.cell(dtype=dtype)
-        names = [f"layers_{layer}" for layer in range(self.num_layers)]
-        weights = [cell.pack(self.param(name, cell.draw)) for name in names]
-        run = stacked(cell, self.num_layers, self.order, dtype)
-        shape = (self.num_layers, cell.state_size)
-        return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)
+        return self.make(self.unit, **options)
 
 
 class PSLRU(Lattice):

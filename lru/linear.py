@@ -11,12 +11,13 @@ import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from lru.array_typing import Array, Complex, Float, Num, Real, Shape
 from lru.initializers import gamma_log, lru_initializers
-from lru.mixers import Mixer, steps_of_state
+from lru.mixers import Mixer
 from lru.recurrence import Method
 from lru.state_space import (
     Parameters,
@@ -120,8 +121,8 @@ class LRU(Mixer):
       max_phase: they are drawn with a phase in [0, max_phase], in radians.
       bidirectional: read a second state, which runs right to left, through `C2`.
       method: of `lru.linear_recurrence`.
-      chunk_size: steps worked through at a time, so that not all N-wide states are in memory, in
-        the backward pass neither; chosen from the shape if None, all of them if 0.
+      chunk_size: steps worked through at a time, so that never are the N-wide states of all in
+        memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
       sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
         divided among devices, each of which works through its part at once; T must be a multiple
         of its size. None: time stays together.
@@ -156,11 +157,9 @@ class LRU(Mixer):
         return not self.bidirectional and self.sequence_axis is None
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: Shape) -> bool:
-        """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
-        chunk_size = 0 if self.sequence_axis else self.chunk_size
-        steps = steps_of_state(chunk_size, time_and_batch, diagonal_state(self.d_state))
-        return steps < time_and_batch[0]
+    def chunked_state(self) -> jax.ShapeDtypeStruct | None:
+        """One sequence's state; None if each device works through its part of time at once."""
+        return None if self.sequence_axis else diagonal_state(self.d_state)
 
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         """`lru_layer` of the module's parameters."""

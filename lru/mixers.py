@@ -40,6 +40,19 @@ class Mixer(nn.Module):
         """Whether a piece of time can be worked through without those that follow."""
         return False
 
+    @nn.nowrap
+    def chunked_state(self) -> jax.ShapeDtypeStruct | None:
+        """One sequence's state, of a layer that hands it to `recurrent` with its `chunk_size`."""
+        return None
+
+    @nn.nowrap
+    def rematerialises(self, time_and_batch: Shape) -> bool:
+        """Whether it takes such inputs in chunks, and so keeps little for the backward pass."""
+        state = self.chunked_state()
+        if state is None:
+            return False
+        return steps_of_state(self.chunk_size, time_and_batch, state) < time_and_batch[0]
+
     def mix_time(self, inputs: Any, **call: Any) -> Any:
         """The layer; `call` holds the arguments of `__call__`, for `mix`."""
         raise NotImplementedError(f"{type(self).__name__} has no mix_time")

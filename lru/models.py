@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -118,7 +119,13 @@ class SequenceClassifier(SequenceModel):
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the inputs have another number of axes.
         """
+        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
+        if inputs.ndim != axes.count(",") + 1:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
         carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
         logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
         return (carry, logits) if return_carry else logits
@@ -208,7 +215,7 @@ class LanguageModel(nn.Module):
         `functools.partial(lru.LRU, 256)`.
       num_layers: of residual blocks around a mixer each; None if the mixer is the whole stack.
       norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
-        `lru.blocks.ResidualBlock`; without residual blocks they are not used.
+        `lru.blocks.ResidualBlock`; not to be given without residual blocks.
       dtype: of the activations; logits are float32 at least. A stack has its own.
 
     Example:
@@ -268,15 +275,18 @@ class LanguageModel(nn.Module):
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the mixer looks at later steps, or cannot go on from a state; or if blocks
-            have a norm whose statistics are of all steps.
+          ValueError: if the mixer looks at later steps, or cannot go on from a state; if blocks
+            have a norm whose statistics are of all steps; or if a block's options are given
+            without `num_layers`.
         """
         if not self.causal:
             raise ValueError(
                 "mixer is not causal: it looks at later steps, or has time divided among devices; "
                 "a language model must not see what it predicts, and goes on from a state"
             )
-        if self.num_layers is not None and self.norm == "batch":
+        if self.num_layers is None:
+            _check_no_block_is_meant(self)
+        elif self.norm == "batch":
             raise ValueError(
                 "norm='batch' has statistics of all steps, and a language model must not see what "
                 "it predicts; take norm='layer'"
@@ -306,6 +316,17 @@ class LanguageModel(nn.Module):
 _OF_A_BLOCK = (
     "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size", "dtype"
 )  # fmt: skip
+
+
+def _check_no_block_is_meant(model: LanguageModel) -> None:
+    """Refuses what only blocks would heed: a stack would be trained without it, unnoticed."""
+    defaults = {field.name: field.default for field in dataclasses.fields(model)}
+    for name in set(_OF_A_BLOCK) - {"dtype"}:
+        if getattr(model, name) != defaults[name]:
+            raise ValueError(
+                f"{name}={getattr(model, name)!r} is of residual blocks, and there are none: give "
+                "num_layers, or leave it out"
+            )
 
 
 def _residual_stack(model):

@@ -129,10 +129,10 @@ def _draw_page(workdir: Path, out: Path, data_dir: Path, manual_dir: Path | None
 def _animate(workdir: Path, file: Path) -> None:
     from lru.spectra.pages import save_animation
     from lru.training.config import recall
-    from lru.training.spectra import Spectra
+    from lru.training.eigenvalue_log import EigenvalueLog
 
     recall(workdir)
-    steps, paths = Spectra(workdir / "spectra").paths()
+    steps, paths = EigenvalueLog(workdir / "spectra").paths()
     if not paths:
         raise UserError(
             f"{workdir / 'spectra'} holds no eigenvalues: training leaves them there, of a model "

@@ -9,20 +9,76 @@ each other instead of T L.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 from jax import lax
 
-from lru.array_typing import Array, Bool, Float
+from lru.array_typing import Array, Bool, Float, Real
 from lru.cells import TwoWayCell
-from lru.mixers import Run, full_state, steps, zero_padding
+from lru.mixers import Mixer, Run, full_state, mix, steps, zero_padding
 from lru.recurrence import earlier, unless
 
 Order = Literal["auto", "plain", "wavefront"]
+
+
+class RecurrentStack(Mixer):
+    """Layers of a two-way cell in depth, with the call of `lru.LRU`; a subclass says of which.
+
+    At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
+
+    h1 begins as the input, and is the output after the last layer. The state of all layers is
+    `(..., L, N)`, N being h, or 2 h for a cell with a memory.
+
+    Parameters: a subtree a layer, `layers_0` ..., each that of one cell; nothing is shared.
+
+    Attributes:
+      features: h, the width of inputs and outputs.
+      num_layers: L.
+      order: `"plain"`: one layer after the other, products that need no state made for all steps
+        at once; `"wavefront"`: all cells that wait for nothing but their predecessors at once, in
+        T + L - 1 batched steps instead of T L. Both give the same values and derivatives;
+        `"auto"`: plain on a CPU, where the two take about as long; elsewhere, not measured yet, a
+        wavefront where there are several layers, and at least as many steps.
+      dtype: of the matrix products and the outputs; by default that of inputs and parameters
+        together. The state is float32 at least, whatever it is.
+      param_dtype: of the parameters.
+    """
+
+    features: int
+    num_layers: int
+    order: Order = "auto"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        """A layer's cell, by `make`."""
+        raise NotImplementedError(f"{type(self).__name__} has no cell")
+
+    @nn.nowrap
+    def make(self, unit: Callable[..., TwoWayCell], **options: Any) -> TwoWayCell:
+        """A cell of a layer's width."""
+        return unit(self.features, param_dtype=self.param_dtype, parent=None, **options)
+
+    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers={self.num_layers}; expected at least 1")
+        dtype = self.dtype or jnp.result_type(inputs, self.param_dtype)
+        cell = self.cell(dtype=dtype)
+        names = [f"layers_{layer}" for layer in range(self.num_layers)]
+        weights = [cell.pack(self.param(name, cell.draw)) for name in names]
+        run = stacked(cell, self.num_layers, self.order, dtype)
+        shape = (self.num_layers, cell.state_size)
+        return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)
 
 
 def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
@@ -32,7 +88,7 @@ def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
       cell: of each layer. The run's weights are a sequence, its `pack` for each layer; the state
         of all layers is `(..., L, N)`.
       num_layers: L.
-      order: of `lru.lattice.Lattice`.
+      order: of `RecurrentStack`.
       dtype: of the outputs.
     """
     state_dtype = jnp.promote_types(dtype, jnp.float32)

@@ -140,11 +140,11 @@ with (
     contextlib.redirect_stdout(log),
     contextlib.redirect_stderr(log),  # what is said on the way belongs in a terminal
 ):
+    from lru.training.eigenvalue_log import EigenvalueLog
     from lru.training.loop import train_and_evaluate
-    from lru.training.spectra import Spectra
 
     record = train_and_evaluate(config, Path(scratch, "run"), data_dir=Path(scratch, "data"))
-    steps, paths = Spectra(Path(scratch, "run", "spectra")).paths()
+    steps, paths = EigenvalueLog(Path(scratch, "run", "spectra")).paths()
 accuracy = record["test"]["accuracy"]
 assert accuracy > 0.3  # always the commonest digit: 0.15
 print(f"{record['parameters']:,} parameters, {steps[-1]} steps, test accuracy {accuracy:.1%}")

@@ -170,11 +170,12 @@ nnx.update(moved, theirs)
 np.testing.assert_allclose(moved(u), expected, **close)
 
 # %% [markdown]
-# ## Three methods
+# ## One recurrence, several methods
 #
-# The recurrence can be solved in several ways, with the same outputs and derivatives; `method="auto"` takes the
-# scan on a CPU, where it led at every shape tried, and elsewhere the associative one, not measured yet. Below are milliseconds of the layer and its gradient on the machine that ran this
-# notebook, as it was at that time: an example of how to measure, not a result.
+# The recurrence can be solved in several ways, with the same outputs and derivatives; `method="auto"`
+# takes the scan on a CPU, and elsewhere the associative one. Below are milliseconds of the layer and
+# its gradient on the machine that ran this notebook, as it was at that time: an example of how to
+# measure, not a result.
 
 # %%
 batch = jnp.asarray(rng.normal(size=(2, 2_048, 64)), jnp.float32)

@@ -74,5 +74,6 @@ def test_the_new_mixer_is_trained_by_its_config(run_page, tmp_path):
     from lru.training.experiment import Experiment
 
     experiment = Experiment(run_page("adding_a_mixer")["config"], tmp_path / "data")
-    (parameters,) = [g.parameters for g in experiment.groups if g.pattern == ".*"]
-    assert parameters > 2 * (6 + 2 * 6 * 8) and experiment.model.causal
+    slow, others = experiment.groups
+    assert (slow.parameters, slow.weight_decay) == (experiment.model.num_layers * 6, 0.0)
+    assert others.parameters > 2 * 2 * 6 * 8 and experiment.model.causal

@@ -65,6 +65,13 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path, monkeypat
         assert not ours
 
 
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    message = f"cannot write {tmp_path}/file/lock: .*; choose another directory"
+    with pytest.raises(UserError, match=message), lock(tmp_path / "file" / "lock"):
+        pass
+
+
 def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOSYS, "Function not implemented")

@@ -133,6 +133,16 @@ def test_unknown_pooling_is_said():
         make(pooling="max")
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_inputs_with_other_axes_are_said():
+    model = SequenceClassifier(3, 4, 1, functools.partial(lru.LRU, 6), vocab_size=V)
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 8\); expected \(B, T\)"):
+        model.init(jax.random.key(0), jnp.ones((3, 2, 8), int))
+    model = SequenceClassifier(3, 4, 1, functools.partial(lru.LRU, 6))
+    with pytest.raises(ValueError, match=r"shape \(3, 8\); expected \(B, T, features\)"):
+        model.init(jax.random.key(0), jnp.ones((3, 8)))
+
+
 PAIRS = jax.random.randint(jax.random.key(3), (B, 2, T), 0, V)
 PAIR_LENGTHS = jnp.array([[8, 3], [5, 1], [2, 8]])
 
@@ -291,4 +301,13 @@ def test_a_language_model_that_sees_what_it_predicts_is_refused():
         LanguageModel(V, 4, both_ways, num_layers=1).init(jax.random.key(0), tokens())
     model = LanguageModel(V, 4, functools.partial(lru.LRU, 6), num_layers=1, norm="batch")
     with pytest.raises(ValueError, match="norm='batch' has statistics of all steps"):
+        model.init(jax.random.key(0), tokens())
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.parametrize("option", [{"dropout": 0.5}, {"norm": "batch"}, {"remat": True}])
+def test_a_blocks_options_without_blocks_are_refused(option):
+    model = LanguageModel(V, 4, functools.partial(Lattice, 4, 1), **option)
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name}=.* is of residual blocks, and there are none"):
         model.init(jax.random.key(0), tokens())

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Float, Real, Shape
+from lru.array_typing import Array, Float, Real
 from lru.initializers import Initializer, scaled_normal
-from lru.mixers import Mixer, System, mix, recurrent, steps_of_state
+from lru.mixers import Mixer, System, mix, recurrent
 from lru.products import matmul
 from lru.recurrence import unless
 from lru.state_space import Parameters, add_skip, readouts
@@ -116,25 +116,20 @@ class DenseRNN(Mixer):
     def causal(self) -> bool:
         return not self.bidirectional
 
-    @nn.nowrap
-    def rematerialises(self, time_and_batch: Shape) -> bool:
-        steps = steps_of_state(self.chunk_size, time_and_batch, self.state_like())
-        return steps < time_and_batch[0]
-
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         if self.activation not in _ACTIVATIONS:
             known = ", ".join(map(repr, _ACTIVATIONS))
             raise ValueError(f"activation={self.activation!r}; expected one of {known}")
         params = self._parameters(inputs.shape[-1])
         dtype = self.dtype or jnp.result_type(inputs, params["A"])
-        state = self.state_like(params["A"], dtype)
+        state = self.chunked_state(params["A"], dtype)
         run = recurrent(_system(_ACTIVATIONS[self.activation], dtype), state, self.chunk_size)
         d_model = inputs.shape[-1]
         return mix(run, pack(params), inputs, d_model=d_model, state_shape=state.shape, **call)
 
     @nn.nowrap
-    def state_like(self, *types: Any) -> jax.ShapeDtypeStruct:
-        """One sequence's state."""
+    def chunked_state(self, *types: Any) -> jax.ShapeDtypeStruct:
+        """One sequence's state, in a type that holds those given."""
         return jax.ShapeDtypeStruct((self.d_state,), jnp.result_type(jnp.float32, *types))
 
     def _parameters(self, d_model: int) -> Parameters:

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Complex, Float, PRNGKeyArray, Real, Shape
+from lru.array_typing import Array, Complex, Float, PRNGKeyArray, Real
 from lru.baselines.parameters import drawn_together
 from lru.initializers import lru_initializers, phase_theta_log, ring_nu_log
-from lru.mixers import Mixer, steps_of_state
+from lru.mixers import Mixer
 from lru.recurrence import Method
 from lru.state_space import Parameters, Weights, diagonal_layer, diagonal_state, pack
 
@@ -127,9 +127,8 @@ class DiagonalRNN(Mixer):
         return not self.bidirectional
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: Shape) -> bool:
-        state = diagonal_state(self.d_state)
-        return steps_of_state(self.chunk_size, time_and_batch, state) < time_and_batch[0]
+    def chunked_state(self) -> jax.ShapeDtypeStruct:
+        return diagonal_state(self.d_state)
 
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])

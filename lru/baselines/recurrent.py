@@ -7,7 +7,6 @@ network the same state rises and goes to the next step; a Grid-LSTM has a memory
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 
 from lru.array_typing import Array, Real
 from lru.cells import TwoWayCell
-from lru.lattice import Lattice
+from lru.stacks import RecurrentStack
 
 
 class GRUCell(TwoWayCell):
@@ -204,10 +203,10 @@ class RHNCell(TwoWayCell):
         return state, state
 
 
-class GRU(Lattice):
+class GRU(RecurrentStack):
     """Layers of `GRUCell`, with the call of `lru.LRU`.
 
-    Attributes: as of `lru.lattice.Lattice`, and `reset_after` as of `GRUCell`.
+    Attributes: as of `lru.stacks.RecurrentStack`, and `reset_after` as of `GRUCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -219,35 +218,37 @@ class GRU(Lattice):
       (8, 50, 16)
     """
 
-    unit: Callable[..., TwoWayCell] = GRUCell
     reset_after: bool = True
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        return super().cell(reset_after=self.reset_after, **options)
+        return self.make(GRUCell, reset_after=self.reset_after, **options)
 
 
-class LSTM(Lattice):
-    """Layers of `LSTMCell`, with the call of `lru.LRU`; its attributes are `Lattice`'s."""
+class LSTM(RecurrentStack):
+    """Layers of `LSTMCell`, with the attributes of `RecurrentStack`."""
 
-    unit: Callable[..., TwoWayCell] = LSTMCell
-
-
-class GridLSTM(Lattice):
-    """Layers of `GridLSTMCell`, with the call of `lru.LRU`; its attributes are `Lattice`'s."""
-
-    unit: Callable[..., TwoWayCell] = GridLSTMCell
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        return self.make(LSTMCell, **options)
 
 
-class RHN(Lattice):
+class GridLSTM(RecurrentStack):
+    """Layers of `GridLSTMCell`, with the attributes of `RecurrentStack`."""
+
+    @nn.nowrap
+    def cell(self, **options: Any) -> TwoWayCell:
+        return self.make(GridLSTMCell, **options)
+
+
+class RHN(RecurrentStack):
     """Layers of `RHNCell`, with the call of `lru.LRU`.
 
-    Attributes: as of `lru.lattice.Lattice`, and `recurrence_depth` as of `RHNCell`.
+    Attributes: as of `lru.stacks.RecurrentStack`, and `recurrence_depth` as of `RHNCell`.
     """
 
-    unit: Callable[..., TwoWayCell] = RHNCell
     recurrence_depth: int = 2
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        return super().cell(recurrence_depth=self.recurrence_depth, **options)
+        return self.make(RHNCell, recurrence_depth=self.recurrence_depth, **options)

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lru.array_typing import Array, Float, PRNGKeyArray, Real, Shape
+from lru.array_typing import Array, Float, PRNGKeyArray, Real
 from lru.baselines.hippo import Discretization, discretize, hippo_modes, log_steps
 from lru.baselines.parameters import drawn_together
 from lru.initializers import scaled_normal
-from lru.mixers import Mixer, steps_of_state
+from lru.mixers import Mixer
 from lru.recurrence import Method
 from lru.state_space import (
     Parameters,
@@ -86,9 +86,8 @@ class S5(Mixer):
         return not self.bidirectional
 
     @nn.nowrap
-    def rematerialises(self, time_and_batch: Shape) -> bool:
-        state = diagonal_state(self.d_state // 2)
-        return steps_of_state(self.chunk_size, time_and_batch, state) < time_and_batch[0]
+    def chunked_state(self) -> jax.ShapeDtypeStruct:
+        return diagonal_state(self.d_state // 2)
 
     def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])

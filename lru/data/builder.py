@@ -281,11 +281,6 @@ def _turn(root: Path, what: str) -> Iterator[Path]:
     scratch, waiting = root / f"incomplete.{digest}", False
     file = root / f"{scratch.name}.lock"
     while True:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        except OSError as error:
-            raise UserError(f"cannot write to {root}: {error.strerror}; use another one") from None
         with lock(file) as ours:
             if ours:
                 try:

@@ -77,7 +77,9 @@ class Pathfinder(SequenceDataset):
 
     @property
     def kind(self) -> str:
-        return {"released": "full", "made_up": "made-up"}.get(self.numbers.source, "generated")
+        if self.numbers.source == "released":
+            return "stand-in" if "num_images" in self.numbers.changed() else "full"
+        return "made-up" if self.numbers.made_up else "generated"
 
     def features(self) -> dict[str, Any]:
         shape = (self.max_length, 1)

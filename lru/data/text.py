@@ -115,7 +115,10 @@ class Text(CharacterDataset):
 
     def _made_up(self) -> dict[str, list[Review]]:
         numbers, rng, parts = self.numbers, np.random.default_rng(self.numbers.seed), {}
-        for split, size in numbers.made_up_sizes.items():
+        sizes = numbers.made_up_sizes
+        if numbers.protocol == "paper":  # nothing is drawn that the directory's name leaves out
+            del sizes["validation"]
+        for split, size in sizes.items():
             labels = rng.integers(2, size=size).tolist()
             parts[split] = list(zip(made_up.texts(rng, labels, numbers.pad_to), labels))
         return parts

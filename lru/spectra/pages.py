@@ -75,7 +75,7 @@ def save_animation(steps: Sequence[int], paths: Mapping[str, np.ndarray], file: 
 
     Args:
       steps: of the evaluations, `(K,)`.
-      paths: eigenvalues `(K, N)` by layer; see `lru.training.spectra.Spectra`.
+      paths: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
       file: ends with .gif.
 
     Raises:

@@ -97,7 +97,7 @@ class Checkpoints:
         reasons: dict[int, UserError] = {}
         for step in reversed(self.steps()):
             try:
-                state = self.restore(step, target)
+                state = self._restore(step, target)
             except UserError as error:
                 reasons[step] = error
                 continue
@@ -116,6 +116,12 @@ class Checkpoints:
         Raises:
           UserError: it cannot be read.
         """
+        try:
+            return self._restore(step, target)
+        except UserError as error:
+            raise UserError(f"{error}; move it elsewhere, and the next best is taken") from None
+
+    def _restore(self, step: int, target: Any) -> Any:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         try:
             return self._manager.restore(step, args=args).state

@@ -13,7 +13,7 @@ import json
 import pkgutil
 import runpy
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,8 @@ from ml_collections import ConfigDict, config_flags
 from lru.errors import UserError, did_you_mean
 from lru.files import write_whole
 
+# Arguments that the program fills in.
+OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -102,9 +104,24 @@ def _check_key(config: ConfigDict, argument: str) -> None:
     node, path = config, "config"
     for name in key.split("."):
         if not isinstance(node, ConfigDict) or name not in node:
+            if isinstance(node, ConfigDict) and name in _arguments(node):
+                raise UserError(
+                    f"{path} has no key {name!r} yet, which {node.type} takes: it has to be in the "
+                    "config file"
+                )
             names = node.keys() if isinstance(node, ConfigDict) else []
             raise UserError(f"{path} has no key {name!r}; {did_you_mean(name, names)}")
         node, path = node[name], f"{path}.{name}"
+
+
+def _arguments(section: ConfigDict) -> Collection[str]:
+    """What a section's `type` takes and a config may give; if that is nothing, `build` says so."""
+    try:
+        parameters = inspect.signature(pkgutil.resolve_name(section.type)).parameters
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return ()
+    named = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    return named - {"parent", "name", *OF_MODELS, *OF_DATA}  # the first two are Flax's own
 
 
 def build(
@@ -130,6 +147,8 @@ def build(
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
+    if hasattr(target, "create"):
+        raise UserError(f"{where}.type is {name!r}; expected what makes one, {name + '.create'!r}")
     if not callable(target):
         raise UserError(
             f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
@@ -196,20 +215,10 @@ def _check_type(annotation: Any, value: Any, where: str) -> None:
 
 
 def remember(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config into the work directory.
-
-    Raises:
-      UserError: the directory cannot be written.
-    """
+    """Writes the config into the work directory, where it stays."""
     file = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file}: {error.strerror}; choose another --workdir"
-        ) from error
+    if not file.exists():
+        write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 # So a run may go on with other values of these.

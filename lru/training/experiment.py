@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from lru.array_typing import Array, Int
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
-from lru.training.config import build, check_arguments
+from lru.training.config import OF_DATA, OF_MODELS, build, check_arguments
 from lru.training.metrics import Metrics
 from lru.training.optimizer import make_optimizer
 from lru.training.settings import Settings
@@ -159,8 +159,8 @@ class Experiment:
         check_arguments(
             make_optimizer, config.optimizer, "config.optimizer", later=("params", "steps")
         )
-        create_model = build(config.model, "config.model", later=("num_classes", "vocab_size"))
-        create_dataset = build(config.data, "config.data", later=("data_dir", "manual_dir"))
+        create_model = build(config.model, "config.model", later=OF_MODELS)
+        create_dataset = build(config.data, "config.data", later=OF_DATA)
         self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         self.task = task_of(self.dataset, create_model, settings)
         self.settings = self.task.settings

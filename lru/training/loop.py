@@ -24,12 +24,12 @@ from lru.files import lock, write_whole
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
 from lru.training.config import check_workdir, remember
+from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.selection import best_row, stops_early
-from lru.training.spectra import Spectra
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
@@ -69,11 +69,11 @@ def train_and_evaluate(
     """
     check_workdir(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
-    remember(config, workdir)
     with lock(workdir / "lock") as alone:
         if not alone:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
+        remember(config, workdir)
         finished = _finished(workdir)
         if finished is not None:
             return finished
@@ -118,7 +118,7 @@ class _Run:
         kept = set(self.checkpoints.steps())  # the best may be older than a damaged one was
         self.best = best_row([row for row in rows if row["step"] in kept], self.settings.select)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
-        self.spectra = Spectra(workdir / "spectra")
+        self.spectra = EigenvalueLog(workdir / "spectra")
         self.spectra.keep(self.step)
         if restored is None:
             self.spectra.write(0, self.state.params)
@@ -214,7 +214,7 @@ class _Run:
     ) -> dict[str, Any]:
         self._write_timing()
         timing = self.timing.read()
-        return make_record(self.config, self.experiment, rows, self.step, test, timing)
+        return make_record(self.config, self.experiment, rows, self.step, self.best, test, timing)
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")

@@ -32,7 +32,7 @@ def warmup_cosine(
 
     Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
     cosine annealing to 1e-7 over the rest. The cosine counts from the end of the warm-up, so that
-    the rate is continuous and reaches its end at the last step, not before.
+    the rate is continuous, and would be `end` again in the first step after the last.
 
     Args:
       learning_rate: the peak.

@@ -16,7 +16,6 @@ import jax
 from ml_collections import ConfigDict
 
 import lru
-from lru.training.selection import best_row
 
 
 def make_record(
@@ -24,6 +23,7 @@ def make_record(
     experiment: Any,
     rows: Sequence[Mapping[str, Any]],
     steps: int,
+    validation: Mapping[str, Any] | None,
     test: Mapping[str, Any] | None,
     timing: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -34,11 +34,12 @@ def make_record(
       experiment: its `Experiment`.
       rows: the lines of its `metrics.jsonl`.
       steps: of the optimiser that were made.
-      test: the line with the test of the selected checkpoint; None if the run has not ended.
+      validation: the line of the selected checkpoint; None if there is none yet.
+      test: the line with its test; None if the run has not ended.
       timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
         restarts included; those in which training waited for its input; and speed.
     """
-    found = {"validation": best_row(rows, experiment.settings.select), "test": test}
+    found = {"validation": validation, "test": test}
     remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
     return {
         "config": config.to_dict(),

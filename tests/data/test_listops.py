@@ -1,11 +1,12 @@
 import itertools
 import re
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from lru.data.listops import ListOps
+from lru.data.listops import ListOps, ListOpsNumbers
 from lru.data.listops_trees import EOS, evaluate
 from lru.errors import UserError
 
@@ -114,9 +115,18 @@ def test_lengths_that_too_few_expressions_have_are_named(tmp_path, monkeypatch):
 def test_files_written_are_read_again_from_where_the_archive_has_them(generated, tmp_path, folder):
     generated.write_tsv(tmp_path / "raw" / folder)
     released = ListOps.create(tmp_path, tmp_path / "raw", source="released", **TINY)
-    assert released.kind == "full"
+    assert released.kind == "stand-in"  # as there are fewer than of LRA's
     for split in SPLITS:
         assert examples(released, split) == examples(generated, split)
+
+
+def test_released_files_of_lras_sizes_are_the_full_data():
+    def kind(**numbers):
+        return ListOps.kind.fget(SimpleNamespace(numbers=ListOpsNumbers(**numbers)))
+
+    assert kind(source="released") == kind(source="released", pad_to=2_049) == "full"
+    assert kind(source="released", num_test=1_999) == "stand-in"
+    assert kind() == kind(num_test=1_999) == "generated"
 
 
 def test_files_are_read_from_the_archive_itself(generated, released_dir, tmp_path):

@@ -1,5 +1,6 @@
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lru.data.pathfinder import Pathfinder, divide
+from lru.data.pathfinder import Pathfinder, PathfinderNumbers, divide
 from lru.data.pathfinder_images import draw
 from lru.data.pathfinder_parts import Parts
 from lru.data.pathfinder_rules import Rules
@@ -113,7 +114,9 @@ def test_released_images_are_read_in_order_from_where_the_archive_has_them(tmp_p
     chosen = divide(20, seed=0)
     for split in SPLITS:
         assert rows(dataset, split) == [written[i] for i in np.flatnonzero(chosen[split])]
-    assert dataset.kind == "full"
+    assert dataset.kind == "stand-in"  # of 20 images instead of 200,000
+    complete = SimpleNamespace(numbers=PathfinderNumbers(source="released"))
+    assert Pathfinder.kind.fget(complete) == "full"
 
 
 def test_released_images_of_path_x_are_read_from_the_archive_itself(tmp_path):

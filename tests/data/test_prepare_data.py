@@ -42,7 +42,7 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
     assert len((raw / "basic_train.tsv").read_text().splitlines()) == 21
     code, output, _ = prepare(*TINY, "--source=released", f"--manual_dir={raw}")
     assert code == 0
-    assert output.splitlines()[-1].startswith("listops (full): 20 train")
+    assert output.splitlines()[-1].startswith("listops (stand-in): 20 train")
 
 
 def test_the_command_that_an_error_names_prepares_what_was_missing(prepare, tmp_path):
@@ -52,9 +52,9 @@ def test_the_command_that_an_error_names_prepares_what_was_missing(prepare, tmp_
     assert code == 2 and "basic_train.tsv" in errors
     _, _, command = errors.strip().partition("python scripts/prepare_data.py ")
     code, output, _ = prepare(*command.replace("DIRECTORY", str(raw)).split())
-    assert code == 0 and "listops (full): 20 train" in output
+    assert code == 0 and "listops (stand-in): 20 train" in output
     code, output, _ = prepare(*TINY, "--source=released")  # it is there
-    assert code == 0 and "listops (full): 20 train" in output
+    assert code == 0 and "listops (stand-in): 20 train" in output
 
 
 @pytest.mark.parametrize(

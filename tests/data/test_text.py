@@ -138,6 +138,10 @@ def test_made_up_reviews_follow_the_protocol_too(tmp_path):
     dataset = Text.create(tmp_path, **MADE_UP, protocol="paper")
     assert examples(dataset, "validation") == examples(dataset, "test")
     assert dataset.remark
+    other = {"made_up_validation": MADE_UP["made_up_validation"] + 1, "protocol": "paper"}
+    assert examples(Text.create(tmp_path / "b", **MADE_UP | other), "test") == examples(
+        dataset, "test"
+    )
 
 
 @pytest.mark.parametrize(

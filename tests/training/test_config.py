@@ -49,6 +49,18 @@ def test_a_config_of_ones_own_comes_first(tmp_path, monkeypatch):
             ["--config.train.step=3"],
             "config.train has no key 'step'; did you mean",
         ),
+        (
+            LISTOPS,
+            ["--config.model.gelu=erf"],
+            "'gelu' yet, which lru.models:SequenceClassifier takes",
+        ),
+        (
+            LISTOPS,
+            ["--config.model.gelo=erf"],
+            "config.model has no key 'gelo'; there are: d_model",
+        ),
+        (LISTOPS, ["--config.model.vocab_size=3"], "has no key 'vocab_size'; there are: d_model"),
+        (LISTOPS, ["--config.data.numbers=3"], "config.data has no key 'numbers'; did you mean"),
         (LISTOPS, ["--config.train.steps.x=3"], "config.train.steps has no key 'x'"),
         (LISTOPS, ["--config.train.steps=many"], "--config.train.steps=many"),
         (LISTOPS, ["--config.train.steps"], "has no value; write --config.train.steps=VALUE"),
@@ -81,6 +93,7 @@ def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
         ({"type": "lru:LRU", "d_state": "3"}, "config.m.d_state is '3'; expected int"),
         ({"type": "lru:LRU"}, "config.m lacks the key 'd_state', which LRU needs"),
         ({"type": "lru:LRU", "d_state": True}, "config.m.d_state is True; expected int"),
+        ({"type": "lru.data.text:Text"}, "expected what makes one, 'lru.data.text:Text.create'"),
         ({"type": "lru.models", "d_state": 3}, 'a module; expected "module:name"'),
         (
             {"type": "lru:LRU", "d_state": 3, "method": "asociative"},
@@ -114,13 +127,13 @@ def test_sections_become_partials_inside_partials():
 
 def test_a_work_directory_belongs_to_one_config(tmp_path):
     config = ConfigDict({"a": {"b": 1, "rows": (("x", 1.0),)}})
-    check_workdir(config, tmp_path / "run")
-    remember(config, tmp_path / "run")
-    check_workdir(config, tmp_path / "run")
-    assert json.loads((tmp_path / "run/config.json").read_text())["a"]["b"] == 1
+    check_workdir(config, tmp_path)
+    remember(config, tmp_path)
+    check_workdir(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["a"]["b"] == 1
     with pytest.raises(UserError, match="config.a.b is 1 there, 2 here; choose another --workdir"):
-        check_workdir(ConfigDict({"a": {"b": 2, "rows": (("x", 1.0),)}}), tmp_path / "run")
-    assert recall(tmp_path / "run").a.b == 1
+        check_workdir(ConfigDict({"a": {"b": 2, "rows": (("x", 1.0),)}}), tmp_path)
+    assert recall(tmp_path).a.b == 1
 
 
 def test_a_work_directory_without_a_run_is_said(tmp_path):
@@ -130,9 +143,3 @@ def test_a_work_directory_without_a_run_is_said(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match="is damaged"):
             recall(tmp_path)
-
-
-def test_a_work_directory_that_cannot_be_made_is_said(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose another --workdir"):
-        remember(ConfigDict(), tmp_path / "file" / "run")

@@ -1,7 +1,6 @@
 """Laws of a run: deterministic, resumable at any moment, the same on any number of devices."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -24,13 +23,14 @@ from ml_collections import ConfigDict
 
 from lru.data.listops import ListOps
 from lru.errors import UserError
+from lru.files import lock
 from lru.spectra.layers import model_eigenvalues
 from lru.training.best import evaluate_best, restore_best
 from lru.training.config import load_config
+from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment
 from lru.training.loop import Diverged, train_and_evaluate
 from lru.training.settings import Settings
-from lru.training.spectra import Spectra
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = "configs/lra_listops.py:smoke"
@@ -101,7 +101,7 @@ def test_a_run_leaves_its_files_and_a_record(whole):
 
 
 def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
-    steps, paths = Spectra(whole / "spectra").paths()
+    steps, paths = EigenvalueLog(whole / "spectra").paths()
     assert steps == [0, 4, 8, 12]
     initial = model_eigenvalues(Experiment(load_config(SMOKE), data_dir).init_state().params)
     best = model_eigenvalues(restore_best(whole, data_dir=data_dir)[1].params)
@@ -193,12 +193,9 @@ def test_a_run_whose_checkpoints_are_gone_is_left_alone(whole, run, tmp_path):
 
 
 def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
-    tmp_path.joinpath("lock").touch()
-    with (tmp_path / "lock").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is training in"):
-            run(tmp_path)
-    assert not (tmp_path / "metrics.jsonl").exists()
+    with lock(tmp_path / "lock"), pytest.raises(UserError, match="another process is training in"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
@@ -207,6 +204,7 @@ def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
     @contextlib.contextmanager
     def after_another(file):  # which was there first, and has ended
         config = load_config(SMOKE, ["--config.model.d_model=9"])
+        file.parent.mkdir()
         (file.parent / "config.json").write_text(json.dumps(config.to_dict()))
         yield True
 
@@ -236,6 +234,37 @@ def test_where_the_best_checkpoint_is_gone_the_best_that_is_there_is_taken(run, 
     there = [row for row in left if (tmp_path / "checkpoints" / str(row["step"])).exists()]
     want = max(there, key=lambda row: (row["accuracy"], -row["loss"]))
     assert restore_best(tmp_path, data_dir=data_dir)[2] == want["step"]
+
+
+def test_a_record_has_validation_and_test_of_the_same_checkpoint(run, tmp_path, monkeypatch):
+    """Here the first evaluation is the best, and its checkpoint lost before the end."""
+    evaluate = Experiment.evaluate
+
+    def best_first(self, state, split):
+        found = evaluate(self, state, split)
+        return found | ({"accuracy": 1 / int(state.step)} if split == "validation" else {})
+
+    monkeypatch.setattr(Experiment, "evaluate", best_first)
+    with monkeypatch.context() as patch:
+        patch.setattr("lru.training.loop._Run.finish", lambda self: None)
+        run(tmp_path, "train.checkpoint_every=5", "train.eval_every=5")
+    first = rows(tmp_path, "validation")[0]
+    shutil.rmtree(tmp_path / "checkpoints" / str(first["step"]))
+    record = run(tmp_path, "train.checkpoint_every=5", "train.eval_every=5")
+    assert first["accuracy"] > record["validation"]["accuracy"]
+    assert record["validation"]["step"] == record["test"]["step"] > first["step"]
+
+
+def test_a_best_checkpoint_that_is_damaged_is_said_with_the_way_out(run, data_dir, tmp_path):
+    run(work := tmp_path / "work", "train.checkpoint_every=5", "train.eval_every=5")
+    best = restore_best(work, data_dir=data_dir)[2]
+    for file in (work / "checkpoints" / str(best)).rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be read .*; move it elsewhere, and the next best"):
+        restore_best(work, data_dir=data_dir)
+    shutil.move(work / "checkpoints" / str(best), tmp_path / "elsewhere")
+    assert restore_best(work, data_dir=data_dir)[2] != best
 
 
 def test_evaluation_gives_exactly_the_logged_numbers(whole, data_dir):

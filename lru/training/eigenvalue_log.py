@@ -14,7 +14,7 @@ from lru.files import write_whole
 from lru.spectra.layers import model_eigenvalues
 
 
-class Spectra:
+class EigenvalueLog:
     """A directory with a file a step, each of which is there whole or not at all.
 
     A file holds the eigenvalues, complex64 `(N,)`, of every diagonal layer, by its path. A model

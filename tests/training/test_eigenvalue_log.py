@@ -5,7 +5,7 @@ import pytest
 
 from lru.errors import UserError
 from lru.spectra.layers import model_eigenvalues
-from lru.training.spectra import Spectra
+from lru.training.eigenvalue_log import EigenvalueLog
 
 
 def params(seed):
@@ -18,7 +18,7 @@ def params(seed):
 @pytest.fixture
 def logged(tmp_path):
     """Of steps 0, 9 and 10."""
-    spectra = Spectra(tmp_path / "spectra")
+    spectra = EigenvalueLog(tmp_path / "spectra")
     for step in (0, 9, 10):
         spectra.write(step, params(step))
     return spectra
@@ -48,7 +48,7 @@ def test_later_steps_are_dropped_and_a_file_half_written_is_none(logged, tmp_pat
 
 
 def test_a_model_without_diagonal_layers_leaves_nothing(tmp_path):
-    spectra = Spectra(tmp_path / "spectra")
+    spectra = EigenvalueLog(tmp_path / "spectra")
     spectra.write(0, {"head": {"bias": np.ones(3)}})
     spectra.keep(0)
     assert not (tmp_path / "spectra").exists()
