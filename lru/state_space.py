@@ -158,9 +158,22 @@ def times(lam: Complex[Array, "*N"], x: Num[Array, "..."]) -> Complex[Array, "..
 
 
 def solve(
-    weights: Any, v: Any, x0: Any, reset: Any, reverse: bool, *, method: Method, sequence_axis: Any
+    weights: Any,
+    v: Any,
+    x0: Any,
+    reset: Any,
+    reverse: bool,
+    *,
+    method: Method = "auto",
+    sequence_axis: str | None = None,
 ) -> tuple[Any, Any]:
-    """All states x_k = Lambda x_{k-1} + v_k and the last, as `lru.mixers.System` wants them."""
+    """All states x_k = Lambda x_{k-1} + v_k and the last, as `lru.mixers.System` wants them.
+
+    Args:
+      weights: whatever has Lambda's diagonal as `lam`, `(N,)`.
+      v, x0, reset, reverse: see there.
+      method, sequence_axis: as of `lru.LRU`.
+    """
     run = functools.partial(recur, method=method)
     if sequence_axis is not None:
         run = functools.partial(recur_sharded, method=method, axis=sequence_axis)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import paper_charlm
 import paper_lra
 
 from lru.training.config import load_config
@@ -113,12 +114,12 @@ class Table(NamedTuple):
             yield row._replace(seed=seed, overrides=(*row.overrides, *overrides))
 
 
-TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")
+TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")  # the quickest first
 RUNGS = tuple(paper_lra.NAMES)
 RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in paper_lra.RINGS if rung == "lru")
-DATA = ("ptb", "warpeace", "enwik8", "text8")
-LADDER = ("gru", "ps_lru", "rg_lru", "lru")
-MODELS = (*LADDER, "lstm", "rhn", "grid_lstm", "linear_lru")
+DATA = tuple(paper_charlm.DATA)
+MODELS = tuple(paper_charlm.NAMES)
+LADDER = MODELS[:4]
 TABLES = {
     "lra": Table(
         lra,

@@ -108,7 +108,7 @@ class S4D(Mixer):
         system = System(
             drive,
             lambda weights, x: times(weights.lam, x),
-            functools.partial(solve, method=self.method, sequence_axis=None),
+            functools.partial(solve, method=self.method),
             functools.partial(read_out, dtype=dtype),
         )
         run = functools.partial(_run, recurrent(system, state, self.chunk_size), dtype)
