@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from paper_lra import SPEED
 
 import lru
 from lru import recurrence
@@ -29,14 +30,15 @@ from lru.baselines import S4D, S5
 from lru.models import SequenceClassifier
 from lru.reference import AppendixA
 from lru.streaming import stream
+from lru.training.config import load_config
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A row of Table 10 of Orvieto et al. (2023); the batch is the reader's to choose.
+    """What a program is made for; a task's comes from its config, but for its batch.
 
     Attributes:
-      batch: B; Table 10's is in `paper_batch`.
+      batch: B, as many as fit; the task's is in `paper_batch`.
       time, d_model, d_state, layers: T, H, N, L.
       vocab_size: V; 0 for `features` numbers a step.
       paper_steps_per_second: Table 4, on an A100, with the paper's batch.
@@ -59,36 +61,40 @@ class Shape:
     paper_steps_per_second: float = 0.0
 
 
+def _of(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
+    """What a task's config has, with so many sequences an example."""
+    config = load_config(f"configs/lra_{task}.py")
+    model, mixer = config.model, config.model.mixer
+    return Shape(
+        batch,
+        time,
+        model.d_model,
+        mixer.d_state,
+        model.num_layers,
+        **inputs,
+        dropout=model.dropout,
+        bidirectional=mixer.bidirectional,
+        glu=model.glu,
+        r_min=mixer.r_min,
+        r_max=mixer.r_max,
+        max_phase=mixer.max_phase,
+        paper_batch=sequences * config.train.batch_size,
+        paper_steps_per_second=float(SPEED[task, "lru"]),
+    )
+
+
 SHAPES = {
-    "scifar": Shape(
-        2, 1024, 512, 384, features=3, dropout=0.1, r_min=0.9, r_max=0.999,
-        paper_batch=50, paper_steps_per_second=15.9,
-    ),
-    "listops": Shape(
-        4, 2048, 128, 256, vocab_size=18, paper_batch=32, paper_steps_per_second=2.1
-    ),
-    "text": Shape(
-        2, 4096, 256, 192, vocab_size=135, dropout=0.1, r_min=0.5, r_max=0.9,
-        paper_batch=32, paper_steps_per_second=14.7,
-    ),
-    # Two towers: each example is two sequences.
-    "retrieval": Shape(
-        4, 4000, 128, 256, vocab_size=98, dropout=0.1, r_min=0.5, r_max=0.9,
-        paper_batch=128, paper_steps_per_second=5.7,
-    ),
-    "pathfinder": Shape(
-        4, 1024, 192, 256, bidirectional=True, r_min=0.9, r_max=0.999,
-        paper_batch=64, paper_steps_per_second=15.5,
-    ),
-    "pathx": Shape(
-        1, 16384, 128, 256, bidirectional=True, glu="half", r_min=0.999, r_max=0.9999,
-        max_phase=math.pi / 10, paper_batch=32, paper_steps_per_second=2.4,
-    ),
+    "scifar": _of("cifar", 2, 1024, features=3),
+    "listops": _of("listops", 4, 2048, vocab_size=18),
+    "text": _of("text", 2, 4096, vocab_size=135),
+    "retrieval": _of("retrieval", 4, 4000, sequences=2, vocab_size=98),
+    "pathfinder": _of("pathfinder", 4, 1024),
+    "pathx": _of("pathx", 1, 16384),
     # Path-X's length and widths in the other tasks' block: one direction, the full GLU.
     "pathx_length": Shape(1, 16384, 128, 256, r_min=0.999, r_max=0.9999),
     # For time and memory against length.
     "long": Shape(1, 4096, 32, 64, layers=2, features=1, r_min=0.9, r_max=0.999),
-}  # fmt: skip
+}
 
 
 class Gru(nn.Module):
