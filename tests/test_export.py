@@ -166,6 +166,7 @@ def test_the_command_line_says_what_there_is(root, tmp_path, capsys):
 def test_a_model_that_looks_ahead_has_no_step(root, tmp_path, monkeypatch):
     overrides = ["--config.model.mixer.bidirectional=True"]
     config = load_config(RUNS["classifier"][0], overrides)
+    (tmp_path / "run").mkdir()
     remember(config, tmp_path / "run")
     experiment = Experiment(config, root / "data")
     restored = (experiment, experiment.init_state(), 0)
