@@ -23,9 +23,8 @@ def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> 
     """f(x) for an f that takes `(rows, K)` to `(rows, M)`, row by row: time and batch as one axis.
 
     The gradient of a matrix sums over all rows. Where they are two axes, XLA first copies the
-    outputs' gradients transposed, which costs a CPU up to a sixth of a training step. Among several
-    devices the axes stay as they are: a batch that is split over them could not stay so as part of
-    a longer axis.
+    outputs' gradients transposed. Among several devices the axes stay as they are: a batch that is
+    split over them could not stay so as part of a longer axis.
 
     Args:
       f: what to do with the rows.

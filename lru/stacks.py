@@ -202,9 +202,9 @@ _ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
 def _resolved(order: str, num_layers: int, time: int) -> str:
     """The name of an order; the one place where "auto" is resolved.
 
-    A CPU is busy with the products alone: on two busy cores, B = 100 and T = 50, a gradient by
-    wavefront took 0.9 times as long with 2 layers (h = 300 and 500), 1.1 times with 4 and 8 (300).
-    A wavefront through a short sequence is mostly cells that have nothing to do.
+    A CPU is busy with the products alone: in results/benchmark_cpu_language.json a step by
+    wavefront takes 1.02 times as long. One through a short sequence is mostly cells that have
+    nothing to do.
     """
     if order == "auto":
         plain = jax.default_backend() == "cpu" or num_layers == 1 or time < num_layers
