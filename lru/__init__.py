@@ -21,11 +21,9 @@ _MODULES = {"LRU": "linear", "LRUCell": "linear", "linear_recurrence": "recurren
 
 def __getattr__(name: str) -> Any:
     # Not imported above: what needs no JAX, such as processes that make data, starts without it.
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}; is it a module to import?"
-    )
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -320,9 +319,8 @@ _OF_A_BLOCK = (
 
 def _check_no_block_is_meant(model: LanguageModel) -> None:
     """Refuses what only blocks would heed: a stack would be trained without it, unnoticed."""
-    defaults = {field.name: field.default for field in dataclasses.fields(model)}
-    for name in set(_OF_A_BLOCK) - {"dtype"}:
-        if getattr(model, name) != defaults[name]:
+    for name in _OF_A_BLOCK:
+        if name != "dtype" and getattr(model, name) != getattr(LanguageModel, name):
             raise ValueError(
                 f"{name}={getattr(model, name)!r} is of residual blocks, and there are none: give "
                 "num_layers, or leave it out"

@@ -119,7 +119,7 @@ RUNGS = tuple(paper_lra.NAMES)
 RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in paper_lra.RINGS if rung == "lru")
 DATA = tuple(paper_charlm.DATA)
 MODELS = tuple(paper_charlm.NAMES)
-LADDER = MODELS[:4]
+LADDER = ("gru", "ps_lru", "rg_lru", "lru")
 TABLES = {
     "lra": Table(
         lra,

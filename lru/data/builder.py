@@ -91,7 +91,7 @@ class SequenceDataset(
         root = Path(data_dir).expanduser().absolute()
         directory = root / cls.name / config.name / str(cls.VERSION)
         if not directory.exists():
-            with _turn(root, f"{cls.name}/{config.name}/{cls.VERSION}") as scratch:
+            with _turn(root, directory) as scratch:
                 if not directory.exists():  # it may be, after a turn of another process
                     _logger.info("preparing %s in %s", cls.name, directory)
                     start = time.monotonic()
@@ -275,11 +275,11 @@ class Source:
 
 
 @contextmanager
-def _turn(root: Path, what: str) -> Iterator[Path]:
+def _turn(root: Path, directory: Path) -> Iterator[Path]:
     """Waits until no other process prepares the same, and yields an empty directory to do it in."""
-    digest = hashlib.sha256(what.encode()).hexdigest()[:16]
-    scratch, waiting = root / f"incomplete.{digest}", False
-    file = root / f"{scratch.name}.lock"
+    what = str(directory.relative_to(root))
+    scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+    file, waiting = root / f"{scratch.name}.lock", False
     while True:
         with lock(file) as ours:
             if ours:

@@ -103,18 +103,18 @@ def _check_key(config: ConfigDict, argument: str) -> None:
         raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
     node, path = config, "config"
     for name in key.split("."):
-        if not isinstance(node, ConfigDict) or name not in node:
-            if isinstance(node, ConfigDict) and name in _arguments(node):
-                raise UserError(
-                    f"{path} has no key {name!r} yet, which {node.type} takes: it has to be in the "
-                    "config file"
-                )
-            names = node.keys() if isinstance(node, ConfigDict) else []
+        names = node.keys() if isinstance(node, ConfigDict) else []
+        if name not in names and name in _arguments(node):
+            raise UserError(
+                f"{path} has no key {name!r} yet, which {node.type} takes: it has to be in the "
+                "config file"
+            )
+        if name not in names:
             raise UserError(f"{path} has no key {name!r}; {did_you_mean(name, names)}")
         node, path = node[name], f"{path}.{name}"
 
 
-def _arguments(section: ConfigDict) -> Collection[str]:
+def _arguments(section: Any) -> Collection[str]:
     """What a section's `type` takes and a config may give; if that is nothing, `build` says so."""
     try:
         parameters = inspect.signature(pkgutil.resolve_name(section.type)).parameters

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -205,8 +204,10 @@ def test_of_those_that_prepare_the_same_at_once_one_does_and_the_others_wait(tmp
         name = "counting"
 
         def splits(self):
-            begun.append(threading.current_thread())
+            begun.append(self)
+            end = time.monotonic() + 60
             while "waiting for another process" not in caplog.text:
+                assert time.monotonic() < end, "nobody waits"
                 time.sleep(0.01)
             return super().splits()
 

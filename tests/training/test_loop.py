@@ -198,6 +198,12 @@ def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
+def test_a_work_directory_that_cannot_be_made_is_said(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}/file/run/.*; choose another"):
+        run(tmp_path / "file" / "run")
+
+
 def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
     run, tmp_path, monkeypatch
 ):
