@@ -109,10 +109,13 @@ def format_result(row: Mapping[str, Any]) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, marked if files were changed."""
+    """The commit of the checkout that this code runs from, marked if files were changed.
+
+    A copy of the tree without its history cannot know: there `LRU_COMMIT` in the environment says.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("LRU_COMMIT") or None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
