@@ -42,8 +42,10 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     for size in dict.fromkeys(cell.size for cell in sorted(cells, key=place)):
         of_size = {cell: runs for cell, runs in cells.items() if cell.size == size}
         whole = {cell: runs for cell, runs in of_size.items() if not cell.percent}
-        if any(len(curve(record)[0]) > 1 for runs in whole.values() for record in runs):
-            figure = functools.partial(plot_curves, whole)
+        longer = {(cell.data, cell.depth) for cell, runs in whole.items() if _is_longer(runs)}
+        drawn = {cell: runs for cell, runs in whole.items() if (cell.data, cell.depth) in longer}
+        if drawn:
+            figure = functools.partial(plot_curves, drawn)
             caption = (
                 f"Test loss after every epoch, `:{size}`; a line a seed, solid up to the epoch "
                 "with the best validation loss, dashed after it."
@@ -68,10 +70,15 @@ def _past_best(runs: Sequence[Record]) -> list[Record]:
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 
 
+def _is_longer(runs: Sequence[Record]) -> bool:
+    """Whether a run has more than one epoch, which makes a line."""
+    return any(len(curve(record)[0]) > 1 for record in runs)
+
+
 def curve(record: Record) -> tuple[Points, int]:
-    """(epoch from 0, test loss) after every epoch, and how many up to the one that is kept."""
+    """(epoch from 1, test loss) after every epoch, and how many up to the one that is kept."""
     curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
-    points = [(epoch(record, step) - 1, loss) for step, loss in curves.get("test", [])]
+    points = [(epoch(record, step), loss) for step, loss in curves.get("test", [])]
     return points, epoch(record, best)
 
 
@@ -86,13 +93,12 @@ def plot_curves(cells: Cells) -> Figure:
         }
         for cell, runs in sorted(chosen.items(), key=lambda item: place(item[0])):
             if points := paper.get((data, cell.size, cell.model)):
+                points = [(number + 1, loss) for number, loss in points]  # the paper's begin at 0
                 _line(panel, points, cell.model, linewidth=0.8, alpha=0.4, marker="", label="")
             for number, record in enumerate(runs):
                 _draw_run(panel, record, cell.model, first=number == 0)
         panel.set_ylim(top=_highest(chosen.values()))
-        panel.set(
-            title=f"{DATA[data]}, {depth} layers", xlabel="epoch, from 0", ylabel="test loss, nats"
-        )
+        panel.set(title=f"{DATA[data]}, {depth} layers", xlabel="epoch", ylabel="test loss, nats")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False, fontsize=8)
     return figure

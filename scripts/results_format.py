@@ -26,9 +26,21 @@ def read_record(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged ({error}); restore it, or delete it") from error
 
 
+# Settings of speed, memory and logging: a run counts for its row whatever they are.
+_SPEED = {
+    "model.remat",
+    "model.chunk_size",
+    "model.mixer.chunk_size",
+    "train.matmul_precision",
+    "train.eval_batch_size",
+    "train.log_every",
+    "train.checkpoint_every",
+}
+
+
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """The keys in which a run's config is not that one, but for those of no other experiment."""
-    return differences(record["config"], config).keys() - {"seed", "data.release"}
+    """The keys that make a run another experiment than a config's."""
+    return differences(record["config"], config).keys() - {"seed", "data.release"} - _SPEED
 
 
 def by_kind(runs: Iterable[Record]) -> list[list[Record]]:
@@ -69,11 +81,26 @@ def span(values: Iterable[int]) -> str:
 
 
 def time_and_data(runs: Sequence[Record]) -> list[str]:
-    """How long runs took, on what, and on which kind of data."""
-    seconds = statistics.mean(record["seconds"] for record in runs)
-    devices = sorted({device(record) for record in runs})
+    """The mean duration on each kind of machine, and the kinds of data."""
+    seconds: dict[str, list[float]] = {}
+    for record in runs:
+        seconds.setdefault(device(record), []).append(record["seconds"])
+    times = [f"{_duration(statistics.mean(each))}, {where}" for where, each in seconds.items()]
     kinds = sorted({_data(record) for record in runs})
-    return [f"{_duration(seconds)}, {', '.join(devices)}", ", ".join(kinds)]
+    return ["; ".join(times), ", ".join(kinds)]
+
+
+def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: str) -> str:
+    """Names the earlier row that the same runs count for, or remembers this one.
+
+    Args:
+      runs: those of a row.
+      shown: the rows of the table so far, by the identities of their runs.
+      name: of this row.
+    """
+    key = frozenset(map(id, runs))
+    earlier = shown.setdefault(key, name) if runs else name
+    return "" if earlier == name else f"the same runs as {earlier}"
 
 
 def device(record: Record) -> str:

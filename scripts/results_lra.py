@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from results_format import (
     finished,
     join,
     mean,
+    same_runs,
     span,
     table,
     time_and_data,
@@ -142,12 +144,12 @@ def _ours(runs: Sequence[Record]) -> list[str]:
 
 
 def _table(title: str, first: str, paper: Mapping[tuple[str, str], str], cells) -> str:
-    lines = [
-        [f"{TASKS[task]}, {NAMES[rung]}", paper[task, rung], *_ours(runs)]
-        for task in TASKS
-        for rung in dict.fromkeys(rung for _, rung in paper)
-        for runs in by_kind(cells[task, rung, "paper"]) or [[]]
-    ]
+    lines, shown = [], {}
+    for task, rung in itertools.product(TASKS, dict.fromkeys(rung for _, rung in paper)):
+        name = f"{TASKS[task]}, {NAMES[rung]}"
+        for runs in by_kind(cells[task, rung, "paper"]) or [[]]:
+            same = same_runs(runs, shown, name)
+            lines.append([name, paper[task, rung], *([same, "", "", ""] if same else _ours(runs))])
     return f"## {title}\n\n{table(_COLUMNS.format(first), lines)}"
 
 
@@ -156,14 +158,18 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
     chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
     if not chosen:
         return ""
-    lines = []
+    lines, shown = [], {}
     for task, rung in chosen:
+        name = f"{TASKS[task]}, {NAMES[rung]}"
         for runs in by_kind(cells[task, rung, "quick"]):
+            if same := same_runs(runs, shown, name):
+                lines.append([name, same, *[""] * 5])
+                continue
             ours, *others = _ours(runs)
             losses = [record["test"]["loss"] for record in finished(runs)]
             loss = f"{statistics.mean(losses):.3f}" if losses else ""
             parameters = span(record["parameters"] for record in runs)
-            lines.append([f"{TASKS[task]}, {NAMES[rung]}", ours, loss, parameters, *others])
+            lines.append([name, ours, loss, parameters, *others])
     columns = "task, model | test accuracy | test loss | parameters | accuracy @ step | time | data"
     return (
         "## Small models, minutes on two CPU cores\n\n"

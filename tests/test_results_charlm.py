@@ -122,8 +122,8 @@ def test_a_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
     (cells, _) = results_charlm.sort({"a": record(rows.charlm("ptb", "gru", "quick"))})
     (panel,) = results_charlm_plots.plot_curves(cells).axes
     assert lines(panel, "gru") == [
-        ("-", [[0, 1.8], [1, 1.5], [2, 1.4]], None),
-        ("--", [[2, 1.4], [3, 1.45], [4, 1.5]], None),
+        ("-", [[1, 1.8], [2, 1.5], [3, 1.4]], None),
+        ("--", [[3, 1.4], [4, 1.45], [5, 1.5]], None),
     ]
     assert panel.get_title() == "Penn Treebank, 2 layers"
 
@@ -132,7 +132,7 @@ def test_the_papers_curve_lies_behind_ours_of_the_same_size():
     (cells, _) = results_charlm.sort({"a": record(rows.charlm("text8", "rhn"))})
     (panel,) = results_charlm_plots.plot_curves(cells).axes
     first = lines(panel, "rhn")[0]
-    paper = [list(point) for point in read_curves()["text8", "10m", "rhn"]]
+    paper = [[epoch + 1, loss] for epoch, loss in read_curves()["text8", "10m", "rhn"]]
     assert first == ("-", paper, 0.4)
     assert panel.get_ylim()[1] == pytest.approx(max(CURVE) + 0.05 * (max(CURVE) - min(CURVE)))
 

@@ -111,11 +111,13 @@ def format_result(row: Mapping[str, Any]) -> str:
 def _commit() -> str | None:
     """The commit of the checkout that this code runs from, marked if files were changed.
 
-    A copy of the tree without its history cannot know: there `LRU_COMMIT` in the environment says.
+    `LRU_COMMIT` names it for a copy of the tree whose own history is missing or incomplete.
     """
+    if named := os.environ.get("LRU_COMMIT"):
+        return named
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return os.environ.get("LRU_COMMIT") or None
+        return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
