@@ -20,7 +20,7 @@ from PIL import Image
 from lru.data.builder import SequenceDataset
 from lru.data.numbers import ReleasedNumbers
 from lru.data.pathfinder_parts import Parts
-from lru.data.pathfinder_rules import PATH_LENGTHS, SIZES
+from lru.data.pathfinder_rules import PATH_LENGTHS, RELEASED_LENGTHS, RELEASED_SIZES, SIZES
 from lru.data.released import Release, lra_release
 from lru.errors import UserError
 
@@ -39,9 +39,10 @@ class PathfinderNumbers(ReleasedNumbers):
 
     Attributes:
       source: "generated"; or "released", LRA's images; or "made_up", see `ReleasedNumbers`.
-      resolution: 32, Pathfinder; or 128, Path-X; or 64 or 256, as LRA has them too.
+      resolution: 32, Pathfinder; or 128, Path-X; or 64 or 256, which LRA has too; or 16, which only
+        generated images have.
       difficulty: "hard", paths of 14 dashes, the one that LRA's results are for; "intermediate",
-        9; or "easy", 6. (Of LRA's easy images of 32 one is empty, so that those cannot be read.)
+        9; "easy", 6; or "short", 3 and no distractors, which only generated images have. (Of LRA's easy images of 32 one is empty, so that those cannot be read.)
       num_images: how many there are, of which a tenth is the validation and a tenth the test
         split, drawn with `seed`, which decides generated images, too. LRA has 200,000.
     """
@@ -55,10 +56,12 @@ class PathfinderNumbers(ReleasedNumbers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_choice("difficulty", *PATH_LENGTHS)
+        released = self.source == "released"
+        self.check_choice("difficulty", *(RELEASED_LENGTHS if released else PATH_LENGTHS))
         self.check_least(num_images=10)
-        if self.resolution not in SIZES:
-            raise UserError(f"resolution is {self.resolution}, expected one of {SIZES}")
+        sizes = RELEASED_SIZES if released else SIZES
+        if self.resolution not in sizes:
+            raise UserError(f"resolution is {self.resolution}, expected one of {sizes}")
 
     def unused(self) -> Collection[str]:
         return {*super().unused(), *(("difficulty", "num_images") if self.made_up else ())}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-PATH_LENGTHS = {"easy": 6, "intermediate": 9, "hard": 14}
-SIZES = (32, 64, 128, 256)
+RELEASED_LENGTHS = {"easy": 6, "intermediate": 9, "hard": 14}
+RELEASED_SIZES = (32, 64, 128, 256)
+# Beyond LRA: smaller images and shorter paths by the same algorithm, for small models.
+PATH_LENGTHS = {"short": 3, **RELEASED_LENGTHS}
+SIZES = (16, *RELEASED_SIZES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class Rules:
 
     @classmethod
     def of(cls, resolution: int, difficulty: str = "hard") -> Rules:
-        """Returns the numbers behind LRA's images of that size: 32, 64, 128 or 256.
+        """Returns the numbers behind LRA's images of 32, 64, 128 or 256 pixels, or those of 16.
 
         Raises:
           ValueError: if there is no such size or difficulty.
@@ -83,24 +86,25 @@ class Rules:
         column = {key: values[SIZES.index(resolution)] for key, values in _TABLE.items()}
         length = PATH_LENGTHS[difficulty]
         short = length // 3
-        number = column.pop("distractor_dashes") // short
+        dashes = column.pop("distractor_dashes")
+        number = dashes // short if short > 1 else 0  # there are none of a single dash
         lengths = {"path_length": length, "distractor_length": short, "num_distractors": number}
         return cls(size=resolution, **column, **lengths)
 
 
-# Source: the docstrings of `lra_benchmarks/data/pathfinder.py`, google-research/long-range-arena.
+# Source, but for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`, google-research/long-range-arena.
 # A path's contrast is what they call the snake's times the paddle's, a distractor's the snake's
 # alone, because the program uses them so: at 32, distractors are the brighter ones.
-_TABLE: dict[str, tuple[Any, Any, Any, Any]] = {
-    "padding": (1, 1, 1, 22),
-    "margins": ((1,), (1,), (2, 3), (3,)),
-    "dash_length": (2, 5, 5, 5),
-    "thickness": (0.5, 1.0, 1.5, 2.0),
-    "antialias": (2, 2, 2, 2),
-    "marker_radius": (1.5, 2.5, 3.0, 5.0),
-    "seed_distance": (7, 12, 20, 27),
-    "continuity": (1.0, 1.8, 1.8, 1.8),
-    "path_contrast": (2 * 0.75, 0.8, 0.9, 1.0),
-    "distractor_contrast": (2.0, 0.8, 0.9, 1.0),
-    "distractor_dashes": (20, 22, 35, 30),
+_TABLE: dict[str, tuple[Any, ...]] = {
+    "padding": (1, 1, 1, 1, 22),
+    "margins": ((1,), (1,), (1,), (2, 3), (3,)),
+    "dash_length": (2, 2, 5, 5, 5),
+    "thickness": (0.5, 0.5, 1.0, 1.5, 2.0),
+    "antialias": (2, 2, 2, 2, 2),
+    "marker_radius": (1.5, 1.5, 2.5, 3.0, 5.0),
+    "seed_distance": (3, 7, 12, 20, 27),
+    "continuity": (1.0, 1.0, 1.8, 1.8, 1.8),
+    "path_contrast": (2 * 0.75, 2 * 0.75, 0.8, 0.9, 1.0),
+    "distractor_contrast": (2.0, 2.0, 0.8, 0.9, 1.0),
+    "distractor_dashes": (20, 20, 22, 35, 30),
 }

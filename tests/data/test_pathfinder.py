@@ -221,3 +221,10 @@ def test_the_defaults_are_lras():
     assert (numbers.resolution, numbers.difficulty, numbers.num_images) == (32, "hard", 200_000)
     directory = "source=generated,seed=0,resolution=32,difficulty=hard,num_images=200000"
     assert numbers.directory_name() == directory
+
+
+@pytest.mark.parametrize("numbers", [{"resolution": 16}, {"difficulty": "short"}])
+def test_images_that_were_not_released_cannot_be_read(numbers, tmp_path):
+    ((name, value),) = numbers.items()
+    with pytest.raises(UserError, match=f"{name} is {value!r}"):
+        Pathfinder.create(tmp_path, tmp_path, source="released", **numbers)

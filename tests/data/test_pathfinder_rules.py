@@ -45,7 +45,7 @@ def test_the_numbers_are_lras():
 
 @pytest.mark.parametrize(
     ("difficulty", "lengths", "number"),
-    [("easy", (6, 2), 10), ("intermediate", (9, 3), 6), ("hard", (14, 4), 5)],
+    [("short", (3, 1), 0), ("easy", (6, 2), 10), ("intermediate", (9, 3), 6), ("hard", (14, 4), 5)],
 )
 def test_a_difficulty_is_a_length(difficulty, lengths, number):
     rules = Rules.of(32, difficulty)
@@ -74,6 +74,6 @@ def test_impossible_numbers_are_named(changed, message):
 
 
 @pytest.mark.parametrize("which", [(33,), (32, "hrad")])
-def test_images_that_lra_does_not_have_are_named(which):
-    with pytest.raises(ValueError, match=r"only \(32, 64, 128, 256\) and \('easy'"):
+def test_unknown_sizes_and_difficulties_raise(which):
+    with pytest.raises(ValueError, match=r"only \(16, 32, 64, 128, 256\) and \('short'"):
         Rules.of(*which)
