@@ -42,7 +42,8 @@ class PathfinderNumbers(ReleasedNumbers):
       resolution: 32, Pathfinder; or 128, Path-X; or 64 or 256, which LRA has too; or 16, which only
         generated images have.
       difficulty: "hard", paths of 14 dashes, the one that LRA's results are for; "intermediate",
-        9; "easy", 6; or "short", 3 and no distractors, which only generated images have. (Of LRA's easy images of 32 one is empty, so that those cannot be read.)
+        9; "easy", 6; or "short", 3 and no distractors, which only generated images have. (Of LRA's
+        easy images of 32 one is empty, so that those cannot be read.)
       num_images: how many there are, of which a tenth is the validation and a tenth the test
         split, drawn with `seed`, which decides generated images, too. LRA has 200,000.
     """

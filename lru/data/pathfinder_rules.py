@@ -92,7 +92,8 @@ class Rules:
         return cls(size=resolution, **column, **lengths)
 
 
-# Source, but for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`, google-research/long-range-arena.
+# Source, but for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`,
+# google-research/long-range-arena.
 # A path's contrast is what they call the snake's times the paddle's, a distractor's the snake's
 # alone, because the program uses them so: at 32, distractors are the brighter ones.
 _TABLE: dict[str, tuple[Any, ...]] = {
