@@ -14,8 +14,9 @@ Triton knows no complex numbers: they come and go as a pair of arrays, (re, im),
 program, and joining nothing where only h.real and h.imag are read, as in `lru.linear`.
 
 Where there is no GPU the kernel is interpreted, slowly, for tests. They also translate it for
-CUDA. On an H100 it agreed with a float64 loop to 4e-6, values and gradients. XLA cannot divide a kernel among devices: where the batch is
-spread over several, each gets the whole, unless `jax.shard_map` says otherwise.
+CUDA. On an H100 it agreed with a float64 loop to 4e-6, values and gradients. XLA cannot divide a
+kernel among devices: where the batch is spread over several, each gets the whole, unless
+`jax.shard_map` says otherwise.
 """
 
 from __future__ import annotations
