@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from paper_charlm import DATA, NAMES, PERCENT, Points, read_curves
+from paper_charlm import DATA, NAMES, PERCENT, TALK, Points, read_curves
 from pictures import Picture, panels
 from results_charlm import Cells, epoch, place, sort
 from results_format import Record, finished
@@ -57,6 +57,14 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
             caption += _PALE * (size == "10m")
             figure = functools.partial(plot_percent, of_size)
             found.append(Picture(f"charlm/percent_{size}.png", caption, figure))
+    deep = {cell: runs for cell, runs in cells.items() if cell.size == "quick" and finished(runs)}
+    if len({cell.depth for cell in deep}) > 1:
+        caption = (
+            "Test loss against depth: left, our small models `:quick`, a dot a run and a line "
+            "through their means; right, the numbers of the authors' talk."
+        )
+        figure = functools.partial(plot_depth, deep)
+        found.append(Picture("charlm/depth_quick.png", caption, figure))
     if any(_past_best(runs) for runs in cells.values()):
         caption = (
             "Epochs up to the best validation loss, of runs that went on after it; a dot a run."
@@ -148,6 +156,29 @@ def plot_epochs(cells: Cells) -> Figure:
         panel.set_ylim(0, 1.1 * max(map(max, epochs.values())))
         panel.yaxis.set_major_locator(MaxNLocator(integer=True))
         panel.tick_params("x", rotation=30)
+    return figure
+
+
+def plot_depth(cells: Cells) -> Figure:
+    """Test loss against the number of layers: ours on the Penn Treebank, and the talk's."""
+    figure, (ours, talk) = panels(2)
+    for model in NAMES:
+        losses = {
+            cell.depth: [record["test"]["loss"] for record in finished(runs)]
+            for cell, runs in sorted(cells.items(), key=lambda item: place(item[0]))
+            if (cell.data, cell.model, cell.percent) == ("ptb", model, 0)
+        }
+        means = [(depth, statistics.mean(each)) for depth, each in losses.items()]
+        told = [(depth, float(number)) for (data, depth, whose), number in TALK.items()
+                if (data, whose) == ("ptb", model) and number != "-"]  # fmt: skip
+        for panel, points in ((ours, means), (talk, told)):
+            if points:
+                _line(panel, points, model, label=NAMES[model], markevery=1)
+        for depth, each in losses.items():
+            ours.plot([depth] * len(each), each, ".", color=STYLE[model][0], alpha=0.5)
+    for panel, title in ((ours, "ours, :quick, Penn Treebank"), (talk, "the talk, Penn Treebank")):
+        panel.set(title=title, xlabel="layers", ylabel="test loss, nats", xticks=[2, 4, 6, 8])
+        panel.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -188,3 +188,16 @@ def test_the_papers_curves_end_where_its_table_is():
 def test_a_cell_is_the_configs_unless_a_share_is_said():
     assert cell_of(record(rows.charlm("ptb", "gru"))) == Cell("ptb", "gru", "10m", 2, 0)
     assert cell_of(record(rows.charlm("ptb", "gru", percent=60))).percent == 60
+
+
+def test_small_models_of_several_depths_have_a_table_and_a_picture():
+    runs = {"a": record(rows.charlm("ptb", "gru", "quick"), 1.35)}
+    assert "## Depth" not in page(runs)
+    runs["b"] = record(rows.charlm("ptb", "gru", "quick", 4), 2.06)
+    runs["c"] = record(rows.charlm("ptb", "gru", "quick", 4)._replace(seed=1), 2.1)
+    want = "| GRU | 1.350, 1 seed | 2.080 (0.020), 2 seeds | not run | not run |"
+    assert line(page(runs), "| GRU |", "### Penn Treebank, depth") == want
+    (cells, _) = results_charlm.sort(runs)
+    ours, talk = results_charlm_plots.plot_depth(cells).axes
+    assert lines(ours, "gru")[0][1] == [[2, 1.35], [4, 2.08]]
+    assert lines(talk, "gru")[0][1] == [[2, 1.107], [4, 1.092], [6, 1.125], [8, 2.99]]
