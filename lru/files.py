@@ -115,7 +115,9 @@ def _check_lock_file(file: Path) -> None:
         return
     except OSError as error:
         raise _cannot_write(file, error) from error
-    if not stat.S_ISREG(found.st_mode) or found.st_size:
+    # Without `fcntl`, a lock is a file that names its process, and is never emptied.
+    writes = issubclass(filelock.FileLock, filelock.SoftFileLock)
+    if not stat.S_ISREG(found.st_mode) or (found.st_size and not writes):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not an empty file"
         raise UserError(f"{file} is {kind}, so it is not a lock of this program; move it away")
     if not os.access(file, os.W_OK):
