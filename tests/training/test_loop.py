@@ -90,7 +90,7 @@ def read_until(process, words):
 def test_a_run_leaves_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
-        "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
+        "config.json", "data.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
         "curves.png", "spectrum.png", "spectra",
     }  # fmt: skip
     record = json.loads((whole / "record.json").read_text())
