@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from lru.data.numbers import Numbers
 from lru.data.released import Found, Places, Release
-from lru.data.sources import SourceFile, read_sources, unchanged, write_sources
+from lru.data.sources import SourceFile, Sources, unchanged
 from lru.errors import UserError, did_you_mean
 from lru.files import lock, wait_for_lock
 
@@ -93,12 +93,14 @@ class SequenceDataset(
         config = _Config(name=chosen.directory_name(), numbers=chosen)
         root, manual = _absolute(data_dir), _absolute(manual_dir) if manual_dir else None
         directory = root / cls.name / config.name / str(cls.VERSION)
+        if manual is None and (known := Sources.read(directory)) and known.manual_dir:
+            manual = Path(known.manual_dir)
         _remove_leftovers(root)
-        if cls._is_due(root, directory, config, manual):
+        if cls._due(root, directory, config, manual):
             with _turn(root, directory) as scratch:
                 # It may have been prepared in a turn of another process.
-                if cls._is_due(root, directory, config, manual):
-                    _logger.info("preparing %s in %s", cls.name, directory)
+                if why := cls._due(root, directory, config, manual):
+                    _logger.info("%s", why)
                     start = time.monotonic()
                     cls._prepare(root, directory, scratch, config, manual)
                     _logger.info("prepared %s in %.1f s", cls.name, time.monotonic() - start)
@@ -106,22 +108,22 @@ class SequenceDataset(
         return cls(data_dir=root, config=config)
 
     @classmethod
-    def _is_due(cls, root: Path, directory: Path, config: _Config, manual: Path | None) -> bool:
-        """Whether the data have to be prepared, for the first time or from a changed source."""
+    def _due(cls, root: Path, directory: Path, config: _Config, manual: Path | None) -> str:
+        """Why the data have to be prepared, for the first time or again; "" if they are."""
+        preparing = f"preparing {cls.name} in {directory}"
         if not directory.exists():
-            return True
+            return preparing
         builder = cls(data_dir=root / "nothing", config=config)  # it reads no damaged file
         if (release := builder.release_needed()) is None:
-            return False
+            return ""
         paths = _present(release, builder._places(root, directory, root, manual), directory)
-        if not paths or unchanged(directory, paths):
-            return False
-        if read_sources(directory) is None:
+        if not paths or unchanged(directory, manual, paths):
+            return ""
+        if Sources.read(directory) is None:
             why = f"{cls.name} was prepared by an older version, which noted no source"
         else:
             why = f"{paths[0]} is not what {cls.name} was prepared from"
-        _logger.info("%s: preparing it again", why)
-        return True
+        return f"{why}: {preparing} again"
 
     @classmethod
     def _prepare(
@@ -146,7 +148,7 @@ class SequenceDataset(
         made = Path(builder.data_dir)
         _write_checksums(made)
         if sources:
-            write_sources(made, sources)
+            Sources(str(manual) if manual else None, sources).write(made)
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists():
             directory.rename(scratch / "before")  # and removed with it
@@ -384,8 +386,9 @@ def _present(release: Release, places: Places, directory: Path) -> Sequence[Path
         found = release.locate(places)
     if found:
         return found.origin
-    noted = [Path(source.path) for source in read_sources(directory) or ()]
-    return noted if all(path.exists() for path in noted) else []
+    known = Sources.read(directory)
+    paths = [Path(source.path) for source in known.files] if known else []
+    return paths if all(path.exists() for path in paths) else []
 
 
 def _write_checksums(directory: Path) -> None:

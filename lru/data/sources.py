@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -47,35 +47,48 @@ class SourceFile:
         return str(path) == self.path and _stat(path) == (self.size, self.stat)
 
 
-def write_sources(directory: Path, sources: Iterable[SourceFile]) -> None:
-    """Keeps the sources beside the prepared data."""
-    rows = [dataclasses.asdict(source) for source in sources]
-    write_whole(directory / FILE, json.dumps(rows, indent=2) + "\n")
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """All that a prepared data set was made of.
+
+    Attributes:
+      manual_dir: where a user had the released files; None if they were downloaded.
+      files: the files and directories.
+    """
+
+    manual_dir: str | None
+    files: Sequence[SourceFile]
+
+    def write(self, directory: Path) -> None:
+        """Writes them beside the prepared data."""
+        write_whole(directory / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> Self | None:
+        """Reads them; None for data that were prepared before there was such a file."""
+        try:
+            read = json.loads((directory / FILE).read_text())
+            manual_dir, files = read["manual_dir"], [SourceFile(**row) for row in read["files"]]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            return None
+        return cls(manual_dir, files) if isinstance(manual_dir, str | None) and files else None
 
 
-def read_sources(directory: Path) -> list[SourceFile] | None:
-    """Returns the sources; None for data that were prepared before there was such a file."""
-    try:
-        return [SourceFile(**row) for row in json.loads((directory / FILE).read_text())]
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
-
-
-def unchanged(directory: Path, paths: Iterable[Path]) -> bool:
+def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
     """Whether the prepared data were made of what is at these paths now.
 
-    Where only paths or times differ, the new ones are kept, so that the next look is quick again.
+    Where only paths or times differ, the new ones are written, so that the next look is quick.
     """
-    kept, paths = read_sources(directory), list(paths)
-    if kept is None or len(kept) != len(paths):
+    known = Sources.read(directory)
+    if known is None or len(known.files) != len(paths):
         return False
-    if all(source.is_at(path) for source, path in zip(kept, paths)):
+    if all(source.is_at(path) for source, path in zip(known.files, paths)):
         return True
     now = [SourceFile.of(path) for path in paths]
-    if [source.sha256 for source in now] != [source.sha256 for source in kept]:
+    if [source.sha256 for source in now] != [source.sha256 for source in known.files]:
         return False
     with suppress(OSError):  # a data directory that others share may be read-only
-        write_sources(directory, now)
+        Sources(str(manual) if manual else None, now).write(directory)
     return True
 
 
