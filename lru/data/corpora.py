@@ -187,9 +187,11 @@ class TextStream(SequenceDataset):
         content = b"".join(map(read, paths))
         prefix = self.prefix and len(paths) == 1
         if len(content) > self.size or (len(content) < self.size and not prefix):
+            have = "have together" if paths[1:] else "has"
+            coded = " (parts written as numbers are not read)" if paths[1:] else ""
             raise UserError(
-                f"{', '.join(map(str, paths))} {'have' if paths[1:] else 'has'} {len(content):,} "
-                f"bytes, expected {self.size:,}: download {self.release.url} again"
+                f"{', '.join(map(str, paths))} {have} {len(content):,} bytes, expected "
+                f"{self.size:,}{coded}: download {self.release.url} again"
             )
         self._check_whole(content, paths[0])
         self.info.metadata["bytes"] = len(content)

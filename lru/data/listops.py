@@ -19,7 +19,7 @@ from lru.data import listops_trees
 from lru.data.builder import SequenceDataset
 from lru.data.numbers import Numbers
 from lru.data.released import Release, lra_release, taken_from
-from lru.data.text_lines import read_lines
+from lru.data.text_lines import decode_line
 from lru.errors import UserError
 
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
@@ -29,7 +29,7 @@ _RELEASE = lra_release(
     "listops-1000",
     tuple(_FILES.values()),
     "listops",
-    hint="source=generated makes data by the same rules",
+    hint="source=generated makes such data by the same rules",
 )
 
 
@@ -169,19 +169,27 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
       UserError: with the file and the line, if it is not as it was released.
     """
     number = rows = 0
-    try:
-        for number, line in enumerate(read_lines(path), 1):
-            # Rows may begin at once: an expression is no header.
-            if number == 1 and not line.startswith(("(", "[")):
-                if line != _HEADER:
-                    raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
-                continue
-            rows += 1
-            yield _parse_row(line, pad_to)
-        if rows != num_rows:
-            raise UserError(f"the file ends after {rows:,} rows, expected {num_rows:,}")
-    except UserError as error:
-        raise UserError(f"{path}, line {number}: {error}") from None
+    with path.open("rb") as lines:
+        try:
+            for number, encoded in enumerate(lines, 1):
+                line = decode_line(encoded, first=number == 1)
+                if number == 1 and _is_header(line):
+                    continue
+                rows += 1
+                yield _parse_row(line, pad_to)
+            if rows != num_rows:
+                raise UserError(f"the file ends after {rows} rows, expected {num_rows}")
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether the first line is the header; rows may also begin at once, with an expression."""
+    if line.startswith(("(", "[")):
+        return False
+    if line != _HEADER:
+        raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
+    return True
 
 
 def _parse_row(line: str, pad_to: int) -> tuple[np.ndarray, int]:

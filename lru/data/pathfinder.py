@@ -173,7 +173,7 @@ def release(numbers: PathfinderNumbers) -> Release:
     return lra_release(
         f"pathfinder{numbers.resolution}",
         (f"{level}/imgs/", f"{level}/metadata/"),
-        hint="source=generated makes data by the same rules",
+        hint="source=generated makes such data by the same rules",
     )
 
 

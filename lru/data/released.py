@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import http.client
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -19,13 +18,21 @@ from typing import Any
 
 from lru.data.archives import unpack
 from lru.data.download import download, from_network
+from lru.data.loose_names import (
+    COMPRESSED,
+    entries_of,
+    is_packed,
+    look_up,
+    plain,
+    stem,
+    subfolders_of,
+)
 from lru.errors import UserError
 from lru.files import wait_for_lock
 
 _logger = logging.getLogger(__name__)
-_COMPRESSED = (".gz", ".bz2", ".xz")
-_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".zip")
 _UNFINISHED = (".part", ".crdownload", ".download", ".partial", ".tmp")
+_UNREAD = (".7z", ".rar", ".zst")
 _DEPTH = 4  # of folders below manual_dir that are searched
 _MOST_FOLDERS = 1_000  # a level
 
@@ -80,7 +87,7 @@ class Release:
       sha256: of the archive; without one it is read where a user has it, and never downloaded.
       instead: other sets of files that hold the same, such as one text in three parts.
       unusable: beginnings of names that people have instead, and why they are of no use.
-      hint: where else the files are, if the address has ceased to work.
+      hint: what else there is, if the address answers 403.
     """
 
     url: str
@@ -133,16 +140,16 @@ class Release:
         """What a user means who names a file: it alone, or with the others beside it."""
         for names in (self.files, *self.instead):
             for name in names:
-                if _plain(file.name) in [name.lower() + ending for ending in ("", *_COMPRESSED)]:
-                    beside = {other: _look_up(file.parent, other) for other in names} | {name: file}
+                if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:
+                    beside = {other: look_up(file.parent, other) for other in names} | {name: file}
                     files = {other: path for other, path in beside.items() if path}
                     if len(files) == len(names):
                         return Found(tuple(files.values()), files)
                     missing = [other for other in names if other not in files]
                     raise UserError(self._not_found(missing, places))
-        if _is_packed(file.name) or _plain(file.name) == _stem(self.name):
-            return Found((file,))
         self._refuse_one(file)
+        if is_packed(file.name) or plain(file.name) == stem(self.name):
+            return Found((file,))
         known = ", ".join(name.rstrip("/") for name in (self.name, *self.files))
         raise UserError(f"{file} is none of {known}: give one of them, or the directory it is in")
 
@@ -150,7 +157,7 @@ class Release:
         """The files of the first folder that has them all."""
         for names in (self.files, *self.instead):
             for folder in folders:
-                files = {name: path for name in names if (path := _look_up(folder, name))}
+                files = {name: path for name in names if (path := look_up(folder, name))}
                 if len(files) == len(names):
                     relative = folder.relative_to(root).as_posix().removeprefix(".")
                     return Found(tuple(files.values()), files, relative)
@@ -162,46 +169,50 @@ class Release:
         LRA's archive has a folder `lra_release` twice, one inside the other, and some tasks in
         both. The inner one is what LRA's own and other public pipelines read: it comes first.
         """
-        names = {*map(str.lower, self.folders), _stem(self.name)}
+        names = {*map(str.lower, self.folders), stem(self.name)}
         level, found = [root], []
         for _ in range(_DEPTH):
-            level = [below for folder in level for below in _subfolders(folder)][:_MOST_FOLDERS]
-            found += [folder for folder in level if _plain(folder.name) in names]
+            level = [below for folder in level for below in subfolders_of(folder)][:_MOST_FOLDERS]
+            found += [folder for folder in level if plain(folder.name) in names]
         yield root
         yield from sorted(found, key=lambda f: (-f.parts.count("lra_release"), len(f.parts), f))
 
     def _archive(self, folder: Path) -> Path | None:
         """The archive, under its own name or one that is as clear."""
-        stems = {_stem(self.name), *map(str.lower, self.folders)} - {"data"}
-        entries = [path for path in _entries(folder) if path.is_file()]
-        packed = [path for path in entries if _is_packed(path.name) and _stem(path.name) in stems]
-        if _stem(self.name) not in map(str.lower, self.files):
+        stems = {stem(self.name), *map(str.lower, self.folders)} - {"data"}
+        entries = [path for path in entries_of(folder) if path.is_file()]
+        packed = [path for path in entries if is_packed(path.name) and stem(path.name) in stems]
+        if stem(self.name) not in map(str.lower, self.files):
             # A name without an ending is what gunzip leaves.
-            packed += [path for path in entries if _plain(path.name) == _stem(self.name)]
+            packed += [path for path in entries if plain(path.name) == stem(self.name)]
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, places: Places, folders: list[Path]) -> None:
         """Raises a UserError if there is something that cannot be what was meant."""
-        for path in (path for folder in folders for path in _entries(folder)):
+        for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
+        for name in (name for name in self.files if "/" not in name):
+            alike = [path for path in entries_of(folders[0]) if plain(path.name) == name.lower()]
+            if len(alike) > 1:
+                raise UserError(f"{' and '.join(map(str, alike))} may both be {name}: keep one")
         missing = self._missing(folders)
         if len(missing) < len(self.files) or not self.sha256:
             raise UserError(self._not_found(missing, places))
 
     def _missing(self, folders: list[Path]) -> list[str]:
         """The files that the folder lacks that has the most of them."""
-        lacking = (
-            [name for name in self.files if not _look_up(folder, name)] for folder in folders
-        )
+        lacking = ([name for name in self.files if not look_up(folder, name)] for folder in folders)
         return min(lacking, key=len)
 
     def _refuse_one(self, path: Path) -> None:
-        plain = _plain(path.name)
+        name = plain(path.name)
         for beginning, reason in self.unusable.items():
-            if plain.startswith(beginning.lower()):
+            if name.startswith(beginning.lower()):
                 raise UserError(f"{path} is {reason}: put {self.url} there instead")
-        if plain.endswith(_UNFINISHED) and plain.startswith(self.name.lower()):
+        if name.endswith(_UNFINISHED) and name.startswith(self.name.lower()):
             raise UserError(f"{path} is an unfinished download: finish it, or delete it")
+        if name.endswith(_UNREAD) and stem(name.rpartition(".")[0]) == stem(self.name):
+            raise UserError(f"{path} is of a kind that is not read: unpack it there")
 
     def _not_found(self, missing: list[str], places: Places, reason: str = "") -> str:
         looked = "no manual_dir was given"
@@ -211,10 +222,10 @@ class Release:
             looked += f", in folders {', '.join(self.folders)} below" if self.folders else ""
             looked += f", and for {self.name}" if self.name not in self.files else ""
         files = ", ".join(name.rstrip("/") for name in missing)
-        hint = f" ({self.hint})" if self.hint else ""
+        reason += f"; {self.url} is reported to answer 403: {self.hint}" if self.hint else ""
         return (
             f"{files} not found: {looked}{reason}\n"
-            f"download {self.url}{hint} into a DIRECTORY and add --manual_dir=DIRECTORY to this "
+            f"download {self.url} into a DIRECTORY and add --manual_dir=DIRECTORY to this "
             f"command, or prepare the data ahead: {places.command} --manual_dir=DIRECTORY"
         )
 
@@ -267,7 +278,7 @@ class Release:
             )
 
     def _unpack(self, archive: Path, directory: Path) -> Found:
-        if _plain(archive.name) == self.name.lower():
+        if plain(archive.name) == self.name.lower():
             self._verify(archive, archive)
         single = self.files[0] if len(self.files) == 1 else None
         unpack(archive, directory, self._wants, single)
@@ -285,7 +296,7 @@ class Release:
         return self._pattern().fullmatch(path) is not None
 
     def _pattern(self) -> re.Pattern[str]:
-        names = "|".join(map(re.escape, (*self.folders, _stem(self.name))))
+        names = "|".join(map(re.escape, (*self.folders, stem(self.name))))
         files = "|".join(
             re.escape(name) + (".+" if name.endswith("/") else "")
             for names in (self.files, *self.instead)
@@ -296,7 +307,7 @@ class Release:
     def _decompress(self, found: Found, directory: Path) -> Found:
         files = dict(found.files)
         for name, path in files.items():
-            if path.suffix.lower() in _COMPRESSED and not name.lower().endswith(_COMPRESSED):
+            if path.suffix.lower() in COMPRESSED and not name.lower().endswith(COMPRESSED):
                 unpack(path, directory / name, lambda _: False, PurePosixPath(name).name)
                 files[name] = directory / name / PurePosixPath(name).name
         return dataclasses.replace(found, files=files)
@@ -315,7 +326,7 @@ def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "")
         url="https://storage.googleapis.com/long-range-arena/lra_release.gz",
         files=files,
         folders=(name, *others),
-        hint=f"if it answers 403, as has been reported: {hint}" if hint else "",
+        hint=hint,
     )
 
 
@@ -328,68 +339,3 @@ def taken_from(metadata: Mapping[str, Any]) -> str:
     """
     folder = metadata.get("folder")
     return f"read from {folder}" if folder else ""
-
-
-def _look_up(folder: Path, name: str) -> Path | None:
-    """The file of that name, or the only one whose name means the same, or the directory."""
-    *above, last = PurePosixPath(name).parts
-    for part in above:
-        if not (below := _only(folder, part, Path.is_dir)):
-            return None
-        folder = below
-    if name.endswith("/"):
-        return _only(folder, last, Path.is_dir)
-    found = _only(folder, last, Path.is_file)
-    compressed = (_only(folder, last + suffix, Path.is_file) for suffix in _COMPRESSED)
-    return found or next(filter(None, compressed), None)
-
-
-def _only(folder: Path, name: str, kind) -> Path | None:
-    if kind(folder / name):
-        return folder / name
-    found = [path for path in _entries(folder) if _plain(path.name) == name.lower() and kind(path)]
-    return found[0] if len(found) == 1 else None
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, without what is hidden; nothing if it cannot be read."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [folder / name for name in names if not name.startswith((".", "__MACOSX"))]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError:
-        return []
-    return [folder / name for name in names if not name.startswith((".", "__MACOSX"))]
-
-
-def _plain(name: str) -> str:
-    """A name in lower case, without the number that a browser gives to a second download.
-
-    Example:
-      >>> _plain("enwik8 (1)"), _plain("aclImdb_v1.tar(2).gz")
-      ('enwik8', 'aclimdb_v1.tar.gz')
-    """
-    return re.sub(r"\s*\(\d+\)(?=\.|$)", "", name.lower())
-
-
-def _stem(name: str) -> str:
-    """A plain name without its endings.
-
-    Example:
-      >>> _stem("LRA_release.tar.gz"), _stem("enwik8.zip"), _stem("a.txt")
-      ('lra_release', 'enwik8', 'a.txt')
-    """
-    plain = _plain(name)
-    ending = next((ending for ending in (*_PACKED, *_COMPRESSED) if plain.endswith(ending)), "")
-    return plain.removesuffix(ending)
-
-
-def _is_packed(name: str) -> bool:
-    return _plain(name).endswith((*_PACKED, *_COMPRESSED))

@@ -19,7 +19,7 @@ from lru.data import made_up
 from lru.data.characters import CharacterDataset
 from lru.data.numbers import ReleasedNumbers
 from lru.data.released import Release, lra_release, taken_from
-from lru.data.text_lines import read_lines
+from lru.data.text_lines import decode_line
 from lru.errors import UserError
 
 _FILES = {
@@ -33,7 +33,7 @@ _RELEASE = lra_release(
     tuple(_FILES.values()),
     "aan",
     "retrieval",
-    hint="https://huggingface.co/datasets/OpenNLPLab/lra has the three files in data/aan",
+    hint="https://huggingface.co/datasets/OpenNLPLab/lra has files of these names in data/aan",
 )
 _LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
@@ -91,7 +91,7 @@ class Retrieval(CharacterDataset):
 
     @property
     def remark(self) -> str:
-        return "" if self.numbers.made_up else taken_from(self.info.metadata)
+        return taken_from(self.info.metadata) if self.kind == "full" else ""
 
     def release_needed(self) -> Release | None:
         return None if self.numbers.made_up else _RELEASE
@@ -157,17 +157,19 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
       UserError: with the file and the line, if it is not as it was released.
     """
     number = rows = 0
-    try:
-        for number, line in enumerate(read_lines(path), 1):
-            if number == 1 and _is_header(line):
-                continue
-            rows += 1
-            yield _parse_row(line, decode)
-        if rows != (expected := num_rows or max(rows, 1)):
-            hint = "; other pairs than LRA's are read with release=stand_in" if num_rows else ""
-            raise UserError(f"the file ends after {rows:,} rows, expected {expected:,}{hint}")
-    except UserError as error:
-        raise UserError(f"{path}, line {number}: {error}") from None
+    with path.open("rb") as lines:
+        try:
+            for number, encoded in enumerate(lines, 1):
+                line = decode_line(encoded, first=number == 1)
+                if number == 1 and _is_header(line):
+                    continue
+                rows += 1
+                yield _parse_row(line, decode)
+            if rows != (expected := num_rows or max(rows, 1)):
+                hint = "; other pairs than LRA's are read with release=stand_in" if num_rows else ""
+                raise UserError(f"the file ends after {rows:,} rows, expected {expected:,}{hint}")
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
 
 
 def _is_header(line: str) -> bool:

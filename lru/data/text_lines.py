@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
-from pathlib import Path
 
 from lru.errors import UserError
 
-_MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a UTF-8 file without their ends, and without a byte order mark.
+def decode_line(line: bytes, first: bool) -> str:
+    """Returns a line of a UTF-8 file without its end.
 
-    A line ends with a newline alone: U+0085 or a carriage return may stand inside.
+    Args:
+      line: the line, as a file opened in binary mode yields it: it ends with a newline, and a
+        carriage return or U+0085 may stand inside.
+      first: whether it is the first one, which may begin with a byte order mark.
 
     Raises:
-      UserError: if a line is not UTF-8 or has a byte of 0.
+      UserError: if it is not UTF-8 or has a byte of 0.
     """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines):
-            if number == 0 and (encoding := _MARKS.get(line[:2])):
-                raise UserError(f"the file is {encoding}, expected UTF-8: save it as UTF-8")
-            if b"\0" in line:
-                raise UserError("there is a byte of 0, so the file is damaged: download it again")
-            try:
-                text = line.decode("utf-8-sig" if number == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(f"not UTF-8 ({error.reason}): save the file as UTF-8") from error
-            yield text.rstrip("\r\n")
+    if first and line.startswith(_UTF16):
+        raise UserError("the file is UTF-16, expected UTF-8: save it as UTF-8")
+    if b"\0" in line:
+        raise UserError("there is a byte of 0, so the file is damaged: download it again")
+    try:
+        return line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 ({error.reason}): save the file as UTF-8") from error

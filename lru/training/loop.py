@@ -49,11 +49,11 @@ def train_and_evaluate(
 ) -> dict[str, Any] | None:
     """Trains what a config describes, or goes on with it, and evaluates the best checkpoint.
 
-    In the work directory: `config.json`, `data.json` (which data they were), `checkpoints/`,
-    `metrics.jsonl` (the same for the same config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
-    evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`. Where there is a record with a test, the run has ended, and
-    nothing is done; a stopped run leaves one without.
+    In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
+    config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
+    evaluation, of models that have some), `timing.jsonl`, `data.json` (digests of the data), and at
+    the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record with a test, the
+    run has ended, and nothing is done; a stopped run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
