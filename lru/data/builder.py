@@ -349,6 +349,8 @@ def _turn(root: Path, directory: Path) -> Iterator[Path]:
     waiting = f"waiting for another process, which prepares {what}"
     with wait_for_lock(root / f"{scratch.name}.lock", lambda: _logger.info(waiting)):
         try:
+            if scratch.is_symlink():
+                scratch.unlink()
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
             yield scratch

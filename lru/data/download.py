@@ -36,16 +36,15 @@ def download(url: str, part: Path, size: int = 0) -> None:
     Raises:
       OSError or HTTPException: what the last try failed with.
     """
-    waits = list(_WAITS)
+    waits, most = list(_WAITS), _length(part)
     while True:
-        before = _length(part)
         try:
             return _continue(url, part, size)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it is the connection, too
-            if _length(part) > before:
-                waits = list(_WAITS)
+            if _length(part) > most:
+                waits, most = list(_WAITS), _length(part)
             if not waits or not from_network(error):
                 raise
             arrived, reason = _length(part) / 1e6, getattr(error, "reason", None) or error
@@ -92,11 +91,14 @@ def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
 def _copy(response: http.client.HTTPResponse, part: Path, start: int, size: int) -> None:
     length = response.headers.get("Content-Length")
     expected = start + int(length) if length and length.isdigit() else size
+    if size:  # a byte too many is enough to know that it is another file
+        expected = min(expected, size + 1)
     opened = open_to_append(part) if start else open_new(part)
     with opened as file, progress(response, expected, "downloading", start) as watched:
-        while chunk := watched.read(_CHUNK):
-            file.write(chunk)
-    if (arrived := _length(part)) < expected:
+        arrived = start
+        while arrived <= (size or arrived) and (chunk := watched.read(_CHUNK)):
+            arrived += file.write(chunk)
+    if arrived < expected:
         raise ConnectionError(f"{arrived:,} of {expected:,} bytes arrived")
 
 

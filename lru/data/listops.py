@@ -187,7 +187,7 @@ def _is_header(line: str) -> bool:
     """Whether the first line is the header; rows may also begin at once, with an expression."""
     if line.startswith(("(", "[")):
         return False
-    if line != _HEADER:
+    if line.strip().lower() != _HEADER.lower():
         raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
     return True
 

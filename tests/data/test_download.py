@@ -23,6 +23,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
 
+    def handle_error(self, *args):
+        """A client that has gone is none."""
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Range") if self.server.ranges else None
@@ -121,6 +125,22 @@ def test_a_whole_file_is_not_asked_for_again(server, part):
     part.write_bytes(CONTENT)
     download(server.url, part, len(CONTENT))
     assert not server.requests
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_another_and_shorter_file_ends_the_download(server, part, ranges):
+    server.content, server.ranges = b"<html>sign in</html>", ranges
+    for left in (None, CONTENT[:99], CONTENT[:5]):
+        if left:
+            part.write_bytes(left)
+        download(server.url, part, len(CONTENT))
+        assert part.stat().st_size < len(CONTENT)
+
+
+def test_a_file_without_end_is_not_written_on_and_on(server, part):
+    server.content = CONTENT * 3
+    download(server.url, part, len(CONTENT))
+    assert len(CONTENT) < part.stat().st_size < 2 * len(CONTENT)
 
 
 def test_without_a_server_it_raises(part):

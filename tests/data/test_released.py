@@ -146,6 +146,23 @@ def test_what_is_downloaded_is_kept_and_downloaded_once(places, server, tmp_path
     assert server.requests == ["/some/set.tar.gz"]
 
 
+def test_a_beginning_of_another_file_is_not_completed_but_replaced(places, server):
+    places.downloads.mkdir()
+    (places.downloads / "set.tar.gz.part").write_bytes(b"x" * len(server.content))
+    assert read(release(server.content, server.url).find(places)) == FILES
+    assert [path.name for path in places.downloads.iterdir()] == ["set.tar.gz"]
+
+
+def test_a_file_that_comes_in_pieces_is_whole_in_the_end(places, server):
+    server.promised, whole = len(server.content), server.content
+    wanted = release(whole, server.url)
+    server.content = whole[:-9]
+    with pytest.raises(UserError, match="cannot be downloaded: .* bytes arrived"):
+        wanted.find(places)
+    server.promised, server.content = 0, whole
+    assert read(wanted.find(places)) == FILES
+
+
 def test_a_kept_download_that_changed_is_named(places, server):
     places.downloads.mkdir()
     (places.downloads / "set.tar.gz").write_bytes(b"x")
