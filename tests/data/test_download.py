@@ -22,7 +22,6 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
-
     def handle_error(self, *args):
         """A client that has gone is none."""
 
