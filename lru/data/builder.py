@@ -133,14 +133,7 @@ class SequenceDataset(
         # be in it.
         builder = cls(data_dir=scratch, config=config)
         builder.places = builder._places(root, directory, scratch, manual)
-        sources: list[SourceFile] = []
-        if release := builder.release_needed():
-            builder.found = release.find(builder.places)
-            sources = [SourceFile.of(path) for path in builder.found.origin]
-            builder.info.metadata["folder"] = builder.found.folder
-            origin = ", ".join(map(str, builder.found.origin))
-            inside = f", folder {builder.found.folder}" if builder.found.folder else ""
-            _logger.info("reading %s%s", origin, inside)
+        sources = builder._find()
         builder._write_examples(root)
         for source in sources:
             if not source.is_at(Path(source.path)):
@@ -154,6 +147,19 @@ class SequenceDataset(
             directory.rename(scratch / "before")  # and removed with it
         made.rename(directory)
         shutil.rmtree(builder.places.unfinished, ignore_errors=True)
+
+    def _find(self) -> list[SourceFile]:
+        """Sets `found`, and returns what it comes from."""
+        if (release := self.release_needed()) is None:
+            return []
+        # Before an archive is unpacked, so that a change of it meanwhile is noticed.
+        there = release.locate(self.places)
+        sources = [SourceFile.of(path) for path in there.origin] if there else []
+        self.found = release.find(self.places)
+        self.info.metadata["folder"] = self.found.folder
+        inside = f", folder {self.found.folder}" if self.found.folder else ""
+        _logger.info("reading %s%s", ", ".join(map(str, self.found.origin)), inside)
+        return sources or [SourceFile.of(path) for path in self.found.origin]
 
     def _places(self, root: Path, directory: Path, scratch: Path, manual: Path | None) -> Places:
         unfinished = directory.with_name(f"unfinished.{directory.name}")

@@ -7,6 +7,7 @@ ones' rules, from a seed, see `lru.data.pathfinder_images`; or read where a user
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -234,7 +235,10 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
       UserError: if it is missing, empty, damaged or of another size.
     """
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()  # the checksums, which are not read when an image is decoded
+        with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what damaged PNGs raise
         raise UserError(f"{path} cannot be read as an image: unpack it again") from error
