@@ -10,6 +10,7 @@ most users have it, and as many as `LRU_TEST_DEVICES` says in the process that
 import functools
 import getpass
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,10 +66,6 @@ jaxtyping.install_import_hook(
 settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("lru")
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
-
-
 def pytest_collection_modifyitems(config, items):
     """Tests of several devices are run by `test_several_devices.py`, where there are."""
     if jax.device_count() == 1:
@@ -79,18 +76,32 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared_data(tmp_path_factory):
-    """`shared_data(name)`: a directory with that raw data set; skips where there is none."""
+    """`shared_data(name)`: a directory with that raw data set.
+
+    `LRU_RAW_DATA` is a directory whose `unpack.py TARGET NAME` writes it. The test is skipped if
+    the variable is not set, and fails if it is set and nothing is there.
+    """
 
     @functools.cache
     def unpacked(name: str) -> Path:
-        if not (SHARED / "unpack.py").exists():
-            pytest.skip(f"needs the raw data set {name} under {SHARED}")
+        if not (source := os.environ.get("LRU_RAW_DATA")):
+            pytest.skip(f"needs the raw data set {name}: LRU_RAW_DATA=DIRECTORY with an unpack.py")
+        if not (script := Path(source, "unpack.py")).is_file():
+            pytest.fail(f"LRU_RAW_DATA is {source}, which has no unpack.py")
         directory = tmp_path_factory.getbasetemp() / "shared_data"
-        command = [sys.executable, SHARED / "unpack.py", directory, name]
+        command = [sys.executable, script, directory, name]
         subprocess.run(command, check=True, capture_output=True)
         return directory / name if (directory / name).is_dir() else directory
 
     return unpacked
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, even if it is inherited as ignored, as a shell's background jobs do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
