@@ -8,7 +8,9 @@ most users have it, and as many as `LRU_TEST_DEVICES` says in the process that
 """
 
 import functools
+import gc
 import getpass
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -17,14 +19,16 @@ import tempfile
 from pathlib import Path
 
 # Before JAX is imported: XLA reads its flags once.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
-)
+FLAGS = [
+    os.environ.get("XLA_FLAGS", ""),
+    f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at this flag
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # they take half of the tests' time
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The same programs are compiled again and again, by both workers and in processes of their own.
 CACHE = Path(tempfile.gettempdir()) / f"lru-tests-{getpass.getuser()}"
@@ -63,11 +67,24 @@ jaxtyping.install_import_hook(
     ],
     "beartype.beartype",
 )
+gc.set_threshold(20_000, 20, 20)  # tracing makes many objects, and few of them are garbage
 settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("lru")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def small_memory():
+    """Compiled programs of a file end with it: all together they are gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 def pytest_collection_modifyitems(config, items):
-    """Tests of several devices are run by `test_several_devices.py`, where there are."""
+    """Tests of several devices are run by `test_several_devices.py`, where there are.
+
+    That one comes first, because it takes longest.
+    """
+    items.sort(key=lambda item: item.path.name != "test_several_devices.py")
     if jax.device_count() == 1:
         apart = [item for item in items if item.get_closest_marker("several_devices")]
         config.hook.pytest_deselected(items=apart)

@@ -99,7 +99,7 @@ def test_vmap_remat_and_second_derivatives_work():
 
 @pytest.fixture
 def h100():
-    """Programs are traced and lowered for this GPU: since JAX 0.11 Triton's lowering asks for one."""
+    """The GPU that programs are lowered for: since JAX 0.11 Triton's lowering asks for one."""
     if jax.__version_info__ < (0, 11):
         yield
         return
