@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import lru
 from lru.errors import UserError
 
 
@@ -20,6 +21,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose complaint is a `UserError`, without the usage text."""
 
     def __init__(self, **kwargs):
+        _check_package()  # here, because every command makes a parser first
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -49,6 +51,10 @@ def _cache_dir() -> Path | None:
         return None
 
 
+INSTALL = (
+    'pip install "lru-flax[train] @ git+<address of the repository>", '
+    'or in a checkout pip install ".[train]"'
+)
 CACHE_HELP = (
     "Compiled programs are kept in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
     "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false keeps none."
@@ -106,7 +112,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     except ModuleNotFoundError as error:
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
-        return _complain(f"{error.name} is not installed; pip install '.[train]' has it", 2)
+        return _complain(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
     except RuntimeError as error:
         if not (said := _device_trouble(error)):
             raise
@@ -118,6 +124,15 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _check_package() -> None:
+    """Raises a `UserError` if another distribution has replaced `lru/__init__.py`."""
+    if not hasattr(lru, "__version__"):
+        raise UserError(
+            "import lru finds another package (lru-dict has that name too), which hides lru-flax;\n"
+            "pip uninstall lru-dict, then install lru-flax again"
+        )
 
 
 def _device_trouble(error: RuntimeError) -> str:

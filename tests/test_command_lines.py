@@ -98,6 +98,7 @@ def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_before_the_training_ends_it_in_a_line(capsys):
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
         assert run(lambda _, number=number: signal.raise_signal(number), []) == 128 + number
@@ -118,8 +119,16 @@ def test_a_package_that_is_not_installed_is_one_line(capsys):
         import no_such_package  # noqa: F401
 
     assert run(main, []) == 2
-    (line,) = lines(capsys)[1]
-    assert line == "error: no_such_package is not installed; pip install '.[train]' has it"
+    first, second = lines(capsys)[1]
+    assert first == "error: no_such_package is not installed; what the commands need:"
+    assert '"lru-flax[train] @ git+' in second and '".[train]"' in second
+
+
+def test_a_package_of_the_same_name_that_hides_this_one_is_named(capsys, monkeypatch):
+    monkeypatch.delattr(lru, "__version__")  # as lru-dict's lru/__init__.py has none
+    assert run(lru.train.main, [SMOKE, "--workdir=never"]) == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 2) and "pip uninstall lru-dict" in err[1]
 
 
 def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):
@@ -192,13 +201,14 @@ def test_both_command_lines_keep_what_they_compile(tmp_path, monkeypatch):
 def test_neither_tensorflow_nor_anything_but_jax_and_flax_is_needed_to_import_the_layer():
     """Everything that `import lru` brings in besides what jax and flax bring in themselves."""
     program = """
-import json, sys
+import json, sys, warnings
+warnings.filterwarnings("error", module="(lru|jax|flax)([.]|$)")
 import jax, flax.linen, flax.nnx
 before = set(sys.modules)
 import lru, lru.nnx
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
-    command = [sys.executable, "-W", "error", "-c", program]
+    command = [sys.executable, "-c", program]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert set(json.loads(out)) <= {"lru", "jaxtyping", "wadler_lindig"}
 

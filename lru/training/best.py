@@ -9,6 +9,7 @@ from typing import Any
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
+from lru.training.data_digests import check_data
 from lru.training.experiment import Experiment, State
 from lru.training.selection import best_row
 from lru.training.writers import JsonLines
@@ -49,6 +50,7 @@ def restore_best(
         if not any(row["split"] == "validation" for row in rows):
             raise nothing
         experiment = Experiment(config, data_dir, manual_dir)
+        check_data(experiment.dataset, workdir)
         best = best_row(rows, experiment.settings.select)
         assert best is not None
         return (

@@ -24,6 +24,7 @@ from lru.files import lock, write_whole
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
 from lru.training.config import check_workdir, remember
+from lru.training.data_digests import check_data
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
@@ -50,9 +51,9 @@ def train_and_evaluate(
 
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
-    evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`. Where there is a record with a test, the run has ended, and
-    nothing is done; a stopped run leaves one without.
+    evaluation, of models that have some), `timing.jsonl`, `data.json` (digests of the data), and at
+    the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record with a test, the
+    run has ended, and nothing is done; a stopped run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
@@ -74,6 +75,7 @@ def train_and_evaluate(
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
         remember(config, workdir)
+        check_data(experiment.dataset, workdir, begin=True)
         finished = _finished(workdir)
         if finished is not None:
             return finished
