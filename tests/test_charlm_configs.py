@@ -6,7 +6,7 @@ import pytest
 
 from lru.data import dataset_class
 from lru.errors import UserError
-from lru.training.config import build, load_config
+from lru.training.config import build, differences, load_config
 from lru.training.loop import train_and_evaluate
 
 MODELS = ["gru", "ps_lru", "rg_lru", "lru", "lstm", "rhn", "grid_lstm", "linear_lru"]
@@ -94,3 +94,26 @@ def test_every_model_trains_and_every_text_can_be_made_up(model, data, tmp_path)
 def test_a_variant_that_does_not_exist_is_said(variant, message):
     with pytest.raises(UserError, match=message):
         load("lru", variant)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_a_model_learns_from_the_whole_released_text_in_up_to_a_hundred_epochs(data):
+    config = load("lru", data)
+    assert (config.data.source, config.data.percent, config.data.fraction_test) == (
+        "released", 100, "fixed",
+    )  # fmt: skip
+    assert config.data.get("split") == ("mikolov" if data == "ptb" else None)
+    assert (config.train.epochs, config.train.steps, config.train.test_curve) == (100, 0, True)
+    assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.eps) == (0.9, 0.999, 1e-8)
+    assert config.train.matmul_precision == config.model.dtype == "float32"
+
+
+def test_a_small_model_learns_from_a_tenth_of_the_text_in_three_epochs():
+    config = load("lru", "quick")
+    assert (config.data.percent, config.train.epochs, config.train.batch_size) == (10, 3, 20)
+
+
+@pytest.mark.parametrize("size", ["10m", "24m", "talk"])
+def test_a_size_of_the_papers_changes_the_width_alone(size):
+    changed = differences(load("lru").to_dict(), load("lru", size).to_dict())
+    assert changed.keys() <= {"model.d_model", "model.mixer.features"}

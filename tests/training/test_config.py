@@ -8,7 +8,14 @@ from ml_collections import ConfigDict
 import lru
 from lru.errors import UserError
 from lru.models import SequenceClassifier
-from lru.training.config import build, check_workdir, load_config, recall, remember
+from lru.training.config import (
+    build,
+    check_workdir,
+    differences,
+    load_config,
+    recall,
+    remember,
+)
 
 LISTOPS = "configs/lra_listops.py"
 
@@ -143,3 +150,30 @@ def test_a_work_directory_without_a_run_is_said(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match="is damaged"):
             recall(tmp_path)
+
+
+OF_SPEED = {
+    "model.mixer.method", "train.steps_per_call", "train.device_data_mb", "train.tensorboard"
+}  # fmt: skip
+
+
+def keys_of(config, prefix=""):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+@pytest.mark.parametrize("file", [LISTOPS, "configs/charlm_linear_lru.py"])
+def test_a_run_goes_on_with_other_values_of_what_changes_no_number_alone(file):
+    config = load_config(file)
+    for key in keys_of(config):
+        changed = ConfigDict(config.to_dict(), type_safe=False)
+        section, _, name = f"config.{key}".rpartition(".")
+        found = changed
+        for part in section.split(".")[1:]:
+            found = found[part]
+        found[name] = "another"
+        different = differences(config.to_dict(), changed.to_dict())
+        assert set(different) == {key} - OF_SPEED, key

@@ -645,3 +645,13 @@ def test_numbers_that_do_not_work_are_said(override, words, run, tmp_path):
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
     assert not (tmp_path / "run").exists()
+
+
+def test_a_row_of_training_is_the_mean_over_the_steps_since_the_row_before(whole, run, tmp_path):
+    """All batches are of one size; the runs differ in how often they log, and in nothing else."""
+    run(tmp_path, "train.log_every=1")
+    each = {row["step"]: row for row in rows(tmp_path, "train")}
+    for row in rows(whole, "train"):
+        for name in ("loss", "accuracy"):
+            mean = np.mean([each[row["step"] - i][name] for i in range(2)])
+            assert row[name] == pytest.approx(mean, rel=1e-5)
