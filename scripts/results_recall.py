@@ -17,7 +17,6 @@ from results_format import (
     join,
     mean,
     table,
-    time_and_data,
 )
 from rows import RECALL_LENGTHS, RECALL_RATES, RECALL_RUNGS, recall
 
@@ -161,10 +160,10 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
     return join([
         _introduction(),
         _best(cells),
-        _coverage(cells),
-        _explanation(cells),
         *[picture.shown() for picture in pictures],
+        _explanation(cells),
         _all(cells),
+        _coverage(cells),
         _others(others),
     ])  # fmt: skip
 
@@ -210,22 +209,28 @@ def _best_cell(cells: Cells, rung: str, length: int) -> str:
 
 
 def _coverage(cells: Cells) -> str:
-    """One line on what there is, in place of many empty rows."""
-    every = list(itertools.product(RECALL_RUNGS, RECALL_LENGTHS, RECALL_RATES))
-    seeds = sum(map(len, cells.values()))
-    done = sum(bool(cells.get(Cell(*key))) for key in every)
-    text = (
-        f"There are {seeds} finished runs: {done} of the {len(every)} combinations of recurrence, "
-        "length and learning rate have at least one seed."
-    )
-    for length in RECALL_LENGTHS:
-        missing = [
-            f"{NAMES[rung]} ({', '.join(rates)})"
-            for rung in RECALL_RUNGS
-            if (rates := [c.rate for c in _rates(rung, length) if not cells.get(c)])
-        ]
-        text += f"\n\nNot run at T = {length:,}: " + ("; ".join(missing) or "nothing") + "."
-    return text
+    """What was not run, in a line for each length in place of many empty rows."""
+    every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
+    lines = [
+        f"Finished runs: {sum(map(len, cells.values()))}, of {len(cells)} of the {every} "
+        "combinations of recurrence, length and learning rate.",
+        *(_missing(cells, length) for length in RECALL_LENGTHS),
+    ]
+    return "## What was not run\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _missing(cells: Cells, length: int) -> str:
+    whole, parts = [], []
+    for rung in RECALL_RUNGS:
+        rates = [cell.rate for cell in _rates(rung, length) if not cells.get(cell)]
+        if len(rates) == len(RECALL_RATES):
+            whole.append(NAMES[rung])
+        elif rates:
+            parts.append(f"{NAMES[rung]} at {' and '.join(rates)}")
+    if len(whole) == len(RECALL_RUNGS):
+        return f"T = {length:,}: nothing was run."
+    missing = "; ".join(whole + parts)
+    return f"T = {length:,}: " + (f"not run: {missing}." if missing else "all were run.")
 
 
 def _explanation(cells: Cells) -> str:
@@ -284,11 +289,8 @@ def _all(cells: Cells) -> str:
         if runs := cells.get(Cell(rung, length, rate)):
             steps = [step for run in runs if (step := learned_at(run))]
             learned = f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
-            lines.append([
-                f"{length:,}", NAMES[rung], rate, mean(accuracies(runs)), learned,
-                *time_and_data(runs),
-            ])  # fmt: skip
-    columns = "T | recurrence | rate | test accuracy | 99 % on validation | time | data"
+            lines.append([f"{length:,}", NAMES[rung], rate, mean(accuracies(runs)), learned])
+    columns = "T | recurrence | rate | test accuracy | 99 % on validation"
     return f"## All runs\n\n{table(columns, lines)}" if lines else ""
 
 

@@ -44,8 +44,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         lines = {rung: runs[1] for rung in NAMES if (runs := best(cells, rung, length))}
         if len(lines) > 1:
             caption = (
-                f"Recall at T = {length:,}, validation accuracy against steps at each "
-                "recurrence's best learning rate, a line a seed. Dotted: chance."
+                f"Validation accuracy against steps, T = {length:,}, each recurrence at its best "
+                "learning rate. One line a seed; dotted: chance."
             )
             figure = functools.partial(plot_curves, length, lines)
             found.append(Picture(f"recall/curves_{length}.png", caption, figure))
@@ -56,8 +56,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     }
     if lines:
         caption = (
-            "Eigenvalues at T = 1,024, before training (circles) and of the tested checkpoint "
-            f"(dots), seed 0 at the best learning rate. {_movement(lines)} The start decides."
+            "Eigenvalues before training (circles) and of the tested checkpoint (dots), T = 1,024, "
+            f"seed 0 at the best learning rate. {_movement(lines)}"
         )
         figure = functools.partial(plot_spectra, lines)
         found.append(Picture("recall/spectra_1024.png", caption, figure))

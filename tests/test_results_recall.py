@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from results_recall import Cell, best, cell_of, learned_at, page, sort
 from results_recall_plots import eigenvalues, pictures
-from rows import RECALL_RUNGS, recall
+from rows import RECALL_RATES, RECALL_RUNGS, recall
 
 START, END = 0.9999 * np.exp([0.1j, 0.2j]), 0.999 * np.exp([0.1j, 0.3j])
 
@@ -85,9 +85,14 @@ def test_the_page_begins_with_the_claim_the_command_and_chance_with_its_error():
 
 
 def test_what_was_not_run_is_named():
-    text = page({"a": record()})
-    assert "There are 1 finished runs: 1 of the 126" in text
-    assert "Not run at T = 1,024:" in text and "LRU (0.001, 0.01)" in text
+    text = page({"a": record()}).split("## What was not run")[1]
+    assert "Finished runs: 1, of 1 of the 126 combinations" in text
+    assert "T = 256: nothing was run." in text
+    assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
+    every = {
+        f"{rung} {rate}": record(rung, rate=rate) for rung in RECALL_RUNGS for rate in RECALL_RATES
+    }
+    assert "T = 1,024: all were run." in page(every)
 
 
 def test_gamma_and_phase_are_explained_by_the_runs():
