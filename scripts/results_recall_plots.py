@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pictures import Picture, panels
 from results_format import Record
-from results_recall import NAMES, best, sort
+from results_recall import NAMES, at_best, sort
 from rows import RECALL_LENGTHS
 
 _GROUPS = {
@@ -38,33 +38,32 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     Args:
       records: by their file names.
     """
-    cells, _ = sort(records)
-    found = []
-    for length in RECALL_LENGTHS:
-        lines = {rung: runs[1] for rung in NAMES if (runs := best(cells, rung, length))}
-        if len(lines) > 1:
-            caption = (
-                f"Validation accuracy against steps, T = {length:,}, each recurrence at its best "
-                "learning rate. One line a seed; dotted: chance."
-            )
-            figure = functools.partial(plot_curves, length, lines)
-            found.append(Picture(f"recall/curves_{length}.png", caption, figure))
-    lines = {
-        rung: runs[1]
-        for rung in _SPECTRA
-        if (runs := best(cells, rung, 1024)) and "eigenvalues" in runs[1][0]
-    }
-    if lines:
+    cells, quick, _ = sort(records)
+    found = [
+        _curves(f"{length}", f"T = {length:,}, each recurrence at its best learning rate", lines)
+        for length in RECALL_LENGTHS
+        if len(lines := at_best(cells, length)) > 1
+    ]
+    if len(quick) > 1:
+        found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
+    runs = at_best(cells, 1024) or quick
+    spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
+    if spectra:
         caption = (
             "Eigenvalues before training (circles) and of the tested checkpoint (dots), T = 1,024, "
-            f"seed 0 at the best learning rate. {_movement(lines)}"
+            f"one seed. {_movement(spectra)}"
         )
-        figure = functools.partial(plot_spectra, lines)
+        figure = functools.partial(plot_spectra, spectra)
         found.append(Picture("recall/spectra_1024.png", caption, figure))
     return found
 
 
-def plot_curves(length: int, lines: Lines) -> Figure:
+def _curves(name: str, what: str, lines: Lines) -> Picture:
+    caption = f"Validation accuracy against steps, {what}. One line a seed; dotted: chance."
+    return Picture(f"recall/curves_{name}.png", caption, functools.partial(plot_curves, lines))
+
+
+def plot_curves(lines: Lines) -> Figure:
     """Validation accuracies: a panel for each group of rungs that has runs."""
     groups = {
         title: chosen
@@ -75,9 +74,9 @@ def plot_curves(length: int, lines: Lines) -> Figure:
     for panel, (title, rungs) in zip(axes, groups.items()):
         for rung in rungs:
             _plot_runs(panel, rung, lines[rung])
-        classes = lines[rungs[0]][0]["config"]["data"]["classes"]
-        panel.axhline(100 / classes, color="black", linestyle=":", linewidth=1)
-        panel.set(title=f"T = {length:,}: {title}", ylim=(0, 103))
+        data = lines[rungs[0]][0]["config"]["data"]
+        panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
+        panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
         panel.set(xlabel="step", ylabel="validation accuracy (%)")
         panel.legend(fontsize=7, frameon=False, loc="upper left")
     return figure

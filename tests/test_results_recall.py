@@ -11,8 +11,11 @@ from rows import RECALL_RATES, RECALL_RUNGS, recall
 START, END = 0.9999 * np.exp([0.1j, 0.2j]), 0.999 * np.exp([0.1j, 0.3j])
 
 
-def record(rung="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, **changes):
-    config = json.loads(json.dumps(recall(rung, length, rate).load())) | {"seed": seed}
+def record(
+    rung="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
+    **changes,
+):  # fmt: skip
+    config = json.loads(json.dumps(recall(rung, length, rate, size).load())) | {"seed": seed}
     result = {"step": 100, "loss": 0.5, "accuracy": accuracy}
     layers = [{"mixer": [lam.real.tolist(), lam.imag.tolist()]} for lam in (START, END)]
     return {
@@ -112,6 +115,20 @@ def test_gamma_and_phase_are_explained_by_the_runs():
 def test_a_curve_says_when_it_was_learned():
     assert learned_at(record()) == 100
     assert learned_at(record(accuracy=0.98)) is None
+
+
+def test_runs_of_quick_are_a_table_of_their_own_and_explain_where_there_are_no_others():
+    runs = {"a": record(size="quick"), "b": record("ring", accuracy=0.4, size="quick")}
+    text = page(runs)
+    assert "not run | not run | not run" in line(text, "| LRU |")
+    small = text.split("## `:quick`")[1].split("##")[0]
+    assert line(small, "| LRU |") == "| LRU | 100.0, 1 seed | after 100 steps, 1 of 1 |"
+    assert line(small, "| ring, small").endswith("| 40.0, 1 seed | no |")
+    assert "40.0 % without" in text.split("**Gamma.**")[1]
+    names = [picture.name for picture in pictures(runs)]
+    assert names == ["recall/curves_quick.png", "recall/spectra_1024.png"]
+    assert pictures({"b": runs["b"]})[0].name == "recall/spectra_1024.png"
+    assert "50.0 % without" in page(runs | {"c": record(), "d": record("ring", accuracy=0.5)})
 
 
 def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
