@@ -112,7 +112,7 @@ def _choice(parser: Parser, axis: Axis):
 def _listed(axis: Axis) -> str:
     if isinstance(axis.choices, range):
         return f"{axis.choices[0]}, {axis.choices[1]}, ... {axis.choices[-1]}"
-    return f"{', '.join(axis.choices)}, all"
+    return f"{', '.join(map(str, axis.choices))}, all"
 
 
 def _help(axis: Axis) -> str:

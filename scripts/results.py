@@ -16,6 +16,8 @@ import results_charlm
 import results_charlm_plots
 import results_lra
 import results_lra_plots
+import results_recall
+import results_recall_plots
 import results_speed
 from pictures import Picture
 from results_format import Record, read_record
@@ -24,13 +26,23 @@ from lru.command_line import Parser, run
 from lru.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-_FILES = {"lra": "lra/*.json", "charlm": "charlm/*.json", "speed": "benchmark_*.json"}
+_FILES = {
+    "recall": "recall/*.json",
+    "lra": "lra/*.json",
+    "charlm": "charlm/*.json",
+    "speed": "benchmark_*.json",
+}
 _INDEX = """\
 # Results
 
 Made by `python scripts/results.py` of the records in this directory; nothing here is written by
 hand. A record has its run's config, seed, commit, hardware, kind of data, steps and seconds, and is
 written by `lru.train`; `scripts/reproduce.py` runs the rows of the tables.
+
+## [Recall](recall.md)
+
+What gamma, the ring and the phase of the Linear Recurrent Unit do for memory, in a minute: name the
+first of T tokens after reading the last. {recall}
 
 ## [Long Range Arena](lra.md)
 
@@ -49,10 +61,10 @@ Programs measured side by side by `scripts/benchmark.py`. {speed}
 ## How to read them
 
 Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
-*generated* by the released data's rules, *stand-in* others of the same form, *prefix* a part of the
-released, *made-up* for tests. Runs count for a row if they have all the numbers of its config file,
-and for one of the paper's if they are on full or generated data; others are listed apart. What was
-not run says so.
+*generated* by the released data's rules, *artificial* by the rules of a task that nobody released,
+*stand-in* others of the same form, *prefix* a part of the released, *made-up* for tests. Runs count
+for a row if they have all the numbers of its config file, and for one of the paper's if they are on
+full or generated data; others are listed apart. What was not run says so.
 """
 
 
@@ -84,6 +96,7 @@ def read(results: Path) -> dict[str, dict[str, Record]]:
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
     """Every page's pictures."""
     return {
+        "recall": results_recall_plots.pictures(records["recall"]),
         "lra": results_lra_plots.pictures(records["lra"]),
         "charlm": results_charlm_plots.pictures(records["charlm"]),
     }
@@ -98,6 +111,7 @@ def pages(
     }
     return {
         "README.md": _INDEX.format(**said),
+        "recall.md": results_recall.page(records["recall"], drawn["recall"]),
         "lra.md": results_lra.page(records["lra"], drawn["lra"]),
         "charlm.md": results_charlm.page(records["charlm"], drawn["charlm"]),
         "speed.md": results_speed.page(records["speed"]),

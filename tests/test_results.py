@@ -37,7 +37,7 @@ def test_every_link_of_a_page_leads_somewhere():
 def test_without_records_there_are_pages_and_no_pictures(tmp_path):
     main([f"--results={tmp_path}"])
     assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "README.md", "charlm.md", "lra.md", "speed.md",
+        "README.md", "charlm.md", "lra.md", "recall.md", "speed.md",
     ]  # fmt: skip
     assert "0 records." in (tmp_path / "README.md").read_text()
     assert "![" not in (tmp_path / "charlm.md").read_text()

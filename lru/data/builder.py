@@ -208,7 +208,8 @@ class SequenceDataset(
         """What the examples are, which stands beside every result.
 
         "full" is the released data; "prefix" a part of them, "stand-in" others of their form;
-        "generated" by the rules of the released ones; "made-up" for tests alone.
+        "generated" by the rules of the released ones; "made-up" for tests alone; "artificial" a
+        task that its generator defines, of which nothing was ever released.
         """
         return "full"
 

@@ -216,7 +216,22 @@ class _Run:
     ) -> dict[str, Any]:
         self._write_timing()
         timing = self.timing.read()
-        return make_record(self.config, self.experiment, rows, self.step, self.best, test, timing)
+        return make_record(
+            self.config, self.experiment, rows, self.step, self.best, test, timing,
+            self._eigenvalues(),
+        )  # fmt: skip
+
+    def _eigenvalues(self) -> dict[int, dict[str, Any]] | None:
+        """Before training and of the selected checkpoint, if the record is to have them."""
+        if not self.settings.record_eigenvalues:
+            return None
+        selected = {0, self.best["step"] if self.best else 0}
+        steps, layers = self.spectra.paths()
+        return {
+            step: {name: lam[i] for name, lam in layers.items()}
+            for i, step in enumerate(steps)
+            if step in selected
+        }
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")

@@ -26,6 +26,7 @@ def make_record(
     validation: Mapping[str, Any] | None,
     test: Mapping[str, Any] | None,
     timing: Sequence[Mapping[str, Any]],
+    eigenvalues: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
 
@@ -38,6 +39,8 @@ def make_record(
       test: the line with its test; None if the run has not ended.
       timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
         restarts included; those in which training waited for its input; and speed.
+      eigenvalues: those of every diagonal layer by its path, by step; None if they are not to be
+        recorded.
     """
     found = {"validation": validation, "test": test}
     remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
@@ -59,7 +62,21 @@ def make_record(
             for split, row in found.items()
             if row is not None
         },
+        "validation_curve": [
+            (row["step"], row["loss"], row["accuracy"])
+            for row in rows
+            if row["split"] == "validation"
+        ],
         **({"curves": _curves(rows)} if experiment.settings.test_curve else {}),
+        **({"eigenvalues": _parts(eigenvalues)} if eigenvalues else {}),
+    }
+
+
+def _parts(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Real and imaginary parts by step and layer: JSON has no complex numbers."""
+    return {
+        str(step): {name: [lam.real.tolist(), lam.imag.tolist()] for name, lam in layers.items()}
+        for step, layers in eigenvalues.items()
     }
 
 

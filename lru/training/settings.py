@@ -34,6 +34,8 @@ class Settings:
         "loss".
       test_curve: evaluate the test split whenever the validation split is, for a curve of it;
         nothing is selected by it.
+      record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
+        the record.
       patience, least_improvement, improvement_over: when to end before the last step, see
         `lru.training.selection.stops_early`; a patience of 0: never.
       unroll: T, steps of a text from one update to the next; of texts alone.
@@ -53,6 +55,7 @@ class Settings:
     matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     select: Literal["accuracy", "loss"] = "accuracy"
     test_curve: bool = False
+    record_eigenvalues: bool = False
     patience: int = 0
     least_improvement: float = 0.0
     improvement_over: Literal["best", "previous"] = "best"

@@ -98,6 +98,35 @@ def test_a_run_leaves_its_files_and_a_record(whole):
     assert (record["steps"], record["steps_planned"], record["data"]) == (12, 12, "generated")
     assert record["test"] == {k: v for k, v in rows(whole, "test")[0].items() if k != "split"}
     assert record["seconds"] > 0 and record["hardware"]["platform"] == "cpu"
+    assert record["validation_curve"] == [
+        [row["step"], row["loss"], row["accuracy"]] for row in rows(whole, "validation")
+    ]
+    assert "eigenvalues" not in record
+
+
+def short_run(variant, workdir, data_dir):
+    """A few steps, with the eigenvalues recorded."""
+    config = load_config(f"{SMOKE}{variant}")
+    with config.unlocked():
+        config.train.update(steps=4, record_eigenvalues=True)
+    return train_and_evaluate(config, workdir, data_dir=data_dir)
+
+
+def test_a_record_has_the_eigenvalues_before_training_and_of_the_tested_checkpoint(
+    data_dir, tmp_path
+):
+    found = short_run("", tmp_path, data_dir)["eigenvalues"]
+    steps, layers = EigenvalueLog(tmp_path / "spectra").paths()
+    assert [int(step) for step in found] == steps == [0, 4] and len(layers) == 2
+    for place, recorded in enumerate(found.values()):
+        assert recorded.keys() == layers.keys()
+        for name, lam in layers.items():
+            real, imaginary = np.array(recorded[name])
+            np.testing.assert_array_equal(real + 1j * imaginary, lam[place])
+
+
+def test_a_model_without_eigenvalues_records_none(data_dir, tmp_path):
+    assert "eigenvalues" not in short_run(",tanh", tmp_path, data_dir)
 
 
 def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
