@@ -128,6 +128,8 @@ class Release:
         if places.manual and places.manual.is_file():
             return self._given(places.manual, places)
         if places.manual:
+            if found := self._complete(places.manual, [places.manual]):
+                return found  # without a look at all the folders below, of which there may be many
             folders = list(self._folders(places.manual))
             if found := self._complete(places.manual, folders):
                 return found

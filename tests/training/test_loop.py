@@ -221,6 +221,19 @@ def test_a_run_whose_checkpoints_are_gone_is_left_alone(whole, run, tmp_path):
     assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+def test_a_run_neither_continues_nor_is_evaluated_on_other_data(whole, run, data_dir, tmp_path):
+    work = shutil.copytree(whole, tmp_path / "work")
+    (work / "record.json").unlink()
+    noted = json.loads((work / "data.json").read_text())
+    noted["digests"]["train"] = "0" * 64
+    (work / "data.json").write_text(json.dumps(noted))
+    with pytest.raises(UserError, match="was trained on other data: .* train of listops"):
+        run(work)
+    with pytest.raises(UserError, match="was trained on other data"):
+        restore_best(work, data_dir=data_dir)
+    assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
 def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
     with lock(tmp_path / "lock"), pytest.raises(UserError, match="another process is training in"):
         run(tmp_path)
