@@ -307,7 +307,7 @@ def _verify_checksums(directory: Path) -> None:
         sums = json.loads((directory / _CHECKSUMS).read_text())
         wrong = [name for name, made in sums.items() if _fingerprint(directory / name) != made]
         wrong += [] if sums else [_CHECKSUMS]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         wrong = [_CHECKSUMS]
     if wrong:
         raise UserError(
