@@ -81,8 +81,16 @@ def _check_fields(content: Any, fields: Fields, where: str) -> None:
         if isinstance(kind, Mapping):
             _check_fields(content[key], kind, f"{where}{key}: ")
         elif not _is_of(content[key], kind):
-            found = type(content[key]).__name__
-            raise ValueError(f"{where}{key!r} is of type {found}; expected {kind.__name__}")
+            raise ValueError(f"{where}{key!r} is {str(content[key])[:40]}; expected {_NAMES[kind]}")
+
+
+_NAMES = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def _is_of(value: Any, kind: type) -> bool:

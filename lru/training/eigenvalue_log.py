@@ -89,7 +89,7 @@ class EigenvalueLog:
 
     def _read(self, step: int) -> dict[str, np.ndarray]:
         try:
-            with np.load(self._file(step), allow_pickle=False) as file:
+            with self._file(step).open("rb") as opened, np.load(opened) as file:
                 content = dict(file)
         except Exception as error:  # zipfile and NumPy raise several kinds for a damaged file
             raise self._error(step, error) from error

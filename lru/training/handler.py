@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from lru.training.digests import write_digests
-from lru.training.history import write_history
+from lru.training.history import FILE
 
 
 class SealedHandler(ocp.StandardCheckpointHandler):
@@ -21,13 +22,14 @@ class SealedHandler(ocp.StandardCheckpointHandler):
     """
 
     async def async_save(self, directory: Any, *args: Any, **kwargs: Any) -> Any:
-        # Orbax finishes one save before it begins the next, so one history is enough.
-        self._history = kwargs["args"].history
+        # As text, because the run appends to its rows while Orbax still writes. Orbax finishes one
+        # save before it begins the next, so one history is enough.
+        self._history = json.dumps(kwargs["args"].history)
         return await super().async_save(directory, *args, **kwargs)
 
     def finalize(self, directory: Any) -> None:
         super().finalize(directory)
-        write_history(Path(directory), self._history)
+        (Path(directory) / FILE).write_text(self._history)
         write_digests(Path(directory))
 
 

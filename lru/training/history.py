@@ -6,8 +6,7 @@ So a checkpoint alone decides what the run has done. A lost or damaged `metrics.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,6 @@ TIMING = {"step": int, "seconds": float, "input_wait_seconds": float}
 _FIELDS = {"config": dict, "metrics": list, "timing": list, "spectra": dict}
 
 FILE = "history.json"
-
-
-def write_history(directory: Path, history: Mapping[str, Any]) -> None:
-    """Writes a history beside the arrays of a checkpoint."""
-    (directory / FILE).write_text(json.dumps(history))
 
 
 def read_history(checkpoint: Path) -> dict[str, Any] | None:

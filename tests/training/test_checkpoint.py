@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import shutil
+import threading
 import warnings
 
 import jax
@@ -208,6 +209,23 @@ def test_a_history_is_read_as_it_was_saved_from_the_newest_checkpoint_that_has_i
     file.unlink()
     assert latest_history(tmp_path / "checkpoints", said.append) == (1, HISTORY | {"timing": [1]})
     assert len(said) == 1 and "checkpoints/2 is damaged" in said[0]
+
+
+def test_a_history_is_the_one_of_the_moment_of_saving(tmp_path, monkeypatch):
+    """The run appends to its rows while the checkpoint is still written in the background."""
+    rows, finalize, appended = [1], SealedHandler.finalize, threading.Event()
+
+    def late(self, directory):
+        assert appended.wait(60)
+        finalize(self, directory)
+
+    monkeypatch.setattr(SealedHandler, "finalize", late)
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, state(1), None, HISTORY | {"timing": rows})
+    rows.append(2)
+    appended.set()
+    checkpoints.close()
+    assert checkpoints.history(1) == HISTORY | {"timing": [1]}
 
 
 def test_a_damaged_checkpoint_leaves_no_warning_beside_its_message(tmp_path, capsys):

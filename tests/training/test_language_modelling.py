@@ -176,6 +176,14 @@ def test_settings_that_do_not_fit_a_text_are_said(change, message, data_dir):
         Experiment(load("lru", change), data_dir)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "unroll"])
+def test_batches_larger_than_the_text_raise(name, data_dir, tmp_path):
+    config = load("lru", f"train.{name}=1000000000")
+    with pytest.raises(UserError, match=f"config.train.{name} is 1,000,000,000; expected at most"):
+        train_and_evaluate(config, tmp_path / "run", data_dir=data_dir)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_for_the_other_kind_of_data_is_said(data_dir):
     text, labelled = load(), load_config("configs/lra_listops.py:smoke")
     text.model, labelled.model = labelled.model, text.model

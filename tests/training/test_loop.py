@@ -638,6 +638,12 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
     [
         ("train.steps=0", "config.train.steps is 0 and epochs is 0; expected"),
         ("seed=-1", "config.seed is -1"),
+        ("train.steps=100000000000000000000", "train.steps is 100000000000000000000; expected at"),
+        ("train.batch_size=1000000000", "config.train.batch_size is 1,000,000,000; expected at"),
+        ("train.eval_batch_size=1000000000", "config.train.eval_batch_size is 1,000,000,000;"),
+        ("optimizer.learning_rate=nan", "config.optimizer.learning_rate is nan; expected"),
+        ("optimizer.learning_rate=inf", "config.optimizer.learning_rate is inf; expected"),
+        ("optimizer.learning_rate=-1.0", "config.optimizer.learning_rate is -1.0; expected"),
         ("train.steps_per_call=0", "config.train.steps_per_call is 0; expected at least 1"),
         ("train.device_data_mb=-1", "config.train.device_data_mb is -1; expected at least 0"),
         ("train.matmul_precision=int8", "config.train.matmul_precision is 'int8'; expected one of"),

@@ -211,4 +211,6 @@ def test_a_missing_best_checkpoint_is_named(work, resume, capsys):
     best = resume(work).best["step"]
     shutil.rmtree(work / "checkpoints" / str(best))
     assert resume(work).best["step"] != best
-    assert f"checkpoints/{best}, the best so far, is missing; that of step" in capsys.readouterr().out
+    assert (
+        f"checkpoints/{best}, the best so far, is missing; that of step" in capsys.readouterr().out
+    )
