@@ -112,15 +112,17 @@ def known_rows(workdir: Path, say: Say) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
-      The rows of the newest checkpoint, and True; or, of an older version's run, those of
-      `metrics.jsonl`, or the one validation row of `record.json`, and False.
+      The rows, and whether the best one is surely among them: those of the newest checkpoint; or,
+      of an older version's run, those of `metrics.jsonl`, of which nobody knows; or, if they are
+      lost, the best row, which `record.json` has.
     """
     if found := latest_history(workdir / "checkpoints", say):
         return found[1]["metrics"], True
     rows = JsonLines(workdir / "metrics.jsonl", METRICS).read()
     if not any(row["split"] == "validation" for row in rows):
         record = read_run_record(workdir) or {}
-        rows += [{"split": "validation"} | record["validation"]] if "validation" in record else []
+        if "validation" in record:
+            return [{"split": "validation"} | record["validation"]], True
     return rows, False
 
 

@@ -165,6 +165,19 @@ def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whol
     assert spectra(tmp_path) == spectra(whole)
 
 
+def test_a_signal_after_the_last_step_stops_the_run_before_its_test(
+    run, tmp_path, monkeypatch, whole
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 12))
+        patch.setattr("lru.training.loop._Run.finish", lambda _: pytest.fail("it was tested"))
+        with pytest.raises(Stopped):
+            run(tmp_path, "train.steps_per_call=1")
+    assert "test" not in json.loads((tmp_path / "record.json").read_text())
+    run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
 def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
     before = {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     assert run(whole)["test"]["step"] == rows(whole, "test")[0]["step"]

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import lru.spectrum
+from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
+from lru.training.checkpoint import Checkpoints
 from lru.training.config import load_config
 from lru.training.digests import SUMS
 from lru.training.experiment import Experiment
@@ -150,6 +153,16 @@ def test_lost_spectra_are_written_again_where_that_is_possible_or_named(
     assert "spectra lacks the eigenvalues of step 3, 6, or they are damaged" in line
 
 
+def test_an_animation_names_the_spectra_that_are_missing(work, tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr("lru.spectra.pages.save_animation", lambda *given: drawn.append(given))
+    (work / "spectra/3.npz").unlink()
+    arguments = [f"--workdir={work}", f"--animation={tmp_path / 'path.gif'}"]
+    assert run(lru.spectrum.main, arguments) == 0
+    assert "spectra lacks the eigenvalues of step 3, or they" in capsys.readouterr().out
+    assert drawn[0][0] == [0, 6, 9, 12]
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_a_finished_run_without_metrics_can_still_be_evaluated(older, whole, experiment, tmp_path):
     work = shutil.copytree(whole, tmp_path / "work")
@@ -207,10 +220,17 @@ def test_a_run_whose_checkpoints_are_gone_raises_whatever_is_left(left, whole, r
         resume(work)
 
 
-def test_a_missing_best_checkpoint_is_named(work, resume, capsys):
-    best = resume(work).best["step"]
-    shutil.rmtree(work / "checkpoints" / str(best))
-    assert resume(work).best["step"] != best
-    assert (
-        f"checkpoints/{best}, the best so far, is missing; that of step" in capsys.readouterr().out
-    )
+def test_a_missing_best_checkpoint_is_named(work, resume, monkeypatch, capsys):
+    read = Checkpoints.history
+
+    def best_at_9(self, step):
+        history = read(self, step)
+        for row in history["metrics"]:
+            row["loss"] -= 9 * (row["step"] == 9)
+        return history
+
+    monkeypatch.setattr(Checkpoints, "history", best_at_9)
+    shutil.rmtree(work / "checkpoints" / "9")
+    assert resume(work).best["step"] == 12
+    out = capsys.readouterr().out
+    assert "checkpoints/9, the best so far, is missing; that of step 12 takes its place" in out
