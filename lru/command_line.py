@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import lru
-from lru.errors import UserError
+from lru.errors import Stopped, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,21 +95,26 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     """Runs a command line, and returns its exit code.
 
     It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written or
-    a package or a device is missing, or memory is short; 130 or 143 if a signal ended it, 141 if
-    nobody reads on what it writes.
+    a package or a device is missing, or memory is short; 130 or 143 if SIGINT or SIGTERM ended it,
+    whether or not its work could be saved; 141 if nobody reads on what it writes.
     """
-    before = signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    # A background job of a script inherits that SIGINT is ignored, and could not be stopped by it.
+    handlers = {signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with _plain_log():
-            main(sys.argv[1:] if argv is None else argv)
+            _call(main, sys.argv[1:] if argv is None else argv)
     except UserError as error:
         return _complain(str(error), error.exit_code)
+    except Stopped as stopped:
+        return stopped.exit_code
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
-        return _complain(f"cannot read or write{file}: {error.strerror or error}", 2)
+        advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
+        return _complain(f"cannot read or write{file}: {error.strerror or error}{advice}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
@@ -122,7 +128,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     except _Stopped:
         return _complain("stopped by SIGTERM", 143)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _drop_unwritten()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -133,6 +141,37 @@ def _check_package() -> None:
             "import lru finds another package (lru-dict has that name too), which hides lru-flax;\n"
             "pip uninstall lru-dict, then install lru-flax again"
         )
+
+
+def _open_streams() -> None:
+    """Opens the null device in place of standard streams that the shell closed, as by `>&-`.
+
+    Else the next file opened would get the number of the stream, and what is printed.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Calls a command, and writes out what it printed: that may fail too."""
+    try:
+        main(argv)
+    except SystemExit:  # after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _drop_unwritten() -> None:
+    """Drops what cannot be printed; at its exit, Python would complain of it in many lines."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _device_trouble(error: RuntimeError) -> str:
@@ -146,12 +185,20 @@ def _device_trouble(error: RuntimeError) -> str:
 
 
 def _complain(text: str, exit_code: int) -> int:
-    print(f"error: {text}", file=sys.stderr)
+    with suppress(BrokenPipeError):  # nobody reads on
+        print(f"error: {text}", file=sys.stderr, flush=True)
     return exit_code
 
 
 def _stop(*_) -> NoReturn:
     raise _Stopped
+
+
+class _PlainHandler(logging.StreamHandler):
+    """A handler that raises what goes wrong in writing, where Python's prints a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704
 
 
 @contextmanager
@@ -162,7 +209,7 @@ def _plain_log() -> Iterator[None]:
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _PlainHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False  # some library may have given the root logger a handler of its own

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
 from lru.errors import UserError
+from lru.files import read_object
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -143,7 +144,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[nn.Module, Any]:
         model = _model(about["config"]["model"], about["arguments"])
         inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{file} describes no model ({error}); export it anew") from error
     variables, metadata = read_weights(weights, shapes)
     if metadata.get("model") != _identity(about):
@@ -215,14 +216,9 @@ def _digest(file: Path) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        return read_object(file, {}, "restore it, or make it anew")
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing; give a folder that lru.export has written") from error
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}); restore it, or make it anew") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged (no object); restore it, or make it anew")
-    return content
 
 
 if __name__ == "__main__":

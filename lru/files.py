@@ -1,18 +1,26 @@
-"""Atomic file writes, and locks between processes. Neither follows a symbolic link."""
+"""Atomic file writes, checked reading of JSON, and locks between processes.
+
+Nothing here follows a symbolic link.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import filelock
 
 from lru.errors import UserError
+
+# The keys that a JSON object must have, each with its type, or with the keys of its own.
+Fields = Mapping[str, "type | Fields"]
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
@@ -42,6 +50,82 @@ def open_to_append(file: Path) -> IO[bytes]:
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(file, flags), "ab")
+
+
+def read_object(file: Path, fields: Fields, advice: str) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Args:
+      file: the file.
+      fields: what the object must have, see `parse_object`.
+      advice: what the user can do if it is damaged: the end of the message.
+
+    Raises:
+      UserError: the file holds something else.
+      OSError: the file cannot be read.
+    """
+    try:
+        return parse_object(file.read_text(), fields)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}); {advice}") from error
+
+
+def parse_object(text: str, fields: Fields) -> dict[str, Any]:
+    """Parses a JSON object and checks its fields.
+
+    Args:
+      text: the JSON.
+      fields: the keys that the object must have, each with its type, or with the fields of the
+        object there. A `float` is any finite number.
+
+    Raises:
+      ValueError: the text is no JSON, is no object, or lacks a field.
+
+    Example:
+      >>> parse_object('{"step": 1}', {"step": int})
+      {'step': 1}
+      >>> parse_object("5", {"step": int})
+      Traceback (most recent call last):
+      ValueError: expected an object, found int
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _check_fields(content, fields, "")
+    return content
+
+
+def _check_fields(content: Any, fields: Fields, where: str) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}expected an object, found {type(content).__name__}")
+    for key, kind in fields.items():
+        if key not in content:
+            raise ValueError(f"{where}{key!r} is missing")
+        if isinstance(kind, Mapping):
+            _check_fields(content[key], kind, f"{where}{key}: ")
+        elif not _is_of(content[key], kind):
+            raise ValueError(f"{where}{key!r} is {str(content[key])[:40]}; expected {_NAMES[kind]}")
+
+
+_NAMES = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):  # to Python, True is an int
+        return kind is bool
+    if kind is not float:
+        return isinstance(value, kind)
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
 
 
 @contextmanager

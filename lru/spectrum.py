@@ -130,8 +130,13 @@ def _animate(workdir: Path, file: Path) -> None:
     from lru.spectra.pages import save_animation
     from lru.training.config import recall
     from lru.training.eigenvalue_log import EigenvalueLog
+    from lru.training.history import latest_history
+    from lru.training.recovery import check_spectra
 
     recall(workdir)
+    if found := latest_history(workdir / "checkpoints"):
+        log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
+        check_spectra(log, workdir / "spectra", print)
     steps, paths = EigenvalueLog(workdir / "spectra").paths()
     if not paths:
         raise UserError(

@@ -1,6 +1,7 @@
 """Trains what a config describes: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
 
-The same command goes on with a run that was stopped. Any number of the config can be changed on
+The same command goes on with a run that was stopped. SIGTERM and SIGINT save it, and the exit code
+is 143 or 130. Any number of the config can be changed on
 the command line: `--config.optimizer.learning_rate=0.002`.
 """
 

@@ -22,13 +22,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from results_format import read_record
 from rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, run
 from lru.files import write_whole
 from lru.training.config import differences
-from lru.training.record import format_score
+from lru.training.record import format_score, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -152,10 +151,12 @@ class Job:
     def report(self, results: Path) -> bool:
         """Keeps the record and says how it ended; whether that was as it should be."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
-        if self._stopped and self.process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
+        stopped = self._stopped and self.process.returncode in ended
+        if stopped and not record.exists():
             print(f"{self.row.name}: stopped before its first step", flush=True)
             return True
-        if self.process.returncode or not record.exists():
+        if (self.process.returncode and not stopped) or not record.exists():
             lines = (self.workdir / "log.txt").read_text().splitlines()[-2:]
             print(f"{self.row.name}: failed after {seconds:.0f} s: {' '.join(lines)}", flush=True)
             return False

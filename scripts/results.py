@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import results_charlm
@@ -20,10 +20,11 @@ import results_recall
 import results_recall_plots
 import results_speed
 from pictures import Picture
-from results_format import Record, read_record
+from results_format import Record
 
 from lru.command_line import Parser, run
-from lru.files import write_whole
+from lru.errors import UserError
+from lru.files import read_object, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 _FILES = {
@@ -86,11 +87,37 @@ def read(results: Path) -> dict[str, dict[str, Record]]:
     """The records by page and file name."""
     return {
         page: {
-            str(file.relative_to(results)): read_record(file)
+            str(file.relative_to(results)): _read(file, _SHOWN[page])
             for file in sorted(results.glob(files))
         }
         for page, files in _FILES.items()
     }
+
+
+def _show_charlm(records: Mapping[str, Record]) -> None:
+    results_charlm.page(records)
+    for record in records.values():
+        results_charlm_plots.curve(record)
+
+
+_Show = Callable[[Mapping[str, Record]], object]
+_SHOWN: dict[str, _Show] = {
+    "lra": results_lra.page,
+    "charlm": _show_charlm,
+    "speed": results_speed.page,
+}
+
+
+def _read(file: Path, show: _Show) -> Record:
+    """Reads a record, and makes a page of it alone, so that a damaged one can be named."""
+    advice = "restore it, or delete it"
+    record = read_object(file, {}, advice)
+    try:
+        show({file.name: record})
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file} is damaged ({reason}); {advice}") from error
+    return record
 
 
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:

@@ -43,8 +43,13 @@ def test_without_records_there_are_pages_and_no_pictures(tmp_path):
     assert "![" not in (tmp_path / "charlm.md").read_text()
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    (tmp_path / "lra").mkdir()
-    (tmp_path / "lra" / "a.json").write_text('{"config":')
-    with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
-        read(tmp_path)
+@pytest.mark.parametrize("name", ["lra/a.json", "charlm/a.json", "benchmark_a.json"])
+def test_a_damaged_record_is_named(name, tmp_path):
+    whole = next(iter(sorted((RESULTS / "charlm").glob("*.json")))).read_text()
+    deep = "[" * 100_000
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    for content in ('{"config":', "5", "null", "{}", "[]", deep, whole.replace('"seconds"', '"s"')):
+        file.write_text(content)
+        with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
+            read(tmp_path)

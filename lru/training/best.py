@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
 from lru.training.data_digests import check_data
 from lru.training.experiment import Experiment, State
+from lru.training.recovery import check_rows, known_rows, missing_best, restore_config
 from lru.training.selection import best_row
-from lru.training.writers import JsonLines
+
+_logger = logging.getLogger(__name__)
 
 
 def evaluate_best(
@@ -40,19 +43,25 @@ def restore_best(
     Raises:
       UserError: there is no run, no evaluated checkpoint, or it cannot be read.
     """
+    restore_config(workdir, _logger.warning)
     config = recall(workdir)
     nothing = UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
     if not (workdir / "checkpoints").is_dir():
         raise nothing
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         kept = set(checkpoints.steps())
-        rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["step"] in kept]
-        if not any(row["split"] == "validation" for row in rows):
+        rows, complete = known_rows(workdir, _logger.warning)
+        if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
             raise nothing
         experiment = Experiment(config, data_dir, manual_dir)
         check_data(experiment.dataset, workdir)
-        best = best_row(rows, experiment.settings.select)
+        settings = experiment.settings
+        if not complete:
+            check_rows(rows, kept, settings.eval_every, workdir / "metrics.jsonl")
+        best = best_row([row for row in rows if row["step"] in kept], settings.select)
         assert best is not None
+        if best is not (whole := best_row(rows, settings.select)) and whole is not None:
+            _logger.warning(missing_best(checkpoints.path(whole["step"]), best))
         return (
             experiment,
             checkpoints.restore(best["step"], experiment.state_shapes()),

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from lru.errors import UserError, did_you_mean
-from lru.files import write_whole
+from lru.files import read_object, write_whole
 
 # Arguments that the program fills in.
 OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
@@ -268,16 +268,15 @@ def recall(workdir: Path) -> ConfigDict:
     """
     file = workdir / "config.json"
     try:
-        return ConfigDict(dict(json.loads(file.read_text())))
+        advice = "restore it or start a new --workdir"
+        return ConfigDict(read_object(file, {}, advice))
     except FileNotFoundError as error:
         raise UserError(
             f"{workdir} holds no run: {file} is missing; give a --workdir that "
             "lru.train has written"
         ) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{file} is damaged ({error}); restore it or start a new --workdir"
-        ) from error
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error}); {advice}") from error
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,16 @@ class Experiment:
         if set(config) != set(SECTIONS):
             odd = ", ".join(sorted(set(config) ^ set(SECTIONS)))
             raise UserError(f"the config has or lacks {odd}; expected {', '.join(SECTIONS)}")
+        for name in SECTIONS[1:]:
+            if not isinstance(config[name], ConfigDict):
+                raise UserError(f"config.{name} is {config[name]!r}; expected a section")
         check_arguments(Settings, config.train, "config.train")
         settings = Settings(**config.train)
         self._seed = config.seed
-        if not 0 <= self._seed < 2**32:
-            raise UserError(f"config.seed is {self._seed}; expected a number from 0 to 2**32 - 1")
+        if type(self._seed) is not int or not 0 <= self._seed < 2**32:
+            raise UserError(
+                f"config.seed is {self._seed!r}; expected a whole number from 0 to 2**32 - 1"
+            )
         devices = list(devices or jax.local_devices())
         if settings.batch_size % len(devices):
             raise UserError(
@@ -207,9 +213,11 @@ class Experiment:
         """
         split, spans = self._resident, self.settings.spans(first_step)
         batches = self.task.batches(self._seed, indices=split is not None)
-        calls = stacked(batches, spans, self.settings.most_steps_per_call).map(self._put)
-        for (_, count), given in zip(spans, prefetch(calls)):
-            yield Call(count, given) if split is None else Call(count, split, given)
+        # Some calls at a time: a list of all would take hours and memory for 10**9 steps.
+        while some := list(itertools.islice(spans, 10_000)):
+            calls = stacked(batches, some, self.settings.most_steps_per_call).map(self._put)
+            for (_, count), given in zip(some, prefetch(calls)):
+                yield Call(count, given) if split is None else Call(count, split, given)
 
     def _put(self, given: Any) -> Any:
         return jax.device_put(given, self._split_calls)

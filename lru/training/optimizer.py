@@ -95,6 +95,11 @@ def make_optimizer(
     for name, value in (("b1", b1), ("b2", b2)):
         if not 0 <= value < 1:
             raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
+    if not isinstance(groups, Sequence) or isinstance(groups, str):
+        raise UserError(
+            f"config.optimizer.groups is {groups!r}; expected rows of (regex, learning rate "
+            "factor, weight decay)"
+        )
     rows = [_checked_row(row) for row in groups]
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
     table = _table(params, labels, rows, learning_rate)
@@ -142,7 +147,7 @@ def _checked_row(row: Any) -> Row:
         re.compile(pattern)
         row = pattern, float(factor), float(decay)
         if not (0 <= row[1] < math.inf and 0 <= row[2] < math.inf):
-            raise ValueError("a negative or infinite number")
+            raise ValueError("a number is negative or not finite")
         return row
     except (TypeError, ValueError, re.error) as error:
         raise UserError(

@@ -16,6 +16,10 @@ import jax
 from ml_collections import ConfigDict
 
 import lru
+from lru.files import Fields, read_object
+
+_RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}
+_RESULT: Fields = {"step": int, "loss": float, "accuracy": float}
 
 
 def make_record(
@@ -78,6 +82,22 @@ def _parts(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, 
         str(step): {name: [lam.real.tolist(), lam.imag.tolist()] for name, lam in layers.items()}
         for step, layers in eigenvalues.items()
     }
+
+
+def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[str, Any]:
+    """Reads a record that `make_record` made.
+
+    Args:
+      file: the record, as JSON.
+      advice: what the user can do if it is damaged.
+
+    Raises:
+      UserError: it is damaged.
+      OSError: it cannot be read.
+    """
+    record = read_object(file, _RECORD, advice)
+    results: Fields = {split: _RESULT for split in ("validation", "test") if split in record}
+    return read_object(file, results, advice)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:

@@ -57,6 +57,13 @@ class Task:
         """Inputs of the smallest batch, for the parameters' shapes."""
         raise NotImplementedError
 
+    def check_sizes(self) -> None:
+        """Checks that no batch is larger than the training split: it would take hours to make.
+
+        Raises:
+          UserError: one is.
+        """
+
     def resident(self) -> Batch | None:
         """The whole training split, if it is to be kept on the devices."""
         raise NotImplementedError
@@ -132,6 +139,11 @@ class Classification(Task):
         inputs = self._dataset.source("train")[0]["inputs"]
         return self._dataset.decode(jnp.asarray(inputs)[None])
 
+    def check_sizes(self) -> None:
+        number = len(self._dataset.source("train"))
+        for name in ("batch_size", "eval_batch_size"):
+            _check_size(name, getattr(self.settings, name), number, "training examples")
+
     def resident(self) -> Batch | None:
         most_bytes = self.settings.device_data_mb * 1_000_000
         return read_all(self._dataset.source("train"), most_bytes) if most_bytes else None
@@ -181,7 +193,15 @@ class LanguageModelling(Task):
         self.items = ("characters", settings.batch_size * settings.unroll)
         self.model_arguments = dict(vocab_size=dataset.vocab_size)
 
+    def check_sizes(self) -> None:
+        size = self.settings.eval_batch_size or self.settings.batch_size
+        for split in ("train", "validation", "test"):
+            number = len(self._dataset.tokens(split))
+            _check_size("eval_batch_size", size, number, f"characters in the split {split}")
+
     def _streams(self, tokens: np.ndarray, batch_size: int) -> grain.MapDataset:
+        for name, size in (("batch_size", batch_size), ("unroll", self._unroll)):
+            _check_size(name, size, len(tokens), "characters")
         return stream_batches(tokens, batch_size=batch_size, unroll=self._unroll)
 
     def summary(self) -> str:
@@ -213,3 +233,10 @@ class LanguageModelling(Task):
 
     def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {"bits_per_character": metrics["loss"] / math.log(2), **metrics}
+
+
+def _check_size(name: str, size: int, most: int, what: str) -> None:
+    if size > most:
+        raise UserError(
+            f"config.train.{name} is {size:,}; expected at most {most:,}, the number of {what}"
+        )
