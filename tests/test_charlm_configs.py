@@ -1,13 +1,18 @@
 """The configs of the language models: equal budgets, the authors' settings; all of them train."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import pytest
 
+import lru
+from lru.budget import count_parameters
 from lru.data import dataset_class
 from lru.errors import UserError
 from lru.training.config import build, differences, load_config
 from lru.training.loop import train_and_evaluate
+from lru.training.names import resolve
 
 MODELS = ["gru", "ps_lru", "rg_lru", "lru", "lstm", "rhn", "grid_lstm", "linear_lru"]
 DATA = {"ptb": 51, "warpeace": 85, "enwik8": 206, "text8": 28}  # V, with one for unknown characters
@@ -30,6 +35,16 @@ def test_a_budget_is_met_within_a_hundredth(model, budget):
     for data, vocab_size in DATA.items():
         found = parameters(load(model, f"{data},{budget}"), vocab_size)
         assert found == pytest.approx(wanted, rel=0.01), data
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_variant_has_a_width(model):
+    """The small budget has few widths to choose from, and may be missed by two per cent."""
+    for data, depth in itertools.product(DATA, range(1, 9)):
+        config = load(model, f"{data},quick,l{depth}")
+        stack = {"linear_lru": lru.LRU}.get(model) or resolve(config.model.mixer.type, "c")
+        found = count_parameters(stack, config.model.d_model, DATA[data], depth)
+        assert found == pytest.approx(300_000, rel=0.021)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 8])
