@@ -20,7 +20,7 @@ import results_speed
 from pictures import Picture
 from results_format import Record, read_record
 
-from lru.command_line import Parser, run
+from lru.command_line import Parser, path, run
 from lru.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ not run says so.
 def main(argv: Sequence[str]) -> None:
     """Reads the records, writes pages and pictures."""
     parser = Parser(prog="python scripts/results.py", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=path, default=ROOT / "results")
     results = parser.parse_args(argv).results
     records = read(results)
     drawn = pictures(records)

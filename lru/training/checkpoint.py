@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from lru.errors import UserError
@@ -120,6 +121,23 @@ class Checkpoints:
             return self._restore(step, target)
         except UserError as error:
             raise UserError(f"{error}; move it elsewhere, and the next best is taken") from None
+
+    def shapes(self, step: int) -> Any:
+        """Returns a target for `restore` from what a checkpoint says of itself, as nested dicts.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        try:
+            found = ocp.StandardCheckpointHandler().metadata(self.path(step) / "state")
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+                getattr(found, "tree", found),
+            )
+        except Exception as error:
+            reason = _reason(error)
+        raise UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
 
     def _restore(self, step: int, target: Any) -> Any:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))

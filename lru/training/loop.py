@@ -21,12 +21,15 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.files import lock, write_whole
+from lru.terminal import say
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, remember
+from lru.training.config import check_workdir, is_extended, remember
+from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
+from lru.training.init_from import begin, check_source, read_initial
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.selection import best_row, stops_early
@@ -51,8 +54,10 @@ def train_and_evaluate(
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
     evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`. Where there is a record with a test, the run has ended, and
-    nothing is done; a stopped run leaves one without.
+    `curves.png`, `spectrum.png`; and `dataset.json`, what the model was built with, and
+    `initial.safetensors` if it begins with other weights. Where there is a record with a test, the
+    run has ended, and nothing is done unless the config has more steps than the record; a stopped
+    run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
@@ -68,13 +73,18 @@ def train_and_evaluate(
       Diverged: the loss or the parameters were not finite.
     """
     check_workdir(config, workdir)
+    check_source(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
+    initial = read_initial(config, workdir, experiment)
     with lock(workdir / "lock") as alone:
         if not alone:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
         remember(config, workdir)
-        finished = _finished(workdir)
+        if (description := Description.of(experiment)) is not None:
+            description.save(workdir)
+        begin(config, workdir, experiment, initial)
+        finished = None if is_extended(config, workdir) else _finished(workdir)
         if finished is not None:
             return finished
         run = _Run(config, experiment, workdir)
@@ -94,7 +104,7 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_text())
         if "test" not in record:  # of a run that was stopped
             return None
-        print(f"finished before; {format_result({'split': 'test'} | record['test'])}")
+        say(f"finished before; {format_result({'split': 'test'} | record['test'])}")
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}); delete it to have it made anew") from error
     return record
@@ -140,17 +150,17 @@ class _Run:
 
     def greet(self) -> None:
         """Says what is about to be trained, and on what."""
-        say, dataset = self.progress.say, self.experiment.dataset
-        say(format_table(self.experiment.groups))
-        say(
+        tell, dataset = self.progress.say, self.experiment.dataset
+        tell(format_table(self.experiment.groups))
+        tell(
             f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
             f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
         if dataset.remark:
-            say(f"remark: {dataset.remark}")
+            tell(f"remark: {dataset.remark}")
         if self.step:
-            say(f"going on from step {self.step:,}")
+            tell(f"going on from step {self.step:,}")
 
     def train(self) -> bool:
         """Runs the steps that are left; False if a signal asked to stop before the last."""
@@ -206,7 +216,7 @@ class _Run:
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
-        print(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
+        say(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
     def _record(
