@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import lru
 from lru.errors import Stopped, UserError
+from lru.terminal import printable, say
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,14 +30,46 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def add_data_arguments(parser: Parser) -> None:
-    """Where data sets are: `--data_dir` and `--manual_dir`."""
+def not_empty(text: str) -> str:
+    """Returns an argument that names a file.
+
+    Raises:
+      ArgumentTypeError: it is empty, which `Path` would take for the current directory.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
+    return text
+
+
+def path(text: str) -> Path:
+    """Returns the path that an argument gives, see `not_empty`."""
+    return Path(not_empty(text))
+
+
+def add_data_arguments(parser: Parser, needed: bool = True) -> None:
+    """Adds `--data_dir` and `--manual_dir`, where data sets are.
+
+    Args:
+      parser: to which they are added.
+      needed: False if the data set is read only for a run that does not describe it.
+    """
     default = default_data_dir()
     parser.add_argument(
-        "--data_dir", type=Path, default=default, required=default is None,
+        "--data_dir", type=path, default=default, required=needed and default is None,
         help=f"of prepared data sets, reused by all runs; default: {default}",
     )  # fmt: skip
-    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+    parser.add_argument("--manual_dir", type=path, help="of files of official releases")
+
+
+def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
+    """Adds the arguments that name a trained run: those above, `--workdir` and `--allow`."""
+    parser.add_argument("--workdir", required=True, type=path, help="as given to lru.train")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="PACKAGE",
+        help="a package of yours that the run's config names; without it, only classes of lru and "
+        "flax are loaded; repeatable",
+    )  # fmt: skip
+    add_data_arguments(parser, needs_data)
 
 
 def default_data_dir() -> Path | None:
@@ -186,7 +219,7 @@ def _device_trouble(error: RuntimeError) -> str:
 
 def _complain(text: str, exit_code: int) -> int:
     with suppress(BrokenPipeError):  # nobody reads on
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        say(f"error: {text}", sys.stderr)
     return exit_code
 
 
@@ -201,6 +234,11 @@ class _PlainHandler(logging.StreamHandler):
         raise  # noqa: PLE0704
 
 
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 @contextmanager
 def _plain_log() -> Iterator[None]:
     """What this package logs, a plain line each; and no tracebacks that libraries log.
@@ -210,7 +248,7 @@ def _plain_log() -> Iterator[None]:
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]
     handler = _PlainHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False  # some library may have given the root logger a handler of its own
     logger.setLevel(logging.INFO)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from rows import TABLES, Axis, Row, Table
 
-from lru.command_line import Parser, run
+from lru.command_line import Parser, path, run
 from lru.files import write_whole
 from lru.training.config import differences
 from lru.training.record import format_score, read_record
@@ -57,10 +57,10 @@ def _parse(argv: Sequence[str]):
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... below this; default: 3")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
-    parser.add_argument("--workdirs", type=Path, default=Path("runs") / table)
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / table)
-    parser.add_argument("--data_dir", type=Path)
-    parser.add_argument("--manual_dir", type=Path)
+    parser.add_argument("--workdirs", type=path, default=Path("runs") / table)
+    parser.add_argument("--results", type=path, default=ROOT / "results" / table)
+    parser.add_argument("--data_dir", type=path)
+    parser.add_argument("--manual_dir", type=path)
     if table:
         _add_axes(parser, TABLES[table])
     known, overrides = parser.parse_known_args(argv)

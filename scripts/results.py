@@ -22,7 +22,7 @@ import results_speed
 from pictures import Picture
 from results_format import Record
 
-from lru.command_line import Parser, run
+from lru.command_line import Parser, path, run
 from lru.errors import UserError
 from lru.files import read_object, write_whole
 
@@ -72,7 +72,7 @@ full or generated data; others are listed apart. What was not run says so.
 def main(argv: Sequence[str]) -> None:
     """Reads the records, writes pages and pictures."""
     parser = Parser(prog="python scripts/results.py", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=path, default=ROOT / "results")
     results = parser.parse_args(argv).results
     records = read(results)
     drawn = pictures(records)

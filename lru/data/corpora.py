@@ -6,7 +6,6 @@ character out. `lru.data.streams` makes batches of them.
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import functools
 import hashlib
@@ -19,7 +18,7 @@ import tensorflow_datasets as tfds
 
 from lru.data import made_up
 from lru.data.builder import SPLITS, SequenceDataset
-from lru.data.characters import Alphabet
+from lru.data.characters import Alphabet, bytes_as_text
 from lru.data.numbers import Numbers
 from lru.data.released import Release
 from lru.errors import UserError
@@ -144,17 +143,16 @@ class TextStream(SequenceDataset):
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the tokens of a text as one writes it; where a token is a byte, of its UTF-8."""
-        return self.vocabulary.encode(text.encode().decode("latin-1") if self._bytes else text)
+        return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yields what tokens stand for, each as soon as it is whole: a character may be bytes."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for token in tokens:
-            piece = self.vocabulary.decode([token])
-            yield decoder.decode(piece.encode("latin-1")) if self._bytes else piece
+        pieces = (self.vocabulary.decode([token]) for token in tokens)
+        return bytes_as_text(pieces) if self.of_bytes else pieces
 
     @property
-    def _bytes(self) -> bool:
+    def of_bytes(self) -> bool:
+        """Whether a token is a byte of UTF-8 instead of a character."""
         return self.encoding == "latin-1" and not self.numbers.made_up
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:

@@ -1,17 +1,23 @@
-"""What a run came to: the model of its best checkpoint."""
+"""Restores and evaluates a run's best checkpoint."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import jax
+from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
 from lru.training.data_digests import check_data
+from lru.training.description import Description
 from lru.training.experiment import Experiment, State
+from lru.training.names import check_allow, check_config
 from lru.training.recovery import check_rows, known_rows, missing_best, restore_config
 from lru.training.selection import best_row
 
@@ -19,51 +25,111 @@ _logger = logging.getLogger(__name__)
 
 
 def evaluate_best(
-    workdir: Path, split: str, *, data_dir: Path, manual_dir: Path | None = None
+    workdir: Path,
+    split: str,
+    *,
+    data_dir: Path,
+    manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The best checkpoint of a run, evaluated on a split: the line training logged for it.
+    """Evaluates the best checkpoint of a run, and returns the row that training logged for it.
+
+    Args:
+      workdir, data_dir, manual_dir, allow: see `restore_best`.
+      split: "train", "validation" or "test".
 
     Raises:
-      UserError: as of `restore_best`.
+      UserError: see `restore_best`.
     """
-    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    experiment, state, step = restore_best(
+        workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow
+    )
     return {"step": step, "split": split} | experiment.evaluate(state, split)
 
 
 def restore_best(
-    workdir: Path, *, data_dir: Path, manual_dir: Path | None = None
+    workdir: Path,
+    *,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
+    read_data: bool = True,
 ) -> tuple[Experiment, State, int]:
-    """What a run trained, as it was at its best checkpoint, and that one's step.
+    """Restores a run's best checkpoint: its experiment, the state, and the step.
+
+    The run may be a stranger's: nothing that it names is imported but `lru` and `flax`.
 
     Args:
       workdir: of the run.
       data_dir: where prepared data sets are kept.
       manual_dir: where files of official releases lie.
+      allow: packages whose classes the config may name as well, such as `("my_package",)`.
+      read_data: False if the data set is not needed. It is read even so if the run was begun by a
+        version that wrote no `dataset.json`.
 
     Raises:
-      UserError: there is no run, no evaluated checkpoint, or it cannot be read.
+      UserError: there is no run, no evaluated checkpoint, it cannot be read, or the config names a
+        package that is not allowed.
     """
     restore_config(workdir, _logger.warning)
-    config = recall(workdir)
-    nothing = UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
+    config, allow = recall(workdir), check_allow(allow)
+    check_config(config.to_dict(), allow)
     if not (workdir / "checkpoints").is_dir():
-        raise nothing
+        raise _nothing(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        kept = set(checkpoints.steps())
-        rows, complete = known_rows(workdir, _logger.warning)
-        if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
-            raise nothing
-        experiment = Experiment(config, data_dir, manual_dir)
-        check_data(experiment.dataset, workdir)
+        experiment = _experiment(config, workdir, data_dir, manual_dir, allow, read_data)
         settings = experiment.settings
-        if not complete:
-            check_rows(rows, kept, settings.eval_every, workdir / "metrics.jsonl")
-        best = best_row([row for row in rows if row["step"] in kept], settings.select)
-        assert best is not None
-        if best is not (whole := best_row(rows, settings.select)) and whole is not None:
-            _logger.warning(missing_best(checkpoints.path(whole["step"]), best))
+        best = best_of(workdir, checkpoints, settings.select, settings.eval_every)
         return (
             experiment,
             checkpoints.restore(best["step"], experiment.state_shapes()),
             best["step"],
         )
+
+
+def best_of(
+    workdir: Path, checkpoints: Checkpoints, select: str, eval_every: int | None = None
+) -> Mapping[str, Any]:
+    """Returns the row of the best checkpoint that there is, and logs if a better one is missing.
+
+    Args:
+      workdir: of the run.
+      checkpoints: of the run.
+      select: "accuracy" or "loss", what the best one is chosen by.
+      eval_every: steps between two evaluations, if that is known.
+
+    Raises:
+      UserError: no checkpoint was evaluated, or the row of one is missing.
+    """
+    kept = set(checkpoints.steps())
+    rows, complete = known_rows(workdir, _logger.warning)
+    there = [row for row in rows if row["step"] in kept]
+    if not any(row["split"] == "validation" for row in there):
+        raise _nothing(workdir)
+    if eval_every and not complete:
+        check_rows(rows, kept, eval_every, workdir / "metrics.jsonl")
+    best, whole = best_row(there, select), best_row(rows, select)
+    assert best is not None and whole is not None
+    if best is not whole:
+        _logger.warning(missing_best(checkpoints.path(whole["step"]), best))
+    return best
+
+
+def _nothing(workdir: Path) -> UserError:
+    return UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
+
+
+def _experiment(
+    config: ConfigDict,
+    workdir: Path,
+    data_dir: Path | None,
+    manual_dir: Path | None,
+    allow: Sequence[str],
+    read_data: bool,
+) -> Experiment:
+    if not read_data and (description := Description.load(workdir)) is not None:
+        devices = jax.local_devices()[:1]  # one is enough for weights, whatever the batch size
+        return Experiment(config, None, devices=devices, description=description, allow=allow)
+    experiment = Experiment(config, data_dir, manual_dir, allow=allow)
+    check_data(experiment.dataset, workdir)
+    return experiment

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from lru.errors import UserError
@@ -140,6 +141,23 @@ class Checkpoints:
     def history(self, step: int) -> dict[str, Any] | None:
         """Returns the history that a checkpoint carries; None in one of an older version."""
         return read_history(self.path(step))
+
+    def shapes(self, step: int) -> Any:
+        """Returns a target for `restore` from what a checkpoint says of itself, as nested dicts.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        try:
+            found = ocp.StandardCheckpointHandler().metadata(self.path(step) / "state")
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+                getattr(found, "tree", found),
+            )
+        except Exception as error:
+            reason = _reason(error)
+        raise UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
 
     def _restore(self, step: int, target: Any) -> Any:
         args = ocp.args.Composite(state=SealedRestore(target))

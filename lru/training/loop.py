@@ -22,14 +22,17 @@ from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
 from lru.files import lock, write_whole
+from lru.terminal import say
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, recall, remember
+from lru.training.config import check_workdir, is_extended, recall, remember
 from lru.training.data_digests import check_data
+from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
 from lru.training.history import METRICS, TIMING
+from lru.training.init_from import begin, check_source, read_initial
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.recovery import (
@@ -63,9 +66,11 @@ def train_and_evaluate(
 
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
-    evaluation, of models that have some), `timing.jsonl`, `data.json` (digests of the data), and at
-    the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record with a test, the
-    run has ended, and nothing is done; a stopped run leaves one without.
+    evaluation, of models that have some), `timing.jsonl`; `dataset.json`, what the model was built
+    with, and `data.json`, digests of the data; `initial.safetensors` if it begins with other
+    weights; and at the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record
+    with a test, the run has ended, and nothing is done unless the config has more steps than the
+    record; a stopped run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
@@ -81,17 +86,22 @@ def train_and_evaluate(
       UserError: something given is wrong.
       Diverged: the loss or the parameters were not finite.
     """
-    restore_config(workdir, print)
+    restore_config(workdir, say)
     check_workdir(config, workdir)
+    check_source(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
     experiment.task.check_sizes()
+    initial = read_initial(config, workdir, experiment)
     with lock(workdir / "lock") as alone:
         if not alone:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
-        remember(config, workdir)
         check_data(experiment.dataset, workdir, begin=True)
-        finished = _finished(workdir)
+        remember(config, workdir)
+        if (description := Description.of(experiment)) is not None:
+            description.save(workdir)
+        begin(config, workdir, experiment, initial)
+        finished = None if is_extended(config, workdir) else _finished(workdir)
         if finished is not None:
             return finished
         run = _Run(config, experiment, workdir)
@@ -112,8 +122,8 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
     record = read_run_record(workdir)
     if record is None or "test" not in record:  # there is none, or it is of a stopped run
         return None
-    restore_finished(workdir, record, print)
-    print(f"finished before; {format_result({'split': 'test'} | record['test'])}")
+    restore_finished(workdir, record, say)
+    say(f"finished before; {format_result({'split': 'test'} | record['test'])}")
     return record
 
 
@@ -193,17 +203,17 @@ class _Run:
 
     def greet(self) -> None:
         """Says what is about to be trained, and on what."""
-        say, dataset = self.progress.say, self.experiment.dataset
-        say(format_table(self.experiment.groups))
-        say(
+        tell, dataset = self.progress.say, self.experiment.dataset
+        tell(format_table(self.experiment.groups))
+        tell(
             f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
             f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
         if dataset.remark:
-            say(f"remark: {dataset.remark}")
+            tell(f"remark: {dataset.remark}")
         if self.step:
-            say(f"going on from step {self.step:,}")
+            tell(f"going on from step {self.step:,}")
 
     def train(self) -> None:
         """Runs the steps that are left.
@@ -264,7 +274,7 @@ class _Run:
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
-        print(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
+        say(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
     def _record(

@@ -54,6 +54,7 @@ def make_record(
         **circumstances(),
         "data": experiment.dataset.kind,
         **({"remark": remark} if remark else {}),
+        **({"init_from": experiment.origin} if experiment.origin else {}),
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": steps,
         "steps_planned": experiment.settings.steps,

@@ -43,6 +43,7 @@ class Settings:
       unroll: T, steps of a text from one update to the next; of texts alone.
       epochs: passes over a text, instead of steps, with an evaluation at the end of each whatever
         `eval_every` is; of texts alone.
+      init_from: the work directory or the export whose weights the run begins with; "" for none.
     """
 
     steps: int
@@ -63,6 +64,7 @@ class Settings:
     improvement_over: Literal["best", "previous"] = "best"
     unroll: int = 0
     epochs: int = 0
+    init_from: str = ""
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():

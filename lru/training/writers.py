@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from lru.errors import UserError
 from lru.files import Fields, parse_object, write_whole
+from lru.terminal import printable
 
 
 class JsonLines:
@@ -155,8 +156,8 @@ class Progress:
             self.say(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
 
     def say(self, text: str) -> None:
-        """A line of its own."""
-        tqdm.write(text, file=sys.stdout)
+        """Prints a line above the progress bar."""
+        tqdm.write(printable(text), file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:

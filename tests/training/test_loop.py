@@ -91,7 +91,7 @@ def test_a_run_leaves_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
-        "curves.png", "data.json", "spectrum.png", "spectra",
+        "curves.png", "data.json", "dataset.json", "spectrum.png", "spectra",
     }  # fmt: skip
     record = json.loads((whole / "record.json").read_text())
     assert record["config"] == json.loads((whole / "config.json").read_text())
