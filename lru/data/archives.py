@@ -10,7 +10,6 @@ import bz2
 import errno
 import gzip
 import logging
-import lzma
 import shutil
 import struct
 import tarfile
@@ -25,12 +24,16 @@ from tqdm import tqdm
 
 from lru.errors import UserError
 
+try:
+    import lzma
+except ImportError:  # a Python that was built without it
+    lzma = None  # type: ignore[assignment]
+
 _logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
 }
 _OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
 # What Python's modules raise where bytes are not as they should be.
@@ -38,14 +41,19 @@ _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
     struct.error,
     EOFError,
     ValueError,
     OverflowError,
     RuntimeError,  # a bit of a zip archive that says it is encrypted, or packed in another way
     UnicodeError,
+    *([lzma.LZMAError] if lzma else []),
 )
+_XZ = b"\xfd7zXZ"
+if lzma:
+    _OPENERS[_XZ] = lzma.LZMAFile
+else:
+    _OTHERS[_XZ] = "xz"
 
 
 def unpack(
