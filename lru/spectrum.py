@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
 from lru.errors import UserError
@@ -124,18 +124,19 @@ def main(argv: Sequence[str]) -> None:
         _animate(known.workdir, known.animation)
     if known.out or not known.animation:
         cache_compilations()
-        modes = read_run(
+        _draw_page(
             known.workdir,
+            known.out or known.workdir / "spectrum_page.png",
             data_dir=known.data_dir,
             manual_dir=known.manual_dir,
             allow=known.allow,
         )
-        _draw_page(modes, known.workdir, known.out or known.workdir / "spectrum_page.png")
 
 
-def _draw_page(modes: RunModes, workdir: Path, out: Path) -> None:
+def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.spectra.pages import save_page
 
+    modes = read_run(workdir, **reading)
     title = f"{workdir.resolve().name}: before training, and at step {modes.step:,}"
     save_page(modes.initial, modes.trained, out, title)
     say(f"see {out}")
