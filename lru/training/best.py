@@ -11,7 +11,13 @@ from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
 from lru.training.experiment import Experiment, State
-from lru.training.recovery import check_rows, known_rows, missing_best, restore_config
+from lru.training.recovery import (
+    check_rows,
+    known_rows,
+    missing_best,
+    read_run_record,
+    restore_config,
+)
 from lru.training.selection import best_row
 
 _logger = logging.getLogger(__name__)
@@ -44,14 +50,13 @@ def restore_best(
     """
     restore_config(workdir, _logger.warning)
     config = recall(workdir)
-    nothing = UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
     if not (workdir / "checkpoints").is_dir():
-        raise nothing
+        raise _nothing(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         kept = set(checkpoints.steps())
         rows, complete = known_rows(workdir, _logger.warning)
         if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
-            raise nothing
+            raise _nothing(workdir)
         experiment = Experiment(config, data_dir, manual_dir)
         settings = experiment.settings
         if not complete:
@@ -65,3 +70,13 @@ def restore_best(
             checkpoints.restore(best["step"], experiment.state_shapes()),
             best["step"],
         )
+
+
+def _nothing(workdir: Path) -> UserError:
+    record = read_run_record(workdir)
+    if record and "test" in record:  # lru.train would do nothing about it
+        return UserError(
+            f"{workdir} has ended, but its best checkpoint, of step {record['test']['step']:,}, is "
+            "gone; restore it from a copy, or train in a new --workdir"
+        )
+    return UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
