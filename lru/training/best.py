@@ -54,6 +54,8 @@ def restore_best(
         raise _nothing(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         kept = set(checkpoints.steps())
+        if not kept:
+            raise _nothing(workdir)
         rows, complete = known_rows(workdir, _logger.warning)
         if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
             raise _nothing(workdir)
