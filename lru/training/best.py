@@ -18,7 +18,13 @@ from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.experiment import Experiment, State
 from lru.training.names import check_allow, check_config
-from lru.training.recovery import check_rows, known_rows, missing_best, restore_config
+from lru.training.recovery import (
+    check_rows,
+    known_rows,
+    missing_best,
+    read_run_record,
+    restore_config,
+)
 from lru.training.selection import best_row
 
 _logger = logging.getLogger(__name__)
@@ -77,9 +83,13 @@ def restore_best(
     if not (workdir / "checkpoints").is_dir():
         raise _nothing(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        rows, complete = evaluated_rows(workdir, checkpoints)
         experiment = _experiment(config, workdir, data_dir, manual_dir, allow, read_data)
         settings = experiment.settings
-        best = best_of(workdir, checkpoints, settings.select, settings.eval_every)
+        if not complete:
+            kept = set(checkpoints.steps())
+            check_rows(rows, kept, settings.eval_every, workdir / "metrics.jsonl")
+        best = best_of(rows, checkpoints, settings.select)
         return (
             experiment,
             checkpoints.restore(best["step"], experiment.state_shapes()),
@@ -87,36 +97,42 @@ def restore_best(
         )
 
 
+def evaluated_rows(
+    workdir: Path, checkpoints: Checkpoints
+) -> tuple[Sequence[Mapping[str, Any]], bool]:
+    """Returns a run's rows of metrics, and whether the best one is surely among them.
+
+    Raises:
+      UserError: no checkpoint was evaluated.
+    """
+    kept = set(checkpoints.steps())
+    if not kept:
+        raise _nothing(workdir)
+    rows, complete = known_rows(workdir, _logger.warning)
+    if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
+        raise _nothing(workdir)
+    return rows, complete
+
+
 def best_of(
-    workdir: Path, checkpoints: Checkpoints, select: str, eval_every: int | None = None
+    rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str
 ) -> Mapping[str, Any]:
     """Returns the row of the best checkpoint that there is, and logs if a better one is missing.
 
     Args:
-      workdir: of the run.
+      rows: of `evaluated_rows`.
       checkpoints: of the run.
       select: "accuracy" or "loss", what the best one is chosen by.
-      eval_every: steps between two evaluations, if that is known.
-
-    Raises:
-      UserError: no checkpoint was evaluated, or the row of one is missing.
     """
     kept = set(checkpoints.steps())
-    rows, complete = known_rows(workdir, _logger.warning)
-    there = [row for row in rows if row["step"] in kept]
-    if not any(row["split"] == "validation" for row in there):
-        raise _nothing(workdir)
-    if eval_every and not complete:
-        check_rows(rows, kept, eval_every, workdir / "metrics.jsonl")
-    best, whole = best_row(there, select), best_row(rows, select)
+    best, whole = (
+        best_row([row for row in rows if row["step"] in kept], select),
+        best_row(rows, select),
+    )
     assert best is not None and whole is not None
     if best is not whole:
         _logger.warning(missing_best(checkpoints.path(whole["step"]), best))
     return best
-
-
-def _nothing(workdir: Path) -> UserError:
-    return UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
 
 
 def _experiment(
@@ -133,3 +149,13 @@ def _experiment(
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)
     return experiment
+
+
+def _nothing(workdir: Path) -> UserError:
+    record = read_run_record(workdir)
+    if record and "test" in record:  # lru.train would do nothing about it
+        return UserError(
+            f"{workdir} has ended, but its best checkpoint, of step {record['test']['step']:,}, is "
+            "gone; restore it from a copy, or train in a new --workdir"
+        )
+    return UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")

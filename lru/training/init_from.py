@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.files import read_object
-from lru.training.best import best_of
+from lru.training.best import best_of, evaluated_rows
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
 from lru.training.description import Description
@@ -164,7 +164,8 @@ def _of_run(workdir: Path) -> Source:
         raise UserError(f"{workdir / 'config.json'} is damaged (train.select is {select!r})")
     description = Description.load(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        best = best_of(workdir, checkpoints, select)
+        rows, _ = evaluated_rows(workdir, checkpoints)
+        best = best_of(rows, checkpoints, select)
         state = checkpoints.restore(best["step"], checkpoints.shapes(best["step"]))
     variables = {key: state[key] for key in ("params", "batch_stats") if state.get(key)}
     tensors = {name: np.asarray(value) for name, value in by_path(variables).items()}

@@ -132,6 +132,7 @@ class _Run:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
+        self._kept_config = recall(workdir).to_dict()
         self.experiment, self.settings = experiment, experiment.settings
         self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
         self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
@@ -186,7 +187,7 @@ class _Run:
     def _history(self) -> dict[str, Any]:
         """What a checkpoint carries, see `lru.training.history`."""
         return {
-            "config": recall(self.workdir).to_dict(),
+            "config": self._kept_config,
             "metrics": self.metrics.rows,
             "timing": self.timing.rows,
             "spectra": self.spectra.digests,

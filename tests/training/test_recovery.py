@@ -174,6 +174,13 @@ def test_a_finished_run_without_metrics_can_still_be_evaluated(older, whole, exp
     assert restore_best(work, data_dir=data_dir)[2] == step
 
 
+def test_a_finished_run_whose_checkpoints_are_gone_does_not_send_one_to_train(whole, tmp_path):
+    work = shutil.copytree(whole, tmp_path / "work")
+    shutil.rmtree(work / "checkpoints")
+    with pytest.raises(UserError, match="has ended, but its best checkpoint, of step .*, is gone"):
+        restore_best(work, data_dir=tmp_path)
+
+
 def test_a_finished_run_gets_its_files_back(whole, experiment, tmp_path, capsys):
     work = shutil.copytree(whole, tmp_path / "work")
     for name in FILES:
