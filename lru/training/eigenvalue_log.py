@@ -22,14 +22,15 @@ class EigenvalueLog:
 
     Args:
       directory: where the files are, or will be.
+      layers: `lru.spectra.layers.find_layers` of the model; only `write` needs it.
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, layers: Mapping[str, Any] | None = None):
+        self._directory, self._layers = directory, layers
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
         """Leaves the file of a step; its bytes are a function of the parameters."""
-        found = model_eigenvalues(params)
+        found = model_eigenvalues(params, self._layers)
         if not found:
             return
         content = io.BytesIO()

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from lru.array_typing import Array, Int
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
+from lru.spectra.layers import noted_layers
 from lru.training.config import OF_DATA, OF_MODELS, build, check_arguments
 from lru.training.metrics import Metrics
 from lru.training.optimizer import make_optimizer
@@ -107,6 +108,13 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     return options
 
 
+def _made(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return create_model(**arguments)
+    except (TypeError, ValueError) as error:  # the model's own message about its options
+        raise UserError(f"config.model does not work: {error}") from error
+
+
 class Experiment:
     """What a config describes, ready to train and to evaluate.
 
@@ -123,6 +131,7 @@ class Experiment:
       dataset: the data set.
       task: what is to be learnt of it.
       model: the model.
+      layers: those of its layers that say what their modes are, by their paths.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
 
@@ -164,7 +173,7 @@ class Experiment:
         self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         self.task = task_of(self.dataset, create_model, settings)
         self.settings = self.task.settings
-        self.model = create_model(**self.task.model_arguments)
+        self.model = _made(create_model, self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
@@ -260,7 +269,8 @@ class Experiment:
 
     def _parameter_shapes(self):
         try:
-            return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
+            with noted_layers() as self.layers:
+                return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # a model's word on its arguments
             raise UserError(f"config.model does not work: {error}") from error
 

@@ -118,7 +118,7 @@ class _Run:
         kept = set(self.checkpoints.steps())  # the best may be older than a damaged one was
         self.best = best_row([row for row in rows if row["step"] in kept], self.settings.select)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
-        self.spectra = EigenvalueLog(workdir / "spectra")
+        self.spectra = EigenvalueLog(workdir / "spectra", experiment.layers)
         self.spectra.keep(self.step)
         if restored is None:
             self.spectra.write(0, self.state.params)
@@ -202,7 +202,8 @@ class _Run:
         record = self._record(rows, test)
         save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
-        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
+        layers = self.experiment.layers
+        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png", layers)
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
