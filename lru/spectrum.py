@@ -23,6 +23,7 @@ from lru.spectra.histograms import plot_frequency, plot_modulus, plot_time_scale
 from lru.spectra.layers import (
     Modes,
     eigenvalues,
+    find_layers,
     layer_modes,
     model_eigenvalues,
     model_modes,
@@ -54,7 +55,7 @@ from lru.spectra.statistics import (
 from lru.terminal import say
 
 __all__ = [
-    "InputGains", "Modes", "RunModes", "eigenvalues", "fractions", "frequencies",
+    "InputGains", "Modes", "RunModes", "eigenvalues", "find_layers", "fractions", "frequencies",
     "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
     "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
     "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_norms",
@@ -102,13 +103,14 @@ def read_run(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
     begin(recall(workdir), workdir, experiment)
-    trained = model_modes(state.params)
+    trained = model_modes(state.params, experiment.layers)
     if not trained:
         raise UserError(
             f"the run in {workdir} has no Linear Recurrent Unit, nor another diagonal layer, whose "
             "eigenvalues could be drawn; give a --workdir of one that has"
         )
-    return RunModes(model_modes(experiment.init_state().params), trained, step)
+    initial = model_modes(experiment.init_state().params, experiment.layers)
+    return RunModes(initial, trained, step)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -312,7 +312,7 @@ def test_a_language_model_that_sees_what_it_predicts_is_refused():
 def test_a_blocks_options_without_blocks_are_refused(option):
     model = LanguageModel(V, 4, functools.partial(Lattice, 4, 1), **option)
     (name,) = option
-    with pytest.raises(ValueError, match=f"{name}=.* is of residual blocks, and there are none"):
+    with pytest.raises(ValueError, match=f"{name}=.* is an option of residual blocks"):
         model.init(jax.random.key(0), tokens())
 
 

@@ -25,20 +25,26 @@ class EigenvalueLog:
     Args:
       directory: where the files are, or will be.
       digests: SHA-256 of each file that should be there, by step; by default, of those that are.
+      layers: `lru.spectra.layers.find_layers` of the model; only `write` needs it.
 
     Attributes:
       digests: the same, and of each file written since; a step is a string, as in JSON.
     """
 
-    def __init__(self, directory: Path, digests: Mapping[str, str] | None = None):
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        digests: Mapping[str, str] | None = None,
+        layers: Mapping[str, Any] | None = None,
+    ):
+        self._directory, self._layers = directory, layers
         if digests is None:
             digests = {str(step): digest(self._file(step)) for step in self.steps()}
         self.digests = dict(digests)
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
         """Writes the file of a step; its bytes are a function of the parameters."""
-        found = model_eigenvalues(params)
+        found = model_eigenvalues(params, self._layers)
         if not found:
             return
         content = io.BytesIO()

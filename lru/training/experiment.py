@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from lru.array_typing import Array, Int
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
+from lru.spectra.layers import noted_layers
 from lru.training.config import build, check_arguments
 from lru.training.description import Description
 from lru.training.metrics import Metrics
@@ -133,6 +134,13 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     return options
 
 
+def _made(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return create_model(**arguments)
+    except (TypeError, ValueError) as error:  # the model's own message about its options
+        raise UserError(f"config.model does not work: {error}") from error
+
+
 class Experiment:
     """What a config describes, ready to train and to evaluate.
 
@@ -152,6 +160,7 @@ class Experiment:
       dataset: the data set.
       task: what is to be learnt of it.
       model: the model.
+      layers: those of its layers that say what their modes are, by their paths.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
       origin: where the initial weights come from, see `begin_with`; None if they are drawn.
@@ -210,7 +219,7 @@ class Experiment:
             self.dataset = description
         self.task = task_of(self.dataset, create_model, settings)
         self.settings = self.task.settings
-        self.model = create_model(**self.task.model_arguments)
+        self.model = _made(create_model, self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
@@ -325,7 +334,8 @@ class Experiment:
 
     def _parameter_shapes(self):
         try:
-            return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
+            with noted_layers() as self.layers:
+                return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # a model's word on its arguments
             raise UserError(f"config.model does not work: {error}") from error
 

@@ -163,7 +163,7 @@ class _Run:
         else:  # its checkpoints are of an older version
             file, steps = self.workdir / "metrics.jsonl", self.checkpoints.steps()
             check_rows(rows, steps, self.settings.eval_every, file)
-        self.spectra = EigenvalueLog(self.workdir / "spectra")
+        self.spectra = EigenvalueLog(self.workdir / "spectra", layers=self.experiment.layers)
         self.spectra.keep(self.step)
         if from_the_start:
             self.spectra.write(0, self.state.params)
@@ -175,7 +175,9 @@ class _Run:
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             file = self.workdir / f"{name}.jsonl"
             restore_rows(lines, history[name], file, self.step, print)
-        self.spectra = EigenvalueLog(self.workdir / "spectra", history["spectra"])
+        self.spectra = EigenvalueLog(
+            self.workdir / "spectra", history["spectra"], self.experiment.layers
+        )
         self.spectra.keep(self.step)
         damaged = self.spectra.damaged()
         if 0 in damaged:
@@ -271,7 +273,8 @@ class _Run:
         record = self._record(rows, test)
         save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
-        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
+        layers = self.experiment.layers
+        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png", layers)
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
