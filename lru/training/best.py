@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
@@ -56,7 +56,7 @@ def restore_best(
         kept = set(checkpoints.steps())
         if not kept:
             raise _nothing(workdir)
-        rows, complete = known_rows(workdir, _logger.warning)
+        rows, complete = known_rows(workdir, _refuse)
         if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
             raise _nothing(workdir)
         experiment = Experiment(config, data_dir, manual_dir)
@@ -72,6 +72,10 @@ def restore_best(
             checkpoints.restore(best["step"], experiment.state_shapes()),
             best["step"],
         )
+
+
+def _refuse(text: str) -> NoReturn:
+    raise UserError(f"{text}; move it elsewhere, and the next best is taken")
 
 
 def _nothing(workdir: Path) -> UserError:
