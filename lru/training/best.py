@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -108,7 +108,7 @@ def evaluated_rows(
     kept = set(checkpoints.steps())
     if not kept:
         raise _nothing(workdir)
-    rows, complete = known_rows(workdir, _logger.warning)
+    rows, complete = known_rows(workdir, _refuse)
     if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
         raise _nothing(workdir)
     return rows, complete
@@ -149,6 +149,10 @@ def _experiment(
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)
     return experiment
+
+
+def _refuse(text: str) -> NoReturn:
+    raise UserError(f"{text}; move it elsewhere, and the next best is taken")
 
 
 def _nothing(workdir: Path) -> UserError:

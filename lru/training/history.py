@@ -67,7 +67,7 @@ def latest_history(
         try:
             history = read_history(directory / str(step))
         except Damaged as error:
-            say(f"checkpoint {directory / str(step)} is damaged ({error}); passing over it")
+            say(f"checkpoint {directory / str(step)} cannot be read ({error})")
             continue
         return None if history is None else (step, history)
     return None

@@ -208,7 +208,7 @@ def test_a_history_is_read_as_it_was_saved_from_the_newest_checkpoint_that_has_i
         flip(file, bit)
     file.unlink()
     assert latest_history(tmp_path / "checkpoints", said.append) == (1, HISTORY | {"timing": [1]})
-    assert len(said) == 1 and "checkpoints/2 is damaged" in said[0]
+    assert len(said) == 1 and "checkpoints/2 cannot be read" in said[0]
 
 
 def test_a_history_is_the_one_of_the_moment_of_saving(tmp_path, monkeypatch):

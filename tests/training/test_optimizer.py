@@ -109,7 +109,7 @@ def test_the_table_shows_every_parameter_once():
         ((("mixr/", 0.5, 0.0), *ROWS), "'mixr/' that matches no parameter"),
         ((("(", 0.5, 0.0), *ROWS), "expected (regex, learning rate factor, weight decay)"),
         ((("a", 0.5),), "expected (regex, learning rate factor, weight decay)"),
-        (((".*", -0.5, 0.0),), "a negative or infinite number"),
+        (((".*", -0.5, 0.0),), "a number is negative or not finite"),
         (((".*", 1.0, 0.0), (".*", 0.5, 0.0)), "'.*' that matches no parameter"),
     ],
 )
