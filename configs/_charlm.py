@@ -142,4 +142,5 @@ def _width(name: str, data: str, budget: str, depth: int) -> int:
         return TALK[name]
     if budget == "talk":
         return nearest(lambda width: count_layer(stack, width), count_layer(GRU, TALK["gru"]))
-    return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth)
+    # Small budgets have few widths to choose from: the nearest is logged if it is over 1 % away.
+    return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth, within=0.05)

@@ -81,6 +81,7 @@ def build(
     paper: Callable[[], ConfigDict],
     quick: Callable[[ConfigDict], None],
     smoke: Callable[[ConfigDict], None],
+    rungs: Mapping[str, Mapping[str, Any]] | None = None,
     **starts: Mapping[str, Any],
 ) -> ConfigDict:
     """The config of a variant.
@@ -90,6 +91,7 @@ def build(
       paper: makes the config of the paper's size.
       quick: makes it smaller.
       smoke: makes it tiny.
+      rungs: mixers by name that this task has beside `RUNGS`.
       **starts: by rung, what its mixer begins with on this task alone: the ring of `ring`, which is
         not always the LRU's; what is in S5's own script for this task, `blocks` where N is a
         multiple of 2 `blocks`; in what S4's own config for it differs from its other ones.
@@ -98,17 +100,19 @@ def build(
       UserError: if there is no such size or rung, or two of one kind are named.
     """
     sizes = {"quick": quick, "smoke": smoke}
-    size, rung = choose(variant, sizes, RUNGS)
+    known = {**RUNGS, **(rungs or {})}
+    size, rung = choose(variant, sizes, known)
     config = paper()
     if size:
         sizes[size](config)
     if rung:
-        _put(config, rung, starts.get(rung, {}))
+        _put(config, rung, {**known[rung], **starts.get(rung, {})})
     return config
 
 
 _FULL_DISK = dict(r_min=0.0, r_max=1.0, max_phase=2 * math.pi)  # Table 7
 _DENSE, _DIAGONAL = "lru.baselines:DenseRNN", "lru.baselines:DiagonalRNN"
+_S4D, _S5 = "lru.baselines:S4D", "lru.baselines:S5"
 RUNGS: dict[str, dict[str, Any]] = {
     "relu": dict(type=_DENSE, activation="relu"),
     "tanh": dict(type=_DENSE, activation="tanh"),
@@ -117,23 +121,23 @@ RUNGS: dict[str, dict[str, Any]] = {
     "exp": dict(type=_DIAGONAL, parameterization="exp", **_FULL_DISK),
     "stable_exp": dict(type=_DIAGONAL, parameterization="stable_exp", **_FULL_DISK),
     "ring": dict(type=_DIAGONAL, parameterization="stable_exp"),
-    "s4d": dict(type="lru.baselines:S4D"),
-    "s5": dict(type="lru.baselines:S5"),
+    "s4d": dict(type=_S4D),
+    "s5": dict(type=_S5),
 }
 
 
-def _put(config: ConfigDict, rung: str, start: Mapping[str, Any]) -> None:
+def _put(config: ConfigDict, rung: str, given: Mapping[str, Any]) -> None:
     """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
     lru = config.model.mixer
     kept = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
-    mixer = ConfigDict({**RUNGS[rung], **kept, **start})
+    mixer = ConfigDict({**kept, **given})
     mixer.dtype = config.model.get_oneway_ref("dtype")
     if mixer.type != _DENSE:
         mixer.method = lru.method
     if rung == "ring":
         mixer.max_phase = lru.max_phase
-    if rung == "s5" and lru.d_state % (2 * mixer.blocks):
+    if mixer.type == _S5 and lru.d_state % (2 * mixer.get("blocks", 1)):
         mixer.blocks = 1
-    if rung == "s4d":
+    if mixer.type == _S4D:
         config.model.chunk_size = 0  # changes no number: a convolution is best done at once
     config.model.mixer = mixer

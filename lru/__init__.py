@@ -5,12 +5,7 @@
 is in `lru.lattice`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lru.linear import LRU, LRUCell
-    from lru.recurrence import linear_recurrence
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -18,13 +13,40 @@ __all__ = ["LRU", "LRUCell", "linear_recurrence"]
 
 _MODULES = {"LRU": "linear", "LRUCell": "linear", "linear_recurrence": "recurrence"}
 
+if TYPE_CHECKING:
+    from lru import baselines as baselines
+    from lru import blocks as blocks
+    from lru import export as export
+    from lru import initializers as initializers
+    from lru import lattice as lattice
+    from lru import linear as linear
+    from lru import models as models
+    from lru import nnx as nnx
+    from lru import recurrence as recurrence
+    from lru import sampling as sampling
+    from lru import spectrum as spectrum
+    from lru import streaming as streaming
+    from lru.linear import LRU, LRUCell
+    from lru.recurrence import linear_recurrence
+else:
+    # Modules and names load when they are used: processes that need no JAX, such as those that make
+    # data, start without it.
+    def __getattr__(name):
+        import importlib
 
-def __getattr__(name: str) -> Any:
-    # Not imported above: what needs no JAX, such as processes that make data, starts without it.
-    if name not in _MODULES:
+        if name in _MODULES:
+            return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        module = f"{__name__}.{name}"
+        try:
+            if not name.startswith("_"):
+                return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:  # it is there, and needs a package that is not
+                raise
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
+    def __dir__():
+        import pkgutil
 
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+        modules = [module.name for module in pkgutil.iter_modules(__path__)]
+        return sorted({*__all__, "__doc__", "__file__", "__path__", "__version__", *modules})

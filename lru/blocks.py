@@ -1,9 +1,9 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
-A mixer is whatever moves information along time: any module with the call of `flax.linen.RNN`
-(plus `reset`) whose outputs are as wide as its inputs. Blocks and stacks hand its state through,
-so that whatever streams through the mixer streams through the model. They work time first, so that
-a piece of time is a piece of memory.
+A mixer moves information along time: any module with the call of `flax.linen.RNN` whose outputs
+are as wide as its inputs; it gets a `reset` only where the block gets one. Blocks and stacks pass
+its state on, so a model can be streamed if its mixers can. They have time first, so that a chunk of
+time is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Bool, Float, Int, Num
+from lru.arguments import as_factory, as_lengths, as_resets, check_sizes
+from lru.array_typing import Array, ArrayLike, Float, Int, Num
 from lru.chunks import scan_chunks, steps_at_once
+from lru.dtypes import at_least_float32, promoted, result_type
+from lru.mixers import as_inputs, is_causal
 from lru.products import by_rows
 
 Norm = Literal["batch", "layer"]
@@ -32,8 +35,8 @@ class ResidualBlock(nn.Module):
     Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
 
     Attributes:
-      mixer: makes the mixer, e.g. `functools.partial(lru.LRU, 256)`: a module's class, or a partial
-        of one.
+      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or what makes one,
+        e.g. `functools.partial(lru.LRU, 256)`.
       norm: `"batch"`, the paper's, over batch and time; or `"layer"`. Padding has no part in it,
         of which the paper says nothing.
       norm_momentum: of batch normalisation's running statistics.
@@ -49,7 +52,7 @@ class ResidualBlock(nn.Module):
       dtype: of the activations.
     """
 
-    mixer: Callable[..., nn.Module]
+    mixer: Callable[..., nn.Module] | nn.Module
     norm: Norm = "batch"
     norm_momentum: float = 0.99
     gelu: GELU = "tanh"
@@ -60,21 +63,36 @@ class ResidualBlock(nn.Module):
     chunk_size: int | None = None
     dtype: Any = None
 
+    def __post_init__(self) -> None:
+        self.mixer = as_factory("mixer", self.mixer)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
-        inputs: Float[Array, "T B H"],
+        inputs: ArrayLike,
         initial_carry: Any = None,
-        seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "T B"] | None = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
         train: bool = False,
     ) -> tuple[Any, Float[Array, "T B H"]]:
-        """Returns the mixer's carry and the outputs; the mixer's contract explains the rest.
+        """Returns the mixer's carry and the outputs `(T, B, H)`.
 
         Args:
+          inputs: `(T, B, H)`.
+          initial_carry, seq_lengths, reset: as `lru.mixers.Mixer.__call__` explains them; `reset`
+            is `(T, B)`.
           train: use the batch's own statistics (and update the running ones), and drop out.
+
+        Raises:
+          ValueError: if the arguments do not fit together, or an attribute has no meaning.
         """
         self._check()
+        inputs = as_inputs(inputs)
+        if inputs.ndim != 3:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected (T, B, H)")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0])
+        reset = as_resets(reset, inputs.shape[:2])
         statistics = None
         if self.norm == "batch":
             norm = BatchStatistics(self.norm_momentum, name="norm")
@@ -89,11 +107,11 @@ class ResidualBlock(nn.Module):
         if not self.remat or self.is_initializing():
             return body(self, initial_carry, xs, seq_lengths)
         mixer = self.mixer(parent=None)
-        causal = getattr(mixer, "causal", False)
+        causal = is_causal(mixer)
         widest = 4 * d_model  # a mixer's states may be wider than the GLU's product
         chunk_size = steps_at_once(self.chunk_size, inputs.shape[:-1], widest)
         params_only = all("mixer" not in v for k, v in self.variables.items() if k != "params")
-        if causal and params_only and chunk_size < len(inputs):
+        if causal and params_only and chunk_size not in (0, inputs.shape[0]):
             block, params = self.clone(parent=None, name=None), self.variables["params"]
             return _in_chunks(block, chunk_size, (params, *given), initial_carry, xs, seq_lengths)
         rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
@@ -114,14 +132,16 @@ class ResidualBlock(nn.Module):
             x = parts["norm"](x)
         else:
             mean, scale, bias = (v[None, None] for v in given[0])
-            x = ((x - mean) * scale + bias).astype(self.dtype or jnp.result_type(x, scale))
+            dtype = result_type(x, scale)
+            x = ((x.astype(dtype) - mean) * scale + bias).astype(self.dtype or dtype)
+        call = {} if reset is None else {"reset": reset}  # `nn.RNN` takes none
         return parts["mixer"](
             x,
             initial_carry=carry,
             seq_lengths=seq_lengths,
-            reset=reset,
             return_carry=True,
             time_major=True,
+            **call,
         )
 
     def _gate(self, parts, given, z, xs):
@@ -131,7 +151,9 @@ class ResidualBlock(nn.Module):
         value, gate = z, by_rows(parts["glu"], z)
         if self.glu == "full":
             value, gate = jnp.split(gate, 2, axis=-1)
-        return x + self._dropped(after_glu, value * nn.sigmoid(gate))
+        value, gate = promoted(value, nn.sigmoid(gate))
+        x, branch = promoted(x, self._dropped(after_glu, value * gate))
+        return x + branch
 
     def _parts(self, d_model, params=None):
         """The submodules by name: this module's own, or functions of the parameters given."""
@@ -203,8 +225,10 @@ class BatchStatistics(nn.Module):
 
 def _mean_and_variance(x, mask):
     """Over time and batch, in one pass over x."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    count = math.prod(x.shape[:2]) if mask is None else jnp.maximum(mask.sum(), 1)
+    x = x.astype(at_least_float32(x))
+    count: Any = math.prod(x.shape[:2])
+    if mask is not None:
+        count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
     mean, square = (jnp.sum(v, (0, 1), where=mask) / count for v in (x, x * x))
     return mean, jnp.maximum(square - mean * mean, 0)
 
@@ -242,38 +266,49 @@ class ResidualStack(nn.Module):
 
     Attributes:
       num_layers: L.
-      block: makes a block, e.g. `functools.partial(ResidualBlock, mixer)`.
+      block: a block, e.g. `ResidualBlock(mixer)`, of which each layer gets a copy; or what makes
+        one, e.g. `functools.partial(ResidualBlock, mixer)`.
     """
 
     num_layers: int
-    block: Callable[..., nn.Module]
+    block: Callable[..., nn.Module] | nn.Module
+
+    def __post_init__(self) -> None:
+        check_sizes(num_layers=self.num_layers)
+        self.block = as_factory("block", self.block)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "T B H"],
+        x: ArrayLike,
         initial_carry: Any = None,
-        seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "T B"] | None = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
         train: bool = False,
     ) -> tuple[Any, Float[Array, "T B H"]]:
-        """As a block; the carry is a tuple with one entry a layer."""
+        """Calls the blocks one after another; the carry is a tuple with one entry a layer."""
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers
+        if not isinstance(initial_carry, tuple | list):
+            raise ValueError(
+                f"initial_carry is a {type(initial_carry).__name__}; expected a tuple with one "
+                "entry a layer"
+            )
         if len(initial_carry) != self.num_layers:
             raise ValueError(
                 f"initial_carry is of {len(initial_carry)} layers; expected {self.num_layers}"
             )
-        carries = []
+        y, carries = as_inputs(x), []
         for layer, carry in enumerate(initial_carry):
             block = self.block(name=f"blocks_{layer}")
-            carry, x = block(x, carry, seq_lengths, reset, train)
+            carry, y = block(y, carry, seq_lengths, reset, train)
             carries.append(carry)
-        return tuple(carries), x
+        return tuple(carries), y
 
 
 def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
     """`(T, B, 1)`, True on the valid steps of x; None if all of them are."""
     if seq_lengths is None:
         return None
-    return (jnp.arange(len(x))[:, None] < seq_lengths[None])[..., None]
+    return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]

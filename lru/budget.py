@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 import math
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from lru.errors import UserError
 from lru.linear import LRU
 from lru.stacks import RecurrentStack
 
+_logger = logging.getLogger(__name__)
 Stack = Callable[..., RecurrentStack] | type[LRU]
 
 
@@ -52,15 +54,19 @@ def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: in
     return layers + 2 * vocab_size * d_model + vocab_size
 
 
-def hidden_size(stack: Stack, budget: int, vocab_size: int, num_layers: int) -> int:
-    """The width h whose language model has most nearly as many parameters as the budget.
+def hidden_size(
+    stack: Stack, budget: int, vocab_size: int, num_layers: int, *, within: float = 0.01
+) -> int:
+    """Returns the width h whose language model is nearest to a budget of parameters.
 
     Args:
       stack, vocab_size, num_layers: as of `count_parameters`.
       budget: the number of parameters wanted, embedding and read-out included.
+      within: how far from the budget the model may be, as a fraction of it. A model that is more
+        than 1 % away is logged.
 
     Raises:
-      UserError: no width comes within 1 % of the budget.
+      UserError: no width comes so near.
 
     Example:
       >>> from lru.baselines import LSTM
@@ -73,11 +79,19 @@ def hidden_size(stack: Stack, budget: int, vocab_size: int, num_layers: int) -> 
         return count_parameters(stack, d_model, vocab_size, num_layers)
 
     width = nearest(count, budget)
-    if abs(count(width) - budget) > 0.01 * budget:
+    away = count(width) - budget
+    if abs(away) > within * budget:
         raise UserError(
-            f"no width of {num_layers} layers and {vocab_size} tokens has within 1 % of {budget} "
-            f"parameters: the nearest, {width}, has {count(width)}; give another budget"
+            f"no width of {num_layers} layers and {vocab_size} tokens has within "
+            f"{100 * within:g} % of {budget} parameters: the nearest, {width}, has {count(width)}; "
+            "give another budget"
         )
+    if abs(away) > 0.01 * budget:
+        _logger.info(
+            "note: the width %d is the nearest to %s parameters, and has %s, %.1f %% %s",
+            width, f"{budget:,}", f"{count(width):,}", 100 * abs(away) / budget,
+            "more" if away > 0 else "fewer",
+        )  # fmt: skip
     return width
 
 

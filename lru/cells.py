@@ -14,7 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Float, PRNGKeyArray, Real, Shape
+from lru.arguments import as_array, check_sizes
+from lru.array_typing import Array, ArrayLike, Float, PRNGKeyArray, Real, Shape
+from lru.dtypes import at_least_float32, compute_dtype, result_type
 from lru.initializers import uniform
 from lru.products import matmul
 
@@ -28,8 +30,8 @@ class TwoWayCell(nn.RNNCellBase):
 
     Attributes:
       features: h, the width of inputs and outputs.
-      dtype: of the matrix products; by default that of inputs and parameters together. The state
-        is float32 at least, whatever it is.
+      dtype: of the matrix products and the outputs; by default that of inputs and parameters
+        together, as in Flax's cells. The state is float32 at least, whatever it is.
       param_dtype: of the parameters.
     """
 
@@ -80,8 +82,7 @@ class TwoWayCell(nn.RNNCellBase):
     @nn.nowrap
     def draw(self, key: PRNGKeyArray) -> dict[str, Dense]:
         """All parameters, new."""
-        if self.features < 1:
-            raise ValueError(f"features={self.features}; expected at least 1")
+        check_sizes(features=self.features)
         shapes = self.shapes()
         keys = jax.random.split(key, len(shapes))
         return {
@@ -96,7 +97,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(
-        self, carry: Real[Array, "*B N"], inputs: Real[Array, "*B H"]
+        self, carry: ArrayLike, inputs: ArrayLike
     ) -> tuple[Float[Array, "*B N"], Float[Array, "*B H"]]:
         """One step.
 
@@ -106,23 +107,32 @@ class TwoWayCell(nn.RNNCellBase):
 
         Returns:
           `(carry, outputs)`, h2' and h1'.
+
+        Raises:
+          ValueError: if the inputs have another width, or anything is complex.
         """
-        if inputs.shape[-1] != self.features:
+        carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
+        if jnp.iscomplexobj(carry):
+            raise ValueError(f"carry is {carry.dtype}; expected real numbers")
+        if not inputs.ndim or inputs.shape[-1] != self.features:
             raise ValueError(f"inputs have shape {inputs.shape}; expected (..., {self.features})")
         shapes = {name: (shape, self.bound(shape)) for name, shape in self.shapes().items()}
         params = {
             name: self.param(name, draw_dense, shape, bound, self.param_dtype)
             for name, (shape, bound) in shapes.items()
         }
-        weights, dtype = self.pack(params), jnp.result_type(carry, jnp.float32)
-        below = self.enter(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32)))
-        carry, above = self.step(weights, carry, below, self.drive(weights, below))
-        return carry.astype(dtype), self.leave(above).astype(self.dtype or inputs.dtype)
+        dtype, state_dtype = compute_dtype(inputs, params, self.dtype), at_least_float32(carry)
+        cell, weights = self.clone(parent=None, dtype=dtype), self.pack(params)
+        below = cell.enter(inputs.astype(at_least_float32(inputs, dtype)))
+        state = carry.astype(at_least_float32(carry, dtype))
+        state, above = cell.step(weights, state, below, cell.drive(weights, below))
+        # The state's type must not change from step to step: `nn.RNN` scans over them.
+        return state.astype(state_dtype), cell.leave(above).astype(dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Float[Array, "*B N"]:
         """The zero state for inputs of shape `(..., h)`; `rng` is not needed."""
-        dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        dtype = at_least_float32(self.param_dtype)
         return jnp.zeros((*input_shape[:-1], self.state_size), dtype)
 
     @property
@@ -132,7 +142,7 @@ class TwoWayCell(nn.RNNCellBase):
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
         """x times a kernel, in the cell's dtype; summed in float32 at least."""
-        return matmul(x, kernel, self.dtype or jnp.result_type(x, kernel))
+        return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap
     def dense(self, x: Real[Array, "*B K"], layer: Dense) -> Real[Array, "*B M"]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from lru.array_typing import Array, Int, Shape
 
@@ -52,7 +54,7 @@ def scan_chunks(
       `(carry, ys)`.
     """
     first = jax.tree.leaves(xs)[0]
-    time, batch = len(first), first.shape[1:-1]
+    time, batch = first.shape[0], first.shape[1:-1]
 
     def piece(owner, carry, xs, valid):
         after, ys = body(owner, carry, xs, valid)
@@ -60,7 +62,7 @@ def scan_chunks(
             after = jax.tree.map(functools.partial(_where_any, valid), after, carry)
         return after, ys
 
-    if time <= (chunk_size or time):
+    if not chunk_size or is_symbolic_dim(time) or time <= chunk_size:
         return piece(owner, carry, xs, seq_lengths)
     missing = -time % chunk_size
     if missing:  # what is filled up counts as padding
@@ -77,7 +79,9 @@ def scan_chunks(
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
     step = functools.partial(jax.checkpoint(step, prevent_cse=False), owner)
     carry, ys = lax.scan(step, carry, (starts, xs), reverse=reverse)
-    return carry, jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:time], ys)
+    return carry, jax.tree.map(
+        lambda y: y.reshape(len(starts) * chunk_size, *y.shape[2:])[:time], ys
+    )
 
 
 # How much of a chunk may be at hand, by platform. The CPU's figure, about a core's cache, is
@@ -86,26 +90,38 @@ _BYTES_AT_HAND = {"cpu": 2**21, "gpu": 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """The steps whose arrays of `width` float32 the processor has at hand; equal chunks."""
-    time, *batch = time_and_batch
+    """The steps whose arrays of `width` float32 fit into the processor's cache; equal chunks.
+
+    While a program is exported, T must be a number; axes of the batch that are symbols count as 1.
+    """
+    time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
     at_hand = _BYTES_AT_HAND.get(jax.default_backend(), _BYTES_AT_HAND["gpu"])
     longest = max(16, at_hand // max(1, 4 * width * math.prod(batch)))
     return -(-time // -(-time // longest))
 
 
 def steps_at_once(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
-    """A setting `chunk_size` as a number of steps: the best if it is None, all if it is 0."""
-    time = time_and_batch[0]
-    if chunk_size is None and time > 1:  # one step is one, even of a batch whose size is a symbol
-        return best_chunk_size(time_and_batch, width)
-    return min(time, chunk_size or time)
+    """The steps of a chunk, 0 for all, by a setting `chunk_size`: the best if it is None.
+
+    While a program is exported whose T is a symbol, it is all: T cannot be divided.
+
+    Raises:
+      ValueError: if the setting is no whole number, or negative.
+    """
+    if chunk_size is not None and not (isinstance(chunk_size, Integral) and chunk_size >= 0):
+        raise ValueError(
+            f"chunk_size={chunk_size}; expected a number of steps, 0 for all of them, or None"
+        )
+    if is_symbolic_dim(time := time_and_batch[0]):
+        return 0
+    return min(time, best_chunk_size(time_and_batch, width) if chunk_size is None else chunk_size)
 
 
 def _split(missing, chunk_size, x):
     """(T, ...) to (chunks, chunk_size, ...), filled up at the end."""
     if missing:
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, chunk_size, *x.shape[1:])
+    return x.reshape(x.shape[0] // chunk_size, chunk_size, *x.shape[1:])
 
 
 def _where_any(valid, after, before):

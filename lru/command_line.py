@@ -3,37 +3,73 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from lru.errors import UserError
+import lru
+from lru.errors import Stopped, UserError
+from lru.terminal import printable, say
 
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose complaint is a `UserError`, without the usage text."""
 
     def __init__(self, **kwargs):
+        _check_package()  # here, because every command makes a parser first
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def add_data_arguments(parser: Parser) -> None:
-    """Where data sets are: `--data_dir` and `--manual_dir`."""
+def not_empty(text: str) -> str:
+    """Returns an argument that names a file.
+
+    Raises:
+      ArgumentTypeError: it is empty, which `Path` would take for the current directory.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
+    return text
+
+
+def path(text: str) -> Path:
+    """Returns the path that an argument gives, see `not_empty`."""
+    return Path(not_empty(text))
+
+
+def add_data_arguments(parser: Parser, needed: bool = True) -> None:
+    """Adds `--data_dir` and `--manual_dir`, where data sets are.
+
+    Args:
+      parser: to which they are added.
+      needed: False if the data set is read only for a run that does not describe it.
+    """
     default = default_data_dir()
     parser.add_argument(
-        "--data_dir", type=Path, default=default, required=default is None,
+        "--data_dir", type=path, default=default, required=needed and default is None,
         help=f"of prepared data sets, reused by all runs; default: {default}",
     )  # fmt: skip
-    parser.add_argument("--manual_dir", type=Path, help="of files of official releases")
+    parser.add_argument("--manual_dir", type=path, help="of files of official releases")
+
+
+def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
+    """Adds the arguments that name a trained run: those above, `--workdir` and `--allow`."""
+    parser.add_argument("--workdir", required=True, type=path, help="as given to lru.train")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="PACKAGE",
+        help="a package of yours that the run's config names; without it, only classes of lru and "
+        "flax are loaded; repeatable",
+    )  # fmt: skip
+    add_data_arguments(parser, needs_data)
 
 
 def default_data_dir() -> Path | None:
@@ -49,6 +85,10 @@ def _cache_dir() -> Path | None:
         return None
 
 
+INSTALL = (
+    'pip install "lru-flax[train] @ git+<address of the repository>", '
+    'or in a checkout pip install ".[train]"'
+)
 CACHE_HELP = (
     "Compiled programs are kept in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
     "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false keeps none."
@@ -88,25 +128,30 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     """Runs a command line, and returns its exit code.
 
     It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written or
-    a package or a device is missing, or memory is short; 130 or 143 if a signal ended it, 141 if
-    nobody reads on what it writes.
+    a package or a device is missing, or memory is short; 130 or 143 if SIGINT or SIGTERM ended it,
+    whether or not its work could be saved; 141 if nobody reads on what it writes.
     """
-    before = signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    # A background job of a script inherits that SIGINT is ignored, and could not be stopped by it.
+    handlers = {signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with _plain_log():
-            main(sys.argv[1:] if argv is None else argv)
+            _call(main, sys.argv[1:] if argv is None else argv)
     except UserError as error:
         return _complain(str(error), error.exit_code)
+    except Stopped as stopped:
+        return stopped.exit_code
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
-        return _complain(f"cannot read or write{file}: {error.strerror or error}", 2)
+        advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
+        return _complain(f"cannot read or write{file}: {error.strerror or error}{advice}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
-        return _complain(f"{error.name} is not installed; pip install '.[train]' has it", 2)
+        return _complain(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
     except RuntimeError as error:
         if not (said := _device_trouble(error)):
             raise
@@ -116,8 +161,50 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     except _Stopped:
         return _complain("stopped by SIGTERM", 143)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _drop_unwritten()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+def _check_package() -> None:
+    """Raises a `UserError` if another distribution has replaced `lru/__init__.py`."""
+    if not hasattr(lru, "__version__"):
+        raise UserError(
+            "import lru finds another package (lru-dict has that name too), which hides lru-flax;\n"
+            "pip uninstall lru-dict, then install lru-flax again"
+        )
+
+
+def _open_streams() -> None:
+    """Opens the null device in place of standard streams that the shell closed, as by `>&-`.
+
+    Else the next file opened would get the number of the stream, and what is printed.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Calls a command, and writes out what it printed: that may fail too."""
+    try:
+        main(argv)
+    except SystemExit:  # after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _drop_unwritten() -> None:
+    """Drops what cannot be printed; at its exit, Python would complain of it in many lines."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _device_trouble(error: RuntimeError) -> str:
@@ -131,12 +218,25 @@ def _device_trouble(error: RuntimeError) -> str:
 
 
 def _complain(text: str, exit_code: int) -> int:
-    print(f"error: {text}", file=sys.stderr)
+    with suppress(BrokenPipeError):  # nobody reads on
+        say(f"error: {text}", sys.stderr)
     return exit_code
 
 
 def _stop(*_) -> NoReturn:
     raise _Stopped
+
+
+class _PlainHandler(logging.StreamHandler):
+    """A handler that raises what goes wrong in writing, where Python's prints a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @contextmanager
@@ -147,8 +247,8 @@ def _plain_log() -> Iterator[None]:
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = _PlainHandler(sys.stdout)
+    handler.setFormatter(_Printable("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False  # some library may have given the root logger a handler of its own
     logger.setLevel(logging.INFO)

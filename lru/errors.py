@@ -14,6 +14,18 @@ class UserError(Exception):
     exit_code = 2
 
 
+class Stopped(Exception):
+    """A signal stopped the program, which has saved its work and reported where.
+
+    Args:
+      number: of the signal. The command lines end with 128 plus it, as shells do.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by signal {int(number)}")
+        self.exit_code = 128 + number
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a message about a name that is not known.
 

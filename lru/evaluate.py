@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
+from lru.terminal import say
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, evaluates, prints the line that training printed."""
     parser = Parser(prog="python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
-    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
+    add_run_arguments(parser, needs_data=True)
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
-    add_data_arguments(parser)
     known = parser.parse_args(argv)
 
     from lru.training.best import evaluate_best
@@ -26,8 +25,9 @@ def main(argv: Sequence[str]) -> None:
         known.split,
         data_dir=known.data_dir,
         manual_dir=known.manual_dir,
+        allow=known.allow,
     )
-    print(format_result(row))
+    say(format_result(row))
 
 
 if __name__ == "__main__":

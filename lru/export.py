@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
 from lru.errors import UserError
+from lru.files import Fields, read_object
+from lru.terminal import say
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -27,15 +29,20 @@ if TYPE_CHECKING:
     from lru.training.experiment import Experiment
 
 WEIGHTS, ABOUT, STEP = "model.safetensors", "config.json", "step.jaxexport"
+_FIELDS: Fields = {
+    "config": {"model": dict},
+    "arguments": dict,
+    "inputs": {"shape": list, "dtype": str},
+}
+_REMEDY = "give a folder that lru.export has written, or export it again"
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, exports, says what there is now."""
     parser = Parser(prog="python -m lru.export", description=__doc__, epilog=CACHE_HELP)
-    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
-    parser.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
+    add_run_arguments(parser)
+    parser.add_argument("--out", required=True, type=path, help="a folder that is not there yet")
     parser.add_argument("--step", action="store_true", help="export the model's step as well")
-    add_data_arguments(parser)
     known = parser.parse_args(argv)
 
     cache_compilations()
@@ -45,9 +52,10 @@ def main(argv: Sequence[str]) -> None:
         step=known.step,
         data_dir=known.data_dir,
         manual_dir=known.manual_dir,
+        allow=known.allow,
     )
     files = ", ".join(sorted(file.name for file in known.out.iterdir()))
-    print(f"checkpoint of step {about['step']:,}, in {known.out}: {files}")
+    say(f"checkpoint of step {about['step']:,}, in {known.out}: {files}")
 
 
 def export_run(
@@ -55,8 +63,9 @@ def export_run(
     out: Path,
     *,
     step: bool = False,
-    data_dir: Path,
+    data_dir: Path | None = None,
     manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes a run's best checkpoint into a folder, which is there whole or not at all.
 
@@ -64,8 +73,9 @@ def export_run(
       workdir: of the run.
       out: the folder; it must not be there yet, or be empty.
       step: write `step.jaxexport` too, see `lru.streaming.export_step`.
-      data_dir: where prepared data sets are kept.
-      manual_dir: where files of official releases lie.
+      data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
+        version that wrote no `dataset.json`.
+      allow: packages of yours that the config may name, as in `load`.
 
     Returns:
       What `config.json` holds: `config`, of the run; `arguments`, what the data say about the
@@ -81,7 +91,9 @@ def export_run(
         raise UserError(f"{out} is there already; choose another --out")
     from lru.training.best import restore_best
 
-    experiment, state, best = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    experiment, state, best = restore_best(
+        workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
+    )
     if step and not getattr(experiment.model, "causal", False):
         raise UserError(
             f"the model of {workdir} is not causal: its mixers look at later steps, so it has no "
@@ -93,7 +105,7 @@ def export_run(
         folder = Path(temporary) / "whole"
         folder.mkdir()
         _write(folder, about, experiment, experiment.variables(state), step)
-        load(folder)  # what cannot be read again is not worth having
+        load(folder, allow)  # what cannot be read again is not worth having
         os.replace(folder, out)
     return about
 
@@ -117,34 +129,52 @@ def _write(
         (folder / STEP).write_bytes(program.serialize())
 
 
-def load(folder: str | os.PathLike[str]) -> tuple[nn.Module, Any]:
-    """The model that was exported into a folder, and its variables; no data set is needed.
+def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
+    """Returns the model that was exported into a folder, and its variables; no data set is needed.
 
-    What `config.json` names must be installed, and is made only if it is a Flax module.
+    The folder may come from a stranger. Only Flax modules of `lru` and `flax` are made; anything
+    else that `config.json` names is refused before it is imported.
 
     Args:
       folder: that `python -m lru.export` has written.
+      allow: packages of yours whose modules it may name as well, such as `("my_package",)`.
 
     Returns:
       `(model, variables)`, for `model.apply(variables, inputs)`.
 
     Raises:
-      UserError: a file is missing or damaged, a tensor is missing or of another shape, or the two
-        files do not belong together.
+      UserError: a file is missing or damaged, a tensor is missing or of another shape, the two
+        files do not belong together, or a package is named that is not allowed.
     """
     import jax
     import numpy as np
 
+    from lru.training.names import check_allow
     from lru.weights import read_weights
 
+    if not os.fspath(folder):
+        raise UserError("the folder is empty; give one that lru.export has written")
     weights, file = Path(folder) / WEIGHTS, Path(folder) / ABOUT
-    about = _read(file)
+    if not file.exists():
+        raise UserError(f"{file} is missing; {_REMEDY}")
+    about, allow = read_object(file, _FIELDS, _REMEDY), check_allow(allow)
+    for name, value in about["arguments"].items():
+        if value is not None and not (type(value) is int and 0 < value < 2**31):
+            raise UserError(f"{file} is damaged (arguments.{name} is {value!r}); {_REMEDY}")
     try:
-        model = _model(about["config"]["model"], about["arguments"])
+        model = _model(about["config"]["model"], about["arguments"], allow)
         inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{file} describes no model ({error}); export it anew") from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} describes no model ({reason}); export it again") from error
     variables, metadata = read_weights(weights, shapes)
     if metadata.get("model") != _identity(about):
         raise UserError(
@@ -169,7 +199,7 @@ def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
     from lru.training.config import recall
 
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
-    record = _read(file) if file.exists() else {}
+    record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names
     return {
         "config": recall(workdir).to_dict(),
@@ -183,16 +213,18 @@ def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
     }
 
 
-def _model(section: Mapping[str, Any], arguments: Mapping[str, Any]) -> nn.Module:
+def _model(
+    section: Mapping[str, Any], arguments: Mapping[str, Any], allow: Sequence[str]
+) -> nn.Module:
     from lru.training.config import build
 
-    maker = build(section, "config.model", later=tuple(arguments))
+    maker = build(section, "config.model", tuple(arguments), allow)
     _check_modules(maker, "config.model")
     return maker(**arguments)
 
 
 def _check_modules(maker: Any, where: str) -> None:
-    """A config from elsewhere could name anything that Python can call."""
+    """Refuses functions of the user's own package, which could do more than make a module."""
     import flax.linen as nn
 
     if not (isinstance(maker.func, type) and issubclass(maker.func, nn.Module)):
@@ -211,18 +243,6 @@ def _identity(about: Mapping[str, Any]) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; give a folder that lru.export has written") from error
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}); restore it, or make it anew") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged (no object); restore it, or make it anew")
-    return content
 
 
 if __name__ == "__main__":

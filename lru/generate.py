@@ -11,45 +11,46 @@ import itertools
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
 from lru.errors import UserError
+from lru.terminal import printable, say, write
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, restores the model, prints the prompt and what it writes."""
     parser = Parser(prog="python -m lru.generate", description=__doc__, epilog=CACHE_HELP)
-    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
+    add_run_arguments(parser)
     parser.add_argument("--prompt", required=True, help="a character at least")
     parser.add_argument("--length", type=_least(int, 1), default=500, help="in characters")
     parser.add_argument("--temperature", type=_least(float, 0), default=0.8, help="default: 0.8")
     parser.add_argument("--top-k", type=_least(int, 1), help="draw among so many likeliest alone")
     parser.add_argument("--seed", type=_least(int, 0), help="default: another one every time")
-    add_data_arguments(parser)
     known = parser.parse_args(argv)
     if not known.prompt:
         parser.error("--prompt is empty; expected a character at least")
     if any("\ud800" <= character <= "\udfff" for character in known.prompt):
         parser.error("--prompt is not in the encoding of this terminal")
 
-    from lru.data.corpora import TextStream
     from lru.sampling import sample
     from lru.training.best import restore_best
+    from lru.training.tasks import LanguageModelling
 
     cache_compilations()
     experiment, state, _ = restore_best(
-        known.workdir, data_dir=known.data_dir, manual_dir=known.manual_dir
-    )
+        known.workdir, data_dir=known.data_dir, manual_dir=known.manual_dir, allow=known.allow,
+        read_data=False,
+    )  # fmt: skip
     text = experiment.dataset
-    if not isinstance(text, TextStream):
+    if not isinstance(experiment.task, LanguageModelling):
         raise UserError(
             f"the run in {known.workdir} classifies {text.name}; expected one of a "
             "configs/charlm_*.py, which predicts characters"
         )
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
-        print(f"note: not in the training text, read as unknown: {' '.join(odd)}", file=sys.stderr)
+        shown = printable(" ".join(odd), keep="")
+        say(f"note: not in the training text, read as unknown: {shown}", sys.stderr)
     seed = secrets.randbits(32) if known.seed is None else known.seed
     print(f"seed: {seed}", file=sys.stderr)
     tokens = sample(
@@ -59,8 +60,7 @@ def main(argv: Sequence[str]) -> None:
     pieces = text.as_text(itertools.islice(tokens, min(known.length, sys.maxsize)))
     with experiment.precision():
         for piece in itertools.chain([known.prompt], pieces):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            write(piece)
     print()
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lru.arguments import check_sizes
 from lru.array_typing import Array, Float, PRNGKeyArray
+from lru.dtypes import at_least_float32
 
 Initializer = Callable[..., Array]
 
@@ -56,15 +58,15 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
     """theta_log such that the phase exp(theta_log) of lambda is uniform on [0, max_phase].
 
     Raises:
-      ValueError: unless max_phase > 0.
+      ValueError: unless max_phase is positive and finite.
 
     Example:
       >>> import jax
       >>> phase_theta_log(math.pi / 10)(jax.random.key(0), (2,)).shape
       (2,)
     """
-    if not max_phase > 0:
-        raise ValueError(f"max_phase={max_phase}; expected a positive angle in radians")
+    if not 0 < max_phase < math.inf:
+        raise ValueError(f"max_phase={max_phase}; expected a positive, finite angle in radians")
 
     def init(key: PRNGKeyArray, shape, dtype=jnp.float32) -> Float[Array, "N"]:
         return jnp.log(max_phase * _open_uniform(key, shape, dtype)).astype(dtype)
@@ -133,8 +135,7 @@ def lru_initializers(
       >>> [name for name in lru_initializers(8, 4)]
       ['nu_log', 'theta_log', 'B_re', 'B_im', 'C_re', 'C_im', 'D']
     """
-    if d_model < 1 or d_state < 1:
-        raise ValueError(f"d_model={d_model}, d_state={d_state}; expected at least 1")
+    check_sizes(d_model=d_model, d_state=d_state)
     readouts = ("C", "C2") if bidirectional else ("C",)
     table: dict[str, tuple[Initializer, tuple[int, ...]]] = {
         "nu_log": (ring_nu_log(r_min, r_max), (d_state,)),
@@ -151,6 +152,6 @@ def lru_initializers(
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
     """Uniform on the open interval (0, 1): neither end, whose logarithms are infinite."""
-    dtype = jnp.promote_types(dtype, jnp.float32)
+    dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

@@ -8,23 +8,28 @@ Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Complex, Float, Num, Real, Shape
+from lru.arguments import as_array
+from lru.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
+from lru.dtypes import at_least_float32, compute_dtype
+from lru.errors import did_you_mean
 from lru.initializers import gamma_log, lru_initializers
-from lru.mixers import Mixer
+from lru.mixers import Mixer, as_inputs
 from lru.recurrence import Method
 from lru.state_space import (
+    Modes,
     Parameters,
     Weights,
     diagonal_layer,
     diagonal_state,
     diagonal_step,
+    modes_of,
     pack,
 )
 
@@ -40,7 +45,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
       True
     """
     nu, theta = (
-        jnp.exp(params[name].astype(jnp.promote_types(params[name].dtype, jnp.float32)))
+        jnp.exp(params[name].astype(at_least_float32(params[name])))
         for name in ("nu_log", "theta_log")
     )
     return jnp.exp(lax.complex(-nu, theta))
@@ -62,15 +67,15 @@ def lru_weights(params: Parameters) -> tuple[Weights, ...]:
 
 def lru_step(
     params: Parameters,
-    carry: Num[Array, "*B N"],
-    inputs: Real[Array, "*B H"],
+    carry: ArrayLike,
+    inputs: ArrayLike,
     *,
     dtype: Any = None,
 ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
     """One step of the LRU as a function of its parameters.
 
     Args:
-      params: as of a unidirectional `LRU`.
+      params: those of a unidirectional `LRU`.
       carry: the state before, `(..., N)`.
       inputs: `(..., H)`.
       dtype: as of `LRU`.
@@ -78,12 +83,48 @@ def lru_step(
     Returns:
       `(carry, outputs)`, `(..., N)` and `(..., H)`.
     """
-    dtype = dtype or jnp.result_type(inputs, params["B_re"])
+    carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
+    dtype = compute_dtype(inputs, params["B_re"], dtype)
     return diagonal_step(lru_weights(params)[0], carry, inputs, dtype)
 
 
+class LRUOptions(LayerOptions, total=False):
+    """The options of `lru_layer`, for type checkers and for its message about an unknown one."""
+
+    dtype: Any
+    method: Method
+    chunk_size: int | None
+    sequence_axis: str | None
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def lru_layer(
+        params: Parameters,
+        inputs: ArrayLike,
+        *,
+        return_carry: Literal[True],
+        **options: Unpack[LRUOptions],
+    ) -> tuple[Any, Array]: ...
+
+    @overload
+    def lru_layer(
+        params: Parameters,
+        inputs: ArrayLike,
+        *,
+        return_carry: Literal[False] = False,
+        **options: Unpack[LRUOptions],
+    ) -> Array: ...
+
+
 def lru_layer(
-    params: Parameters, inputs: Real[Array, "..."], *, dtype: Any = None, **options: Any
+    params: Parameters,
+    inputs: ArrayLike,
+    *,
+    return_carry: bool = False,
+    dtype: Any = None,
+    **options: Any,
 ) -> Any:
     """The layer as a function of its parameters; `LRU` explains the options.
 
@@ -94,11 +135,23 @@ def lru_layer(
       inputs: `(..., T, H)`.
       dtype: as of `LRU`.
       options: `method`, `chunk_size` and `sequence_axis` as of `LRU`; `initial_carry`,
-        `seq_lengths`, `reset`, `return_carry`, `time_major`, `reverse` and `keep_order` as of its
-        call.
+        `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order` as of its call.
+
+    Raises:
+      TypeError: if an option is unknown.
+      ValueError: if the arguments do not fit together, or T is 0.
     """
-    dtype = dtype or jnp.result_type(inputs, params["B_re"])
-    return diagonal_layer(lru_weights(params), inputs, dtype=dtype, **options)
+    known = LRUOptions.__optional_keys__
+    for name in options.keys() - known:
+        raise TypeError(
+            f"lru_layer() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}"
+        )
+    options.pop("init_key", None)  # as of `LRU`, the initial state is not random
+    inputs = as_inputs(inputs)
+    dtype = compute_dtype(inputs, params["B_re"], dtype)
+    return diagonal_layer(
+        lru_weights(params), inputs, dtype=dtype, return_carry=return_carry, **options
+    )
 
 
 class LRU(Mixer):
@@ -121,14 +174,16 @@ class LRU(Mixer):
       max_phase: they are drawn with a phase in [0, max_phase], in radians.
       bidirectional: read a second state, which runs right to left, through `C2`.
       method: of `lru.linear_recurrence`.
-      chunk_size: steps worked through at a time, so that never are the N-wide states of all in
-        memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
+      chunk_size: steps computed at a time, so the N-wide states of the whole sequence are never
+        in memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
       sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
         divided among devices, each of which works through its part at once; T must be a multiple
         of its size. None: time stays together.
       dtype: of the matrix products and the outputs; by default that of inputs and parameters
         together. The state is complex64 at least, whatever it is.
       param_dtype: of the parameters.
+      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
+        these, as of `nn.RNN`; keyword arguments only.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -153,15 +208,20 @@ class LRU(Mixer):
 
     @property
     def causal(self) -> bool:
-        """Whether a piece of time can be worked through without those that follow."""
-        return not self.bidirectional and self.sequence_axis is None
+        """Whether outputs depend on earlier inputs only, and time is not divided among devices."""
+        return not (self.bidirectional or self.reverse or self.sequence_axis)
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
         """One sequence's state; None if each device works through its part of time at once."""
         return None if self.sequence_axis else diagonal_state(self.d_state)
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction."""
+        return modes_of(lru_weights, params)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
         """`lru_layer` of the module's parameters."""
         return lru_layer(
             lru_parameters(self, inputs.shape[-1], self.bidirectional),
@@ -177,7 +237,7 @@ class LRU(Mixer):
 class LRUCell(nn.RNNCellBase):
     """One step of the LRU, Eq. (7), with the parameters of the layer: for streams, or `nn.RNN`.
 
-    Attributes: as of `LRU`.
+    Attributes: those of `LRU`.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, lru
@@ -198,9 +258,10 @@ class LRUCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(
-        self, carry: Num[Array, "*B N"], inputs: Real[Array, "*B H"]
+        self, carry: ArrayLike, inputs: ArrayLike
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
         """`carry (..., N)` and `inputs (..., H)` to the new carry and the outputs `(..., H)`."""
+        inputs = as_array("inputs", inputs)
         params = lru_parameters(self, inputs.shape[-1], bidirectional=False)
         return lru_step(params, carry, inputs, dtype=self.dtype)
 
@@ -209,6 +270,11 @@ class LRUCell(nn.RNNCellBase):
         """The zero state for inputs of shape `(..., H)`; `rng` is not needed."""
         state = diagonal_state(self.d_state, self.param_dtype)
         return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)
+
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of the one direction."""
+        return modes_of(lru_weights, params)
 
     @property
     def num_feature_axes(self) -> int:

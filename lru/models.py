@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Bool, Float, Int, Num
+from lru.arguments import as_array, as_factory, as_lengths, as_resets, check_sizes
+from lru.array_typing import Array, ArrayLike, Float, Int, ModelOptions
 from lru.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.dtypes import at_least_float32
 from lru.initializers import uniform
-from lru.mixers import zero_padding
+from lru.mixers import is_causal, zero_padding
+from lru.stacks import RecurrentStack
 
 Pooling = Literal["mean", "last"]
 
@@ -25,7 +28,8 @@ class SequenceModel(nn.Module):
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L.
-      mixer: makes a block's mixer, e.g. `functools.partial(lru.LRU, 256)`.
+      mixer: a block's mixer, as of `lru.blocks.ResidualBlock`: `lru.LRU(256)`, or what makes one,
+        e.g. `functools.partial(lru.LRU, 256)`.
       vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
         vectors, one more axis.
       norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
@@ -37,7 +41,7 @@ class SequenceModel(nn.Module):
     num_classes: int
     d_model: int
     num_layers: int
-    mixer: Callable[..., nn.Module]
+    mixer: Callable[..., nn.Module] | nn.Module
     vocab_size: int | None = None
     norm: Norm = "batch"
     norm_momentum: float = 0.99
@@ -50,23 +54,30 @@ class SequenceModel(nn.Module):
     chunk_size: int | None = None
     dtype: Any = None
 
+    def __post_init__(self) -> None:
+        _check_model_sizes(self)
+        self.mixer = as_factory("mixer", self.mixer)
+        super().__post_init__()
+
     @property
     def causal(self) -> bool:
         """Whether the logits of the steps so far need none that follow: if its mixers say so."""
-        return getattr(self.mixer(parent=None), "causal", False)
+        return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
         """The carry, and of each sequence `(B, T, ...)` one vector `(B, H)`, float32 at least."""
         if self.pooling not in _POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
-        carries, pooled = initial_carry or (None, None)
+        carries, pooled = _carries_and_pooled(initial_carry)
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        reset = as_resets(reset, inputs.shape[:2])
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
         x = self._encode(zero_padding(inputs, seq_lengths))  # it must not reach a gradient either
         carries, x = _residual_stack(self)(x, carries, seq_lengths, reset, train)
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
-        return (carries, pooled), mean.astype(jnp.promote_types(mean.dtype, jnp.float32))
+        return (carries, pooled), mean.astype(at_least_float32(mean))
 
     def _encode(self, inputs):
         if self.vocab_size is None:
@@ -94,14 +105,30 @@ class SequenceClassifier(SequenceModel):
       (4, 10)
     """
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
     @nn.compact
     def __call__(
         self,
-        inputs: Num[Array, "B T *features"],
+        inputs: ArrayLike,
         *,
         initial_carry: Any = None,
-        seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "B T"] | None = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -122,6 +149,7 @@ class SequenceClassifier(SequenceModel):
         Raises:
           ValueError: if the inputs have another number of axes.
         """
+        inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
         if inputs.ndim != axes.count(",") + 1:
             raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
@@ -153,14 +181,30 @@ class SequenceMatcher(SequenceModel):
       (4, 2)
     """
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
     @nn.compact
     def __call__(
         self,
-        inputs: Num[Array, "B pair T *features"],
+        inputs: ArrayLike,
         *,
         initial_carry: Any = None,
-        seq_lengths: Int[Array, "B pair"] | None = None,
-        reset: Bool[Array, "B pair T"] | None = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -180,8 +224,12 @@ class SequenceMatcher(SequenceModel):
         Raises:
           ValueError: if the second axis is not a pair.
         """
-        if inputs.ndim < 3 or inputs.shape[1] != 2:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected (B, 2, T) or more axes")
+        inputs = as_array("inputs", inputs)
+        axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
+        if inputs.ndim != axes.count(",") + 1 or inputs.shape[1] != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
+        reset = as_resets(reset, inputs.shape[:3])
         single, lengths, borders = (
             x if x is None else _no_pairs(x) for x in (inputs, seq_lengths, reset)
         )
@@ -196,7 +244,7 @@ class SequenceMatcher(SequenceModel):
 
 def _no_pairs(x):
     """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
-    return x.reshape(-1, *x.shape[2:])
+    return x.reshape(2 * x.shape[0], *x.shape[2:])
 
 
 class LanguageModel(nn.Module):
@@ -209,19 +257,21 @@ class LanguageModel(nn.Module):
     Attributes:
       vocab_size: V.
       d_model: H, the width of the embedding and of what is in between.
-      mixer: makes what moves along time: a whole stack, e.g. `functools.partial(Lattice, H, 2)`
-        of `lru.lattice`; or, with `num_layers`, a block's mixer, e.g.
-        `functools.partial(lru.LRU, 256)`.
-      num_layers: of residual blocks around a mixer each; None if the mixer is the whole stack.
+      mixer: the mixer of each residual block, as of `lru.blocks.ResidualBlock`, e.g.
+        `lru.LRU(256)`. (Configs and weights of version 0.1.0 have a `RecurrentStack` here, without
+        `num_layers`: it is taken as `stack`.)
+      num_layers: the number of residual blocks.
       norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
-        `lru.blocks.ResidualBlock`; not to be given without residual blocks.
+        `lru.blocks.ResidualBlock`.
       dtype: of the activations; logits are float32 at least. A stack has its own.
+      stack: instead of `mixer` and all other options of blocks, a whole stack of layers, e.g.
+        `lru.lattice.Lattice(H, 2)`; or what makes one.
 
     Example:
-      >>> import functools, jax, jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from lru.lattice import Lattice
       >>> from lru.models import LanguageModel
-      >>> model = LanguageModel(51, 16, functools.partial(Lattice, 16, 2))
+      >>> model = LanguageModel(51, 16, stack=Lattice(16, 2))
       >>> tokens = jnp.ones((4, 50), int)  # (B, T)
       >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
       >>> carry, logits = model.apply(variables, tokens, return_carry=True)
@@ -231,7 +281,7 @@ class LanguageModel(nn.Module):
 
     vocab_size: int
     d_model: int
-    mixer: Callable[..., nn.Module]
+    mixer: Callable[..., nn.Module] | nn.Module | None = None
     num_layers: int | None = None
     norm: Norm = "layer"
     norm_momentum: float = 0.99
@@ -242,20 +292,67 @@ class LanguageModel(nn.Module):
     remat: bool = False
     chunk_size: int | None = None
     dtype: Any = None
+    stack: Callable[..., nn.Module] | nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        _check_model_sizes(self)
+        for name in ("mixer", "stack"):
+            if (given := getattr(self, name)) is not None:
+                setattr(self, name, as_factory(name, given))
+        super().__post_init__()
 
     @property
     def causal(self) -> bool:
-        """Whether no logit depends on a later token: if its mixers say so."""
-        return getattr(self.mixer(parent=None), "causal", False)
+        """Whether no logit depends on a later token: if its layers say so."""
+        return is_causal((self._stack() or self.mixer)(parent=None))
+
+    def _stack(self) -> Callable[..., nn.Module] | None:
+        """What makes the whole stack; None if there are residual blocks.
+
+        Raises:
+          ValueError: if it is neither, or both.
+        """
+        if self.mixer is None and self.stack is None:
+            raise ValueError("there is nothing between embedding and head: give mixer or stack")
+        if self.num_layers is not None and self.stack is None:
+            return None
+        if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
+            raise ValueError(
+                "num_layers=None; expected the number of residual blocks around a mixer each (a "
+                "whole stack of layers is given as stack, not as mixer)"
+            )
+        for name in _OF_BLOCKS if self.stack is None else ("mixer", "num_layers", *_OF_BLOCKS):
+            if (given := getattr(self, name)) != getattr(LanguageModel, name):
+                raise ValueError(
+                    f"{name}={given!r} is an option of residual blocks, and a stack has none: give "
+                    "either"
+                )
+        return self.stack or self.mixer
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
 
     @nn.compact
     def __call__(
         self,
-        inputs: Int[Array, "B T"],
+        inputs: ArrayLike,
         *,
         initial_carry: Any = None,
-        seq_lengths: Int[Array, "B"] | None = None,
-        reset: Bool[Array, "B T"] | None = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -274,64 +371,64 @@ class LanguageModel(nn.Module):
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the mixer looks at later steps, or cannot go on from a state; if blocks
-            have a norm whose statistics are of all steps; or if a block's options are given
-            without `num_layers`.
+          ValueError: if a layer depends on later steps, or cannot continue from a state; if blocks
+            have a norm whose statistics are of all steps; or if it is not clear whether there are
+            blocks or a stack.
         """
+        stack = self._stack()
         if not self.causal:
             raise ValueError(
-                "mixer is not causal: it looks at later steps, or has time divided among devices; "
-                "a language model must not see what it predicts, and goes on from a state"
+                f"{'mixer' if stack is None else 'stack'} is not causal: it looks at later steps, "
+                "or has time divided among devices; a language model must not see what it "
+                "predicts, and continues from a state"
             )
-        if self.num_layers is None:
-            _check_no_block_is_meant(self)
-        elif self.norm == "batch":
+        if stack is None and self.norm == "batch":
             raise ValueError(
                 "norm='batch' has statistics of all steps, and a language model must not see what "
                 "it predicts; take norm='layer'"
             )
+        inputs = as_array("inputs", inputs)
+        if inputs.ndim != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected (B, T)")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        reset = as_resets(reset, inputs.shape)
         inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
         x = nn.Embed(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
-        carry, x = self._mix(x, initial_carry, seq_lengths, reset, train)
+        if stack is None:
+            carry, x = _residual_stack(self)(x, initial_carry, seq_lengths, reset, train)
+        else:
+            call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+            carry, x = stack(name="stack")(x, return_carry=True, time_major=True, **call)
         drawn = uniform(1 / math.sqrt(self.d_model))
-        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        dtype = at_least_float32(x)
         head = nn.Dense(
             self.vocab_size, dtype=dtype, kernel_init=drawn, bias_init=drawn, name="head"
         )
         logits = jnp.moveaxis(zero_padding(head(x), seq_lengths), 0, 1)
         return (carry, logits) if return_carry else logits
 
-    def _mix(self, x, carry, seq_lengths, reset, train):
-        if self.num_layers is not None:
-            return _residual_stack(self)(x, carry, seq_lengths, reset, train)
-        call = dict(initial_carry=carry, seq_lengths=seq_lengths, reset=reset)
-        return self.mixer(name="stack")(x, return_carry=True, time_major=True, **call)
 
-
-_OF_A_BLOCK = (
-    "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size", "dtype"
+_OF_BLOCKS = (
+    "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size"
 )  # fmt: skip
-
-
-def _check_no_block_is_meant(model: LanguageModel) -> None:
-    """Refuses what only blocks would heed: a stack would be trained without it, unnoticed."""
-    for name in _OF_A_BLOCK:
-        if name != "dtype" and getattr(model, name) != getattr(LanguageModel, name):
-            raise ValueError(
-                f"{name}={getattr(model, name)!r} is of residual blocks, and there are none: give "
-                "num_layers, or leave it out"
-            )
 
 
 def _residual_stack(model):
     """The blocks of a model that has the attributes of a block."""
-    options = {name: getattr(model, name) for name in _OF_A_BLOCK}
+    options = {name: getattr(model, name) for name in (*_OF_BLOCKS, "dtype")}
     block = functools.partial(ResidualBlock, model.mixer, **options)
     return ResidualStack(model.num_layers, block, name="stack")
+
+
+def _check_model_sizes(model):
+    """Checks those of a model's sizes that it has and that are given."""
+    for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
+        if (size := getattr(model, name, None)) is not None:
+            check_sizes(**{name: size})
 
 
 class Pooled(NamedTuple):
@@ -341,7 +438,7 @@ class Pooled(NamedTuple):
     steps: Int[Array, "B"]
 
     def mean(self) -> Float[Array, "B H"]:
-        return self.total / jnp.maximum(self.steps, 1)[:, None]
+        return self.total / jnp.maximum(self.steps, 1)[:, None].astype(self.total.dtype)
 
 
 def pool_mean(
@@ -349,7 +446,7 @@ def pool_mean(
 ) -> Pooled:
     """The valid steps of x, and those pooled before, summed and counted."""
     mask = padding_mask(x, seq_lengths)
-    total = jnp.sum(x, axis=0, dtype=jnp.promote_types(x.dtype, jnp.float32), where=mask)
+    total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
     now = Pooled(total, _lengths(x, seq_lengths))
     return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
 
@@ -364,6 +461,17 @@ def pool_last(
     total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
     seen = lengths > 0
     return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, steps))
+
+
+def _carries_and_pooled(initial_carry):
+    """The two parts of a model's carry, each None before the first step."""
+    if initial_carry is None:
+        return None, None
+    if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
+        raise ValueError(
+            f"initial_carry is a {type(initial_carry).__name__}; expected what return_carry gave"
+        )
+    return initial_carry
 
 
 _POOL = {"mean": pool_mean, "last": pool_last}

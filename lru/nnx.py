@@ -7,15 +7,16 @@ The parameters have the names and shapes of the Linen layer's, so that weights m
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import jax.numpy as jnp
 from flax import nnx
 
-from lru.array_typing import Array, Bool, Int, Real
+from lru.array_typing import Array, ArrayLike, LayerOptions
 from lru.initializers import gamma_log, lru_initializers
-from lru.linear import Parameters, lru_layer
+from lru.linear import Parameters, lru_layer, lru_weights
 from lru.recurrence import Method
+from lru.state_space import Modes, modes_of
 
 
 class LRU(nnx.Module):
@@ -24,8 +25,10 @@ class LRU(nnx.Module):
     Args:
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis: as of `lru.LRU`.
-      dtype, param_dtype: as of `lru.LRU`.
+      r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis: see `lru.LRU`.
+      dtype, param_dtype: see `lru.LRU`.
+      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
+        these, as of `nnx.RNN`.
       rngs: the stream `params` is used.
 
     Example:
@@ -51,11 +54,17 @@ class LRU(nnx.Module):
         sequence_axis: str | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
+        time_major: bool = False,
+        return_carry: bool = False,
+        reverse: bool = False,
+        keep_order: bool = False,
         rngs: nnx.Rngs,
     ):
         self.in_features, self.d_state, self.bidirectional = in_features, d_state, bidirectional
         self.method, self.chunk_size, self.sequence_axis = method, chunk_size, sequence_axis
         self.dtype = dtype
+        self.time_major, self.return_carry = time_major, return_carry
+        self.reverse, self.keep_order = reverse, keep_order
         table = lru_initializers(
             in_features,
             d_state,
@@ -75,30 +84,59 @@ class LRU(nnx.Module):
         """The parameters by name, as plain arrays."""
         return {name: p[...] for name, p in vars(self).items() if isinstance(p, nnx.Param)}
 
+    def modes(self) -> tuple[Modes, ...]:
+        """The modes of each direction."""
+        return modes_of(lru_weights, self.parameters())
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[True],
+            rngs: Any = None,
+            **call: Unpack[LayerOptions],
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] | None = None,
+            rngs: Any = None,
+            **call: Unpack[LayerOptions],
+        ) -> Array: ...
+
     def __call__(
         self,
-        inputs: Real[Array, "..."],
+        inputs: ArrayLike,
         *,
         initial_carry: Any = None,
+        init_key: Any = None,
         rngs: Any = None,
-        seq_lengths: Int[Array, "*B"] | None = None,
-        reset: Bool[Array, "..."] | None = None,
-        return_carry: bool = False,
-        time_major: bool = False,
-        reverse: bool = False,
-        keep_order: bool = False,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        reverse: bool | None = None,
+        keep_order: bool | None = None,
     ) -> Any:
         """Takes what `lru.LRU` takes; `rngs` is there for `flax.nnx.Bidirectional`."""
+        flags: dict[str, Any] = dict(
+            return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order
+        )
+        for name, flag in flags.items():
+            flags[name] = getattr(self, name) if flag is None else flag
         return lru_layer(
             self.parameters(),
             inputs,
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
             reset=reset,
-            return_carry=return_carry,
-            time_major=time_major,
-            reverse=reverse,
-            keep_order=keep_order,
+            **flags,
             sequence_axis=self.sequence_axis,
             dtype=self.dtype,
             method=self.method,

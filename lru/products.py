@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from lru.array_typing import Array, Real
+from lru.dtypes import at_least_float32
 
 
 def matmul(x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any) -> Real[Array, "*B M"]:
     """x w with operands of type `dtype`, summed in float32 at least."""
-    sum_type = jnp.promote_types(dtype, jnp.float32)
+    sum_type = at_least_float32(dtype)
     x, w = x.astype(dtype), w.astype(dtype)
     return by_rows(lambda rows: jnp.matmul(rows, w, preferred_element_type=sum_type), x)
 

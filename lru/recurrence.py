@@ -16,18 +16,21 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
-from lru.array_typing import Array, Bool, Num, Shape
+from lru.arguments import as_array, as_truth
+from lru.array_typing import Array, ArrayLike, Num, Shape
+from lru.dtypes import at_least_float32
 
 Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
 
 
 def linear_recurrence(
-    a: Num[Array, "..."],
-    x: Num[Array, "*B T N"],
-    h0: Num[Array, "..."] | None = None,
+    a: ArrayLike,
+    x: ArrayLike,
+    h0: ArrayLike | None = None,
     *,
-    reset: Bool[Array, "..."] | None = None,
+    reset: ArrayLike | None = None,
     reverse: bool = False,
     method: Method = "auto",
 ) -> tuple[Num[Array, "*B T N"], Num[Array, "*B N"]]:
@@ -41,9 +44,9 @@ def linear_recurrence(
         reset may be left out, or be 1, where all sequences share them.
       x: what is added, `(..., T, N)` with T >= 1, real or complex.
       h0: the state before the first step consumed, `(..., N)`; zero if not given.
-      reset: `(..., T)`; True clears the state *before* that step is consumed: h_t = x_t there,
-        whatever came before, h0 and NaN included. In reverse, too, it is the step itself that
-        begins anew.
+      reset: `(..., T)`; True (or not zero) clears the state *before* that step is consumed:
+        h_t = x_t there, whatever came before, h0 and NaN included. In reverse, too, h_t = x_t at
+        that step itself.
       reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
       method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
         paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
@@ -67,6 +70,9 @@ def linear_recurrence(
       >>> h[:, 0].tolist()
       [1.0, 1.5, 1.75, 1.875]
     """
+    a, x = as_array("a", a), as_array("x", x)
+    h0 = None if h0 is None else as_array("h0", h0)
+    reset = None if reset is None else as_truth(reset)
     _check_shapes(a, x, h0, reset)
     reset = None if reset is None else _time_first(reset[..., None], x.ndim)
     if a.ndim == 1:
@@ -84,24 +90,42 @@ def recur(a, x, h0, reset, reverse, method):
     All h together solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve
     it too, or its transpose, which runs the other way: so no method has to be differentiated.
     """
-    dtype = jnp.result_type(jnp.float32, *(v for v in (a, x, h0) if v is not None))
+    dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
     if h0 is not None:  # the first step consumed brings the initial state along
         first = slice(-1, None) if reverse else slice(1)
         x = x.at[first].add(a[first] * unless(None if reset is None else reset[first], h0))
-    run = _method(method, x.shape)
+    run = _method(_for_symbols(method, x.shape), x.shape)
 
     def system(h):
         return h - a * unless(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
 
     def solve_transpose(_, g):
         def later(v):
-            return v if v is None or len(v) < len(g) else earlier(v, v[:1], not reverse)
+            return v if v is None or v.shape[0] != g.shape[0] else earlier(v, v[:1], not reverse)
 
         return run(later(a), g, later(reset), not reverse)
 
     h = lax.custom_linear_solve(system, x, lambda _, x: run(a, x, reset, reverse), solve_transpose)
     return h, h[0 if reverse else -1]
+
+
+def _for_symbols(method: str, shape: Shape) -> str:
+    """The method, where a program is exported for sizes that are not known yet.
+
+    Raises:
+      ValueError: the method needs the sizes.
+    """
+    if not any(map(is_symbolic_dim, shape)) or method == "sequential":
+        return method
+    if is_symbolic_dim(shape[0]) and method == "auto":
+        return "sequential"
+    if method == "pallas" or (is_symbolic_dim(shape[0]) and method in _METHODS):
+        raise ValueError(
+            f"method={method!r} needs known sizes, and x has shape {shape} with time first; export "
+            "with method='sequential'"
+        )
+    return method
 
 
 def earlier(v, edge, reverse):
@@ -144,7 +168,7 @@ def fits(array, shape: Shape) -> bool:
 
 
 def _sequential(a, x, reset, reverse):
-    constant = a[0] if len(a) == 1 else None
+    constant = a[0] if a.shape[0] == 1 else None
 
     def step(h, inputs):
         xt, at, clear = inputs
@@ -183,7 +207,7 @@ def _chunked(a, x, reset, reverse):
         a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
         return _chunked(a, x, reset, reverse=False)[::-1]
     time = len(x)
-    steps = math.isqrt(time - 1) + 1  # K, the root of T rounded up
+    steps = math.isqrt(time - 1) + 1  # K, the square root of T rounded up
     x = _split(x, steps, 0)  # (K, C, ..., N)
     a = jnp.broadcast_to(a[None], (steps, *a.shape)) if len(a) == 1 else _split(a, steps, 1)
     reset = None if reset is None else _split(reset, steps, False)
@@ -200,13 +224,13 @@ def _chunked(a, x, reset, reverse):
     ends = _sequential(products_of_chunks, h[-1], None if seen is None else seen[-1], False)
     entering = earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
     h = h + products * unless(seen, entering)
-    return jnp.swapaxes(h, 0, 1).reshape(-1, *h.shape[2:])[:time]
+    return jnp.swapaxes(h, 0, 1).reshape(h.shape[0] * h.shape[1], *h.shape[2:])[:time]
 
 
 def _split(x, steps: int, fill):
     """(T, ...) -> (K, C, ...): K steps of C chunks, the last chunk filled up."""
     x = jnp.pad(x, [(0, -len(x) % steps)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
-    return jnp.swapaxes(x.reshape(-1, steps, *x.shape[1:]), 0, 1)
+    return jnp.swapaxes(x.reshape(len(x) // steps, steps, *x.shape[1:]), 0, 1)
 
 
 _METHODS = {

@@ -15,14 +15,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
 from lru.errors import UserError
 from lru.spectra.histograms import plot_frequency, plot_modulus, plot_time_scales
 from lru.spectra.layers import (
     Modes,
     eigenvalues,
+    find_layers,
     layer_modes,
     model_eigenvalues,
     model_modes,
@@ -51,9 +52,10 @@ from lru.spectra.statistics import (
     ring_fractions,
     time_scales,
 )
+from lru.terminal import say
 
 __all__ = [
-    "InputGains", "Modes", "RunModes", "eigenvalues", "fractions", "frequencies",
+    "InputGains", "Modes", "RunModes", "eigenvalues", "find_layers", "fractions", "frequencies",
     "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
     "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
     "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_norms",
@@ -76,62 +78,83 @@ class RunModes(NamedTuple):
     step: int
 
 
-def read_run(workdir: Path, *, data_dir: Path, manual_dir: Path | None = None) -> RunModes:
-    """The modes that a run began with, and those of its best checkpoint.
+def read_run(
+    workdir: Path,
+    *,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
+) -> RunModes:
+    """Returns the modes that a run began with, and those of its best checkpoint.
 
     Args:
-      workdir: of the run.
-      data_dir: where prepared data sets are kept.
-      manual_dir: where files of official releases lie.
+      workdir, allow: see `lru.training.best.restore_best`.
+      data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
+        version that wrote no `dataset.json`.
 
     Raises:
       UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
+    from lru.training.config import recall
+    from lru.training.init_from import begin
 
-    experiment, state, step = restore_best(workdir, data_dir=data_dir, manual_dir=manual_dir)
-    trained = model_modes(state.params)
+    experiment, state, step = restore_best(
+        workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
+    )
+    begin(recall(workdir), workdir, experiment)
+    trained = model_modes(state.params, experiment.layers)
     if not trained:
         raise UserError(
             f"the run in {workdir} has no Linear Recurrent Unit, nor another diagonal layer, whose "
             "eigenvalues could be drawn; give a --workdir of one that has"
         )
-    return RunModes(model_modes(experiment.init_state().params), trained, step)
+    initial = model_modes(experiment.init_state().params, experiment.layers)
+    return RunModes(initial, trained, step)
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, writes what is asked for, prints where it is."""
     description = "Draws the eigenvalues of a run's Linear Recurrent Units and what they do."
     parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
-    parser.add_argument("--workdir", required=True, type=Path, help="as given to lru.train")
-    parser.add_argument("--out", type=Path, help="default: spectrum_page.png in it")
-    parser.add_argument("--animation", type=Path, metavar="FILE.gif", help="instead of the page")
-    add_data_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument("--out", type=path, help="default: spectrum_page.png in the work directory")
+    parser.add_argument("--animation", type=path, metavar="FILE.gif", help="instead of the page")
     known = parser.parse_args(argv)
 
     if known.animation:
         _animate(known.workdir, known.animation)
     if known.out or not known.animation:
         cache_compilations()
-        out = known.out or known.workdir / "spectrum_page.png"
-        _draw_page(known.workdir, out, known.data_dir, known.manual_dir)
+        _draw_page(
+            known.workdir,
+            known.out or known.workdir / "spectrum_page.png",
+            data_dir=known.data_dir,
+            manual_dir=known.manual_dir,
+            allow=known.allow,
+        )
 
 
-def _draw_page(workdir: Path, out: Path, data_dir: Path, manual_dir: Path | None) -> None:
+def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.spectra.pages import save_page
 
-    modes = read_run(workdir, data_dir=data_dir, manual_dir=manual_dir)
+    modes = read_run(workdir, **reading)
     title = f"{workdir.resolve().name}: before training, and at step {modes.step:,}"
     save_page(modes.initial, modes.trained, out, title)
-    print(f"see {out}")
+    say(f"see {out}")
 
 
 def _animate(workdir: Path, file: Path) -> None:
     from lru.spectra.pages import save_animation
     from lru.training.config import recall
     from lru.training.eigenvalue_log import EigenvalueLog
+    from lru.training.history import latest_history
+    from lru.training.recovery import check_spectra
 
     recall(workdir)
+    if found := latest_history(workdir / "checkpoints"):
+        log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
+        check_spectra(log, workdir / "spectra", print)
     steps, paths = EigenvalueLog(workdir / "spectra").paths()
     if not paths:
         raise UserError(
@@ -139,7 +162,7 @@ def _animate(workdir: Path, file: Path) -> None:
             "that has a Linear Recurrent Unit or another diagonal layer; train one"
         )
     save_animation(steps, paths, file)
-    print(f"see {file}")
+    say(f"see {file}")
 
 
 if __name__ == "__main__":

@@ -8,19 +8,20 @@ each other instead of T L.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.recurrent import flip_sequences
 from jax import lax
+from jax.export import is_symbolic_dim
 
-from lru.array_typing import Array, Bool, Float, Real
+from lru.arguments import check_sizes
+from lru.array_typing import Array, Bool, Float
 from lru.cells import TwoWayCell
-from lru.mixers import Mixer, Run, full_state, mix, steps, zero_padding
+from lru.dtypes import at_least_float32, compute_dtype
+from lru.mixers import Mixer, Run, flip, full_state, mix, steps, zero_padding
 from lru.recurrence import earlier, unless
 
 Order = Literal["auto", "plain", "wavefront"]
@@ -57,7 +58,7 @@ class RecurrentStack(Mixer):
 
     @property
     def causal(self) -> bool:
-        return True
+        return not self.reverse
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
@@ -66,16 +67,27 @@ class RecurrentStack(Mixer):
 
     @nn.nowrap
     def make(self, unit: Callable[..., TwoWayCell], **options: Any) -> TwoWayCell:
-        """A cell of a layer's width."""
-        return unit(self.features, param_dtype=self.param_dtype, parent=None, **options)
+        """A cell as wide as a layer, by a class, a function, or an instance to copy.
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers={self.num_layers}; expected at least 1")
-        dtype = self.dtype or jnp.result_type(inputs, self.param_dtype)
+        Raises:
+          ValueError: if it is no cell of this package.
+        """
+        attributes = dict(param_dtype=self.param_dtype, parent=None, **options)
+        if isinstance(unit, nn.Module):
+            cell = unit.clone(features=self.features, name=None, **attributes)
+        else:
+            cell = unit(self.features, **attributes)
+        if not isinstance(cell, TwoWayCell):
+            raise ValueError(f"unit makes a {type(cell).__name__}; expected a cell of lru.lattice")
+        return cell
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
+        check_sizes(features=self.features, num_layers=self.num_layers)
+        cell, names = self.cell(), [f"layers_{layer}" for layer in range(self.num_layers)]
+        params = [self.param(name, cell.draw) for name in names]
+        dtype = compute_dtype(inputs, params, self.dtype)
         cell = self.cell(dtype=dtype)
-        names = [f"layers_{layer}" for layer in range(self.num_layers)]
-        weights = [cell.pack(self.param(name, cell.draw)) for name in names]
+        weights = [cell.pack(layer) for layer in params]
         run = stacked(cell, self.num_layers, self.order, dtype)
         shape = (self.num_layers, cell.state_size)
         return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)
@@ -91,7 +103,7 @@ def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
       order: of `RecurrentStack`.
       dtype: of the outputs.
     """
-    state_dtype = jnp.promote_types(dtype, jnp.float32)
+    state_dtype = at_least_float32(dtype)
     state = jax.ShapeDtypeStruct((num_layers, cell.state_size), state_dtype)
 
     def run(weights, x0, inputs, reset, seq_lengths, backward):
@@ -102,20 +114,17 @@ def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
         if reset is not None:
             reset = zero_padding(reset[..., None], seq_lengths)
         clear = reset
-        flip = functools.partial(
-            flip_sequences, seq_lengths=seq_lengths, num_batch_dims=inputs.ndim - 2, time_major=True
-        )
         if backward:  # nothing crosses from the first step of a sequence to the step before
-            inputs = flip(inputs)
+            inputs = flip(inputs, seq_lengths)
             if reset is not None:
-                clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True))
+                clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True), seq_lengths)
         states = [start[..., layer, :] for layer in range(num_layers)]
         below = cell.enter(inputs.astype(start.dtype))
-        work_through = _ORDERS[_resolved(order, num_layers, len(inputs))]
+        work_through = _ORDERS[_resolved(order, num_layers, inputs.shape[0])]
         states, above = work_through(cell, weights, states, below, valid, clear)
         end, outputs = jnp.stack(states, axis=-2), cell.leave(above).astype(dtype)
         if backward:
-            outputs = flip(outputs)
+            outputs = flip(outputs, seq_lengths)
             end = end if reset is None else unless(reset[0][..., None], end)
         return end, zero_padding(outputs, seq_lengths)
 
@@ -166,7 +175,7 @@ def wavefront(
     depth = len(weights)
     together = jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *weights)
     if valid is None:
-        valid = jnp.ones((len(below),) + (1,) * (below.ndim - 1), bool)
+        valid = jnp.ones((below.shape[0],) + (1,) * (below.ndim - 1), bool)
 
     @jax.vmap
     def abreast(of_layer, state, below):
@@ -199,7 +208,7 @@ def _where(valid, after, before):
 _ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
 
 
-def _resolved(order: str, num_layers: int, time: int) -> str:
+def _resolved(order: str, num_layers: int, time: Any) -> str:
     """The name of an order; the one place where "auto" is resolved.
 
     A CPU is busy with the products alone: in results/benchmark_cpu_language.json a step by
@@ -207,7 +216,8 @@ def _resolved(order: str, num_layers: int, time: int) -> str:
     nothing to do.
     """
     if order == "auto":
-        plain = jax.default_backend() == "cpu" or num_layers == 1 or time < num_layers
+        short = is_symbolic_dim(time) or time < num_layers
+        plain = jax.default_backend() == "cpu" or num_layers == 1 or short
         return "plain" if plain else "wavefront"
     if order not in _ORDERS:
         raise ValueError(f"order={order!r}; expected one of 'auto', 'plain', 'wavefront'")

@@ -9,14 +9,16 @@ real product with both parts side by side.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lru.array_typing import Array, Complex, Float, Num, Real
+from lru.dtypes import result_type
 from lru.mixers import System, mix, recurrent
 from lru.products import matmul
 from lru.recurrence import Method, recur
@@ -105,13 +107,67 @@ def add_skip(
     return y + skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
 
 
+class Modes(NamedTuple):
+    """One direction of a layer in double precision: x_k = lam x_{k-1} + into u_k, y = Re[out x].
+
+    The skip D u is left out. Where a layer computes one of each pair of conjugate modes, `out` is
+    doubled.
+
+    Attributes:
+      lam: the eigenvalues, complex `(N,)`; of S4D `(H, N/2)`, a channel's in a row.
+      into: complex `(N, H)`: B with gamma, or discretized; of S4D `(H, N/2)`.
+      out: complex `(H, N)`: C; of S4D `(H, N/2)`.
+    """
+
+    lam: np.ndarray
+    into: np.ndarray
+    out: np.ndarray
+
+
+def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> tuple[Modes, ...]:
+    """The modes of each direction, in double precision.
+
+    Args:
+      make: the weights of each direction, as a function of the parameters.
+      params: the layer's.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> layer = lru.LRU(64)
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), jnp.ones((8, 16)))
+      >>> modes, = layer.modes(variables["params"])
+      >>> modes.lam.shape, modes.into.shape, modes.out.shape
+      ((64,), (64, 16), (16, 64))
+    """
+    return tuple(
+        Modes(lam, b_re + 1j * b_im, c_re - 1j * minus_c_im)
+        for lam, into, out, _ in in_float64(make, params)
+        for (b_re, b_im), (c_re, minus_c_im) in [(np.split(into.T, 2), np.split(out.T, 2, axis=1))]
+    )
+
+
+def in_float64(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> Sequence[Any]:
+    """What `make` gives for the parameters in float64, as NumPy arrays; computed on the CPU."""
+    with jax.enable_x64(True), jax.default_device(_cpu()):
+        wide = {name: jnp.asarray(np.float64(value)) for name, value in params.items()}
+        return jax.tree.map(np.asarray, make(wide))
+
+
+def _cpu() -> jax.Device | None:
+    """The CPU, as some devices have no float64; None if JAX is not allowed to use it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
 def diagonal_step(
     weights: Weights, carry: Num[Array, "*B N"], inputs: Real[Array, "*B H"], dtype: Any
 ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
     """One step: the state before `(..., N)` and inputs `(..., H)` to `(carry, outputs)`."""
     # The state's type must not change from step to step: `nn.RNN` scans over them.
-    state_dtype = jnp.promote_types(carry.dtype, weights.lam.dtype)
-    carry = times(weights.lam, carry) + project_in(weights, inputs, dtype)
+    state_dtype = result_type(carry, weights.lam)
+    carry = times(weights.lam, carry.astype(state_dtype)) + project_in(weights, inputs, dtype)
     carry = carry.astype(state_dtype)
     return carry, read_out(weights, carry, inputs, dtype)
 
@@ -149,7 +205,7 @@ def diagonal_layer(
 
 def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
     """One sequence's state of N modes: complex64 at least."""
-    return jax.ShapeDtypeStruct((d_state,), jnp.result_type(jnp.complex64, *dtypes))
+    return jax.ShapeDtypeStruct((d_state,), result_type(jnp.complex64, *dtypes))
 
 
 def times(lam: Complex[Array, "*N"], x: Num[Array, "..."]) -> Complex[Array, "..."]:

@@ -36,7 +36,7 @@ def stream(
       step uses up the carry that it is given: copy one to come back to.
 
     Raises:
-      ValueError: if the model does not say that it is causal.
+      ValueError: if the model does not say that it is causal, or has time first.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, lru
@@ -122,5 +122,9 @@ def _streamed(model, variables):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: what looks ahead, as a "
             "bidirectional layer does, cannot be streamed"
+        )
+    if getattr(model, "time_major", False):
+        raise ValueError(
+            f"{type(model).__name__}.time_major is True; expected False: a step is (B, 1, ...)"
         )
     return functools.partial(model.apply, variables, return_carry=True)

@@ -1,6 +1,7 @@
 """Trains what a config describes: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
 
-The same command goes on with a run that was stopped. Any number of the config can be changed on
+The same command goes on with a run that was stopped. SIGTERM and SIGINT save it, and the exit code
+is 143 or 130. Any number of the config can be changed on
 the command line: `--config.optimizer.learning_rate=0.002`.
 """
 
@@ -8,16 +9,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from lru.command_line import CACHE_HELP, Parser, add_data_arguments, cache_compilations, run
+from lru.command_line import (
+    CACHE_HELP,
+    Parser,
+    add_data_arguments,
+    cache_compilations,
+    not_empty,
+    path,
+    run,
+)
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, calls `train_and_evaluate`."""
     parser = Parser(prog="python -m lru.train", description=__doc__, epilog=CACHE_HELP)
-    parser.add_argument("--config", required=True, help="e.g. configs/lra_listops.py:quick")
-    parser.add_argument("--workdir", required=True, type=Path, help="of this run alone")
+    parser.add_argument(
+        "--config", required=True, type=not_empty,
+        help="e.g. configs/lra_listops.py:quick; it is run, and may name any class",
+    )  # fmt: skip
+    parser.add_argument("--workdir", required=True, type=path, help="of this run alone")
+    parser.add_argument(
+        "--init_from", type=path, metavar="DIR",
+        help="begin with the weights of another run's --workdir (its best checkpoint), or of an "
+        "export; only the head may have another shape; the same as --config.train.init_from=DIR",
+    )  # fmt: skip
     add_data_arguments(parser)
     known, rest = parser.parse_known_args(argv)
     stray = [argument for argument in rest if not argument.startswith("--config.")]
@@ -27,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
     from lru.training.config import load_config
     from lru.training.loop import train_and_evaluate
 
+    if known.init_from:
+        rest = [*rest, f"--config.train.init_from={known.init_from}"]
     cache_compilations()
     train_and_evaluate(
         load_config(known.config, rest),

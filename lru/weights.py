@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lru.errors import UserError
+from lru.files import write_whole
 
 
 def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> None:
@@ -26,9 +27,8 @@ def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> No
       variables: nested dicts of arrays, as `flax.linen.Module.init` returns them.
       metadata: texts by name.
     """
-    save_file(
-        {name: np.asarray(x) for name, x in _by_path(variables).items()}, file, dict(metadata)
-    )
+    tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
+    write_whole(file, save(tensors, dict(metadata)))  # `save_file` makes it readable to its owner
 
 
 def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
@@ -54,31 +54,35 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
       ...     read_weights(file, variables)
       ({'params': {'D': Array([0.5, 2. ], dtype=float32)}}, {'trained on': 'nothing'})
     """
-    tensors, metadata = _read(file)
-    expected = _by_path(shapes)
+    tensors, metadata = read_tensors(file)
+    expected = by_path(shapes)
     if missing := sorted(expected.keys() - tensors.keys()):
         raise UserError(f"{file} lacks {missing[0]}, which the model needs; {_ANEW}")
     if odd := sorted(tensors.keys() - expected.keys()):
         raise UserError(f"{file} has {odd[0]}, which is none of the model's; {_ANEW}")
     for name, want in expected.items():
-        if _kind(tensors[name]) != _kind(want):
-            raise UserError(
-                f"{file}: {name} is {_kind(tensors[name])}; expected {_kind(want)}; {_ANEW}"
-            )
-    found = [jnp.asarray(tensors[name]) for name in expected]
-    return jax.tree.unflatten(jax.tree.structure(shapes), found), metadata
+        found, expects = array_type(tensors[name]), array_type(want)
+        if found != expects:
+            raise UserError(f"{file}: {name} is {found}; expected {expects}; {_ANEW}")
+    arrays = [jnp.asarray(tensors[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(shapes), arrays), metadata
 
 
 _ANEW = "export it anew, or take the config.json that belongs to it"
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of nested dicts in order, `a/b/c` for the path a, b, c."""
+def by_path(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of nested dicts in order, `a/b/c` for the path a, b, c."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads all arrays of a file by name, and the texts beside them, whatever model they are of.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     if not file.is_file():
         raise UserError(f"{file} is missing; give a folder that lru.export has written")
     try:
@@ -89,5 +93,11 @@ def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise UserError(f"{file} is damaged ({error}); export it anew") from error
 
 
-def _kind(array: Any) -> str:
+def array_type(array: Any) -> str:
+    """Returns the type and the shape of an array.
+
+    Example:
+      >>> array_type(jnp.zeros((2, 3)))
+      'float32[2, 3]'
+    """
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"

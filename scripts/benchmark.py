@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from lru.command_line import Parser, run  # noqa: E402
+from lru.command_line import Parser, path, run  # noqa: E402
 
 KINDS = ("model", "layer", "recurrence", "length", "stream", "language")
 DEFAULTS = {
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
     parser.add_argument("--longest", type=int, default=2**20, help="of kind length")
     parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
-    parser.add_argument("--out", type=Path, help="JSON file, and for kind length a plot beside it")
+    parser.add_argument("--out", type=path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, arguments.compiles) < 1:
         parser.error("--rounds and --compiles are numbers from 1")

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import lru
-from lru.command_line import Parser, run
+from lru.command_line import Parser, path, run
 from lru.spectrum import layer_modes, plot_eigenvalues
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ BLUE, GREY = "#0b3c8c", "0.35"
 def main(argv: Sequence[str]) -> None:
     """Draws, and writes the file."""
     parser = Parser(prog="python scripts/draw_idea.py", description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "idea.png")
+    parser.add_argument("--out", type=path, default=ROOT / "docs" / "idea.png")
     out = parser.parse_args(argv).out
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     linear, lattice = figure.subfigures(1, 2, width_ratios=(1.25, 1), wspace=0.04)

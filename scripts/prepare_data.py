@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lru.command_line import Parser, add_data_arguments, run
+from lru.command_line import Parser, add_data_arguments, path, run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,8 +28,8 @@ def main(argv: Sequence[str]) -> None:
 
     parser = Parser(prog="python scripts/prepare_data.py", description=__doc__, parents=[task])
     add_data_arguments(parser)
-    parser.add_argument("--write_tsv", type=Path, help="directory to write text files to")
-    parser.add_argument("--write_sheet", type=Path, help="file to write a row a class to")
+    parser.add_argument("--write_tsv", type=path, help="directory to write text files to")
+    parser.add_argument("--write_sheet", type=path, help="file to write a row a class to")
     group = parser.add_argument_group(f"numbers of {dataset_type.name}")
     numbers = dataclasses.fields(dataset_type.numbers_class)
     for number in numbers:

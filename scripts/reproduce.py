@@ -22,13 +22,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from results_format import read_record
 from rows import TABLES, Axis, Row, Table
 
-from lru.command_line import Parser, run
+from lru.command_line import Parser, path, run
 from lru.files import write_whole
 from lru.training.config import differences
-from lru.training.record import format_score
+from lru.training.record import format_score, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,10 +57,10 @@ def _parse(argv: Sequence[str]):
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... below this; default: 3")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
-    parser.add_argument("--workdirs", type=Path, default=Path("runs") / table)
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / table)
-    parser.add_argument("--data_dir", type=Path)
-    parser.add_argument("--manual_dir", type=Path)
+    parser.add_argument("--workdirs", type=path, default=Path("runs") / table)
+    parser.add_argument("--results", type=path, default=ROOT / "results" / table)
+    parser.add_argument("--data_dir", type=path)
+    parser.add_argument("--manual_dir", type=path)
     if table:
         _add_axes(parser, TABLES[table])
     known, overrides = parser.parse_known_args(argv)
@@ -112,7 +111,7 @@ def _choice(parser: Parser, axis: Axis):
 def _listed(axis: Axis) -> str:
     if isinstance(axis.choices, range):
         return f"{axis.choices[0]}, {axis.choices[1]}, ... {axis.choices[-1]}"
-    return f"{', '.join(axis.choices)}, all"
+    return f"{', '.join(map(str, axis.choices))}, all"
 
 
 def _help(axis: Axis) -> str:
@@ -152,10 +151,12 @@ class Job:
     def report(self, results: Path) -> bool:
         """Keeps the record and says how it ended; whether that was as it should be."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
-        if self._stopped and self.process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
+        stopped = self._stopped and self.process.returncode in ended
+        if stopped and not record.exists():
             print(f"{self.row.name}: stopped before its first step", flush=True)
             return True
-        if self.process.returncode or not record.exists():
+        if (self.process.returncode and not stopped) or not record.exists():
             lines = (self.workdir / "log.txt").read_text().splitlines()[-2:]
             print(f"{self.row.name}: failed after {seconds:.0f} s: {' '.join(lines)}", flush=True)
             return False

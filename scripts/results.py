@@ -9,28 +9,41 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import results_charlm
 import results_charlm_plots
 import results_lra
 import results_lra_plots
+import results_recall
+import results_recall_plots
 import results_speed
 from pictures import Picture
-from results_format import Record, read_record
+from results_format import Record
 
-from lru.command_line import Parser, run
-from lru.files import write_whole
+from lru.command_line import Parser, path, run
+from lru.errors import UserError
+from lru.files import read_object, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-_FILES = {"lra": "lra/*.json", "charlm": "charlm/*.json", "speed": "benchmark_*.json"}
+_FILES = {
+    "recall": "recall/*.json",
+    "lra": "lra/*.json",
+    "charlm": "charlm/*.json",
+    "speed": "benchmark_*.json",
+}
 _INDEX = """\
 # Results
 
 Made by `python scripts/results.py` of the records in this directory; nothing here is written by
 hand. A record has its run's config, seed, commit, hardware, kind of data, steps and seconds, and is
 written by `lru.train`; `scripts/reproduce.py` runs the rows of the tables.
+
+## [Recall](recall.md)
+
+What gamma, the ring and the phase of the Linear Recurrent Unit do for memory, in a minute: name the
+first of T tokens after reading the last. {recall}
 
 ## [Long Range Arena](lra.md)
 
@@ -49,17 +62,17 @@ Programs measured side by side by `scripts/benchmark.py`. {speed}
 ## How to read them
 
 Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
-*generated* by the released data's rules, *stand-in* others of the same form, *prefix* a part of the
-released, *made-up* for tests. Runs count for a row if they have all the numbers of its config file,
-and for one of the paper's if they are on full or generated data; others are listed apart. What was
-not run says so.
+*generated* by the released data's rules, *artificial* by the rules of a task that nobody released,
+*stand-in* others of the same form, *prefix* a part of the released, *made-up* for tests. Runs count
+for a row if they have all the numbers of its config file, and for one of the paper's if they are on
+full or generated data; others are listed apart. What was not run says so.
 """
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the records, writes pages and pictures."""
     parser = Parser(prog="python scripts/results.py", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=path, default=ROOT / "results")
     results = parser.parse_args(argv).results
     records = read(results)
     drawn = pictures(records)
@@ -74,16 +87,43 @@ def read(results: Path) -> dict[str, dict[str, Record]]:
     """The records by page and file name."""
     return {
         page: {
-            str(file.relative_to(results)): read_record(file)
+            str(file.relative_to(results)): _read(file, _SHOWN[page])
             for file in sorted(results.glob(files))
         }
         for page, files in _FILES.items()
     }
 
 
+def _show_charlm(records: Mapping[str, Record]) -> None:
+    results_charlm.page(records)
+    for record in records.values():
+        results_charlm_plots.curve(record)
+
+
+_Show = Callable[[Mapping[str, Record]], object]
+_SHOWN: dict[str, _Show] = {
+    "lra": results_lra.page,
+    "charlm": _show_charlm,
+    "speed": results_speed.page,
+}
+
+
+def _read(file: Path, show: _Show) -> Record:
+    """Reads a record, and makes a page of it alone, so that a damaged one can be named."""
+    advice = "restore it, or delete it"
+    record = read_object(file, {}, advice)
+    try:
+        show({file.name: record})
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file} is damaged ({reason}); {advice}") from error
+    return record
+
+
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
     """Every page's pictures."""
     return {
+        "recall": results_recall_plots.pictures(records["recall"]),
         "lra": results_lra_plots.pictures(records["lra"]),
         "charlm": results_charlm_plots.pictures(records["charlm"]),
     }
@@ -98,6 +138,7 @@ def pages(
     }
     return {
         "README.md": _INDEX.format(**said),
+        "recall.md": results_recall.page(records["recall"], drawn["recall"]),
         "lra.md": results_lra.page(records["lra"], drawn["lra"]),
         "charlm.md": results_charlm.page(records["charlm"], drawn["charlm"]),
         "speed.md": results_speed.page(records["speed"]),

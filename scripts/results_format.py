@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lru.errors import UserError
 from lru.training.config import differences
 
 Record = Mapping[str, Any]
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """A record.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    try:
-        return dict(json.loads(file.read_text()))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file} is damaged ({error}); restore it, or delete it") from error
 
 
 # Settings of speed, memory and logging: a run counts for its row whatever they are.

@@ -144,7 +144,8 @@ def _ours(runs: Sequence[Record]) -> list[str]:
 
 
 def _table(title: str, first: str, paper: Mapping[tuple[str, str], str], cells) -> str:
-    lines, shown = [], {}
+    lines: list[list[str]] = []
+    shown: dict[frozenset[int], str] = {}
     for task, rung in itertools.product(TASKS, dict.fromkeys(rung for _, rung in paper)):
         name = f"{TASKS[task]}, {NAMES[rung]}"
         for runs in by_kind(cells[task, rung, "paper"]) or [[]]:
@@ -158,7 +159,8 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
     chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
     if not chosen:
         return ""
-    lines, shown = [], {}
+    lines: list[list[str]] = []
+    shown: dict[frozenset[int], str] = {}
     for task, rung in chosen:
         name = f"{TASKS[task]}, {NAMES[rung]}"
         for runs in by_kind(cells[task, rung, "quick"]):

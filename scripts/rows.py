@@ -87,6 +87,23 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     return row
 
 
+def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
+    """Recall of the first token with a rung of the ladder, a length and a learning rate.
+
+    Args:
+      rung, size: as configs/recall.py has them; "lru" and "table" are the config without a variant.
+      length: T, the steps of every sequence.
+      rate: the learning rate.
+
+    Example:
+      >>> recall("ring", 256, "0.01").name
+      'ring-table-length=256-learning_rate=0.01-seed0'
+    """
+    variant = ",".join([size] * (size != "table") + [rung] * (rung != "lru"))
+    numbers = f"--config.data.length={length}", f"--config.optimizer.learning_rate={rate}"
+    return Row(f"{rung}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, numbers)
+
+
 class Axis(NamedTuple):
     """What may be chosen of a table in one direction, and what is, if nothing else is said.
 
@@ -119,6 +136,12 @@ RUNGS = tuple(paper_lra.NAMES)
 RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in paper_lra.RINGS if rung == "lru")
 DATA = tuple(paper_charlm.DATA)
 MODELS = tuple(paper_charlm.NAMES)
+RECALL_RUNGS = (
+    "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
+    "full_phase", "lru", "s4d", "s4d_fit", "s5", "s5_fit",
+)  # fmt: skip
+RECALL_LENGTHS = (256, 1024, 4096)
+RECALL_RATES = ("0.001", "0.003", "0.01")
 LADDER = ("gru", "ps_lru", "rg_lru", "lru")
 TABLES = {
     "lra": Table(
@@ -135,5 +158,14 @@ TABLES = {
             "model": Axis(MODELS, LADDER),
         },
         ["10m", "24m", "talk", "quick", "smoke"],
+    ),
+    "recall": Table(
+        recall,
+        {
+            "length": Axis(RECALL_LENGTHS, [1024]),
+            "rate": Axis(RECALL_RATES, RECALL_RATES),
+            "rung": Axis(RECALL_RUNGS, RECALL_RUNGS),
+        },
+        ["table", "quick", "smoke"],
     ),
 }

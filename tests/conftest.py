@@ -8,22 +8,27 @@ most users have it, and as many as `LRU_TEST_DEVICES` says in the process that
 """
 
 import functools
+import gc
 import getpass
+import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 # Before JAX is imported: XLA reads its flags once.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
-)
+FLAGS = [
+    os.environ.get("XLA_FLAGS", ""),
+    f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at this flag
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # they take half of the tests' time
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The same programs are compiled again and again, by both workers and in processes of their own.
 CACHE = Path(tempfile.gettempdir()) / f"lru-tests-{getpass.getuser()}"
@@ -62,15 +67,24 @@ jaxtyping.install_import_hook(
     ],
     "beartype.beartype",
 )
+gc.set_threshold(20_000, 20, 20)  # tracing makes many objects, and few of them are garbage
 settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("lru")
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
+
+@pytest.fixture(scope="module", autouse=True)
+def small_memory():
+    """Compiled programs of a file end with it: all together they are gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of several devices are run by `test_several_devices.py`, where there are."""
+    """Tests of several devices are run by `test_several_devices.py`, where there are.
+
+    That one comes first, because it takes longest.
+    """
+    items.sort(key=lambda item: item.path.name != "test_several_devices.py")
     if jax.device_count() == 1:
         apart = [item for item in items if item.get_closest_marker("several_devices")]
         config.hook.pytest_deselected(items=apart)
@@ -79,18 +93,32 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared_data(tmp_path_factory):
-    """`shared_data(name)`: a directory with that raw data set; skips where there is none."""
+    """`shared_data(name)`: a directory with that raw data set.
+
+    `LRU_RAW_DATA` is a directory whose `unpack.py TARGET NAME` writes it. The test is skipped if
+    the variable is not set, and fails if it is set and nothing is there.
+    """
 
     @functools.cache
     def unpacked(name: str) -> Path:
-        if not (SHARED / "unpack.py").exists():
-            pytest.skip(f"needs the raw data set {name} under {SHARED}")
+        if not (source := os.environ.get("LRU_RAW_DATA")):
+            pytest.skip(f"needs the raw data set {name}: LRU_RAW_DATA=DIRECTORY with an unpack.py")
+        if not (script := Path(source, "unpack.py")).is_file():
+            pytest.fail(f"LRU_RAW_DATA is {source}, which has no unpack.py")
         directory = tmp_path_factory.getbasetemp() / "shared_data"
-        command = [sys.executable, SHARED / "unpack.py", directory, name]
+        command = [sys.executable, script, directory, name]
         subprocess.run(command, check=True, capture_output=True)
         return directory / name if (directory / name).is_dir() else directory
 
     return unpacked
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, even if it is inherited as ignored, as a shell's background jobs do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.extend
@@ -28,9 +29,12 @@ def programs(monkeypatch):
     return benchmark_programs
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("bidirectional", "contestants"),
+    [(False, ["lru", "lru, kept", "lru, associative", "lru, chunked"]), (True, ["lru"])],
+)
 @pytest.mark.usefixtures("unchecked_annotations")  # there is a method more
-def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional):
+def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional, contestants):
     shape = programs.Shape(2, 33, 4, 6, layers=1, vocab_size=7, bidirectional=bidirectional)
 
     def computed(contestant):
@@ -38,7 +42,7 @@ def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional)
         return jax.jit(program.function)(*program.arguments)
 
     want = computed("Appendix A")
-    for contestant in ("lru", "lru, kept", "lru, associative", "lru, chunked"):
+    for contestant in contestants:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
             computed(contestant), want,
@@ -179,3 +183,34 @@ def test_a_mistake_is_told_in_one_line():
     assert done.returncode == 2
     assert done.stderr.startswith("error: --shapes has no 'lisptops'; expected some of")
     assert done.stderr.count("\n") == 1
+
+
+def test_seconds_are_of_one_call_and_medians_are_over_rounds(monkeypatch):
+    import benchmark
+
+    clock = iter([10.0, 18.0])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    program = SimpleNamespace(function=lambda x: (x + 1,), arguments=(0,), calls=4, loops=True)
+    assert benchmark._timed(program, program.arguments) == (2.0, (4,))
+    want = {"seconds": [4.0, 1.0, 9.0], "median_seconds": 4.0, "ratio": 2.0}
+    assert benchmark._summary([4.0, 1.0, 9.0], [2.0, 1.0, 3.0]) == want
+
+
+def test_a_copy_moves_what_it_reads_and_what_it_writes(programs):
+    shape = programs.Shape(2, 16, 4, 6)
+    copy, gradient = (
+        programs.build("recurrence", "copy", part, shape) for part in ("forward", "gradient")
+    )
+    assert copy.moved == 2 * (16 * 2 * 6) * 8  # complex64, read and written
+    assert gradient.moved == 0
+
+
+def test_rates_are_bytes_tokens_or_steps_a_second():
+    import benchmark
+
+    row = {"median_seconds": 0.25, "part": "step", "batch": 2, "paper_batch": 2}
+    row |= {"paper_steps_per_second": 2.1}
+    assert benchmark._rate(row | {"bytes_per_second": 3e9}) == "3.0 GB"
+    assert benchmark._rate(row | {"tokens_per_second": 4000.0}) == "4,000 tokens"
+    assert benchmark._rate(row) == "4.00 (A100, Table 4: 2.1)"
+    assert benchmark._rate(row | {"batch": 1}) == "4.00"

@@ -294,3 +294,42 @@ def test_any_flax_rnn_is_a_mixer():
 def test_unknown_names_are_said(wrong):
     with pytest.raises(ValueError, match="expected"):
         make(ResidualBlock(MIXER, **wrong))
+
+
+def branches(num_layers, **options):
+    """What each of some blocks adds to its input, by training with the options of dropout.
+
+    The mixer is the identity and the gate is open: a block adds gelu(norm(x)) where nothing drops.
+    """
+    make_block = functools.partial(
+        ResidualBlock, lambda name: Identity(name=name), norm="layer", glu="half", **options
+    )
+    x, variables, found = jax.random.normal(jax.random.key(5), (T, 32, 32)), None, []
+    for depth in range(1, num_layers + 1):
+        stack = ResidualStack(depth, make_block)
+        variables = stack.init(jax.random.key(1), x)
+        for name in variables["params"]:
+            glu = {"kernel": jnp.zeros((32, 32)), "bias": jnp.full(32, 40.0)}
+            variables["params"][name]["glu"] = glu
+        y, _ = train(stack, variables, x)
+        found.append(np.asarray(y - x))
+    return np.diff(found, axis=0, prepend=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_dropout_divides_what_it_keeps_by_the_share_that_it_keeps(tied):
+    """At two places, each with a mask of its own: so a share of 0.75 * 0.75 is left."""
+    (whole,), (got,) = branches(1), branches(1, dropout=0.25, tie_dropout=tied)
+    kept = got != 0
+    np.testing.assert_allclose(got[kept], whole[kept] / 0.75**2, rtol=1e-4, atol=1e-6)
+    assert kept.mean() == pytest.approx(0.75**2, abs=0.05)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_dropout_mask_differs_between_sequences_features_and_layers_and_between_steps_if_untied(
+    tied,
+):
+    first, second = branches(2, dropout=0.5, tie_dropout=tied) != 0
+    assert (first != second).any()
+    alike = [(np.roll(first, 1, axis) == first).all() for axis in range(3)]
+    assert alike == [tied, False, False]

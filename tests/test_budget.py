@@ -43,6 +43,22 @@ def test_the_nearest_width_is_found(depth, budget):
     assert min(miss) == miss[1]
 
 
+def test_a_width_that_is_far_from_the_budget_is_logged(caplog):
+    with caplog.at_level("INFO", "lru"):
+        width = hidden_size(GridLSTM, 300_000, 51, 8, within=0.05)
+    count = count_parameters(GridLSTM, width, 51, 8)
+    assert 0.01 < abs(count / 300_000 - 1) < 0.05
+    (line,) = caplog.messages
+    assert line == (
+        f"note: the width {width} is the nearest to 300,000 parameters, and has {count:,}, "
+        f"{100 * (count / 300_000 - 1):.1f} % more"
+    )
+    caplog.clear()
+    with caplog.at_level("INFO", "lru"):
+        hidden_size(GRU, 10_000_000, 51, 2)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("budget", [0, 10, 700])
 def test_a_budget_that_no_width_meets_is_said(budget):
     with pytest.raises(UserError, match="within 1 % of"):

@@ -1,13 +1,18 @@
 """The configs of the language models: equal budgets, the authors' settings; all of them train."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import pytest
 
+import lru
+from lru.budget import count_parameters
 from lru.data import dataset_class
 from lru.errors import UserError
-from lru.training.config import build, load_config
+from lru.training.config import build, differences, load_config
 from lru.training.loop import train_and_evaluate
+from lru.training.names import resolve
 
 MODELS = ["gru", "ps_lru", "rg_lru", "lru", "lstm", "rhn", "grid_lstm", "linear_lru"]
 DATA = {"ptb": 51, "warpeace": 85, "enwik8": 206, "text8": 28}  # V, with one for unknown characters
@@ -30,6 +35,16 @@ def test_a_budget_is_met_within_a_hundredth(model, budget):
     for data, vocab_size in DATA.items():
         found = parameters(load(model, f"{data},{budget}"), vocab_size)
         assert found == pytest.approx(wanted, rel=0.01), data
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_variant_has_a_width(model):
+    """The small budget has few widths to choose from, and may be missed by two per cent."""
+    for data, depth in itertools.product(DATA, range(1, 9)):
+        config = load(model, f"{data},quick,l{depth}")
+        stack = {"linear_lru": lru.LRU}.get(model) or resolve(config.model.mixer.type, "c")
+        found = count_parameters(stack, config.model.d_model, DATA[data], depth)
+        assert found == pytest.approx(300_000, rel=0.021)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 8])
@@ -94,3 +109,26 @@ def test_every_model_trains_and_every_text_can_be_made_up(model, data, tmp_path)
 def test_a_variant_that_does_not_exist_is_said(variant, message):
     with pytest.raises(UserError, match=message):
         load("lru", variant)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_a_model_learns_from_the_whole_released_text_in_up_to_a_hundred_epochs(data):
+    config = load("lru", data)
+    assert (config.data.source, config.data.percent, config.data.fraction_test) == (
+        "released", 100, "fixed",
+    )  # fmt: skip
+    assert config.data.get("split") == ("mikolov" if data == "ptb" else None)
+    assert (config.train.epochs, config.train.steps, config.train.test_curve) == (100, 0, True)
+    assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.eps) == (0.9, 0.999, 1e-8)
+    assert config.train.matmul_precision == config.model.dtype == "float32"
+
+
+def test_a_small_model_learns_from_a_tenth_of_the_text_in_three_epochs():
+    config = load("lru", "quick")
+    assert (config.data.percent, config.train.epochs, config.train.batch_size) == (10, 3, 20)
+
+
+@pytest.mark.parametrize("size", ["10m", "24m", "talk"])
+def test_a_size_of_the_papers_changes_the_width_alone(size):
+    changed = differences(load("lru").to_dict(), load("lru", size).to_dict())
+    assert changed.keys() <= {"model.d_model", "model.mixer.features"}

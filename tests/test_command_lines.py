@@ -98,7 +98,18 @@ def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_before_the_training_ends_it_in_a_line(capsys):
+    # As in a background job of a script, which inherits that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _check_signals(capsys)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_signals(capsys):
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
         assert run(lambda _, number=number: signal.raise_signal(number), []) == 128 + number
         assert lines(capsys)[1] == [f"error: stopped by {name}"]
@@ -118,8 +129,16 @@ def test_a_package_that_is_not_installed_is_one_line(capsys):
         import no_such_package  # noqa: F401
 
     assert run(main, []) == 2
-    (line,) = lines(capsys)[1]
-    assert line == "error: no_such_package is not installed; pip install '.[train]' has it"
+    first, second = lines(capsys)[1]
+    assert first == "error: no_such_package is not installed; what the commands need:"
+    assert '"lru-flax[train] @ git+' in second and '".[train]"' in second
+
+
+def test_a_package_of_the_same_name_that_hides_this_one_is_named(capsys, monkeypatch):
+    monkeypatch.delattr(lru, "__version__")  # as lru-dict's lru/__init__.py has none
+    assert run(lru.train.main, [SMOKE, "--workdir=never"]) == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 2) and "pip uninstall lru-dict" in err[1]
 
 
 def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):
@@ -192,13 +211,14 @@ def test_both_command_lines_keep_what_they_compile(tmp_path, monkeypatch):
 def test_neither_tensorflow_nor_anything_but_jax_and_flax_is_needed_to_import_the_layer():
     """Everything that `import lru` brings in besides what jax and flax bring in themselves."""
     program = """
-import json, sys
+import json, sys, warnings
+warnings.filterwarnings("error", module="(lru|jax|flax)([.]|$)")
 import jax, flax.linen, flax.nnx
 before = set(sys.modules)
 import lru, lru.nnx
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
-    command = [sys.executable, "-W", "error", "-c", program]
+    command = [sys.executable, "-c", program]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert set(json.loads(out)) <= {"lru", "jaxtyping", "wadler_lindig"}
 
@@ -262,6 +282,46 @@ def test_too_little_memory_and_no_device_are_said_in_two_lines_at_most(capsys):
     assert line.startswith("error: Unable to initialize backend 'cuda': none; see JAX_PLATFORMS")
     with pytest.raises(RuntimeError, match="a bug"):
         run(fail("a bug"), [])
+
+
+PRINT = "import sys; from lru.command_line import run\n"
+PRINT += "def main(_):\n  print('a' * 99); open(sys.argv[1], 'w').write('b'); print('c')\n"
+PRINT += "sys.exit(run(main))"
+
+
+@pytest.mark.parametrize(("streams", "code"), [(">&-", 0), (">&- 2>&-", 0), ("<&- >&-", 0)])
+def test_a_closed_stdout_is_no_error_and_nothing_is_printed_into_files(streams, code, tmp_path):
+    command = f'{sys.executable} -c "$0" {tmp_path / "file"} {streams}'
+    done = subprocess.run(["sh", "-c", command, PRINT], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert (tmp_path / "file").read_text() == "b"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not on every system")
+def test_a_stdout_that_cannot_be_written_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", PRINT, str(tmp_path / "file")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot read or write: No space left on device; make")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_whose_reader_has_gone_is_no_traceback():
+    code = "import sys; from lru.command_line import Parser, run\n"
+    code += "sys.exit(run(lambda _: Parser(prog='it').parse_args(['--help'])))"
+    command = f'{sys.executable} -c "$0" | exec true'
+    done = subprocess.run(["sh", "-c", command, code], stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
+
+
+def test_a_logged_line_that_nobody_reads_ends_the_command_quietly():
+    code = "import logging, sys; from lru.command_line import run\n"
+    code += "def main(_):\n  while True: logging.getLogger('lru').info('a' * 9999)\n"
+    code += "sys.exit(run(main))"
+    command = f'{sys.executable} -c "$0" | head -1 >/dev/null'
+    done = subprocess.run(["sh", "-c", command, code], stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
 
 
 def test_who_reads_the_first_lines_only_sees_no_error():

@@ -228,3 +228,36 @@ def test_every_rung_trains(task, rung, data_dir):
     moved = jax.tree.map(lambda x, y: (x != y).any(), untouched, state.params)
     assert all(jax.tree.leaves(moved)), moved
     assert 0 <= experiment.evaluate(state, "test")["accuracy"] <= 1
+
+
+# What the paper leaves open, from the published code: of the Long Range Arena, of S4 and of S5.
+THE_REST = [
+    ("cifar", 4e-3, 0.95, dict(source="released", color="rgb", num_validation=5_000, seed=0)),
+    ("listops", 4e-3, 0.95, dict(source="generated", pad_to=2_048, max_length=2_000, seed=0)),
+    (
+        "text", 4e-3, 0.95,
+        dict(source="released", pad_to=4_096, min_freq=15, protocol="held_out",
+             num_validation=2_500, seed=0),
+    ),
+    ("retrieval", 2e-3, 0.95, dict(source="released", release="lra", pad_to=4_000)),
+    (
+        "pathfinder", 4e-3, 0.9,
+        dict(source="generated", resolution=32, difficulty="hard", num_images=200_000, seed=0),
+    ),
+    (
+        "pathx", 2e-3, 0.9,
+        dict(source="generated", resolution=128, difficulty="hard", num_images=200_000, seed=0),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("task, rate, momentum, data", THE_REST, ids=TASKS)
+def test_what_the_paper_leaves_open_is_as_in_the_published_code(task, rate, momentum, data):
+    config = load(task)
+    assert (config.optimizer.learning_rate, config.model.norm_momentum) == (rate, momentum)
+    assert {name: config.data[name] for name in data} == data
+    assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.eps) == (0.9, 0.999, 1e-8)
+    assert (config.model.pooling, config.model.tie_dropout) == ("mean", True)
+    kind = "Matcher" if task == "retrieval" else "Classifier"
+    assert config.model.type == f"lru.models:Sequence{kind}"
+    assert (config.seed, config.train.matmul_precision, config.model.dtype) == (0, *["float32"] * 2)

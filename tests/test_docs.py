@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -11,7 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 LAWS = "padding or parts or mirrored or resets_make or axes or does_not_fit"  # the costliest not
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_module_and_class_that_a_page_names_exists(page):
+    for name in re.findall(r"`(lru(?:\.\w+)+)", page.read_text()):
+        pkgutil.resolve_name(name)
+    for path in re.findall(r"`((?:lru|scripts|configs|docs)/[\w/]+\.\w+)", page.read_text()):
+        assert (ROOT / path).exists() or path == "lru/data/majority.py", path  # the reader's own
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """A trained model taken away from its run is the same model, or it is said why not."""
 
 import json
+import os
 import re
 import runpy
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -31,12 +33,23 @@ RUNS = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """With a work directory for each run, and the folder that it was exported into."""
-    root = tmp_path_factory.mktemp("export")
-    for name, (config, overrides) in RUNS.items():
-        config = load_config(config, [f"--config.{override}" for override in overrides])
-        train_and_evaluate(config, root / name, data_dir=root / "data")
-        export.export_run(root / name, root / f"{name} out", step=True, data_dir=root / "data")
+    root, before = tmp_path_factory.mktemp("export"), os.umask(0o027)
+    try:
+        for name, (config, overrides) in RUNS.items():
+            config = load_config(config, [f"--config.{override}" for override in overrides])
+            train_and_evaluate(config, root / name, data_dir=root / "data")
+            export.export_run(root / name, root / f"{name} out", step=True)
+    finally:
+        os.umask(before)
     return root
+
+
+def test_every_file_follows_the_umask(root):
+    """Those of runs and of data sets, too."""
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*")}
+    files = {path: mode for path, mode in modes.items() if path.is_file()}
+    assert len(files) > 20 and set(files.values()) == {0o640}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o750}
 
 
 @pytest.fixture
@@ -204,8 +217,8 @@ def no_model(content):
         (another_pooling, "is another config than .* was exported with"),
         (another_width, r"norm/mean is float32\[8\]; expected float32\[9\]"),
         (another_depth, "lacks .*stack/blocks_2"),
-        (no_layer, "config.model.mixer.type is system; expected a Flax module"),
-        (no_model, "describes no model"),
+        (no_layer, "config.model.mixer.type is 'os:system'; .* add --allow=os"),
+        (no_model, "is damaged .config: 'model' is missing."),
     ],
 )
 def test_another_config_is_not_taken_for_this_one(change, said, folder):

@@ -82,3 +82,19 @@ def test_bytes_are_written_as_the_characters_they_make(tmp_path):
     assert len(tokens) == 2 + 2 + 3 and 0 not in tokens
     assert list(text.as_text(tokens)) == ["g", "r", "", "ö", "", "", "—"]
     assert "".join(text.as_text([tokens[2], tokens[0]])) == "�g"
+
+
+def test_temperature_and_top_k_are_those_of_the_draws(places, write):
+    def text(*arguments):
+        return write(*places, "--prompt=a b", "--length=40", *arguments)[1]
+
+    likeliest = text("--temperature=0", "--seed=1")
+    assert text("--temperature=0", "--seed=2") == likeliest
+    assert text("--temperature=9", "--top-k=1", "--seed=1") == likeliest
+    assert text("--temperature=9", "--seed=1") != likeliest
+
+
+def test_each_seed_writes_a_text_of_its_own(places, write):
+    options = ["--prompt=a b", "--length=40", "--temperature=2"]
+    texts = {write(*places, *options, f"--seed={seed}")[1] for seed in range(3)}
+    assert len(texts) == 3

@@ -110,18 +110,10 @@ def test_values_equal_appendix_a_in_float64(method):
         assert_close((h[row], y[row]), appendix_a(variables["params"], inputs()[row], carry()[row]))
 
 
-def test_bidirectional_adds_the_mirrored_read_out():
-    layer, variables = make(bidirectional=True)
-    params = variables["params"]
-    backward = params | {"C_re": params["C2_re"], "C_im": params["C2_im"], "D": params["D"] * 0}
-    y = call(layer)(variables, inputs())
-    for row, u in enumerate(np.asarray(inputs())):
-        want = appendix_a(params, u)[1] + appendix_a(backward, u[::-1])[1][::-1]
-        assert_close(y[row], want)
-
-
-@pytest.mark.parametrize("method", ["sequential", "associative", "chunked", "pallas"])
-@pytest.mark.parametrize("chunk_size", [0, 4])
+@pytest.mark.parametrize(
+    ("method", "chunk_size"),
+    [("sequential", 0), ("associative", 0), ("chunked", 0), ("pallas", 0), ("sequential", 4)],
+)
 def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size):
     """x_T = sum_k Lambda^(T-k) B u_k, written out, is another way to the same derivative."""
     layer, variables = make(method=method, chunk_size=chunk_size)
@@ -144,15 +136,23 @@ def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size)
     assert_close(got, want, atol=2e-3)
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
 @pytest.mark.parametrize("lengths", [[9, 1, 5], [0, 9, 8]], ids=str)
-@pytest.mark.parametrize("seed, chunk_size", [(0, None), (1, 4), (2, 1)])
+@pytest.mark.parametrize(
+    ("bidirectional", "reverse", "keep_order", "seed", "chunk_size"),
+    [
+        (both, *flags, *sizes)
+        for both in (False, True)
+        for flags in FLAGS
+        for sizes in ((0, None), (1, 4))
+    ]
+    + [(True, False, False, 2, 1)],
+)
 def test_all_arguments_together_equal_the_float64_layer(
     bidirectional, reverse, keep_order, lengths, seed, chunk_size
 ):
     layer, variables = make(bidirectional, chunk_size=chunk_size)
     reset = jax.random.bernoulli(jax.random.key(seed), 0.3, (B, T))
+    reset = reset.at[0, 0].set(True)  # clears the initial state
     start = carry(bidirectional)
     h, y = call(layer)(
         variables, inputs().swapaxes(0, 1), initial_carry=start, reset=reset.T, time_major=True,
@@ -169,8 +169,7 @@ def test_all_arguments_together_equal_the_float64_layer(
 
 
 @pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
-@pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.parametrize(("lengths", "time_major"), [(None, True), (LENGTHS, False)])
 def test_the_layer_is_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_major):
     layer, variables = make()
     flags = dict(reverse=reverse, keep_order=keep_order, time_major=time_major, return_carry=True)
@@ -185,23 +184,23 @@ def test_the_layer_is_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_ma
     assert_close((h, y), (want_h, want_y))
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
+@pytest.mark.parametrize(
+    ("bidirectional", "reverse", "keep_order"),
+    [(False, False, False), *((True, *flags) for flags in FLAGS)],
+)
 def test_padding_changes_nothing(bidirectional, reverse, keep_order):
     layer, variables = make(bidirectional)
     flags = dict(reverse=reverse, keep_order=keep_order, return_carry=True)
     garbage = jnp.where((jnp.arange(T) < LENGTHS[:, None])[..., None], inputs(), jnp.nan)
     start = carry(bidirectional)
     h, y = call(layer)(variables, garbage, initial_carry=start, seq_lengths=LENGTHS, **flags)
-    for row, length in enumerate(LENGTHS):
-        start_row, h_row = jax.tree.map(lambda c, row=row: c[row], (start, h))
-        alone = call(layer)(variables, inputs()[row, :length], initial_carry=start_row, **flags)
-        assert_close((h_row, y[row, :length]), alone)
-        assert not y[row, length:].any()
+    start_row, h_row = jax.tree.map(lambda c: c[2], (start, h))
+    alone = call(layer)(variables, inputs()[2, :5], initial_carry=start_row, **flags)
+    assert_close((h_row, y[2, :5]), alone)
+    assert not jnp.where((jnp.arange(T) < LENGTHS[:, None])[..., None], 0, y).any()
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("chunk_size", [0, 4])
+@pytest.mark.parametrize(("bidirectional", "chunk_size"), [(False, 0), (True, 4)])
 def test_padding_gets_no_gradient_and_gives_none(bidirectional, chunk_size):
     layer, variables = make(bidirectional, chunk_size=chunk_size)
     valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
@@ -216,9 +215,9 @@ def test_padding_gets_no_gradient_and_gives_none(bidirectional, chunk_size):
     assert_close(dparams, want, atol=1e-4)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("chunk_size", [0, 4])
+@pytest.mark.parametrize(
+    ("reverse", "bidirectional", "chunk_size"), [(False, True, 4), (True, False, 0)]
+)
 def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional, chunk_size):
     layer, variables = make(bidirectional, chunk_size=chunk_size)
     start = carry(bidirectional)
@@ -230,9 +229,9 @@ def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional, ch
     assert not y.any()
 
 
-@pytest.mark.parametrize("cuts", [[4], [1, 8], [2, 5, 6]])
-def test_chunked_stream_equals_full_scan(cuts):
+def test_chunked_stream_equals_full_scan():
     layer, variables = make()
+    cuts = [1, 5]
     whole_h, whole = call(layer)(variables, inputs(), return_carry=True)
     h, parts = None, []
     for start, stop in zip([0, *cuts], [*cuts, T]):
@@ -261,24 +260,6 @@ def test_a_reverse_stream_equals_the_whole_sequence():
     h, right = call(layer)(variables, inputs()[:, 4:], reset=reset[:, 4:], **flags)
     h, left = call(layer)(variables, inputs()[:, :4], reset=reset[:, :4], initial_carry=h, **flags)
     assert_close((h, jnp.concatenate([left, right], 1)), (whole_h, whole))
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_resets_make_one_sequence_a_batch_of_short_ones(bidirectional, reverse):
-    layer, variables = make(bidirectional)
-    flags = dict(reverse=reverse, keep_order=True)
-    short = call(layer)(variables, inputs(), **flags)
-    packed = inputs().reshape(1, B * T, H)
-    reset = (jnp.arange(B * T) % T == 0)[None]
-    assert_close(call(layer)(variables, packed, reset=reset, **flags), short.reshape(packed.shape))
-
-
-def test_a_reset_clears_the_initial_state():
-    layer, variables = make()
-    reset = jnp.zeros((B, T), bool).at[:, 0].set(True)
-    got = call(layer)(variables, inputs(), initial_carry=carry(), reset=reset)
-    assert_close(got, call(layer)(variables, inputs()))
 
 
 def test_the_order_of_the_batch_does_not_matter():

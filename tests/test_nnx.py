@@ -68,3 +68,26 @@ def test_it_trains_inside_an_nnx_model():
     loss, grads = nnx.jit(nnx.value_and_grad(lambda m: jnp.mean(m.head(m.rnn(U)) ** 2)))(model)
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(nnx.state(grads)["rnn"]))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_every_argument_of_a_call_is_that_of_the_linen_layer(bidirectional):
+    native = lru.nnx.LRU(4, 6, bidirectional=bidirectional, rngs=nnx.Rngs(0))
+    linen, variables = lru.LRU(6, bidirectional=bidirectional), {"params": native.parameters()}
+    carry = jax.random.normal(jax.random.key(2), (3, 6), jnp.complex64)
+    options = dict(
+        initial_carry=(carry, 2 * carry) if bidirectional else carry,
+        seq_lengths=LENGTHS, reset=jnp.zeros((7, 3), bool).at[1].set(True), return_carry=True,
+        time_major=True, reverse=True, keep_order=True,
+    )  # fmt: skip
+    u = jnp.swapaxes(U, 0, 1)
+    want = linen.apply(variables, u, **options)
+    jax.tree.map(np.testing.assert_array_equal, native(u, **options), want)
+
+
+def test_parameters_are_a_function_of_the_rngs_and_drawn_apart():
+    one, same, other = (lru.nnx.LRU(4, 6, rngs=nnx.Rngs(s)).parameters() for s in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, one, same)
+    assert all((one[name] != other[name]).any() for name in one)
+    for letter in "BC":
+        assert (one[f"{letter}_re"] != one[f"{letter}_im"]).any()

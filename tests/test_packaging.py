@@ -1,12 +1,19 @@
-"""What is installed is what is here."""
+"""What is installed is what is here, and what is imported is declared."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow"}  # by module
+USERS = ("train", "tensorboard")
 
 
 def test_the_wheel_holds_every_module_and_config(tmp_path):
@@ -19,6 +26,45 @@ def test_the_wheel_holds_every_module_and_config(tmp_path):
     assert configs and held == modules | configs | {"lru/py.typed"}
 
 
-def test_the_layer_itself_depends_on_jax_and_flax_only():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [line.partition(">")[0] for line in project["dependencies"]] == ["jax", "flax"]
+def declared(*extras):
+    """The normalised names of the distributions that the layer and these extras need."""
+    lines = [*PROJECT["dependencies"]]
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    names = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}
+    return names - {"lru-flax"}
+
+
+def imported(folder):
+    """The normalised names of the distributions that the folder's files import."""
+    modules = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add(node.module.partition(".")[0])
+    own = {path.stem for name in ("configs", "scripts") for path in (ROOT / name).glob("*.py")}
+    modules -= sys.stdlib_module_names | own | {"lru", "tests"}
+    return {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in modules}
+
+
+def test_the_layer_itself_needs_jax_flax_and_numpy_only():
+    assert declared() == {"jax", "flax", "numpy"}
+
+
+@pytest.mark.parametrize("folder", ["lru", "configs", "scripts"])
+def test_every_package_that_users_import_is_declared(folder):
+    optional = {"jaxtyping"}  # lru.array_typing does without it
+    assert imported(folder) - declared(*USERS) <= optional
+
+
+def test_every_package_that_the_tests_import_is_declared():
+    assert imported("tests") - declared(*USERS, "test") == {"no-such-package"}
+
+
+def test_the_constraints_cover_every_declared_package_and_hold_no_addresses():
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+( ; [\w\s.'<>=!]+)?", line) for line in lines)
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    assert declared(*PROJECT["optional-dependencies"]) <= pinned

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import lru
 from lru import pallas
@@ -96,9 +97,23 @@ def test_vmap_remat_and_second_derivatives_work():
     assert_close(curvature("pallas"), curvature("sequential"), atol=1e-2)
 
 
+@pytest.fixture
+def h100():
+    """The GPU that programs are lowered for: since JAX 0.11 Triton's lowering asks for one."""
+    if jax.__version_info__ < (0, 11):
+        yield
+        return
+    device = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    mesh = AbstractMesh((1,), ("x",), axis_types=(AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        yield
+
+
 SIZES = [(1, 5, 2), (1, 256, 2), (1000, 192, 6), (1000, 256, 6), (999, 384, 6)]
 
 
+@pytest.mark.usefixtures("h100")
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("time", "width", "kernels", "with_reset"),
     [(*size, True) for size in SIZES] + [(*SIZES[0], False), (*SIZES[-1], False)],

@@ -168,6 +168,7 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
         (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),
         (["--table=charlm", "--config.data.split=x"], "unknown argument --task=listops"),
+        (["--table=recall", "--length=512"], "no '512'; expected some of 256, 1024, 4096, all"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_run(arguments, words, places, tmp_path, capsys):

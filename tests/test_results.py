@@ -37,14 +37,19 @@ def test_every_link_of_a_page_leads_somewhere():
 def test_without_records_there_are_pages_and_no_pictures(tmp_path):
     main([f"--results={tmp_path}"])
     assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "README.md", "charlm.md", "lra.md", "speed.md",
+        "README.md", "charlm.md", "lra.md", "recall.md", "speed.md",
     ]  # fmt: skip
     assert "0 records." in (tmp_path / "README.md").read_text()
     assert "![" not in (tmp_path / "charlm.md").read_text()
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    (tmp_path / "lra").mkdir()
-    (tmp_path / "lra" / "a.json").write_text('{"config":')
-    with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
-        read(tmp_path)
+@pytest.mark.parametrize("name", ["lra/a.json", "charlm/a.json", "benchmark_a.json"])
+def test_a_damaged_record_is_named(name, tmp_path):
+    whole = next(iter(sorted((RESULTS / "charlm").glob("*.json")))).read_text()
+    deep = "[" * 100_000
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    for content in ('{"config":', "5", "null", "{}", "[]", deep, whole.replace('"seconds"', '"s"')):
+        file.write_text(content)
+        with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
+            read(tmp_path)

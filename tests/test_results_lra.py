@@ -152,3 +152,24 @@ def test_made_up_data_count_for_no_row(task):
 def test_small_models_show_their_loss():
     text = page({"a": record("configs/lra_pathfinder.py:quick", data="stand-in")})
     assert "| PathFinder, LRU | 80.0, 1 seed | 0.500 | 1,234 |" in text
+
+
+def test_times_are_means_over_seeds_and_speeds_are_medians():
+    measured = ((7_200.0, 4.0), (10_800.0, 5.0), (14_400.0, 30.0))
+    runs = {
+        f"{seed}": record(seed=seed, seconds=seconds, steps_per_second=speed)
+        for seed, (seconds, speed) in enumerate(measured)
+    }
+    assert "| 3.0 h, 1 x H100 |" in line(page(runs), "| Text, LRU", "Table 3")
+    assert line(page(runs), "| Text, LRU", "Table 4") == "| Text, LRU | 14.7 | 5 (1 x H100) |"
+
+
+def test_a_seed_that_was_run_twice_counts_once_and_the_later_run_counts():
+    runs = {"a": record(accuracy=0.7), "b": record(accuracy=0.8)}
+    assert "| 80.0, 1 seed |" in line(page(runs), "| Text, LRU", "Table 3")
+
+
+def test_the_test_is_shown_and_not_the_validation():
+    best = {"step": 10, "loss": 0.1, "accuracy": 0.99}
+    run = record("configs/lra_text.py:quick", accuracy=0.7, validation=best)
+    assert "| 70.0, 1 seed | 0.500 | 1,234 | 70.0 @ 10 |" in page({"a": run})

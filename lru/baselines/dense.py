@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Float, Real
+from lru.arguments import check_sizes
+from lru.array_typing import Array, Float
+from lru.dtypes import at_least_float32, compute_dtype, result_type
 from lru.initializers import Initializer, scaled_normal
 from lru.mixers import Mixer, System, mix, recurrent
 from lru.products import matmul
@@ -114,14 +116,14 @@ class DenseRNN(Mixer):
 
     @property
     def causal(self) -> bool:
-        return not self.bidirectional
+        return not (self.bidirectional or self.reverse)
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
         if self.activation not in _ACTIVATIONS:
             known = ", ".join(map(repr, _ACTIVATIONS))
             raise ValueError(f"activation={self.activation!r}; expected one of {known}")
         params = self._parameters(inputs.shape[-1])
-        dtype = self.dtype or jnp.result_type(inputs, params["A"])
+        dtype = compute_dtype(inputs, params["A"], self.dtype)
         state = self.chunked_state(params["A"], dtype)
         run = recurrent(_system(_ACTIVATIONS[self.activation], dtype), state, self.chunk_size)
         d_model = inputs.shape[-1]
@@ -130,11 +132,10 @@ class DenseRNN(Mixer):
     @nn.nowrap
     def chunked_state(self, *types: Any) -> jax.ShapeDtypeStruct:
         """One sequence's state, in a type that holds those given."""
-        return jax.ShapeDtypeStruct((self.d_state,), jnp.result_type(jnp.float32, *types))
+        return jax.ShapeDtypeStruct((self.d_state,), at_least_float32(*types))
 
     def _parameters(self, d_model: int) -> Parameters:
-        if d_model < 1 or self.d_state < 1:
-            raise ValueError(f"d_model={d_model}, d_state={self.d_state}; expected at least 1")
+        check_sizes(d_model=d_model, d_state=self.d_state)
         shapes = {"A": (self.d_state, self.d_state), "B": (self.d_state, d_model)}
         shapes |= {name: (d_model, self.d_state) for name in readouts(self.bidirectional)}
         draws = {name: haiku_normal(shape[1]) for name, shape in shapes.items()}
@@ -176,7 +177,7 @@ def _solve(weights, v, x0, reset, reverse, *, activation, dtype):
         x = x.astype(state)
         return x, x
 
-    state = v.dtype if x0 is None else jnp.result_type(v, x0)
+    state = v.dtype if x0 is None else result_type(v, x0)
     start = jnp.zeros_like(v[0]) if x0 is None else x0.astype(state)
     last, x = lax.scan(step, start, (v, reset), reverse=reverse)
     return x, last

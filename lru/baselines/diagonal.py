@@ -15,12 +15,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lru.array_typing import Array, Complex, Float, PRNGKeyArray, Real
+from lru.array_typing import Array, Complex, Float, PRNGKeyArray
 from lru.baselines.parameters import drawn_together
+from lru.dtypes import at_least_float32, compute_dtype
 from lru.initializers import lru_initializers, phase_theta_log, ring_nu_log
 from lru.mixers import Mixer
 from lru.recurrence import Method
-from lru.state_space import Parameters, Weights, diagonal_layer, diagonal_state, pack
+from lru.state_space import (
+    Modes,
+    Parameters,
+    Weights,
+    diagonal_layer,
+    diagonal_state,
+    modes_of,
+    pack,
+)
 
 Parameterization = Literal["real_imag", "exp", "stable_exp"]
 
@@ -39,7 +48,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
       >>> eigenvalues({"nu": jnp.log(jnp.array([2.0])), "theta": jnp.zeros(1)}).tolist()
       [(0.5+0j)]
     """
-    wide = {name: p.astype(jnp.promote_types(p.dtype, jnp.float32)) for name, p in params.items()}
+    wide = {name: p.astype(at_least_float32(p)) for name, p in params.items()}
     if "a" in params:
         return lax.complex(wide["a"], wide["b"])
     nu = wide["nu"] if "nu" in params else jnp.exp(wide["nu_log"])
@@ -124,18 +133,23 @@ class DiagonalRNN(Mixer):
 
     @property
     def causal(self) -> bool:
-        return not self.bidirectional
+        return not (self.bidirectional or self.reverse)
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct:
         return diagonal_state(self.d_state)
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction."""
+        return modes_of(diagonal_weights, params)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])
         return diagonal_layer(
             diagonal_weights(params),
             inputs,
-            dtype=self.dtype or jnp.result_type(inputs, params["B_re"]),
+            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
             method=self.method,
             chunk_size=self.chunk_size,
             **call,

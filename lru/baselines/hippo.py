@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from numbers import Integral
 from typing import Literal
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lru.array_typing import Array, Complex, Float
+from lru.dtypes import at_least_float32
 from lru.initializers import Initializer
 
 Discretization = Literal["zoh", "bilinear"]
@@ -45,6 +47,16 @@ def hippo_normal(d_state: int) -> np.ndarray:
     return hippo_legs(d_state) + np.outer(p, p)
 
 
+def check_even(d_state: int) -> None:
+    """Checks that N is an even number, at least 2: modes come in pairs of conjugates.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    if not isinstance(d_state, Integral) or d_state < 2 or d_state % 2:
+        raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
+
+
 @functools.lru_cache
 def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N, one of each pair.
@@ -55,8 +67,7 @@ def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: if N is not even.
     """
-    if d_state < 2 or d_state % 2:
-        raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
+    check_even(d_state)
     matrix = hippo_normal(d_state)
     frequencies, vectors = np.linalg.eigh(-1j * (matrix + np.eye(d_state) / 2))
     half = np.arange(d_state - 1, d_state // 2 - 1, -1)
@@ -67,13 +78,13 @@ def log_steps(dt_min: float, dt_max: float) -> Initializer:
     """log Delta of step sizes log-uniform in [dt_min, dt_max].
 
     Raises:
-      ValueError: unless 0 < dt_min <= dt_max.
+      ValueError: unless 0 < dt_min <= dt_max, and both are finite.
     """
-    if not 0 < dt_min <= dt_max:
-        raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}; expected 0 < dt_min <= dt_max")
+    if not 0 < dt_min <= dt_max < math.inf:
+        raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}; expected 0 < dt_min <= dt_max < inf")
 
     def init(key, shape, dtype=jnp.float32):
-        u = jax.random.uniform(key, shape, jnp.promote_types(dtype, jnp.float32))
+        u = jax.random.uniform(key, shape, at_least_float32(dtype))
         return (math.log(dt_min) + u * math.log(dt_max / dt_min)).astype(dtype)
 
     return init
@@ -99,6 +110,7 @@ def discretize(
     Raises:
       ValueError: if the method is unknown.
     """
+    step = step.astype(lam.dtype)
     if method == "zoh":
         return lam * step, jnp.expm1(lam * step) / lam
     if method == "bilinear":

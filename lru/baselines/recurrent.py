@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lru.arguments import check_sizes
 from lru.array_typing import Array, Real
 from lru.cells import TwoWayCell
 from lru.stacks import RecurrentStack
@@ -171,8 +172,7 @@ class RHNCell(TwoWayCell):
 
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
-        if self.recurrence_depth < 1:
-            raise ValueError(f"recurrence_depth={self.recurrence_depth}; expected at least 1")
+        check_sizes(recurrence_depth=self.recurrence_depth)
         h = self.features
         return {f"micro_{i}": (h if i else 2 * h, 2 * h) for i in range(self.recurrence_depth)}
 

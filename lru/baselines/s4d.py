@@ -14,19 +14,22 @@ import functools
 import math
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.recurrent import flip_sequences
 from jax import lax
+from jax.export import is_symbolic_dim
 
+from lru.arguments import check_sizes
 from lru.array_typing import Array, Complex, Float, Real
-from lru.baselines.hippo import Discretization, discretize, hippo_modes, log_steps
-from lru.chunks import best_chunk_size, scan_chunks
+from lru.baselines.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
+from lru.chunks import scan_chunks, steps_at_once
+from lru.dtypes import at_least_float32, compute_dtype, result_type
 from lru.initializers import scaled_normal
-from lru.mixers import Mixer, System, full_state, mix, recurrent, zero_padding
+from lru.mixers import Mixer, System, flip, full_state, mix, recurrent, zero_padding
 from lru.recurrence import Method
-from lru.state_space import Parameters, add_skip, readouts, solve, times
+from lru.state_space import Modes, Parameters, add_skip, in_float64, readouts, solve, times
 
 Frequencies = Literal["lin", "inv", "legs"]
 
@@ -98,12 +101,19 @@ class S4D(Mixer):
 
     @property
     def causal(self) -> bool:
-        return not self.bidirectional
+        return not (self.bidirectional or self.reverse)
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction, `(H, N/2)`, discretized as the layer's option says."""
+        make = functools.partial(s4d_weights, discretization=self.discretization)
+        directions = in_float64(make, params)
+        return tuple(Modes(np.exp(log_lam), into, 2 * out) for log_lam, into, out, _ in directions)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])
         directions = s4d_weights(params, self.discretization)
-        dtype = self.dtype or jnp.result_type(inputs, params["C_re"])
+        dtype = compute_dtype(inputs, params["C_re"], self.dtype)
         state = jax.ShapeDtypeStruct(directions[0].out.shape, directions[0].out.dtype)
         system = System(
             drive,
@@ -116,6 +126,7 @@ class S4D(Mixer):
         return mix(run, directions, inputs, d_model=d_model, state_shape=state.shape, **call)
 
     def _parameters(self, d_model: int) -> Parameters:
+        check_sizes(d_model=d_model)
         imaginary = initial_frequencies(self.frequencies, self.d_state)
         shape = d_model, len(imaginary)
 
@@ -144,8 +155,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
       >>> (initial_frequencies("lin", 6) / math.pi).tolist()
       [0.0, 1.0, 2.0]
     """
-    if d_state < 2 or d_state % 2:
-        raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
+    check_even(d_state)
     n = np.arange(d_state // 2)
     if kind == "lin":
         return math.pi * n
@@ -158,7 +168,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
 
 def s4d_weights(params: Parameters, discretization: Discretization = "zoh") -> tuple[Weights, ...]:
     """The weights of each direction: that of `C`, which has the skip, and that of `C2`, if any."""
-    p = {name: v.astype(jnp.promote_types(v.dtype, jnp.float32)) for name, v in params.items()}
+    p = {name: v.astype(at_least_float32(v)) for name, v in params.items()}
     lam = lax.complex(-jnp.exp(p["nu_log"]), p["Lambda_im"])
     log_lam, scale = discretize(lam, jnp.exp(p["log_step"])[:, None], discretization)
     return tuple(
@@ -174,7 +184,7 @@ def s4d_weights(params: Parameters, discretization: Discretization = "zoh") -> t
 
 def drive(weights: Weights, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
     """scale * u: what each mode of a channel gets of its input."""
-    return times(weights.into, u[..., None])
+    return times(weights.into, u[..., None].astype(result_type(weights.into, u)))
 
 
 def read_out(
@@ -195,14 +205,14 @@ def kernel(weights: Weights, time: int) -> Float[Array, "T H"]:
         terms = (weights.out * weights.into)[None] * _powers(weights, steps[:, 0])
         return carry, 2 * jnp.sum(terms.real, axis=-1)
 
-    chunk_size = best_chunk_size((time,), 2 * weights.out.size)
+    chunk_size = steps_at_once(None, (time,), 2 * weights.out.size)
     steps = jnp.arange(time)[:, None]
     return scan_chunks(piece, weights, (), steps, chunk_size=chunk_size)[1]
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
     """y_t = sum_s K_{t-s} u_s of each channel, by FFT on twice the length."""
-    time = len(u)
+    time = u.shape[0]
     transform = functools.partial(jnp.fft.rfft, n=2 * time, axis=0)
     k = k.reshape(time, *(1,) * (u.ndim - 2), -1)
     return jnp.fft.irfft(transform(k) * transform(u), n=2 * time, axis=0)[:time]
@@ -221,33 +231,34 @@ def final_state(
 
     So each is multiplied by as many powers as steps lie behind it, whatever the lengths are.
     """
-    powers = weights.into[None] * _powers(weights, jnp.arange(len(u)))
+    powers = weights.into[None] * _powers(weights, jnp.arange(u.shape[0]))
     driven = [jnp.einsum("thn,t...h->...hn", part, u) for part in (powers.real, powers.imag)]
     state = lax.complex(*driven)
     if x0 is None:
         return state
     steps = jnp.full(u.shape[1:-1], len(u)) if seq_lengths is None else seq_lengths
-    return state + jnp.exp(times(weights.log_lam, steps[..., None, None])) * x0
+    steps = steps[..., None, None].astype(weights.log_lam.dtype)
+    return state + jnp.exp(times(weights.log_lam, steps)) * x0
 
 
 def _powers(weights, steps):
     """exp(k log_lam) of some steps k: `(K, H, N/2)`."""
-    return jnp.exp(steps[:, None, None] * weights.log_lam[None])
+    steps = steps[:, None, None].astype(weights.log_lam.dtype)
+    return jnp.exp(steps * weights.log_lam[None])
 
 
 def _run(run_recurrence, dtype, weights, x0, inputs, reset, seq_lengths, backward):
     """A direction, as `lru.mixers.mix` wants it: by convolution where that can be."""
-    if reset is not None or len(inputs) == 1:
+    time = inputs.shape[0]
+    if reset is not None or is_symbolic_dim(time) or time == 1:  # no FFT of a length to come
         return run_recurrence(weights, x0, inputs, reset, seq_lengths, backward)
-    mirror = functools.partial(
-        flip_sequences, seq_lengths=seq_lengths, num_batch_dims=inputs.ndim - 2, time_major=True
-    )
+    mirror = functools.partial(flip, seq_lengths=seq_lengths)
     inputs = zero_padding(inputs, seq_lengths)
-    u = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    u = inputs.astype(at_least_float32(inputs))
     onward, back = (mirror(u), u) if backward else (u, mirror(u))
-    y = convolve(kernel(weights, len(u)), onward)
+    y = convolve(kernel(weights, time), onward)
     if x0 is not None:
         x0 = full_state(x0, inputs, jax.ShapeDtypeStruct(weights.out.shape, weights.out.dtype))
-        y += decay(weights, x0, len(u))
+        y += decay(weights, x0, time)
     y = add_skip(mirror(y) if backward else y, weights.skip, u).astype(dtype)
     return final_state(weights, x0, back, seq_lengths), zero_padding(y, seq_lengths)

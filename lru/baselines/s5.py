@@ -16,17 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lru.array_typing import Array, Float, PRNGKeyArray, Real
+from lru.arguments import check_sizes
+from lru.array_typing import Array, Float, PRNGKeyArray
 from lru.baselines.hippo import Discretization, discretize, hippo_modes, log_steps
 from lru.baselines.parameters import drawn_together
+from lru.dtypes import at_least_float32, compute_dtype, result_type
 from lru.initializers import scaled_normal
 from lru.mixers import Mixer
 from lru.recurrence import Method
 from lru.state_space import (
+    Modes,
     Parameters,
     Weights,
     diagonal_layer,
     diagonal_state,
+    modes_of,
     pack,
     readouts,
 )
@@ -83,24 +87,34 @@ class S5(Mixer):
 
     @property
     def causal(self) -> bool:
-        return not self.bidirectional
+        return not (self.bidirectional or self.reverse)
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct:
         return diagonal_state(self.d_state // 2)
 
-    def mix_time(self, inputs: Real[Array, "..."], **call: Any) -> Any:
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction, discretized and clipped as the layer's options say."""
+        return modes_of(self._weights, params)
+
+    @nn.nowrap
+    def _weights(self, params: Parameters) -> tuple[Weights, ...]:
+        return s5_weights(params, self.discretization, self.clip_eigenvalues)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
         params = self._parameters(inputs.shape[-1])
         return diagonal_layer(
-            s5_weights(params, self.discretization, self.clip_eigenvalues),
+            self._weights(params),
             inputs,
-            dtype=self.dtype or jnp.result_type(inputs, params["B_re"]),
+            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
             method=self.method,
             chunk_size=self.chunk_size,
             **call,
         )
 
     def _parameters(self, d_model: int) -> Parameters:
+        check_sizes(d_model=d_model)
         lam, vectors = block_modes(self.d_state, self.blocks)
         modes = {"Lambda_re": lam.real, "Lambda_im": lam.imag}
         params = {
@@ -132,7 +146,8 @@ def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
       >>> lam.shape, vectors.shape, bool((lam[:2] == lam[2:]).all())
       ((4,), (8, 4), True)
     """
-    if blocks < 1 or d_state < 2 or d_state % (2 * blocks):
+    check_sizes(blocks=blocks, d_state=d_state)
+    if d_state % (2 * blocks):
         raise ValueError(
             f"d_state={d_state}, blocks={blocks}; expected an even number of states in each block"
         )
@@ -145,7 +160,7 @@ def s5_weights(
 ) -> tuple[Weights, ...]:
     """The weights of each direction, discretized, for `lru.state_space.diagonal_layer`."""
     real, imaginary, log_step, b_re, b_im = (
-        params[name].astype(jnp.promote_types(params[name].dtype, jnp.float32))
+        params[name].astype(at_least_float32(params[name]))
         for name in ("Lambda_re", "Lambda_im", "log_step", "B_re", "B_im")
     )
     if clip_eigenvalues:
@@ -159,7 +174,8 @@ def s5_weights(
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
     """V* B for a real B (N, H) of variance 1/N: by B's second last axis, as published."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
-    return jnp.asarray(vectors.conj().T) @ b
+    rotation = jnp.asarray(vectors.conj().T)
+    return rotation @ b.astype(result_type(rotation, b))
 
 
 def _draw_c(key: PRNGKeyArray, c_init: ReadOut, vectors: np.ndarray, d_model: int) -> Any:
@@ -175,7 +191,8 @@ def _draw_c(key: PRNGKeyArray, c_init: ReadOut, vectors: np.ndarray, d_model: in
         variances[c_init] * d_state, "fan_in", "truncated_normal", batch_axis=0
     )
     parts = draw(key, (2, d_state, d_model))
-    return lax.complex(parts[0], parts[1]).T @ jnp.asarray(vectors)
+    c, rotation = lax.complex(parts[0], parts[1]).T, jnp.asarray(vectors)
+    return c.astype(result_type(c, rotation)) @ rotation
 
 
 def _parts(name: str, value: Any) -> dict[str, Float[Array, "..."]]:

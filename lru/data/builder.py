@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,9 +23,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lru.data.numbers import Numbers
-from lru.data.released import Places
+from lru.data.released import Found, Places, Release
+from lru.data.sources import SourceFile, Sources, unchanged
 from lru.errors import UserError, did_you_mean
-from lru.files import lock
+from lru.files import lock, wait_for_lock
 
 SPLITS = ("train", "validation", "test")
 _CHECKSUMS = "checksums.json"
@@ -58,12 +59,14 @@ class SequenceDataset(
       numbers_class: the subclass of `Numbers`.
       num_classes: labels are 0 .. num_classes - 1.
       places: where a preparation looks for released files, see `lru.data.released`.
+      found: the files that `release_needed` names, during a preparation.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     numbers_class: ClassVar[type[Numbers]]
     num_classes: ClassVar[int]
     places: Places
+    found: Found
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(skip_registration=True, **kwargs)
@@ -88,49 +91,92 @@ class SequenceDataset(
         """
         chosen = cls.numbers_class.choose(numbers)
         config = _Config(name=chosen.directory_name(), numbers=chosen)
-        root = Path(data_dir).expanduser().absolute()
+        root, manual = _absolute(data_dir), _absolute(manual_dir) if manual_dir else None
         directory = root / cls.name / config.name / str(cls.VERSION)
-        if not directory.exists():
+        if manual is None and (known := Sources.read(directory)) and known.manual_dir:
+            manual = Path(known.manual_dir)
+        _remove_leftovers(root)
+        if cls._due(root, directory, config, manual):
             with _turn(root, directory) as scratch:
-                if not directory.exists():  # it may be, after a turn of another process
-                    _logger.info("preparing %s in %s", cls.name, directory)
+                # It may have been prepared in a turn of another process.
+                if why := cls._due(root, directory, config, manual):
+                    _logger.info("%s", why)
                     start = time.monotonic()
-                    cls._prepare(root, directory, scratch, config, manual_dir)
+                    cls._prepare(root, directory, scratch, config, manual)
                     _logger.info("prepared %s in %.1f s", cls.name, time.monotonic() - start)
         _verify_checksums(directory)
         return cls(data_dir=root, config=config)
 
     @classmethod
+    def _due(cls, root: Path, directory: Path, config: _Config, manual: Path | None) -> str:
+        """Why the data have to be prepared, for the first time or again; "" if they are."""
+        preparing = f"preparing {cls.name} in {directory}"
+        if not directory.exists():
+            return preparing
+        builder = cls(data_dir=root / "nothing", config=config)  # it reads no damaged file
+        if (release := builder.release_needed()) is None:
+            return ""
+        paths = _present(release, builder._places(root, directory, root, manual), directory)
+        if not paths or unchanged(directory, manual, paths):
+            return ""
+        if Sources.read(directory) is None:
+            why = f"{cls.name} was prepared by an older version, which noted no source"
+        else:
+            why = f"{paths[0]} is not what {cls.name} was prepared from"
+        return f"{why}: {preparing} again"
+
+    @classmethod
     def _prepare(
-        cls,
-        root: Path,
-        directory: Path,
-        scratch: Path,
-        config: _Config,
-        manual_dir: str | os.PathLike[str] | None,
+        cls, root: Path, directory: Path, scratch: Path, config: _Config, manual: Path | None
     ) -> None:
         # TFDS makes a temporary directory too, but gives it its final name before checksums could
         # be in it.
         builder = cls(data_dir=scratch, config=config)
-        manual = Path(manual_dir).expanduser() if manual_dir else None
+        builder.places = builder._places(root, directory, scratch, manual)
+        sources = builder._find()
+        builder._write_examples(root)
+        for source in sources:
+            if not source.is_at(Path(source.path)):
+                raise UserError(f"{source.path} changed while it was read: start once more")
+        made = Path(builder.data_dir)
+        _write_checksums(made)
+        if sources:
+            Sources(str(manual) if manual else None, sources).write(made)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if directory.exists():
+            directory.rename(scratch / "before")  # and removed with it
+        made.rename(directory)
+        shutil.rmtree(builder.places.unfinished, ignore_errors=True)
+
+    def _find(self) -> list[SourceFile]:
+        """Sets `found`, and returns what it comes from."""
+        if (release := self.release_needed()) is None:
+            return []
+        # Before an archive is unpacked, so that a change of it meanwhile is noticed.
+        there = release.locate(self.places)
+        sources = [SourceFile.of(path) for path in there.origin] if there else []
+        self.found = release.find(self.places)
+        self.info.metadata["folder"] = self.found.folder
+        inside = f", folder {self.found.folder}" if self.found.folder else ""
+        _logger.info("reading %s%s", ", ".join(map(str, self.found.origin)), inside)
+        return sources or [SourceFile.of(path) for path in self.found.origin]
+
+    def _places(self, root: Path, directory: Path, scratch: Path, manual: Path | None) -> Places:
         unfinished = directory.with_name(f"unfinished.{directory.name}")
-        builder.places = Places(manual, root / "downloads", scratch, unfinished, builder._command())
+        return Places(manual, root / "downloads", scratch, unfinished, self._command())
+
+    def _write_examples(self, root: Path) -> None:
         tfds.display_progress_bar(sys.stderr.isatty())
         try:
-            builder.download_and_prepare(
+            self.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
                 file_format="array_record",
             )
         except RuntimeError as error:  # what the writer raises for a full disk
             reason = str(error).partition(";")[0]
             raise UserError(
-                f"{cls.name} cannot be prepared in {root}: {reason}; nothing was left behind"
+                f"{self.name} cannot be prepared in {root}: {reason}; nothing was left behind"
             ) from error
-        made = Path(builder.data_dir)
-        _write_checksums(made)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(directory)
-        shutil.rmtree(unfinished, ignore_errors=True)
 
     def _command(self) -> str:
         """What prepares this data set, but for where released files are."""
@@ -162,7 +208,8 @@ class SequenceDataset(
         """What the examples are, which stands beside every result.
 
         "full" is the released data; "prefix" a part of them, "stand-in" others of their form;
-        "generated" by the rules of the released ones; "made-up" for tests alone.
+        "generated" by the rules of the released ones; "made-up" for tests alone; "artificial" a
+        task that its generator defines, of which nothing was ever released.
         """
         return "full"
 
@@ -170,6 +217,18 @@ class SequenceDataset(
     def remark(self) -> str:
         """What else has to be said beside every result, if anything."""
         return ""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """A digest of the examples of each split; none if an older version prepared them."""
+        return self.info.metadata.get("digests", {})
+
+    def release_needed(self) -> Release | None:
+        """Returns the files that this data set is made of; None if it needs none.
+
+        They are `found` when it is prepared, and it is prepared again when they have changed.
+        """
+        return None
 
     def features(self) -> dict[str, Any]:
         """Returns the TFDS features of what is stored of an example."""
@@ -237,7 +296,22 @@ class SequenceDataset(
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # `released` downloads, where that has to be
-        return {split: enumerate(examples) for split, examples in self.splits().items()}
+        self.info.metadata["digests"] = {}
+        return {
+            split: enumerate(self._digested(split, examples))
+            for split, examples in self.splits().items()
+        }
+
+    def _digested(self, split: str, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Passes the examples on, and notes a digest of all of them."""
+        digest = hashlib.sha256()
+        for example in examples:
+            for key, value in sorted(example.items()):
+                array = np.asarray(value)
+                digest.update(f"{key} {array.shape} ".encode())
+                digest.update(array.tobytes())
+            yield example
+        self.info.metadata["digests"][split] = digest.hexdigest()
 
     def _generate_examples(self) -> Any:
         raise NotImplementedError("`_split_generators` has the examples already")
@@ -279,22 +353,51 @@ def _turn(root: Path, directory: Path) -> Iterator[Path]:
     """Waits until no other process prepares the same, and yields an empty directory to do it in."""
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
-    file, waiting = root / f"{scratch.name}.lock", False
-    while True:
-        with lock(file) as ours:
-            if ours:
-                try:
-                    shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
-                    scratch.mkdir()
-                    yield scratch
-                finally:
+    waiting = f"waiting for another process, which prepares {what}"
+    with wait_for_lock(root / f"{scratch.name}.lock", lambda: _logger.info(waiting)):
+        try:
+            if scratch.is_symlink():
+                scratch.unlink()
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Removes what killed preparations of whatever data set left, gigabytes perhaps.
+
+    One that is under way has the lock.
+    """
+    for scratch in root.glob("incomplete.*"):
+        if scratch.is_dir() and not scratch.is_symlink():
+            file = root / f"{scratch.name}.lock"
+            with suppress(UserError), lock(file) as gone:
+                if gone:
+                    _logger.info("removing %s, left by a preparation that was killed", scratch)
                     shutil.rmtree(scratch, ignore_errors=True)
-                    file.unlink()
-                return
-        if not waiting:
-            _logger.info("waiting for another process, which prepares %s", what)
-            waiting = True
-        time.sleep(0.1)
+                    with suppress(OSError):
+                        file.unlink()
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # `~somebody`, who is nobody here
+        raise UserError(f"{path} cannot be found: {error}") from error
+
+
+def _present(release: Release, places: Places, directory: Path) -> Sequence[Path]:
+    """The sources that are at hand: where the user has them now, or else where they were."""
+    found = None
+    with suppress(UserError):  # they need not be there any more
+        found = release.locate(places)
+    if found:
+        return found.origin
+    known = Sources.read(directory)
+    paths = [Path(source.path) for source in known.files] if known else []
+    return paths if all(path.exists() for path in paths) else []
 
 
 def _write_checksums(directory: Path) -> None:
@@ -307,7 +410,7 @@ def _verify_checksums(directory: Path) -> None:
         sums = json.loads((directory / _CHECKSUMS).read_text())
         wrong = [name for name, made in sums.items() if _fingerprint(directory / name) != made]
         wrong += [] if sums else [_CHECKSUMS]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         wrong = [_CHECKSUMS]
     if wrong:
         raise UserError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -103,6 +104,18 @@ class Alphabet(_Numbering):
     def encode(self, text: str) -> np.ndarray:
         """Returns the number of every character, uint16."""
         return self._look_up(text)
+
+
+def bytes_as_text(pieces: Iterable[str]) -> Iterator[str]:
+    """Yields the text whose UTF-8 is given, a byte as one character, each as soon as it is whole.
+
+    Example:
+      >>> list(bytes_as_text("g\\u00c3\\u00b6"))
+      ['g', '', 'ö']
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for piece in pieces:
+        yield decoder.decode(piece.encode("latin-1"))
 
 
 def _codes(text: str) -> np.ndarray:

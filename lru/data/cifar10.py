@@ -23,9 +23,15 @@ _TEST = "test_batch.bin"
 _RELEASE = Release(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     files=(*_TRAIN, _TEST),
-    folders=("", "cifar-10-batches-bin"),
+    folders=("cifar-10-batches-bin",),
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    unusable={
+        "cifar-10-python": "the Python version, which is pickled and never read",
+        "cifar-10-batches-py": "the Python version, which is pickled and never read",
+        "cifar-10-matlab": "the MATLAB version, which is not read",
+        "cifar-10-batches-mat": "the MATLAB version, which is not read",
+    },
 )
 _PER_FILE = 10_000
 _STEPS = 32 * 32
@@ -108,6 +114,9 @@ class CIFAR10(SequenceDataset):
         mean, std = np.array(_MEAN[color], np.float32), np.array(_STD[color], np.float32)
         return (inputs.astype(np.float32) / 255 - mean) / std
 
+    def release_needed(self) -> Release | None:
+        return None if self.numbers.made_up else _RELEASE
+
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
         parts = self._made_up() if self.numbers.made_up else self._released()
         return {split: self._examples(*images) for split, images in parts.items()}
@@ -118,13 +127,13 @@ class CIFAR10(SequenceDataset):
             yield {"inputs": inputs, "label": int(label)}
 
     def _released(self) -> dict[str, Images]:
-        folder = _RELEASE.find(self.places)
-        pixels, labels = map(np.concatenate, zip(*(read_images(folder / name) for name in _TRAIN)))
+        trained = (read_images(self.found[name]) for name in _TRAIN)
+        pixels, labels = map(np.concatenate, zip(*trained))
         held = held_out(len(labels), self.numbers)
         return {
             "train": (pixels[~held], labels[~held]),
             "validation": (pixels[held], labels[held]),
-            "test": read_images(folder / _TEST),
+            "test": read_images(self.found[_TEST]),
         }
 
     def _made_up(self) -> dict[str, Images]:

@@ -6,9 +6,9 @@ character out. `lru.data.streams` makes batches of them.
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +18,13 @@ import tensorflow_datasets as tfds
 
 from lru.data import made_up
 from lru.data.builder import SPLITS, SequenceDataset
-from lru.data.characters import Alphabet
+from lru.data.characters import Alphabet, bytes_as_text
 from lru.data.numbers import Numbers
 from lru.data.released import Release
 from lru.errors import UserError
 
 _PIECE = 1_000_000
+_HOLE = 512  # bytes of 0 in a row, which no text has
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class TextStream(SequenceDataset):
     Attributes:
       release: its file, or files.
       size: of the one file, in bytes.
+      md5: of the whole file; "" if it is not checked.
       encoding: of the text; by "latin-1", a character is a byte.
       prefix: whether a file may be shorter than that.
     """
@@ -78,6 +80,7 @@ class TextStream(SequenceDataset):
     num_classes = 0  # there are no labels: what is asked for is the next character
     release: ClassVar[Release]
     size: ClassVar[int]
+    md5: ClassVar[str] = ""
     encoding: ClassVar[str] = "utf-8"
     prefix: ClassVar[bool] = False
 
@@ -140,17 +143,16 @@ class TextStream(SequenceDataset):
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the tokens of a text as one writes it; where a token is a byte, of its UTF-8."""
-        return self.vocabulary.encode(text.encode().decode("latin-1") if self._bytes else text)
+        return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yields what tokens stand for, each as soon as it is whole: a character may be bytes."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for token in tokens:
-            piece = self.vocabulary.decode([token])
-            yield decoder.decode(piece.encode("latin-1")) if self._bytes else piece
+        pieces = (self.vocabulary.decode([token]) for token in tokens)
+        return bytes_as_text(pieces) if self.of_bytes else pieces
 
     @property
-    def _bytes(self) -> bool:
+    def of_bytes(self) -> bool:
+        """Whether a token is a byte of UTF-8 instead of a character."""
         return self.encoding == "latin-1" and not self.numbers.made_up
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
@@ -178,15 +180,32 @@ class TextStream(SequenceDataset):
             yield {"inputs": self.vocabulary.encode(piece).astype(np.uint8)}
 
     def released(self) -> dict[str, str]:
-        """Returns the text of each split, from the released file."""
-        content = read(self.release.find(self.places) / self.release.files[0])
-        if len(content) > self.size or (len(content) < self.size and not self.prefix):
+        """Returns the text of each split, from the released file, or from its three parts."""
+        paths = list(self.found.files.values())
+        content = b"".join(map(read, paths))
+        prefix = self.prefix and len(paths) == 1
+        if len(content) > self.size or (len(content) < self.size and not prefix):
+            have = "have together" if paths[1:] else "has"
+            coded = " (parts written as numbers are not read)" if paths[1:] else ""
             raise UserError(
-                f"{self.release.files[0]} has {len(content):,} bytes, expected {self.size:,}: "
-                f"download {self.release.url} again"
+                f"{', '.join(map(str, paths))} {have} {len(content):,} bytes, expected "
+                f"{self.size:,}{coded}: download {self.release.url} again"
             )
+        self._check_whole(content, paths[0])
         self.info.metadata["bytes"] = len(content)
         return self.divided(self.decoded(content))
+
+    def _check_whole(self, content: bytes, path: Path) -> None:
+        """Raises a UserError where the bytes of the whole file are not the released ones."""
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if self.md5 and len(content) == self.size and digest != self.md5:
+            raise UserError(
+                f"{path} is not the released file: md5 {digest}, expected {self.md5}\n"
+                f"download {self.release.url} again"
+            )
+
+    def release_needed(self) -> Release | None:
+        return None if self.numbers.made_up else self.release
 
     def decoded(self, content: bytes) -> str:
         """Returns the text that a file holds, its line ends and its byte order mark kept.
@@ -227,12 +246,15 @@ def read(path: Path) -> bytes:
     """Returns what is in a file.
 
     Raises:
-      UserError: if it cannot be read.
+      UserError: if it cannot be read, or has a hole, as a crash of the system may leave one.
     """
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if (hole := content.find(bytes(_HOLE))) >= 0:
+        raise UserError(f"{path} is damaged: nothing but zeros at byte {hole:,}; download it again")
+    return content
 
 
 def _first(text: str, percent: int) -> str:

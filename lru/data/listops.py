@@ -18,13 +18,19 @@ import numpy as np
 from lru.data import listops_trees
 from lru.data.builder import SequenceDataset
 from lru.data.numbers import Numbers
-from lru.data.released import lra_release
+from lru.data.released import Release, lra_release, taken_from
+from lru.data.text_lines import decode_line
 from lru.errors import UserError
 
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
 _HEADER = "Source\tTarget"
 _SIZES = {"num_train", "num_validation", "num_test"}
-_RELEASE = lra_release("listops-1000", tuple(_FILES.values()))
+_RELEASE = lra_release(
+    "listops-1000",
+    tuple(_FILES.values()),
+    "listops",
+    hint="source=generated makes such data by the same rules",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,13 @@ class ListOps(SequenceDataset):
             return "generated"
         return "stand-in" if self.numbers.changed().keys() & _SIZES else "full"
 
+    @property
+    def remark(self) -> str:
+        return taken_from(self.info.metadata) if self.numbers.source == "released" else ""
+
+    def release_needed(self) -> Release | None:
+        return _RELEASE if self.numbers.source == "released" else None
+
     def splits(self) -> dict[str, list[dict[str, Any]]]:
         numbers = self.numbers
         sizes = {
@@ -111,9 +124,8 @@ class ListOps(SequenceDataset):
             "train": numbers.num_train,
         }
         if numbers.source == "released":
-            folder = _RELEASE.find(self.places)
             rows = {
-                split: read_tsv(folder / _FILES[split], numbers.pad_to, size)
+                split: read_tsv(self.found[_FILES[split]], numbers.pad_to, size)
                 for split, size in sizes.items()
             }
         else:
@@ -151,21 +163,33 @@ class ListOps(SequenceDataset):
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields `(tokens, label)` of every row of one of LRA's files, each of them checked.
 
+    The header may be missing, lines may end as on Windows, and there may be a byte order mark.
+
     Raises:
       UserError: with the file and the line, if it is not as it was released.
     """
-    number = 1
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    number = rows = 0
+    with path.open("rb") as lines:
         try:
-            if (header := next(lines, "").rstrip("\n")) != _HEADER:
-                raise UserError(f"the header is {header[:40]!r}, expected {_HEADER!r}")
-            for line in lines:
-                number += 1
-                yield _parse_row(line.rstrip("\n"), pad_to)
-            if number - 1 != num_rows:
-                raise UserError(f"the file ends after {number - 1} rows, expected {num_rows}")
+            for number, encoded in enumerate(lines, 1):
+                line = decode_line(encoded, first=number == 1)
+                if number == 1 and _is_header(line):
+                    continue
+                rows += 1
+                yield _parse_row(line, pad_to)
+            if rows != num_rows:
+                raise UserError(f"the file ends after {rows} rows, expected {num_rows}")
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether the first line is the header; rows may also begin at once, with an expression."""
+    if line.startswith(("(", "[")):
+        return False
+    if line.strip().lower() != _HEADER.lower():
+        raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
+    return True
 
 
 def _parse_row(line: str, pad_to: int) -> tuple[np.ndarray, int]:

@@ -7,6 +7,7 @@ ones' rules, from a seed, see `lru.data.pathfinder_images`; or read where a user
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,7 +22,7 @@ from lru.data.builder import SequenceDataset
 from lru.data.numbers import ReleasedNumbers
 from lru.data.pathfinder_parts import Parts
 from lru.data.pathfinder_rules import PATH_LENGTHS, RELEASED_LENGTHS, RELEASED_SIZES, SIZES
-from lru.data.released import Release, lra_release
+from lru.data.released import Release, lra_release, taken_from
 from lru.errors import UserError
 
 _LEVELS = {
@@ -29,7 +30,10 @@ _LEVELS = {
     "intermediate": "curv_contour_length_9",
     "hard": "curv_contour_length_14",
 }
-_ROW = re.compile(r"(imgs/\d+) (sample_\d+\.png) \d+ ([01])( .*)?")
+# The one image of the easy ones of 32 that is an empty file; public pipelines leave it out too.
+_EMPTY = "0/sample_172.png"
+_METADATA = re.compile(r"\d+\.npy")
+_ROW = re.compile(r"imgs/(\d+) (sample_\d+\.png) \d+ ([01])( .*)?")
 Images = Iterator[tuple[np.ndarray, int]]  # pixels and label
 
 
@@ -42,8 +46,8 @@ class PathfinderNumbers(ReleasedNumbers):
       resolution: 32, Pathfinder; or 128, Path-X; or 64 or 256, which LRA has too; or 16, which only
         generated images have.
       difficulty: "hard", paths of 14 dashes, the one that LRA's results are for; "intermediate",
-        9; "easy", 6; or "short", 3 and no distractors, which only generated images have. (Of LRA's
-        easy images of 32 one is empty, so that those cannot be read.)
+        9; "easy", 6; or "short", 3 and no distractors, which only generated images have. (One of
+        LRA's easy images of 32 is an empty file; it is left out.)
       num_images: how many there are, of which a tenth is the validation and a tenth the test
         split, drawn with `seed`, which decides generated images, too. LRA has 200,000.
     """
@@ -84,6 +88,17 @@ class Pathfinder(SequenceDataset):
         if self.numbers.source == "released":
             return "stand-in" if "num_images" in self.numbers.changed() else "full"
         return "made-up" if self.numbers.made_up else "generated"
+
+    @property
+    def remark(self) -> str:
+        if self.numbers.source != "released":
+            return ""
+        left_out = self.info.metadata.get("left_out")
+        empty = f"{left_out}, an empty file in the release, is left out" if left_out else ""
+        return "; ".join(filter(None, (taken_from(self.info.metadata), empty)))
+
+    def release_needed(self) -> Release | None:
+        return release(self.numbers) if self.numbers.source == "released" else None
 
     def features(self) -> dict[str, Any]:
         shape = (self.max_length, 1)
@@ -143,11 +158,16 @@ class Pathfinder(SequenceDataset):
 
     def _released(self) -> Callable[[np.ndarray], Images]:
         numbers, level = self.numbers, _LEVELS[self.numbers.difficulty]
-        rows = read_metadata(release(numbers).find(self.places) / level, numbers.num_images)
+        images, metadata = self.found[f"{level}/imgs/"], self.found[f"{level}/metadata/"]
+        rows = read_metadata(images, metadata, numbers.num_images)
+        empty = images / _EMPTY
+        if _is_the_empty_one(empty, numbers):
+            self.info.metadata["left_out"] = f"imgs/{_EMPTY}"
 
         def read(chosen: np.ndarray) -> Images:
             for path, label in itertools.compress(rows, chosen):
-                yield read_image(path, numbers.resolution), label
+                if path != empty or not _is_the_empty_one(path, numbers):
+                    yield read_image(path, numbers.resolution), label
 
         return read
 
@@ -155,7 +175,17 @@ class Pathfinder(SequenceDataset):
 def release(numbers: PathfinderNumbers) -> Release:
     """Returns where the images are, of LRA's files."""
     level = _LEVELS[numbers.difficulty]
-    return lra_release(f"pathfinder{numbers.resolution}", (f"{level}/imgs", f"{level}/metadata"))
+    return lra_release(
+        f"pathfinder{numbers.resolution}",
+        (f"{level}/imgs/", f"{level}/metadata/"),
+        hint="source=generated makes such data by the same rules",
+    )
+
+
+def _is_the_empty_one(path: Path, numbers: PathfinderNumbers) -> bool:
+    """Whether it is the one image that the release has as an empty file."""
+    expected = numbers.resolution == 32 and numbers.difficulty == "easy"
+    return expected and path.is_file() and not path.stat().st_size
 
 
 def divide(number: int, seed: int) -> dict[str, np.ndarray]:
@@ -175,14 +205,20 @@ def divide(number: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def read_metadata(directory: Path, number: int) -> list[tuple[Path, int]]:
+def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path, int]]:
     """Reads which images there are, and their labels; LRA's `metadata/N.npy` are text in truth.
+
+    Args:
+      images: the directory `imgs`.
+      metadata: the directory `metadata`; files of other names are passed over.
+      number: of the images that there must be.
 
     Raises:
       UserError: with the file and the line, if one is not as it was released.
     """
     rows = []
-    files = sorted((directory / "metadata").glob("*.npy"), key=lambda file: (len(file.name), file))
+    named = (file for file in metadata.iterdir() if _METADATA.fullmatch(file.name))
+    files = sorted(named, key=lambda file: (len(file.name), file))
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace")
         for line, content in enumerate(text.splitlines(), 1):
@@ -190,11 +226,9 @@ def read_metadata(directory: Path, number: int) -> list[tuple[Path, int]]:
                 raise UserError(
                     f"{file}, line {line}: {content[:60]!r}, expected `imgs/N sample_K.png K LABEL`"
                 )
-            rows.append((directory / row[1] / row[2], int(row[3])))
+            rows.append((images / row[1] / row[2], int(row[3])))
     if len(rows) != number:
-        raise UserError(
-            f"{directory / 'metadata'} names {len(rows):,} images, expected num_images={number:,}"
-        )
+        raise UserError(f"{metadata} names {len(rows):,} images, expected num_images={number:,}")
     return rows
 
 
@@ -205,7 +239,10 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
       UserError: if it is missing, empty, damaged or of another size.
     """
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()  # the checksums, which are not read when an image is decoded
+        with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what damaged PNGs raise
         raise UserError(f"{path} cannot be read as an image: unpack it again") from error

@@ -54,20 +54,21 @@ class PTB(TextStream):
     release = Release(
         url="http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
         files=tuple(_MD5),
-        folders=("", "ptb", "data", "simple-examples/data"),
+        folders=("data", "ptb", "penn"),
+        instead=(("train.txt", "valid.txt", "test.txt"),),  # as other pipelines call the same files
     )
 
     def released(self) -> dict[str, str]:
-        folder = self.release.find(self.places)
-        contents = {file: read(folder / file) for file in self.release.files}
-        for file, content in contents.items():
+        texts = []
+        for path, expected in zip(self.found.files.values(), _MD5.values()):
+            content = read(path)
             digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if digest != _MD5[file]:
+            if digest != expected:
                 raise UserError(
-                    f"{folder / file} is not the released file: md5 {digest}, expected "
-                    f"{_MD5[file]}\ndownload {self.release.url} again"
+                    f"{path} is not the released file: md5 {digest}, expected {expected}\n"
+                    f"download {self.release.url} again"
                 )
-        texts = [self.decoded(content) for content in contents.values()]
+            texts.append(self.decoded(content))
         if self.numbers.split == "fraction":
             return self.divided("".join(texts))
         return dict(zip(SPLITS, texts))

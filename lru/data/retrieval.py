@@ -18,7 +18,8 @@ import tensorflow_datasets as tfds
 from lru.data import made_up
 from lru.data.characters import CharacterDataset
 from lru.data.numbers import ReleasedNumbers
-from lru.data.released import lra_release
+from lru.data.released import Release, lra_release, taken_from
+from lru.data.text_lines import decode_line
 from lru.errors import UserError
 
 _FILES = {
@@ -27,7 +28,13 @@ _FILES = {
     "test": "new_aan_pairs.test.tsv",
 }
 _ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of LRA's release
-_RELEASE = lra_release("tsv_data", tuple(_FILES.values()))
+_RELEASE = lra_release(
+    "tsv_data",
+    tuple(_FILES.values()),
+    "aan",
+    "retrieval",
+    hint="https://huggingface.co/datasets/OpenNLPLab/lra has files of these names in data/aan",
+)
 _LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
@@ -82,6 +89,13 @@ class Retrieval(CharacterDataset):
             return "made-up"
         return "full" if self.numbers.release == "lra" else "stand-in"
 
+    @property
+    def remark(self) -> str:
+        return taken_from(self.info.metadata) if self.kind == "full" else ""
+
+    def release_needed(self) -> Release | None:
+        return None if self.numbers.made_up else _RELEASE
+
     def features(self) -> dict[str, Any]:
         # Two bytes a character: decoded texts have more than 256 different ones.
         text = tfds.features.Tensor(shape=(None,), dtype=np.uint16, encoding="bytes")
@@ -113,12 +127,11 @@ class Retrieval(CharacterDataset):
             }
 
     def _released(self) -> dict[str, Callable[[], Iterable[Pair]]]:
-        folder = _RELEASE.find(self.places)
         decode = self.numbers.literals == "decoded"
         rows = _ROWS if self.numbers.release == "lra" else {}
         return {
             # The small ones first, so that what is wrong there is found before all is written.
-            split: functools.partial(read_pairs, folder / _FILES[split], rows.get(split), decode)
+            split: functools.partial(read_pairs, self.found[_FILES[split]], rows.get(split), decode)
             for split in ("validation", "test", "train")
         }
 
@@ -143,17 +156,26 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
     Raises:
       UserError: with the file and the line, if it is not as it was released.
     """
-    number = 0
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+    number = rows = 0
+    with path.open("rb") as lines:
         try:
-            for line in lines:
-                number += 1
-                yield _parse_row(line.rstrip("\r\n"), decode)
-            if number != (expected := num_rows or max(number, 1)):
+            for number, encoded in enumerate(lines, 1):
+                line = decode_line(encoded, first=number == 1)
+                if number == 1 and _is_header(line):
+                    continue
+                rows += 1
+                yield _parse_row(line, decode)
+            if rows != (expected := num_rows or max(rows, 1)):
                 hint = "; other pairs than LRA's are read with release=stand_in" if num_rows else ""
-                raise UserError(f"the file ends after {number:,} rows, expected {expected:,}{hint}")
+                raise UserError(f"the file ends after {rows:,} rows, expected {expected:,}{hint}")
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line names the five columns; LRA's files have no such line."""
+    columns = line.split("\t")
+    return len(columns) == 5 and columns[0].strip().lower() in ("label", "labels", "target")
 
 
 def _parse_row(line: str, decode: bool) -> Pair:

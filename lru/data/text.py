@@ -6,6 +6,7 @@ The reviews are IMDb's, of Maas et al. (2011), "Learning Word Vectors for Sentim
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from lru.errors import UserError
 _PER_CLASS = 12_500
 _RELEASE = Release(
     url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
-    files=("train/neg", "train/pos", "test/neg", "test/pos"),
-    folders=("", "aclImdb"),
+    files=("train/neg/", "train/pos/", "test/neg/", "test/pos/"),
+    folders=("aclImdb",),
     size=84_125_825,
     sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
+_REVIEW = re.compile(r"\d+_\d+\.txt", re.IGNORECASE)
 Review = tuple[str, int]
 
 
@@ -83,6 +85,9 @@ class Text(CharacterDataset):
             return ""
         return "validation is the test split, as in LRA: the test has selected the model"
 
+    def release_needed(self) -> Release | None:
+        return None if self.numbers.made_up else _RELEASE
+
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
         numbers = self.numbers
         parts = self._made_up() if numbers.made_up else self._released()
@@ -102,8 +107,10 @@ class Text(CharacterDataset):
             yield {"inputs": tokens.astype(np.uint8), "label": label}
 
     def _released(self) -> dict[str, list[Review]]:
-        folder = _RELEASE.find(self.places)
-        train, test = (read_reviews(folder / part) for part in ("train", "test"))
+        train, test = (
+            read_reviews(self.found[f"{part}/neg/"], self.found[f"{part}/pos/"])
+            for part in ("train", "test")
+        )
         if self.numbers.protocol == "paper":
             return {"train": train, "test": test}
         held = set(held_out([label for _, label in train], self.numbers))
@@ -139,18 +146,20 @@ def held_out(labels: list[int], numbers: TextNumbers) -> list[int]:
     return sorted(np.concatenate(drawn).tolist())
 
 
-def read_reviews(directory: Path) -> list[Review]:
+def read_reviews(negative: Path, positive: Path) -> list[Review]:
     """Reads the bad reviews, then the good ones, each by the names of their files.
 
+    Other files than `ID_RATING.txt` in the two directories are passed over.
+
     Raises:
-      UserError: if their number is not that of the release, or one is not UTF-8.
+      UserError: if their number is not that of the release, or one is not UTF-8 or is damaged.
     """
     reviews = []
-    for label, part in enumerate(("neg", "pos")):
-        paths = sorted((directory / part).glob("*.txt"))
+    for label, directory in enumerate((negative, positive)):
+        paths = sorted(path for path in directory.iterdir() if _REVIEW.fullmatch(path.name))
         if len(paths) != _PER_CLASS:
             raise UserError(
-                f"{directory / part} has {len(paths):,} reviews, expected {_PER_CLASS:,}: "
+                f"{directory} has {len(paths):,} reviews, expected {_PER_CLASS:,}: "
                 f"download {_RELEASE.url} again"
             )
         reviews += [(_read(path), label) for path in paths]
@@ -159,6 +168,10 @@ def read_reviews(directory: Path) -> list[Review]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 ({error}): download {_RELEASE.url} again") from error
+    if not text or "\0" in text:  # as a crash of the system may leave them
+        fault = "has bytes of 0" if text else "is empty"
+        raise UserError(f"{path} {fault}: download {_RELEASE.url} again")
+    return text

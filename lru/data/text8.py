@@ -14,10 +14,16 @@ class Text8(TextStream):
 
     name = "text8"
     size = 100_000_000
+    md5 = "3bea1919949baf155f99411df5fada7e"
     prefix = True
     release = Release(
         url="http://mattmahoney.net/dc/text8.zip",
         files=("text8",),
-        folders=("text8", ""),  # the folder first, which would else be taken for the file
+        folders=("text8",),
+        # As the scripts of Transformer-XL and others divide it, by 90, 5 and 5 million bytes.
+        instead=(
+            ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
+            ("train.txt", "valid.txt", "test.txt"),
+        ),
         size=31_344_016,
     )

@@ -16,5 +16,5 @@ class WarAndPeace(TextStream):
     release = Release(
         url="https://cs.stanford.edu/people/karpathy/char-rnn/warpeace_input.txt",
         files=("warpeace_input.txt",),
-        folders=("",),
+        folders=("warpeace",),
     )

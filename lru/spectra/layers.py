@@ -1,51 +1,78 @@
-"""The diagonal layers in a tree of parameters, told apart by the names of their parameters."""
+"""The modes of a model's layers, each of which says itself what its modes are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lru.baselines.diagonal import diagonal_weights
-from lru.baselines.s4d import s4d_weights
-from lru.baselines.s5 import s5_weights
 from lru.linear import lru_weights
+from lru.state_space import Modes, modes_of
 
-# Which parameters a layer has, and no other one, and what makes weights of them.
-_KINDS: dict[tuple[str, ...], Callable[[Any], tuple[Any, ...]]] = {
-    ("nu_log", "theta_log"): lru_weights,
-    ("Lambda_re", "Lambda_im", "log_step"): s5_weights,
-    ("nu_log", "Lambda_im", "log_step"): s4d_weights,
-    ("a", "b", "B_re"): diagonal_weights,
-    ("nu", "theta", "B_re"): diagonal_weights,
-    ("nu_log", "theta", "B_re"): diagonal_weights,
+__all__ = [
+    "Modes", "eigenvalues", "find_layers", "layer_modes", "model_eigenvalues", "model_modes"
+]  # fmt: skip
+
+# Layers whose parameters alone decide what the modes are.
+_REST = {"B_re", "B_im", "C_re", "C_im", "D"}
+_KINDS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
+    frozenset({"nu_log", "theta_log", "gamma_log"} | _REST): lru_weights,
+    frozenset({"a", "b"} | _REST): diagonal_weights,
+    frozenset({"nu", "theta"} | _REST): diagonal_weights,
+    frozenset({"nu_log", "theta"} | _REST): diagonal_weights,
 }
+# What such layers call their eigenvalues and their read-out, in this package and elsewhere.
+_EIGENVALUES, _READ_OUT = {"nu_log", "nu", "a", "Lambda_re", "Lambda_im"}, {"C_re", "C_im", "C"}
+
+_NO_LAYER = object()  # at a path where a model has no layer that says what its modes are
 
 
-class Modes(NamedTuple):
-    """One direction of a layer, in double precision: x_k = lam x_{k-1} + into u_k, y = Re[out x].
+def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
+    """The layers of a model that have a method `modes`, by their paths; nothing is computed.
 
-    Without its skip. A layer that computes one of each pair of conjugate modes has `out` doubled.
+    Args:
+      model: a Flax module of any kind.
+      inputs: an example of what it takes, or its shape and type.
 
-    Attributes:
-      lam: the eigenvalues, complex `(N,)`; of S4D `(H, N/2)`, those of a channel in a row.
-      into: complex `(N, H)`: B with gamma, or discretized; of S4D `(H, N/2)`.
-      out: complex `(H, N)`: C; of S4D `(H, N/2)`.
+    Example:
+      >>> import jax.numpy as jnp, lru
+      >>> find_layers(nn.Sequential([nn.Dense(8), lru.LRU(4)]), jnp.ones((1, 2, 8))).keys()
+      dict_keys(['layers_1'])
     """
+    with noted_layers() as found:
+        # A new function: JAX would not call one again that it knows from before.
+        jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), inputs)
+    return found
 
-    lam: np.ndarray
-    into: np.ndarray
-    out: np.ndarray
+
+@contextlib.contextmanager
+def noted_layers() -> Iterator[dict[str, nn.Module]]:
+    """Fills a dict with the layers that `find_layers` means, of a model that is called inside."""
+    found = {}
+
+    def note(call, args, kwargs, context):
+        if context.method_name == "__call__" and hasattr(type(context.module), "modes"):
+            found["/".join(context.module.path)] = context.module.clone(parent=None, name=None)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        yield found
 
 
-def layer_modes(params: Mapping[str, Any]) -> tuple[Modes, ...]:
-    """The modes of each direction of a layer; `()` if these are not a diagonal layer's parameters.
+def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ...]:
+    """The modes of each direction of a layer; `()` if it has none.
 
-    Layers are `lru.LRU`, `lru.baselines.DiagonalRNN`, `S5` and `S4D`; of the last two those that
-    are discretized by `"zoh"`, and whose eigenvalues are not clipped: their parameters do not tell.
+    Args:
+      params: the layer's parameters.
+      layer: the layer itself, which is asked for its `modes`. Without it, the names of the
+        parameters must decide: those of `lru.LRU` and `lru.baselines.DiagonalRNN` do. Those of `S5`
+        and `S4D` do not tell how the layer is discretized.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -54,28 +81,44 @@ def layer_modes(params: Mapping[str, Any]) -> tuple[Modes, ...]:
       >>> modes.lam.shape, modes.into.shape, modes.out.shape
       ((64,), (64, 16), (16, 64))
     """
-    make = next((make for names, make in _KINDS.items() if set(names) <= set(params)), None)
-    if make is None:
+    if np.ndim(params.get("D", [0])) != 1:  # of several layers at once, as `nn.scan` has them
         return ()
-    with jax.enable_x64(True), jax.default_device(_host()):
-        weights = make({name: jnp.asarray(np.float64(value)) for name, value in params.items()})
-        return tuple(_modes(jax.tree.map(np.asarray, direction)) for direction in weights)
+    if layer is not None:
+        return layer.modes(params) if hasattr(type(layer), "modes") else ()
+    make = _KINDS.get(frozenset(params) - {"C2_re", "C2_im"})
+    return () if make is None else modes_of(make, params)
 
 
-def eigenvalues(params: Mapping[str, Any]) -> np.ndarray:
+def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
     """The eigenvalues `(N,)`, complex, of a layer; of S4D those of all channels, one by one.
 
+    Args:
+      params, layer: as `layer_modes` takes them.
+
     Raises:
-      ValueError: these are not a diagonal layer's parameters.
+      ValueError: the layer has no modes, or its parameters alone do not tell them.
     """
-    modes = layer_modes(params)
+    modes = layer_modes(params, layer)
     if not modes:
-        raise ValueError(f"no diagonal layer has the parameters {', '.join(params)}")
+        raise ValueError(
+            f"no modes are known of a layer with the parameters {', '.join(params)}; give the layer"
+            if layer is None
+            else f"{type(layer).__name__} has no modes"
+        )
     return modes[0].lam.ravel()
 
 
-def model_modes(params: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Modes, ...]]:
-    """`layer_modes` of every diagonal layer in a tree of parameters, by its path.
+def model_modes(
+    params: Mapping[str, Any], layers: Mapping[str, Any] | None = None, prefix: str = ""
+) -> dict[str, tuple[Modes, ...]]:
+    """`layer_modes` of every layer in a tree of parameters that has some, by its path.
+
+    A warning names what looks like such a layer, and cannot be read.
+
+    Args:
+      params: the tree.
+      layers: `find_layers` of the model. Without it, the names of parameters must decide.
+      prefix: the path of the tree in a larger one.
 
     Example:
       >>> one = np.ones((1, 1))
@@ -84,32 +127,29 @@ def model_modes(params: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[
       >>> list(model_modes({"blocks_0": {"mixer": layer}, "head": {}}))
       ['blocks_0/mixer']
     """
-    if modes := layer_modes(params):
+    layer = None if layers is None else layers.get(prefix, _NO_LAYER)
+    if modes := layer_modes(params, layer):
         return {prefix: modes}
+    if not (_EIGENVALUES.isdisjoint(params) or _READ_OUT.isdisjoint(params)):
+        _warn(prefix, known=layer is not None)
     found: dict[str, tuple[Modes, ...]] = {}
     for name, child in params.items():
         if isinstance(child, Mapping):
-            found |= model_modes(child, f"{prefix}/{name}".lstrip("/"))
+            found |= model_modes(child, layers, f"{prefix}/{name}".lstrip("/"))
     return found
 
 
-def model_eigenvalues(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The eigenvalues `(N,)`, complex, of every diagonal layer in a tree, by its path."""
-    return {name: modes[0].lam.ravel() for name, modes in model_modes(params).items()}
+def _warn(path: str, known: bool) -> None:
+    reason = (
+        "the layer's `modes` do not tell them"
+        if known
+        else "parameters alone do not tell them; give the layer"
+    )
+    warnings.warn(f"the eigenvalues of {path or 'the layer'} are left out: {reason}", stacklevel=3)
 
 
-def _host() -> jax.Device | None:
-    """The CPU, for there are devices without double precision; None if JAX was told to shun it."""
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        return None
-
-
-def _modes(weights: Any) -> Modes:
-    """Of weights as the products take them: real and imaginary parts abreast, or S4D's."""
-    if hasattr(weights, "log_lam"):
-        return Modes(np.exp(weights.log_lam), weights.into, 2 * weights.out)
-    b_re, b_im = np.split(weights.into.T, 2)
-    c_re, minus_c_im = np.split(weights.out.T, 2, axis=1)
-    return Modes(weights.lam, b_re + 1j * b_im, c_re - 1j * minus_c_im)
+def model_eigenvalues(
+    params: Mapping[str, Any], layers: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+    """The eigenvalues `(N,)`, complex, of every layer that `model_modes` finds, by its path."""
+    return {name: modes[0].lam.ravel() for name, modes in model_modes(params, layers).items()}

@@ -65,7 +65,7 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
             plot(axis, *pair, edges=edges)
         _plot_responses(responses, initial[name], trained[name], _horizon(both))
     _tidy(axes)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # it has the name of a directory
     _draw_legend(figure, axes)
     _save(path, lambda: figure.savefig(path, dpi=110))
 

@@ -1,17 +1,22 @@
-"""Checkpoints on disk, by Orbax: the latest two and the best, each whole or not there at all."""
+"""Checkpoints by Orbax: the latest two and the best, each with its history and its digests."""
 
 from __future__ import annotations
 
 import gc
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from lru.errors import UserError
+from lru.training.digests import Damaged, check_digests
+from lru.training.handler import SealedHandler, SealedRestore, SealedSave
+from lru.training.history import is_sealed, read_history
 
 
 class _Keep:
@@ -47,11 +52,19 @@ class Checkpoints:
             self._directory,
             options=options,
             item_names=("state",),
-            item_handlers={"state": ocp.StandardCheckpointHandler()},
+            item_handlers={"state": SealedHandler()},
         )
 
-    def save(self, step: int, state: Any, best: int | None) -> None:
-        """Begins to save in the background; `best` is the step that must not be thrown away.
+    def save(
+        self, step: int, state: Any, best: int | None, history: Mapping[str, Any] | None = None
+    ) -> None:
+        """Starts saving in the background.
+
+        Args:
+          step: of the state.
+          state: the arrays.
+          best: the step whose checkpoint must not be deleted.
+          history: what the checkpoint carries of its run, see `lru.training.history`.
 
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
@@ -59,7 +72,7 @@ class Checkpoints:
         self._keep.best = best
         if step in self.steps():
             return
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        args = ocp.args.Composite(state=SealedSave(state, history=history or {}))
         self._writing(lambda: self._manager.save(step, args=args))
 
     def wait(self) -> None:
@@ -71,9 +84,13 @@ class Checkpoints:
         self._writing(self._manager.wait_until_finished)
 
     def close(self) -> None:
-        """Waits, and ends the background threads."""
+        """Waits, and ends the background threads.
+
+        Raises:
+          UserError: something cannot be written. A second call does nothing.
+        """
         if not self._failed:  # Orbax would wait minutes for what will never be written
-            self._manager.close()
+            self._writing(self._manager.close)
 
     def steps(self) -> list[int]:
         """The steps that there are checkpoints of, in order."""
@@ -121,14 +138,42 @@ class Checkpoints:
         except UserError as error:
             raise UserError(f"{error}; move it elsewhere, and the next best is taken") from None
 
-    def _restore(self, step: int, target: Any) -> Any:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    def history(self, step: int) -> dict[str, Any] | None:
+        """Returns the history that a checkpoint carries; None in one of an older version."""
+        return read_history(self.path(step))
+
+    def shapes(self, step: int) -> Any:
+        """Returns a target for `restore` from what a checkpoint says of itself, as nested dicts.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
+            found = ocp.StandardCheckpointHandler().metadata(self.path(step) / "state")
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+                getattr(found, "tree", found),
+            )
+        except Exception as error:
+            reason = _reason(error)
+        raise UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
+
+    def _restore(self, step: int, target: Any) -> Any:
+        args = ocp.args.Composite(state=SealedRestore(target))
+        try:
+            if is_sealed(self.path(step)):
+                check_digests(self.path(step) / "state")
             return self._manager.restore(step, args=args).state
+        except Damaged as error:
+            raise self._unreadable(step, str(error)) from None
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
             reason = _reason(error)
         _collect_quietly()
-        raise UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
+        raise self._unreadable(step, reason)
+
+    def _unreadable(self, step: int, reason: str) -> UserError:
+        return UserError(f"checkpoint {self.path(step)} cannot be read ({reason})")
 
     def _writing(self, action: Callable[[], Any]) -> None:
         try:
@@ -151,7 +196,9 @@ class Checkpoints:
 def _collect_quietly() -> None:
     """Drops the coroutines that Orbax leaves behind on an error; each would complain of it."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        gc.collect()
     sys.unraisablehook = hook
 
 

@@ -10,31 +10,36 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import pkgutil
 import runpy
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
-from lru.files import write_whole
+from lru.files import read_object, write_whole
+from lru.training.names import check_names, resolve
+from lru.training.optimizer import is_constant
+from lru.training.overrides import override
+from lru.training.ranges import check_ranges
 
-# Arguments that the program fills in.
-OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
-    """The config of `path/to/file.py` or `path/to/file.py:variant`.
+    """Returns the config of `path/to/file.py` or `path/to/file.py:variant`.
+
+    The file is run as a program of the user's own, and its types may be of any package.
 
     Args:
       argument: the file and, after a colon, the variant handed to its `get_config`. A relative
         path is looked up from here, then among the configs that come with the package.
-      overrides: `--config.key.subkey=value`, each for a key that the config has.
+      overrides: `--config.key.subkey=value`, see `lru.training.overrides`.
+
+    Returns:
+      The config, not locked: it may be changed further.
 
     Raises:
       UserError: no such file, variant or key, or a value of the wrong type.
@@ -82,81 +87,38 @@ def find_config(path: str) -> Path:
     raise UserError(f"config file {path} does not exist; {did_you_mean(path, known)}")
 
 
-def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
-    """The config with `--config.key.subkey=value` applied, types as they are in the config."""
-    arguments = list(overrides)
-    for argument in arguments:
-        _check_key(config, argument)
-    flag_values = flags.FlagValues()
-    argv = ["", *arguments]
-    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
-    try:
-        flag_values(argv)
-    except flags.Error as error:
-        raise UserError(f"{error}; give a value of the type that the config has") from error
-    return flag_values.config
-
-
-def _check_key(config: ConfigDict, argument: str) -> None:
-    key, equals, _ = argument.removeprefix("--config.").partition("=")
-    if not equals:
-        raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
-    node, path = config, "config"
-    for name in key.split("."):
-        names = node.keys() if isinstance(node, ConfigDict) else []
-        if name not in names and name in _arguments(node):
-            raise UserError(
-                f"{path} has no key {name!r} yet, which {node.type} takes: it has to be in the "
-                "config file"
-            )
-        if name not in names:
-            raise UserError(f"{path} has no key {name!r}; {did_you_mean(name, names)}")
-        node, path = node[name], f"{path}.{name}"
-
-
-def _arguments(section: Any) -> Collection[str]:
-    """What a section's `type` takes and a config may give; if that is nothing, `build` says so."""
-    try:
-        parameters = inspect.signature(pkgutil.resolve_name(section.type)).parameters
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return ()
-    named = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    return named - {"parent", "name", *OF_MODELS, *OF_DATA}  # the first two are Flax's own
-
-
 def build(
-    section: ConfigDict | Mapping[str, Any], where: str, later: Sequence[str] = ()
+    section: ConfigDict | Mapping[str, Any],
+    where: str,
+    later: Sequence[str] = (),
+    allow: Sequence[str] | None = None,
 ) -> Callable[..., Any]:
-    """A partial of what `section.type` names, with the section's other keys as arguments.
+    """Returns a partial of what `section.type` names, with the other keys as arguments.
 
-    A sub-section that has a `type` becomes a partial in the same way.
+    A sub-section becomes a partial in the same way.
 
     Args:
       section: `type` is `"module:name"`.
       where: the section's place in the config, for messages.
       later: arguments that the partial will be called with.
+      allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
+        may name, see `lru.training.names`; None for a config that the user wrote.
 
     Raises:
-      UserError: `type` names nothing, a key is not an argument, or a value has the wrong type.
+      UserError: `type` names nothing or is not accepted, a key is not an argument, or a value has
+        the wrong type.
     """
-    section = dict(section)
+    section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
+    if allow is not None:
+        check_names(section, where, allow)  # of all sub-sections, before anything is imported
     if "type" not in section:
         raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
-    name = section.pop("type")
-    try:
-        target = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
-    if hasattr(target, "create"):
-        raise UserError(f"{where}.type is {name!r}; expected what makes one, {name + '.create'!r}")
-    if not callable(target):
-        raise UserError(
-            f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
-        )
+    target = resolve(section.pop("type"), where, allow)
     check_arguments(target, section, where, later)
+    check_ranges(target, section, where)
     for key, value in section.items():
-        if isinstance(value, ConfigDict | Mapping):
-            section[key] = build(value, f"{where}.{key}")
+        if isinstance(value, Mapping):
+            section[key] = build(value, f"{where}.{key}", allow=allow)
     return functools.partial(target, **section)
 
 
@@ -215,9 +177,9 @@ def _check_type(annotation: Any, value: Any, where: str) -> None:
 
 
 def remember(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config into the work directory, where it stays."""
+    """Writes the config into the work directory, where it stays unless the run is made longer."""
     file = workdir / "config.json"
-    if not file.exists():
+    if not file.exists() or differences(recall(workdir).to_dict(), config.to_dict()):
         write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
@@ -233,16 +195,55 @@ _CHANGES_NO_NUMBER = {
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Checks that a work directory is new, or belongs to a run with this config.
 
+    The config may have more steps or epochs than the run if its learning rates are constant.
+
     Raises:
       UserError: it belongs to a run with another config.
     """
     if not (workdir / "config.json").exists():
         return
-    for key, (there, here) in differences(recall(workdir).to_dict(), config.to_dict()).items():
+    found = differences(recall(workdir).to_dict(), config.to_dict())
+    if _is_longer(found):
+        return _check_constant(config, workdir, found)
+    for key, (there, here) in found.items():
         raise UserError(
             f"work directory {workdir} was made with another config: config.{key} is "
             f"{there!r} there, {here!r} here; choose another --workdir"
         )
+
+
+_LENGTHS = ("train.steps", "train.epochs")
+
+
+def _is_longer(found: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether the one difference is a larger number of steps or of epochs."""
+    if len(found) != 1 or not found.keys() <= set(_LENGTHS):
+        return False
+    (there, here), *_ = found.values()
+    return type(there) is int and type(here) is int and 0 < there < here
+
+
+def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any]) -> None:
+    try:
+        constant = is_constant(**config.optimizer)
+    except (TypeError, ValueError):
+        constant = True  # `Experiment` will report what is wrong with the optimizer
+    if not constant:
+        (key, (there, here)), *_ = found.items()
+        raise UserError(
+            f"the run in {workdir} has config.{key}={there}, and its learning rate changes until "
+            f"their end, so {here} would need other rates from the start; train in a new "
+            f"--workdir, from these weights with --init_from={workdir}"
+        )
+
+
+def is_extended(config: ConfigDict, workdir: Path) -> bool:
+    """Whether the record in a work directory is of fewer steps or epochs than the config has."""
+    try:
+        there = json.loads((workdir / "record.json").read_text())["config"]
+        return _is_longer(differences(there, config.to_dict()))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return False  # who reads the record will report it
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -261,23 +262,22 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def recall(workdir: Path) -> ConfigDict:
-    """The config of the run in a work directory.
+    """Returns the config of the run in a work directory, whose names are not resolved.
 
     Raises:
       UserError: there is none, or it cannot be read.
     """
     file = workdir / "config.json"
-    try:
-        return ConfigDict(dict(json.loads(file.read_text())))
-    except FileNotFoundError as error:
+    if not file.exists():
         raise UserError(
             f"{workdir} holds no run: {file} is missing; give a --workdir that "
             "lru.train has written"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{file} is damaged ({error}); restore it or start a new --workdir"
-        ) from error
+        )
+    remedy = "restore it or start a new --workdir"
+    try:
+        return ConfigDict(read_object(file, {}, remedy))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error}); {remedy}") from error
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from lru.errors import UserError
 from lru.files import write_whole
 from lru.spectra.layers import model_eigenvalues
+from lru.training.digests import digest
 
 
 class EigenvalueLog:
@@ -22,14 +24,27 @@ class EigenvalueLog:
 
     Args:
       directory: where the files are, or will be.
+      digests: SHA-256 of each file that should be there, by step; by default, of those that are.
+      layers: `lru.spectra.layers.find_layers` of the model; only `write` needs it.
+
+    Attributes:
+      digests: the same, and of each file written since; a step is a string, as in JSON.
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        digests: Mapping[str, str] | None = None,
+        layers: Mapping[str, Any] | None = None,
+    ):
+        self._directory, self._layers = directory, layers
+        if digests is None:
+            digests = {str(step): digest(self._file(step)) for step in self.steps()}
+        self.digests = dict(digests)
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
-        """Leaves the file of a step; its bytes are a function of the parameters."""
-        found = model_eigenvalues(params)
+        """Writes the file of a step; its bytes are a function of the parameters."""
+        found = model_eigenvalues(params, self._layers)
         if not found:
             return
         content = io.BytesIO()
@@ -37,12 +52,22 @@ class EigenvalueLog:
         np.savez(content, **arrays)
         self._directory.mkdir(exist_ok=True)
         write_whole(self._file(step), content.getvalue())
+        self.digests[str(step)] = hashlib.sha256(content.getvalue()).hexdigest()
+
+    def damaged(self) -> list[int]:
+        """Returns the steps whose files are missing, or are not as they were written."""
+        return [
+            int(step)
+            for step, wanted in self.digests.items()
+            if not self._file(int(step)).is_file() or digest(self._file(int(step))) != wanted
+        ]
 
     def keep(self, step: int) -> None:
         """Drops the files of all later steps, and one that a kill left half-written."""
         for later in self.steps():
             if later > step:
                 self._file(later).unlink()
+                self.digests.pop(str(later), None)
         for part in self._directory.glob("*.part"):
             part.unlink()
 
@@ -59,6 +84,9 @@ class EigenvalueLog:
         """
         steps = self.steps()
         files = [self._read(step) for step in steps]
+        for step, file in zip(steps, files):
+            if _shapes(file) != _shapes(files[0]):
+                raise self._error(step, f"its layers are not those of step {steps[0]}")
         names = files[0] if files else {}
         return steps, {name: np.stack([file[name] for file in files]) for name in names}
 
@@ -67,9 +95,21 @@ class EigenvalueLog:
 
     def _read(self, step: int) -> dict[str, np.ndarray]:
         try:
-            with np.load(self._file(step), allow_pickle=False) as file:
-                return dict(file)
+            with self._file(step).open("rb") as opened, np.load(opened) as file:
+                content = dict(file)
         except Exception as error:  # zipfile and NumPy raise several kinds for a damaged file
-            raise UserError(
-                f"{self._file(step)} is damaged ({error}); delete it to leave that step out"
-            ) from error
+            raise self._error(step, error) from error
+        if not content or any(
+            lam.dtype != np.complex64 or lam.ndim != 1 for lam in content.values()
+        ):
+            raise self._error(step, "it holds no eigenvalues")
+        return content
+
+    def _error(self, step: int, reason: object) -> UserError:
+        return UserError(
+            f"{self._file(step)} is damaged ({reason}); delete it to leave that step out"
+        )
+
+
+def _shapes(file: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: lam.shape for name, lam in file.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from ml_collections import ConfigDict
 from lru.array_typing import Array, Int
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
-from lru.training.config import OF_DATA, OF_MODELS, build, check_arguments
+from lru.spectra.layers import noted_layers
+from lru.training.config import build, check_arguments
+from lru.training.description import Description
 from lru.training.metrics import Metrics
-from lru.training.optimizer import make_optimizer
+from lru.training.optimizer import check_optimizer, make_optimizer
+from lru.training.overrides import OF_DATA, OF_MODELS
+from lru.training.ranges import check_ranges
 from lru.training.settings import Settings
 from lru.training.tasks import task_of
 
@@ -96,6 +101,28 @@ _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMOR
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
 
 
+def _check_sections(config: ConfigDict) -> None:
+    for name in SECTIONS[1:]:
+        if not isinstance(config[name], ConfigDict):
+            raise UserError(f"config.{name} is {config[name]!r}; expected a section with keys")
+
+
+def _try_mixers(create_model: Callable[..., Any]) -> None:
+    """Traces the mixers of `lru` on a step, so that they complain before data are prepared."""
+    arguments = getattr(create_model, "keywords", {})
+    width = arguments.get("d_model")
+    for key, make in arguments.items():
+        made = getattr(make, "func", None)
+        ours = str(getattr(made, "__module__", "")).partition(".")[0] == "lru"
+        if not (ours and width) or make.keywords.get("sequence_axis"):
+            continue
+        try:
+            mixer = make(parent=None)
+            jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros((1, 1, width)))
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise UserError(f"config.model.{key} does not work: {error}") from error
+
+
 @functools.cache
 def compiler_options(platform: str) -> dict[str, Any] | None:
     """The options above, where this version of XLA knows them."""
@@ -105,6 +132,13 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     except jax.errors.JaxRuntimeError:
         return None
     return options
+
+
+def _made(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return create_model(**arguments)
+    except (TypeError, ValueError) as error:  # the model's own message about its options
+        raise UserError(f"config.model does not work: {error}") from error
 
 
 class Experiment:
@@ -117,14 +151,19 @@ class Experiment:
       data_dir: where prepared data sets are kept.
       manual_dir: where files of official releases lie.
       devices: the devices to split batches over; by default all local ones.
+      description: of the data set, which is then not read: the experiment can neither train nor
+        evaluate.
+      allow: see `lru.training.config.build`; None for a config that the user wrote.
 
     Attributes:
       settings: the section `train`.
       dataset: the data set.
       task: what is to be learnt of it.
       model: the model.
+      layers: those of its layers that say what their modes are, by their paths.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
+      origin: where the initial weights come from, see `begin_with`; None if they are drawn.
 
     Raises:
       UserError: something in the config is wrong.
@@ -133,18 +172,25 @@ class Experiment:
     def __init__(
         self,
         config: ConfigDict,
-        data_dir: Path,
+        data_dir: Path | None,
         manual_dir: Path | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        description: Description | None = None,
+        allow: Sequence[str] | None = None,
     ):
         if set(config) != set(SECTIONS):
             odd = ", ".join(sorted(set(config) ^ set(SECTIONS)))
             raise UserError(f"the config has or lacks {odd}; expected {', '.join(SECTIONS)}")
+        _check_sections(config)
         check_arguments(Settings, config.train, "config.train")
+        check_ranges(Settings, config.train, "config.train")
         settings = Settings(**config.train)
         self._seed = config.seed
-        if not 0 <= self._seed < 2**32:
-            raise UserError(f"config.seed is {self._seed}; expected a number from 0 to 2**32 - 1")
+        if type(self._seed) is not int or not 0 <= self._seed < 2**32:
+            raise UserError(
+                f"config.seed is {self._seed!r}; expected a whole number from 0 to 2**32 - 1"
+            )
         devices = list(devices or jax.local_devices())
         if settings.batch_size % len(devices):
             raise UserError(
@@ -152,6 +198,8 @@ class Experiment:
                 f"{len(devices)}, the number of devices"
             )
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+        self._initial: dict[str, Any] | None = None
+        self.origin: Mapping[str, Any] | None = None
         self._compiler_options = compiler_options(devices[0].platform)
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -159,21 +207,45 @@ class Experiment:
         check_arguments(
             make_optimizer, config.optimizer, "config.optimizer", later=("params", "steps")
         )
-        create_model = build(config.model, "config.model", later=OF_MODELS)
-        create_dataset = build(config.data, "config.data", later=OF_DATA)
-        self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
+        check_optimizer(**config.optimizer)
+        create_model = build(config.model, "config.model", OF_MODELS, allow)
+        _try_mixers(create_model)
+        if description is None:
+            create_dataset = build(config.data, "config.data", OF_DATA, allow)
+            if data_dir is None:
+                raise UserError("the data set has to be read; give --data_dir")
+            self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
+        else:
+            self.dataset = description
         self.task = task_of(self.dataset, create_model, settings)
         self.settings = self.task.settings
-        self.model = create_model(**self.task.model_arguments)
+        self.model = _made(create_model, self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
 
+    def init_state(self) -> State:
+        """Returns the state before the first step: a function of the config's seed alone.
+
+        After `begin_with`, parameters and batch statistics are those given.
+        """
+        state = self._compiled_init(np.uint32(self._seed))
+        if self._initial is None:
+            return state
+        return state.replace(**jax.device_put(self._initial, self._replicated))  # to be used up
+
     @functools.cached_property
-    def init_state(self) -> Callable[[], State]:
-        """`() -> state` before the first step, compiled; a function of the config's seed alone."""
-        init = jax.jit(self._init, out_shardings=self._sharding)
-        return functools.partial(init, np.uint32(self._seed))
+    def _compiled_init(self) -> Callable[[Any], State]:
+        return jax.jit(self._init, out_shardings=self._sharding)
+
+    def begin_with(self, variables: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+        """Makes other weights the initial ones.
+
+        Args:
+          variables: parameters and batch statistics, as `variables` returns them.
+          origin: where they come from, for the record.
+        """
+        self._initial, self.origin = jax.device_get(dict(variables)), origin
 
     def state_shapes(self) -> State:
         """A state's shapes, types and shardings, for a checkpoint to be restored into."""
@@ -207,9 +279,11 @@ class Experiment:
         """
         split, spans = self._resident, self.settings.spans(first_step)
         batches = self.task.batches(self._seed, indices=split is not None)
-        calls = stacked(batches, spans, self.settings.most_steps_per_call).map(self._put)
-        for (_, count), given in zip(spans, prefetch(calls)):
-            yield Call(count, given) if split is None else Call(count, split, given)
+        # Some calls at a time: a list of all would take hours and memory for 10**9 steps.
+        while some := list(itertools.islice(spans, 10_000)):
+            calls = stacked(batches, some, self.settings.most_steps_per_call).map(self._put)
+            for (_, count), given in zip(some, prefetch(calls)):
+                yield Call(count, given) if split is None else Call(count, split, given)
 
     def _put(self, given: Any) -> Any:
         return jax.device_put(given, self._split_calls)
@@ -260,7 +334,8 @@ class Experiment:
 
     def _parameter_shapes(self):
         try:
-            return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
+            with noted_layers() as self.layers:
+                return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # a model's word on its arguments
             raise UserError(f"config.model does not work: {error}") from error
 

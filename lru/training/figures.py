@@ -45,13 +45,23 @@ def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, t
     figure.savefig(path, dpi=150)
 
 
-def save_spectrum(initial: Mapping[str, Any], trained: Mapping[str, Any], path: Path) -> bool:
+def save_spectrum(
+    initial: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    path: Path,
+    layers: Mapping[str, Any] | None = None,
+) -> bool:
     """The eigenvalues of every layer on the unit disk, initial beside trained.
+
+    Args:
+      initial, trained: parameters of a model.
+      path: of the picture.
+      layers: `lru.spectra.layers.find_layers` of the model.
 
     Returns:
       Whether there was anything to draw: a model without Linear Recurrent Units has none.
     """
-    before, after = model_eigenvalues(initial), model_eigenvalues(trained)
+    before, after = (model_eigenvalues(params, layers) for params in (initial, trained))
     if not after:
         return False
     columns = len(after) if len(after) <= 4 else -(-len(after) // 2)

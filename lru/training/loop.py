@@ -11,24 +11,40 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
 
-from lru.errors import UserError
+from lru.errors import Stopped, UserError
 from lru.files import lock, write_whole
+from lru.terminal import say
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, remember
+from lru.training.config import check_workdir, is_extended, recall, remember
+from lru.training.data_digests import check_data
+from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
 from lru.training.figures import save_curves, save_spectrum
+from lru.training.history import METRICS, TIMING
+from lru.training.init_from import begin, check_source, read_initial
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
+from lru.training.recovery import (
+    check_nothing_is_lost,
+    check_rows,
+    check_spectra,
+    missing_best,
+    read_run_record,
+    restore_config,
+    restore_finished,
+    restore_rows,
+)
 from lru.training.selection import best_row, stops_early
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
@@ -45,14 +61,16 @@ def train_and_evaluate(
     *,
     data_dir: Path,
     manual_dir: Path | None = None,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Trains what a config describes, or goes on with it, and evaluates the best checkpoint.
 
     In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
     config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
-    evaluation, of models that have some), `timing.jsonl`, and at the end `record.json`,
-    `curves.png`, `spectrum.png`. Where there is a record with a test, the run has ended, and
-    nothing is done; a stopped run leaves one without.
+    evaluation, of models that have some), `timing.jsonl`; `dataset.json`, what the model was built
+    with, and `data.json`, digests of the data; `initial.safetensors` if it begins with other
+    weights; and at the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record
+    with a test, the run has ended, and nothing is done unless the config has more steps than the
+    record; a stopped run leaves one without.
 
     Args:
       config: what to train; see `Experiment`.
@@ -61,42 +79,51 @@ def train_and_evaluate(
       manual_dir: where files of official releases lie.
 
     Returns:
-      The record of the run; None if a signal stopped it before its end.
+      The record of the run.
 
     Raises:
+      Stopped: SIGTERM or SIGINT came before the end; the run is saved.
       UserError: something given is wrong.
       Diverged: the loss or the parameters were not finite.
     """
+    restore_config(workdir, say)
     check_workdir(config, workdir)
+    check_source(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
+    experiment.task.check_sizes()
+    initial = read_initial(config, workdir, experiment)
     with lock(workdir / "lock") as alone:
         if not alone:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
+        check_data(experiment.dataset, workdir, begin=True)
         remember(config, workdir)
-        finished = _finished(workdir)
+        if (description := Description.of(experiment)) is not None:
+            description.save(workdir)
+        begin(config, workdir, experiment, initial)
+        finished = None if is_extended(config, workdir) else _finished(workdir)
         if finished is not None:
             return finished
         run = _Run(config, experiment, workdir)
         try:
             run.greet()
-            return run.finish() if run.train() else None
-        finally:
-            run.close()
+            run.train()
+            record = run.finish()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                run.close()
+            raise
+        run.close()
+        return record
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:
     """The record of a run that has ended, after saying what it says; None if it has not."""
-    file = workdir / "record.json"
-    if not file.exists():
+    record = read_run_record(workdir)
+    if record is None or "test" not in record:  # there is none, or it is of a stopped run
         return None
-    try:
-        record = json.loads(file.read_text())
-        if "test" not in record:  # of a run that was stopped
-            return None
-        print(f"finished before; {format_result({'split': 'test'} | record['test'])}")
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}); delete it to have it made anew") from error
+    restore_finished(workdir, record, say)
+    say(f"finished before; {format_result({'split': 'test'} | record['test'])}")
     return record
 
 
@@ -105,55 +132,98 @@ class _Run:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
+        self._kept_config = recall(workdir).to_dict()
         self.experiment, self.settings = experiment, experiment.settings
-        self.metrics = JsonLines(workdir / "metrics.jsonl")
-        self.timing = JsonLines(workdir / "timing.jsonl")
-        rows, timed = self.metrics.read(), self.timing.read()
+        self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
+        self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
         self.checkpoints = Checkpoints(workdir / "checkpoints")
-        self._check_nothing_is_lost(rows)
         restored = self.checkpoints.restore_latest(experiment.state_shapes())
         self.state: State = experiment.init_state() if restored is None else restored
         self.step = int(self.state.step)
-        rows = self.metrics.keep([row for row in rows if row["step"] <= self.step])
-        kept = set(self.checkpoints.steps())  # the best may be older than a damaged one was
-        self.best = best_row([row for row in rows if row["step"] in kept], self.settings.select)
+        history = None if restored is None else self.checkpoints.history(self.step)
+        if history is None:
+            self._rewind(restored is None)
+        else:
+            self._restore_files(history)
+        rows, timed = self.metrics.rows, self.timing.rows
+        self.best = self._best_there(rows)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
-        self.spectra = EigenvalueLog(workdir / "spectra")
-        self.spectra.keep(self.step)
-        if restored is None:
-            self.spectra.write(0, self.state.params)
-        timed = self.timing.keep([row for row in timed if row["step"] <= self.step])
         self.clock = Clock(timed[-1] if timed else {})
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
-    def _check_nothing_is_lost(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A run killed before its first checkpoint has none; one that is further on has."""
-        first = min(self.settings.checkpoint_every, self.settings.eval_every)
-        if not self.checkpoints.steps() and any(row["step"] > 2 * first for row in rows):
-            raise UserError(
-                f"{self.workdir} has metrics of a run, but its checkpoints are gone; restore "
-                "them, or choose another --workdir"
-            )
+    def _rewind(self, from_the_start: bool) -> None:
+        """Drops what the files hold of later steps; for a run without a history."""
+        rows = self.metrics.read()
+        if from_the_start:
+            first = min(self.settings.checkpoint_every, self.settings.eval_every)
+            check_nothing_is_lost(self.workdir, rows, first)
+        else:  # its checkpoints are of an older version
+            file, steps = self.workdir / "metrics.jsonl", self.checkpoints.steps()
+            check_rows(rows, steps, self.settings.eval_every, file)
+        self.spectra = EigenvalueLog(self.workdir / "spectra", layers=self.experiment.layers)
+        self.spectra.keep(self.step)
+        if from_the_start:
+            self.spectra.write(0, self.state.params)
+        for lines, found in ((self.metrics, rows), (self.timing, self.timing.read())):
+            lines.keep([row for row in found if row["step"] <= self.step])
+
+    def _restore_files(self, history: Mapping[str, Any]) -> None:
+        """Makes the files what they were when the checkpoint was saved."""
+        for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
+            file = self.workdir / f"{name}.jsonl"
+            restore_rows(lines, history[name], file, self.step, print)
+        self.spectra = EigenvalueLog(
+            self.workdir / "spectra", history["spectra"], self.experiment.layers
+        )
+        self.spectra.keep(self.step)
+        damaged = self.spectra.damaged()
+        if 0 in damaged:
+            self.spectra.write(0, self.experiment.init_state().params)
+        if self.step in damaged:
+            self.spectra.write(self.step, self.state.params)
+        check_spectra(self.spectra, self.workdir / "spectra", print)
+
+    def _history(self) -> dict[str, Any]:
+        """What a checkpoint carries, see `lru.training.history`."""
+        return {
+            "config": self._kept_config,
+            "metrics": self.metrics.rows,
+            "timing": self.timing.rows,
+            "spectra": self.spectra.digests,
+        }
+
+    def _best_there(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The best row whose checkpoint is there, after a warning if there was a better one."""
+        kept = set(self.checkpoints.steps())
+        best = best_row(rows, self.settings.select)
+        there = best_row([row for row in rows if row["step"] in kept], self.settings.select)
+        if best is not None and best is not there:
+            print(missing_best(self.checkpoints.path(best["step"]), there))
+        return there
 
     def greet(self) -> None:
         """Says what is about to be trained, and on what."""
-        say, dataset = self.progress.say, self.experiment.dataset
-        say(format_table(self.experiment.groups))
-        say(
+        tell, dataset = self.progress.say, self.experiment.dataset
+        tell(format_table(self.experiment.groups))
+        tell(
             f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
             f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
         if dataset.remark:
-            say(f"remark: {dataset.remark}")
+            tell(f"remark: {dataset.remark}")
         if self.step:
-            say(f"going on from step {self.step:,}")
+            tell(f"going on from step {self.step:,}")
 
-    def train(self) -> bool:
-        """Runs the steps that are left; False if a signal asked to stop before the last."""
+    def train(self) -> None:
+        """Runs the steps that are left.
+
+        Raises:
+          Stopped: a signal came; all that was done is saved.
+        """
         calls = self.experiment.training_calls(self.step)
         with _stop_signal() as stop_requested:
             while self.step < self.settings.steps and not self._stops_early():
@@ -161,10 +231,11 @@ class _Run:
                 call = self.clock.waiting_for(calls)
                 for part in call.parts(self.clock.steps_at_once):
                     self.state.step.block_until_ready()
-                    if stop_requested():  # a signal is heard between two parts
-                        return self._stop()
+                    if number := stop_requested():  # a signal is heard between two parts
+                        self._stop(number)
                     self._advance(part)
-        return True
+            if number := stop_requested():  # before the test, which may take long
+                self._stop(number)
 
     def _advance(self, call: Call) -> None:
         self.state = self.experiment.train_steps(self.state, call)
@@ -195,36 +266,53 @@ class _Run:
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
         state = self.checkpoints.restore(best["step"], self.experiment.state_shapes())
-        if not any(_is_test(row, best) for row in self.metrics.read()):
+        if not any(_is_test(row, best) for row in self.metrics.rows):
             self._test(state, best["step"])
-        rows = self.metrics.read()
+        rows = self.metrics.rows
         test = next(row for row in rows if _is_test(row, best))
         record = self._record(rows, test)
         save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
         initial = self.experiment.init_state().params
-        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png")
+        layers = self.experiment.layers
+        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png", layers)
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
-        print(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
+        say(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
     def _record(
         self, rows: Sequence[Mapping[str, Any]], test: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         self._write_timing()
-        timing = self.timing.read()
-        return make_record(self.config, self.experiment, rows, self.step, self.best, test, timing)
+        timing = self.timing.rows
+        return make_record(
+            self.config, self.experiment, rows, self.step, self.best, test, timing,
+            self._eigenvalues(),
+        )  # fmt: skip
+
+    def _eigenvalues(self) -> dict[int, dict[str, Any]] | None:
+        """Before training and of the selected checkpoint, if the record is to have them."""
+        if not self.settings.record_eigenvalues:
+            return None
+        selected = {0, self.best["step"] if self.best else 0}
+        steps, layers = self.spectra.paths()
+        return {
+            step: {name: lam[i] for name, lam in layers.items()}
+            for i, step in enumerate(steps)
+            if step in selected
+        }
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
 
     def close(self) -> None:
-        """Leaves nothing half-written."""
-        self.progress.close()
-        self.checkpoints.close()
-        if self.tensorboard:
-            self.tensorboard.close()
+        """Leaves nothing half-written: closes all, even if one of them fails."""
+        with ExitStack() as stack:
+            if self.tensorboard:
+                stack.callback(self.tensorboard.close)
+            stack.callback(self.checkpoints.close)
+            stack.callback(self.progress.close)
 
     def _log_evaluate_save(self) -> None:
         last = self.step == self.settings.steps
@@ -264,7 +352,7 @@ class _Run:
         self._check_finite()
         self._write_timing()
         best = self.best["step"] if self.best else None
-        self.checkpoints.save(self.step, self.state, best)
+        self.checkpoints.save(self.step, self.state, best, self._history())
 
     def _log(self) -> None:
         self._check_finite()
@@ -306,13 +394,13 @@ class _Run:
             f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
         )
 
-    def _stop(self) -> bool:
+    def _stop(self, number: int) -> NoReturn:
         self._save()
         self.checkpoints.wait()
-        self._write_record(self._record(self.metrics.read(), test=None))
+        self._write_record(self._record(self.metrics.rows, test=None))
         self.progress.close()
         print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
-        return False
+        raise Stopped(number)
 
 
 def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
@@ -328,9 +416,15 @@ def _title(record: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT ask to stop after the part under way; the second SIGINT means now."""
+def _stop_signal() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
+
+    Training stops after the part under way; a second SIGINT interrupts at once.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # only the main thread hears signals
+        return
 
     def note(number: int, _: Any) -> None:
         received.append(number)
@@ -338,7 +432,7 @@ def _stop_signal() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

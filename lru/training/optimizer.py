@@ -87,15 +87,7 @@ def make_optimizer(
       UserError: a number is out of its range, a parameter belongs to no row, or a row has no
         parameter.
     """
-    _check_ranges(
-        learning_rate=(learning_rate, 1e-30, 1e30), eps=(eps, 1e-30, 1),
-        warmup_fraction=(warmup_fraction, 0, 1),
-        end_learning_rate=(end_learning_rate, 0, learning_rate),
-    )  # fmt: skip
-    for name, value in (("b1", b1), ("b2", b2)):
-        if not 0 <= value < 1:
-            raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
-    rows = [_checked_row(row) for row in groups]
+    rows = check_optimizer(learning_rate, groups, b1, b2, eps, warmup_fraction, end_learning_rate)
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
     table = _table(params, labels, rows, learning_rate)
 
@@ -113,6 +105,53 @@ def make_optimizer(
         learning_rate, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
     )
     return optimizer, base, table
+
+
+def check_optimizer(
+    learning_rate: float,
+    groups: Sequence[Row],
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    warmup_fraction: float = 0.1,
+    end_learning_rate: float = 1e-7,
+) -> list[Row]:
+    """Checks the arguments of `make_optimizer` without a model, and returns the rows of groups.
+
+    Raises:
+      UserError: a number is out of its range.
+    """
+    _check_ranges(
+        learning_rate=(learning_rate, 1e-30, 1e30), eps=(eps, 1e-30, 1),
+        warmup_fraction=(warmup_fraction, 0, 1),
+        end_learning_rate=(end_learning_rate, 0, learning_rate),
+    )  # fmt: skip
+    for name, value in (("b1", b1), ("b2", b2)):
+        if not 0 <= value < 1:
+            raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
+    if not isinstance(groups, Sequence) or isinstance(groups, str):
+        raise UserError(
+            f"config.optimizer.groups is {groups!r}; expected rows of (regex, learning rate "
+            "factor, weight decay)"
+        )
+    return [_checked_row(row) for row in groups]
+
+
+def is_constant(
+    learning_rate: float,
+    groups: Sequence[Row],
+    warmup_fraction: float = 0.1,
+    end_learning_rate: float = 1e-7,
+    **_: Any,
+) -> bool:
+    """Whether no learning rate depends on the number of steps: arguments as of `make_optimizer`.
+
+    Example:
+      >>> is_constant(0.1, [(".*", 1.0, 0.0)], warmup_fraction=0.0, end_learning_rate=0.1)
+      True
+    """
+    factors = [1.0, *(factor for _, factor, _ in groups)]
+    return not warmup_fraction and all(end_learning_rate >= learning_rate * f for f in factors)
 
 
 def format_table(table: Sequence[Group]) -> str:
@@ -142,7 +181,7 @@ def _checked_row(row: Any) -> Row:
         re.compile(pattern)
         row = pattern, float(factor), float(decay)
         if not (0 <= row[1] < math.inf and 0 <= row[2] < math.inf):
-            raise ValueError("a negative or infinite number")
+            raise ValueError("a number is negative or not finite")
         return row
     except (TypeError, ValueError, re.error) as error:
         raise UserError(

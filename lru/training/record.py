@@ -16,6 +16,10 @@ import jax
 from ml_collections import ConfigDict
 
 import lru
+from lru.files import Fields, read_object
+
+_RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}
+_RESULT: Fields = {"step": int, "loss": float, "accuracy": float}
 
 
 def make_record(
@@ -26,6 +30,7 @@ def make_record(
     validation: Mapping[str, Any] | None,
     test: Mapping[str, Any] | None,
     timing: Sequence[Mapping[str, Any]],
+    eigenvalues: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Config, seed, commit, hardware, data, steps, seconds, and what came out.
 
@@ -38,6 +43,8 @@ def make_record(
       test: the line with its test; None if the run has not ended.
       timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
         restarts included; those in which training waited for its input; and speed.
+      eigenvalues: those of every diagonal layer by its path, by step; None if they are not to be
+        recorded.
     """
     found = {"validation": validation, "test": test}
     remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
@@ -47,6 +54,7 @@ def make_record(
         **circumstances(),
         "data": experiment.dataset.kind,
         **({"remark": remark} if remark else {}),
+        **({"init_from": experiment.origin} if experiment.origin else {}),
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": steps,
         "steps_planned": experiment.settings.steps,
@@ -59,8 +67,38 @@ def make_record(
             for split, row in found.items()
             if row is not None
         },
+        "validation_curve": [
+            (row["step"], row["loss"], row["accuracy"])
+            for row in rows
+            if row["split"] == "validation"
+        ],
         **({"curves": _curves(rows)} if experiment.settings.test_curve else {}),
+        **({"eigenvalues": _parts(eigenvalues)} if eigenvalues else {}),
     }
+
+
+def _parts(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Real and imaginary parts by step and layer: JSON has no complex numbers."""
+    return {
+        str(step): {name: [lam.real.tolist(), lam.imag.tolist()] for name, lam in layers.items()}
+        for step, layers in eigenvalues.items()
+    }
+
+
+def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[str, Any]:
+    """Reads a record that `make_record` made.
+
+    Args:
+      file: the record, as JSON.
+      advice: what the user can do if it is damaged.
+
+    Raises:
+      UserError: it is damaged.
+      OSError: it cannot be read.
+    """
+    record = read_object(file, _RECORD, advice)
+    results: Fields = {split: _RESULT for split in ("validation", "test") if split in record}
+    return read_object(file, results, advice)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:

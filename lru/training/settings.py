@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
+from collections.abc import Iterator
 from typing import Literal
 
 from lru.errors import UserError
 
 _MAY_BE_ZERO = ("steps", "eval_batch_size", "device_data_mb", "patience", "unroll", "epochs")
+_MOST_STEPS = 2**31 - 1  # a state counts its steps in int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,14 @@ class Settings:
         "loss".
       test_curve: evaluate the test split whenever the validation split is, for a curve of it;
         nothing is selected by it.
+      record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
+        the record.
       patience, least_improvement, improvement_over: when to end before the last step, see
         `lru.training.selection.stops_early`; a patience of 0: never.
       unroll: T, steps of a text from one update to the next; of texts alone.
       epochs: passes over a text, instead of steps, with an evaluation at the end of each whatever
         `eval_every` is; of texts alone.
+      init_from: the work directory or the export whose weights the run begins with; "" for none.
     """
 
     steps: int
@@ -53,17 +58,26 @@ class Settings:
     matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     select: Literal["accuracy", "loss"] = "accuracy"
     test_curve: bool = False
+    record_eigenvalues: bool = False
     patience: int = 0
     least_improvement: float = 0.0
     improvement_over: Literal["best", "previous"] = "best"
     unroll: int = 0
     epochs: int = 0
+    init_from: str = ""
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
             least = int(name not in _MAY_BE_ZERO)
             if type(value) is int and value < least:
                 raise UserError(f"config.train.{name} is {value}; expected at least {least}")
+        if not 0 <= self.least_improvement < math.inf:
+            raise UserError(
+                f"config.train.least_improvement is {self.least_improvement}; expected a finite "
+                "number from 0"
+            )
+        if self.steps > _MOST_STEPS:
+            raise UserError(f"config.train.steps is {self.steps}; expected at most {_MOST_STEPS:,}")
         if (self.steps == 0) == (self.epochs == 0):
             raise UserError(
                 f"config.train.steps is {self.steps} and epochs is {self.epochs}; expected one of "
@@ -80,24 +94,27 @@ class Settings:
         if not self.epochs:
             return self
         steps = self.epochs * steps_per_epoch
+        if steps > _MOST_STEPS:
+            raise UserError(
+                f"config.train.epochs is {self.epochs}, of {steps_per_epoch:,} steps each; "
+                f"expected at most {_MOST_STEPS // steps_per_epoch:,}"
+            )
         return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)
 
-    def spans(self, first_step: int) -> list[tuple[int, int]]:
-        """The calls from a step to the end: (step, count), none across a border.
+    def spans(self, first_step: int) -> Iterator[tuple[int, int]]:
+        """Yields the calls from a step to the end: (step, count), none across a border.
 
         Example:
           >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
-          >>> train.spans(first_step=1)
+          >>> list(train.spans(first_step=1))
           [(1, 4), (5, 1), (6, 3)]
         """
-        borders = {step for n in self._every for step in range(n, self.steps, n)} | {self.steps}
-        edges = [first_step, *sorted(step for step in borders if step > first_step)]
-        most = self.most_steps_per_call
-        return [
-            (step, min(most, end - step))
-            for start, end in itertools.pairwise(edges)
-            for step in range(start, end, most)
-        ]
+        step = first_step
+        while step < self.steps:
+            borders = [(step // n + 1) * n for n in self._every]
+            end = min(step + self.most_steps_per_call, self.steps, *borders)
+            yield step, end - step
+            step = end
 
     @property
     def most_steps_per_call(self) -> int:

@@ -6,6 +6,7 @@ rest of a training is the same for both.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ from lru.data.pipeline import (
 from lru.data.streams import begins_pass, stream_batches
 from lru.errors import UserError
 from lru.streaming import zero_carry
+from lru.training.description import Description
 from lru.training.settings import Settings
 
 
@@ -56,6 +58,13 @@ class Task:
     def example(self) -> Any:
         """Inputs of the smallest batch, for the parameters' shapes."""
         raise NotImplementedError
+
+    def check_sizes(self) -> None:
+        """Checks that no batch is larger than the training split: it would take hours to make.
+
+        Raises:
+          UserError: one is.
+        """
 
     def resident(self) -> Batch | None:
         """The whole training split, if it is to be kept on the devices."""
@@ -94,14 +103,16 @@ class Task:
 
 
 def task_of(
-    dataset: SequenceDataset, create_model: Callable[..., nn.Module], settings: Settings
+    dataset: SequenceDataset | Description,
+    create_model: Callable[..., nn.Module],
+    settings: Settings,
 ) -> Task:
     """The task that a data set and a model are for.
 
     Raises:
       UserError: they are for different ones, or the settings are for another.
     """
-    text = isinstance(dataset, TextStream)
+    text = dataset.is_text if isinstance(dataset, Description) else isinstance(dataset, TextStream)
     if text == ("num_classes" in inspect.signature(create_model).parameters):
         raise UserError(
             f"{dataset.name} is {'a text' if text else 'labelled sequences'}, and config.model "
@@ -129,8 +140,15 @@ class Classification(Task):
         return f"{number:,} training examples of up to {most:,} steps"
 
     def example(self) -> Any:
+        if isinstance(self._dataset, Description):
+            return self._dataset.example()
         inputs = self._dataset.source("train")[0]["inputs"]
         return self._dataset.decode(jnp.asarray(inputs)[None])
+
+    def check_sizes(self) -> None:
+        number = len(self._dataset.source("train"))
+        for name in ("batch_size", "eval_batch_size"):
+            _check_size(name, getattr(self.settings, name), number, "training examples")
 
     def resident(self) -> Batch | None:
         most_bytes = self.settings.device_data_mb * 1_000_000
@@ -166,26 +184,41 @@ class LanguageModelling(Task):
     the border between two batches.
     """
 
-    def __init__(self, dataset: TextStream, settings: Settings):
+    def __init__(self, dataset: Any, settings: Settings):
         if not settings.unroll:
             raise UserError(
                 "config.train.unroll is 0; expected how many characters of a text are read before "
                 "the parameters are updated, such as 50"
             )
         self._dataset, self._unroll = dataset, settings.unroll
-        tokens = dataset.tokens("train")
-        self._num_tokens = len(tokens)
-        self._train = self._streams(tokens, settings.batch_size)
-        self.steps_per_epoch = len(self._train)
+        self._batch_size = settings.batch_size
+        known = dataset.steps_per_epoch if isinstance(dataset, Description) else None
+        self.steps_per_epoch = known or len(self._train)
         self.settings = settings.in_steps(self.steps_per_epoch)
         self.items = ("characters", settings.batch_size * settings.unroll)
         self.model_arguments = dict(vocab_size=dataset.vocab_size)
 
+    def check_sizes(self) -> None:
+        size = self.settings.eval_batch_size or self.settings.batch_size
+        for split in ("train", "validation", "test"):
+            number = len(self._dataset.tokens(split))
+            _check_size("eval_batch_size", size, number, f"characters in the split {split}")
+
+    @functools.cached_property
+    def _tokens(self) -> np.ndarray:
+        return self._dataset.tokens("train")
+
+    @functools.cached_property
+    def _train(self) -> grain.MapDataset:
+        return self._streams(self._tokens, self._batch_size)
+
     def _streams(self, tokens: np.ndarray, batch_size: int) -> grain.MapDataset:
+        for name, size in (("batch_size", batch_size), ("unroll", self._unroll)):
+            _check_size(name, size, len(tokens), "characters")
         return stream_batches(tokens, batch_size=batch_size, unroll=self._unroll)
 
     def summary(self) -> str:
-        return f"{self._num_tokens:,} training characters, {self.steps_per_epoch:,} steps an epoch"
+        return f"{len(self._tokens):,} training characters, {self.steps_per_epoch:,} steps an epoch"
 
     def example(self) -> Any:
         return jnp.zeros((1, 1), jnp.int32)
@@ -213,3 +246,10 @@ class LanguageModelling(Task):
 
     def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {"bits_per_character": metrics["loss"] / math.log(2), **metrics}
+
+
+def _check_size(name: str, size: int, most: int, what: str) -> None:
+    if size > most:
+        raise UserError(
+            f"config.train.{name} is {size:,}; expected at most {most:,}, the number of {what}"
+        )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from lru.errors import UserError
-from lru.files import write_whole
+from lru.files import Fields, parse_object, write_whole
+from lru.terminal import printable
 
 
 class JsonLines:
@@ -19,16 +20,21 @@ class JsonLines:
 
     Args:
       path: the file; it is appended to.
+      fields: what every line must have, see `lru.files.parse_object`.
+
+    Attributes:
+      rows: the lines that `keep` left and `write` appended.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, fields: Fields | None = None):
+        self._path, self._fields = path, fields or {"step": int}
+        self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; one that a kill cut short is no line.
+        """Reads all whole lines; one that a kill cut short is no line.
 
         Raises:
-          UserError: a line is not JSON.
+          UserError: a line is not JSON, or not such a row.
         """
         if not self._path.exists():
             return []
@@ -37,22 +43,33 @@ class JsonLines:
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_object(line, self._fields))
             except ValueError as error:
                 raise UserError(
                     f"{self._path}, line {number} is damaged ({error}); delete that line"
                 ) from error
         return rows
 
-    def keep(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Leaves these lines and no others, by one rename; returns them."""
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        return rows
+        write_whole(self._path, _text(rows))
+        self.rows = [dict(row) for row in rows]
+        return self.rows
+
+    def begins_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the file's first lines are these, byte for byte."""
+        text = self._path.read_bytes() if self._path.exists() else b""
+        return text.startswith(_text(rows).encode())
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
+        self.rows.append(dict(row))
+
+
+def _text(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class TensorBoard:
@@ -139,8 +156,8 @@ class Progress:
             self.say(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
 
     def say(self, text: str) -> None:
-        """A line of its own."""
-        tqdm.write(text, file=sys.stdout)
+        """Prints a line above the progress bar."""
+        tqdm.write(printable(text), file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:

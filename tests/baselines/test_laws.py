@@ -31,10 +31,11 @@ STACKS = {  # one direction only
     "lattice": functools.partial(Lattice, H, 2, order="plain"),
     "grid": functools.partial(GridLSTM, H, 2, order="wavefront"),
 }
-RECIPES = STACKS | {
-    f"{name}, {'both ways' if both else 'forward'}": functools.partial(mixer, bidirectional=both)
-    for name, mixer in MIXERS.items()
-    for both in (False, True)
+RECIPES = STACKS | {f"{name}, forward": mixer for name, mixer in MIXERS.items()}
+# S5's and the dense layer's two directions are made by the code that makes the diagonal one's.
+RECIPES |= {
+    f"{name}, both ways": functools.partial(MIXERS[name], bidirectional=True)
+    for name in ("diagonal", "S4D")
 }
 
 

@@ -17,6 +17,7 @@ from lru.data import dataset_class
 from lru.data.builder import SequenceDataset
 from lru.data.numbers import Numbers
 from lru.errors import UserError
+from lru.files import lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,6 +196,45 @@ def test_what_a_killed_preparation_leaves_is_never_read_and_goes_with_the_next(t
     assert prepared_files(tmp_path) and not (tmp_path / "counting").exists()
     assert len(Counting.create(tmp_path).source("train")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["counting"]
+
+
+@pytest.mark.parametrize("lock_file", [True, False])
+def test_what_killed_preparations_left_is_removed_by_any_other(tmp_path, caplog, lock_file):
+    Counting.create(tmp_path)
+    left = tmp_path / "incomplete.0123456789abcdef"
+    left.mkdir()
+    (left / "large").write_bytes(bytes(99))
+    if lock_file:
+        Path(f"{left}.lock").touch()
+    with caplog.at_level("INFO", logger="lru.data.builder"):
+        Counting.create(tmp_path)
+    assert caplog.messages == [f"removing {left}, left by a preparation that was killed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["counting"]
+
+
+def test_what_a_preparation_under_way_has_is_not_removed(tmp_path):
+    left = tmp_path / "incomplete.0123456789abcdef"
+    left.mkdir()
+    with lock(Path(f"{left}.lock")) as ours:
+        assert ours
+        Counting.create(tmp_path)
+        assert left.exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "incomplete.link").symlink_to(tmp_path / "mine")
+    Counting.create(tmp_path)
+    assert not left.exists() and (tmp_path / "mine").exists()
+
+
+def test_digests_are_of_the_examples_alone(tmp_path):
+    first, second = (Counting.create(tmp_path / name).digests for name in "ab")
+    assert first == second and first.keys() == {"train", "validation", "test"}
+    other = Counting.create(tmp_path / "a", num_train=4).digests
+    assert other["train"] != first["train"] and other["test"] == first["test"]
+
+
+def test_a_home_that_is_nobodys_is_named(tmp_path):
+    with pytest.raises(UserError, match="~nobody-here/data cannot be found"):
+        Counting.create("~nobody-here/data")
 
 
 def test_of_those_that_prepare_the_same_at_once_one_does_and_the_others_wait(tmp_path, caplog):

@@ -18,7 +18,7 @@ TEXT = "".join("abcdefg hij\n"[i * i // 7 % 12] for i in range(190)) + "é\ufeff
 class Little(TextStream):
     name = "little"
     size = len(TEXT.encode())
-    release = Release("http://127.0.0.1:9/little.txt", ("little.txt",), ("",), "--task=little")
+    release = Release("http://127.0.0.1:9/little.txt", ("little.txt",))
 
 
 class Long(Little):

@@ -188,7 +188,7 @@ def test_a_file_cut_off_is_named(released_dir, tmp_path):
     with pytest.raises(UserError, match=rf"{path}, line 5: the file ends after 4 rows, expected 5"):
         ListOps.create(tmp_path, released_dir, source="released", **TINY)
     path.write_text("")
-    with pytest.raises(UserError, match=rf"{path}, line 1: the header is ''"):
+    with pytest.raises(UserError, match=rf"{path} is empty; the released file is from https"):
         ListOps.create(tmp_path, released_dir, source="released", **TINY)
 
 

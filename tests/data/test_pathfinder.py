@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lru.data.pathfinder import Pathfinder, PathfinderNumbers, divide
+from lru.data.pathfinder import Pathfinder, PathfinderNumbers, divide, read_image
 from lru.data.pathfinder_images import draw
 from lru.data.pathfinder_parts import Parts
 from lru.data.pathfinder_rules import Rules
@@ -150,6 +150,24 @@ def test_an_image_that_is_cut_off_is_named(manual, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=f"{path} cannot be read as an image"):
         Pathfinder.create(tmp_path, manual, **RELEASED)
+
+
+def test_a_flipped_bit_of_an_image_is_never_read_in_silence(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "sample.png"
+    images, _ = draw(0, range(2), Rules.of(32))
+    refused = 0
+    for image in images:
+        Image.fromarray(image).save(path)
+        whole = path.read_bytes()
+        for bit in rng.integers(8 * len(whole), size=100):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            try:
+                assert (read_image(path, 32) == image).all()
+            except UserError:
+                refused += 1
+    assert refused > 190
 
 
 def test_an_image_of_another_size_is_named(manual, tmp_path):

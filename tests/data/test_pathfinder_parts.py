@@ -120,6 +120,7 @@ def wait_until(happened, seconds=30):
         (signal.SIGKILL, -signal.SIGKILL, b""),
     ],
 )
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_all_processes_and_leaves_whole_parts(tmp_path, number, code, told):
     command = [sys.executable, "-c", DRAW, tmp_path]
     parent = subprocess.Popen(

@@ -95,7 +95,7 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
     occupied = dashes.empty()
     centre = 64 * dashes.width + 64
     if wall:
-        occupied.reshape(dashes.width, dashes.width)[:, 72:] = 100
+        occupied.reshape(dashes.width, dashes.width)[:, 78:] = 200
     growth = Growth(
         dashes,
         np.broadcast_to(occupied, (1, *occupied.shape)).repeat(attempts, axis=0),
@@ -104,7 +104,7 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
     grown = growth.grow(np.random.default_rng(0), np.arange(attempts))
     assert len(grown) == attempts
     pivot = centre + dashes.flat(dashes.pivot[pose]) + dashes.onward[pose]
-    # At 100 of 255, what is behind the wall is no overlap, and less likely.
+    # At 200 of 255, what is behind the wall is no overlap, and much less likely.
     free = [1 - occupied[pivot + dashes.near[pose][:, i]].max() / 255
             for i in range(len(dashes.ahead[pose]))]  # fmt: skip
     expected = dashes.weights[pose] * free

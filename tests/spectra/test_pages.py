@@ -7,7 +7,8 @@ from PIL import Image
 
 from lru.errors import UserError
 from lru.spectra.layers import Modes
-from lru.spectra.pages import save_animation, save_page
+from lru.spectra.pages import _horizon, save_animation, save_page
+from lru.spectra.plots import plot_path
 
 RNG = np.random.default_rng(0)
 
@@ -72,3 +73,31 @@ def test_a_file_of_an_unknown_format_is_refused(tmp_path):
         save_page(layers(1), layers(1), tmp_path / "page.x", "title")
     with pytest.raises(UserError, match="path.mp4 is no name of an animation"):
         save_animation([0], {"a": np.zeros((1, 1))}, tmp_path / "path.mp4")
+
+
+def test_each_frame_shows_the_way_so_far(monkeypatch, tmp_path):
+    shown = []
+
+    def note(axis, path):
+        shown.append(path)
+        return plot_path(axis, path)
+
+    monkeypatch.setattr("lru.spectra.pages.plot_path", note)
+    path = np.linspace(-0.9, 0.9, 6).reshape(3, 2) + 0j
+    save_animation([0, 4, 8], {"a": path}, tmp_path / "path.gif")
+    for number, part in enumerate(shown, start=1):
+        np.testing.assert_array_equal(part, path[:number])
+    assert len(shown) == 3
+
+
+@pytest.mark.parametrize(
+    ("lam", "steps"),
+    [
+        ([np.exp(-1 / 10), -np.exp(-1 / 40)], 200),
+        ([0.01], 10),  # two steps at least are a time scale
+        ([np.exp(-1e-9)], 100_000),
+        ([1.0], 10),
+    ],
+)
+def test_responses_are_drawn_until_the_slowest_mode_has_fallen_to_e_to_the_minus_5(lam, steps):
+    assert _horizon(np.array(lam)) == pytest.approx(steps, abs=1)

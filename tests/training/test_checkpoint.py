@@ -1,15 +1,23 @@
 """Checkpoints: the latest two and the best, and what happens when one is damaged."""
 
+import errno
 import os
+import random
 import shutil
+import threading
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
+from lru.training.digests import SUMS, Damaged
+from lru.training.handler import SealedHandler
+from lru.training.history import FILE, latest_history
 
 SHARDING = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -121,3 +129,127 @@ def test_a_state_of_another_version_is_said_to_be_one(tmp_path):
     newer = TARGET | {"carry": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=SHARDING)}
     with pytest.raises(UserError, match="made by another version, or for another model"):
         opened(tmp_path).restore_latest(newer)
+
+
+def files_of(directory, step):
+    return sorted(p for p in (directory / "checkpoints" / str(step) / "state").rglob("*")
+                  if p.is_file() and p.name != "commit_success.txt")  # fmt: skip
+
+
+def flip(file, bit):
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_in_any_file_is_noticed(tmp_path):
+    filled(tmp_path, {1: 1}).close()
+    checkpoints, draw = opened(tmp_path), random.Random(0)
+    for file in 2 * files_of(tmp_path, 1):
+        bit = draw.randrange(8 * file.stat().st_size)
+        flip(file, bit)
+        with pytest.raises(UserError, match="checkpoints/1 cannot be read .*(since|missing)"):
+            checkpoints.restore(1, TARGET)
+        flip(file, bit)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(1, TARGET), state(1))
+
+
+def test_a_flipped_bit_in_an_array_falls_back_to_the_checkpoint_before(tmp_path):
+    filled(tmp_path, {1: 1, 2: 1}).close()
+    flip(max(files_of(tmp_path, 2), key=lambda file: file.stat().st_size), 9999)
+    said = []
+    assert opened(tmp_path, say=said.append).restore_latest(TARGET)["step"] == 1
+    assert len(said) == 1 and "has changed since it was saved" in said[0]
+    assert (tmp_path / "damaged" / "2").is_dir()
+
+
+@pytest.mark.parametrize("names", [[SUMS], [FILE], [SUMS, FILE], []])
+def test_a_checkpoint_without_its_digests_is_damaged_and_so_is_one_with_more_files(names, tmp_path):
+    filled(tmp_path, {1: 1, 2: 1}).close()
+    for name in names:
+        (tmp_path / "checkpoints/2/state" / name).unlink()
+    if not names:
+        (tmp_path / "checkpoints/2/state/d/added").write_text("")
+    assert opened(tmp_path).restore_latest(TARGET)["step"] == 1
+
+
+def save_as_older_versions_did(directory, steps):
+    options = dict(item_names=("state",), item_handlers={"state": ocp.StandardCheckpointHandler()})
+    with ocp.CheckpointManager(directory.absolute() / "checkpoints", **options) as manager:
+        for step in steps:
+            args = ocp.args.Composite(state=ocp.args.StandardSave(state(step)))
+            manager.save(step, args=args)
+
+
+def test_checkpoints_of_older_versions_restore_without_a_word(tmp_path):
+    save_as_older_versions_did(tmp_path, [1, 2])
+    said = []
+    checkpoints = opened(tmp_path, say=said.append)
+    assert checkpoints.restore_latest(TARGET)["step"] == 2
+    assert not said and checkpoints.history(2) is None
+    assert latest_history(tmp_path / "checkpoints") is None
+
+
+HISTORY = {"config": {"a": 1}, "metrics": [{"step": 1}], "timing": [], "spectra": {"0": "1f"}}
+
+
+def test_a_history_is_read_as_it_was_saved_from_the_newest_checkpoint_that_has_it(tmp_path):
+    checkpoints = opened(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, state(step), None, HISTORY | {"timing": [step]})
+    checkpoints.close()
+    assert checkpoints.history(2) == HISTORY | {"timing": [2]}
+    said, file = [], tmp_path / "checkpoints/2/state" / FILE
+    assert latest_history(tmp_path / "checkpoints", said.append) == (2, HISTORY | {"timing": [2]})
+    for bit in random.Random(0).sample(range(8 * file.stat().st_size), 50):
+        flip(file, bit)
+        with pytest.raises(Damaged):
+            checkpoints.history(2)
+        flip(file, bit)
+    file.unlink()
+    assert latest_history(tmp_path / "checkpoints", said.append) == (1, HISTORY | {"timing": [1]})
+    assert len(said) == 1 and "checkpoints/2 cannot be read" in said[0]
+
+
+def test_a_history_is_the_one_of_the_moment_of_saving(tmp_path, monkeypatch):
+    """The run appends to its rows while the checkpoint is still written in the background."""
+    rows, finalize, appended = [1], SealedHandler.finalize, threading.Event()
+
+    def late(self, directory):
+        assert appended.wait(60)
+        finalize(self, directory)
+
+    monkeypatch.setattr(SealedHandler, "finalize", late)
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, state(1), None, HISTORY | {"timing": rows})
+    rows.append(2)
+    appended.set()
+    checkpoints.close()
+    assert checkpoints.history(1) == HISTORY | {"timing": [1]}
+
+
+def test_a_damaged_checkpoint_leaves_no_warning_beside_its_message(tmp_path, capsys):
+    save_as_older_versions_did(tmp_path, [1, 2])  # one with digests is not even opened
+    damage(tmp_path, 2, "truncated")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert opened(tmp_path).restore_latest(TARGET)["step"] == 1
+    assert not [w for w in warned if "coroutine" in str(w.message)]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_raises_one_line_at_the_next_call_and_close_raises_no_more(
+    tmp_path, monkeypatch
+):
+    def full(self, directory):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for last in ("wait", "close"):
+        checkpoints = filled(tmp_path / last, {1: 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(SealedHandler, "finalize", full)
+            checkpoints.save(2, state(2), 1)
+            with pytest.raises(UserError, match="cannot be written .*No space left on device"):
+                getattr(checkpoints, last)()
+        checkpoints.close()
+        assert opened(tmp_path / last).restore_latest(TARGET)["step"] == 1

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import math
+import signal
 
 import jax
 import numpy as np
 import pytest
 
-from lru.errors import UserError
+from lru.errors import Stopped, UserError
 from lru.training.best import evaluate_best
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
@@ -78,12 +79,13 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_its_state(whole, data_dir, t
     @contextlib.contextmanager
     def stop_in_the_second_epoch():
         steps = iter(range(1000))
-        yield lambda: next(steps) == epoch + 5
+        yield lambda: signal.SIGTERM if next(steps) == epoch + 5 else None
 
     one_by_one = load("lru", "train.steps_per_call=1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lru.training.loop._stop_signal", stop_in_the_second_epoch)
-        assert train_and_evaluate(one_by_one, tmp_path, data_dir=data_dir) is None
+        with pytest.raises(Stopped):
+            train_and_evaluate(one_by_one, tmp_path, data_dir=data_dir)
     assert "test" not in json.loads((tmp_path / "record.json").read_text())
     assert train_and_evaluate(load(), tmp_path, data_dir=data_dir)["test"]
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
@@ -132,7 +134,7 @@ def test_the_mean_is_over_every_character_but_the_first(data_dir):
 
 
 @pytest.mark.several_devices
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["lru", "lstm", "linear_lru"])  # each another kind of state
 def test_two_devices_train_as_one(model, data_dir):
     found = []
     for number in (1, 2):
@@ -172,6 +174,14 @@ def test_a_run_without_improvement_ends_early_and_is_a_whole_run(data_dir, tmp_p
 def test_settings_that_do_not_fit_a_text_are_said(change, message, data_dir):
     with pytest.raises(UserError, match=message):
         Experiment(load("lru", change), data_dir)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "unroll"])
+def test_batches_larger_than_the_text_raise(name, data_dir, tmp_path):
+    config = load("lru", f"train.{name}=1000000000")
+    with pytest.raises(UserError, match=f"config.train.{name} is 1,000,000,000; expected at most"):
+        train_and_evaluate(config, tmp_path / "run", data_dir=data_dir)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_for_the_other_kind_of_data_is_said(data_dir):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from lru.data.listops import ListOps
-from lru.errors import UserError
+from lru.errors import Stopped, UserError
 from lru.files import lock
 from lru.spectra.layers import model_eigenvalues
 from lru.training.best import evaluate_best, restore_best
@@ -91,13 +91,42 @@ def test_a_run_leaves_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
-        "curves.png", "spectrum.png", "spectra",
+        "curves.png", "data.json", "dataset.json", "spectrum.png", "spectra",
     }  # fmt: skip
     record = json.loads((whole / "record.json").read_text())
     assert record["config"] == json.loads((whole / "config.json").read_text())
     assert (record["steps"], record["steps_planned"], record["data"]) == (12, 12, "generated")
     assert record["test"] == {k: v for k, v in rows(whole, "test")[0].items() if k != "split"}
     assert record["seconds"] > 0 and record["hardware"]["platform"] == "cpu"
+    assert record["validation_curve"] == [
+        [row["step"], row["loss"], row["accuracy"]] for row in rows(whole, "validation")
+    ]
+    assert "eigenvalues" not in record
+
+
+def short_run(variant, workdir, data_dir):
+    """A few steps, with the eigenvalues recorded."""
+    config = load_config(f"{SMOKE}{variant}")
+    with config.unlocked():
+        config.train.update(steps=4, record_eigenvalues=True)
+    return train_and_evaluate(config, workdir, data_dir=data_dir)
+
+
+def test_a_record_has_the_eigenvalues_before_training_and_of_the_tested_checkpoint(
+    data_dir, tmp_path
+):
+    found = short_run("", tmp_path, data_dir)["eigenvalues"]
+    steps, layers = EigenvalueLog(tmp_path / "spectra").paths()
+    assert [int(step) for step in found] == steps == [0, 4] and len(layers) == 2
+    for place, recorded in enumerate(found.values()):
+        assert recorded.keys() == layers.keys()
+        for name, lam in layers.items():
+            real, imaginary = np.array(recorded[name])
+            np.testing.assert_array_equal(real + 1j * imaginary, lam[place])
+
+
+def test_a_model_without_eigenvalues_records_none(data_dir, tmp_path):
+    assert "eigenvalues" not in short_run(",tanh", tmp_path, data_dir)
 
 
 def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
@@ -146,14 +175,15 @@ def test_runs_that_differ_in_their_seed_alone_share_their_programs(data_dir):
 def stop_after(calls):
     """A signal that comes when so many calls have been made."""
     made = iter(range(100))
-    yield lambda: next(made) == calls
+    yield lambda: signal.SIGTERM if next(made) == calls else None
 
 
 def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whole):
     """Of how far it is, without a test; in the end it is as if nothing had happened."""
     with monkeypatch.context() as patch:
         patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 5))
-        assert run(tmp_path, "train.steps_per_call=1") is None
+        with pytest.raises(Stopped):
+            run(tmp_path, "train.steps_per_call=1")
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["steps"], record["steps_planned"]) == (5, 12)
     assert record["validation"]["step"] == 4 and "test" not in record
@@ -162,6 +192,19 @@ def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whol
     assert run(tmp_path)["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert spectra(tmp_path) == spectra(whole)
+
+
+def test_a_signal_after_the_last_step_stops_the_run_before_its_test(
+    run, tmp_path, monkeypatch, whole
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 12))
+        patch.setattr("lru.training.loop._Run.finish", lambda _: pytest.fail("it was tested"))
+        with pytest.raises(Stopped):
+            run(tmp_path, "train.steps_per_call=1")
+    assert "test" not in json.loads((tmp_path / "record.json").read_text())
+    run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
@@ -189,6 +232,19 @@ def test_a_run_whose_checkpoints_are_gone_is_left_alone(whole, run, tmp_path):
     (work / "record.json").unlink()
     with pytest.raises(UserError, match="its checkpoints are gone"):
         run(work)
+    assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_neither_continues_nor_is_evaluated_on_other_data(whole, run, data_dir, tmp_path):
+    work = shutil.copytree(whole, tmp_path / "work")
+    (work / "record.json").unlink()
+    noted = json.loads((work / "data.json").read_text())
+    noted["digests"]["train"] = "0" * 64
+    (work / "data.json").write_text(json.dumps(noted))
+    with pytest.raises(UserError, match="was trained on other data: .* train of listops"):
+        run(work)
+    with pytest.raises(UserError, match="was trained on other data"):
+        restore_best(work, data_dir=data_dir)
     assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
@@ -340,7 +396,9 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "_train_step", signalling)
         threading.Thread(target=send).start()
-        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=1") is None
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path, *NO_BORDER, "train.steps_per_call=1")
+    assert stopped.value.exit_code == 128 + number
     assert "stopped by a signal; saved at step" in capsys.readouterr().out
     assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
@@ -363,7 +421,8 @@ def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_
     """Calls of 5, 5 and 2 steps; stopped after 5, of 5 and 2 more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "training_calls", _signal_after_the_first_call)
-        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
+        with pytest.raises(Stopped):
+            run(tmp_path, *NO_BORDER, "train.steps_per_call=5")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
     assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
@@ -376,7 +435,8 @@ def test_a_call_of_long_steps_is_stopped_between_two_of_them(
     with monkeypatch.context() as patch:
         patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 3))
         patch.setattr("lru.training.loop.Clock.steps_at_once", lambda self: 1)
-        assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5") is None
+        with pytest.raises(Stopped):
+            run(tmp_path, *NO_BORDER, "train.steps_per_call=5")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
     assert run(tmp_path, *NO_BORDER, "train.steps_per_call=5")["steps"] == 12
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
@@ -408,7 +468,7 @@ def test_calls_of_any_length_are_compiled_once(data_dir):
 @given(*[st.integers(1, 40)] * 5, st.integers(0, 40))
 def test_calls_cover_every_step_once_and_cross_no_border(steps, log, evaluate, save, most, first):
     settings = Settings(steps, 1, log, evaluate, save, steps_per_call=most)
-    spans = settings.spans(first)
+    spans = list(settings.spans(first))
     assert [step + i for step, count in spans for i in range(count)] == list(range(first, steps))
     for step, count in spans:
         assert 1 <= count <= most
@@ -481,12 +541,18 @@ def test_activations_in_bfloat16_train_parameters_in_float32(run, data_dir, tmp_
     assert sum("bf16" in line for line in products) >= 6  # in, out and GLU of two layers
 
 
-def test_sigterm_ends_the_command_with_exit_code_0(data_dir, tmp_path):
-    process = start(tmp_path, data_dir, "--config.train.steps=5000")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_with_its_exit_code(number, data_dir, tmp_path):
+    """SIGINT too where it is inherited as ignored, as by the background jobs of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(tmp_path, data_dir, "--config.train.steps=5000")
+    finally:
+        signal.signal(signal.SIGINT, before)
     read_until(process, "validation accuracy")
-    process.terminate()
+    process.send_signal(number)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 128 + number
     assert "the same command goes on from it" in out.splitlines()[-1]
 
 
@@ -627,6 +693,12 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
     [
         ("train.steps=0", "config.train.steps is 0 and epochs is 0; expected"),
         ("seed=-1", "config.seed is -1"),
+        ("train.steps=100000000000000000000", "train.steps is 100000000000000000000; expected at"),
+        ("train.batch_size=1000000000", "config.train.batch_size is 1,000,000,000; expected at"),
+        ("train.eval_batch_size=1000000000", "config.train.eval_batch_size is 1,000,000,000;"),
+        ("optimizer.learning_rate=nan", "config.optimizer.learning_rate is nan; expected"),
+        ("optimizer.learning_rate=inf", "config.optimizer.learning_rate is inf; expected"),
+        ("optimizer.learning_rate=-1.0", "config.optimizer.learning_rate is -1.0; expected"),
         ("train.steps_per_call=0", "config.train.steps_per_call is 0; expected at least 1"),
         ("train.device_data_mb=-1", "config.train.device_data_mb is -1; expected at least 0"),
         ("train.matmul_precision=int8", "config.train.matmul_precision is 'int8'; expected one of"),
@@ -645,3 +717,13 @@ def test_numbers_that_do_not_work_are_said(override, words, run, tmp_path):
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
     assert not (tmp_path / "run").exists()
+
+
+def test_a_row_of_training_is_the_mean_over_the_steps_since_the_row_before(whole, run, tmp_path):
+    """All batches are of one size; the runs differ in how often they log, and in nothing else."""
+    run(tmp_path, "train.log_every=1")
+    each = {row["step"]: row for row in rows(tmp_path, "train")}
+    for row in rows(whole, "train"):
+        for name in ("loss", "accuracy"):
+            mean = np.mean([each[row["step"] - i][name] for i in range(2)])
+            assert row[name] == pytest.approx(mean, rel=1e-5)

@@ -39,9 +39,9 @@ def test_no_warm_up_starts_at_the_peak():
     assert warmup_cosine(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
 
 
-def make(**options):
+def make(groups_of=ROWS, **options):
     return make_optimizer(
-        PARAMS, 100, learning_rate=1e-2, groups=ROWS, **{"warmup_fraction": 0.0} | options
+        PARAMS, 100, learning_rate=1e-2, groups=groups_of, **{"warmup_fraction": 0.0} | options
     )
 
 
@@ -109,7 +109,7 @@ def test_the_table_shows_every_parameter_once():
         ((("mixr/", 0.5, 0.0), *ROWS), "'mixr/' that matches no parameter"),
         ((("(", 0.5, 0.0), *ROWS), "expected (regex, learning rate factor, weight decay)"),
         ((("a", 0.5),), "expected (regex, learning rate factor, weight decay)"),
-        (((".*", -0.5, 0.0),), "a negative or infinite number"),
+        (((".*", -0.5, 0.0),), "a number is negative or not finite"),
         (((".*", 1.0, 0.0), (".*", 0.5, 0.0)), "'.*' that matches no parameter"),
     ],
 )
@@ -140,3 +140,33 @@ def test_a_factor_of_zero_freezes_its_group():
     updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
     assert not any(leaf.any() for leaf in jax.tree.leaves(updates["blocks_0"]))
     assert updates["head"]["kernel"].all()
+
+
+def test_b1_b2_and_eps_are_those_of_adam():
+    """Three steps by the formulas of Adam, in float64."""
+    b1, b2, eps, rate = 0.6, 0.8, 0.25, 1e-2
+    options = dict(b1=b1, b2=b2, eps=eps, end_learning_rate=rate)
+    optimizer, _, _ = make(groups_of=((".*", 1.0, 0.0),), **options)
+    state, params = optimizer.init(PARAMS), PARAMS
+    want, mean, square = 1.0, 0.0, 0.0
+    for step, gradient in enumerate((0.3, -0.7, 2.0), start=1):
+        grads = jax.tree.map(lambda p, g=gradient: jnp.full_like(p, g), PARAMS)
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        mean, square = b1 * mean + (1 - b1) * gradient, b2 * square + (1 - b2) * gradient**2
+        want -= rate * mean / (1 - b1**step) / (np.sqrt(square / (1 - b2**step)) + eps)
+    np.testing.assert_allclose(params["head"]["kernel"], want, rtol=1e-5)
+
+
+def test_every_group_begins_and_ends_at_the_same_rate_and_peaks_at_its_own():
+    rows = ((r"mixer/", 0.25, 0.0), (r".*", 1.0, 0.0))
+    options = dict(end_learning_rate=1e-4, warmup_fraction=0.2)
+    optimizer, _, _ = make(groups_of=rows, **options)
+    grads, state, rates = jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS), []
+    update = jax.jit(optimizer.update)
+    for _ in range(101):  # Adam's update of a gradient that never changes is the rate
+        updates, state = update(grads, state, PARAMS)
+        slow, fast = updates["blocks_0"]["mixer"]["D"][0], updates["head"]["kernel"][0, 0]
+        rates.append((-slow, -fast))
+    for step, want in ((0, (1e-4, 1e-4)), (20, (0.25e-2, 1e-2)), (100, (1e-4, 1e-4))):
+        np.testing.assert_allclose(rates[step], want, rtol=1e-3)

@@ -1,5 +1,9 @@
 """Laws of a run's record."""
 
+from types import SimpleNamespace
+
+from ml_collections import ConfigDict
+
 from lru.training import record
 
 
@@ -9,3 +13,52 @@ def test_the_environment_names_the_commit_of_a_copied_tree(monkeypatch, tmp_path
     assert record.circumstances()["commit"] == "0123abc"
     monkeypatch.delenv("LRU_COMMIT")
     assert record.circumstances()["commit"] is None
+
+
+def experiment(**task):
+    return SimpleNamespace(
+        dataset=SimpleNamespace(kind="full", remark=""),
+        task=SimpleNamespace(steps_per_epoch=None, **task),
+        groups=[SimpleNamespace(arrays=2, parameters=30), SimpleNamespace(arrays=1, parameters=4)],
+        settings=SimpleNamespace(steps=50, test_curve=True),
+    )
+
+
+ROWS = [
+    {"step": 10, "split": "train", "loss": 9.0},
+    {"step": 20, "split": "validation", "loss": 3.0},
+    {"step": 20, "split": "test", "loss": 4.0},
+    {"step": 40, "split": "validation", "loss": 1.0},
+    {"step": 40, "split": "test", "loss": 2.0},
+]
+TIMING = [
+    {"seconds": 10.0 * (i + 1), "steps_per_second": speed, "input_wait_seconds": i + 1.0}
+    for i, speed in enumerate((None, 2.0, 90.0, 3.0))
+]
+
+
+def test_a_record_counts_parameters_and_has_the_whole_time_and_the_median_speed():
+    best, test = ROWS[3], ROWS[4]
+    config = ConfigDict({"seed": 7})
+    found = record.make_record(config, experiment(), ROWS, 40, best, test, TIMING)
+    want = {
+        "seed": 7, "data": "full", "parameters": 34, "steps": 40, "steps_planned": 50,
+        "seconds": 40.0, "steps_per_second": 3.0, "input_wait_share": 0.1,
+        "validation": {"step": 40, "loss": 1.0}, "test": {"step": 40, "loss": 2.0},
+        "curves": {"validation": [(20, 3.0), (40, 1.0)], "test": [(20, 4.0), (40, 2.0)]},
+    }  # fmt: skip
+    assert {name: found[name] for name in want} == want
+    assert not {"remark", "steps_per_epoch"} & found.keys()
+
+
+def test_a_score_is_in_per_cent_or_in_bits():
+    assert record.format_score({"accuracy": 0.4321, "loss": 1.0}) == "accuracy 43.21 %"
+    row = {
+        "accuracy": 0.4,
+        "loss": 1.0,
+        "bits_per_character": 1.4427,
+        "split": "test",
+        "step": 1200,
+    }
+    want = "test 1.443 bits per character  loss 1.000000  (checkpoint of step 1,200)"
+    assert record.format_result(row) == want

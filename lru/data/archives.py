@@ -1,0 +1,177 @@
+"""Unpacks archives: all of what is asked for, checked, or nothing.
+
+An archive is read to its very end, because the checksums of gzip, bzip2 and xz stand there. What
+kind it is, its first bytes say and not its name.
+"""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import logging
+import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from lru.errors import UserError
+
+try:
+    import lzma
+except ImportError:  # a Python that was built without it
+    lzma = None  # type: ignore[assignment]
+
+_logger = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+}
+_OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
+# What Python's modules raise where bytes are not as they should be.
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RuntimeError,  # a bit of a zip archive that says it is encrypted, or packed in another way
+    UnicodeError,
+    *([lzma.LZMAError] if lzma else []),
+)
+_XZ = b"\xfd7zXZ"
+if lzma:
+    _OPENERS[_XZ] = lzma.LZMAFile
+else:
+    _OTHERS[_XZ] = "xz"
+
+
+def unpack(
+    archive: Path, directory: Path, wanted: Callable[[str], bool], single: str | None = None
+) -> None:
+    """Unpacks what is wanted of an archive: tar (also compressed by gzip, bzip2 or xz) or zip.
+
+    Args:
+      archive: the archive.
+      directory: what is unpacked goes there; it is removed if anything goes wrong.
+      wanted: says of a member's path whether it is unpacked. Links never are.
+      single: the name for the content of a compressed file that is no archive, such as `x.gz`.
+
+    Raises:
+      UserError: if the archive is damaged, cut off or of another kind, or a member would be
+        written outside the directory.
+    """
+    _logger.info("unpacking %s", archive)
+    try:
+        size = archive.stat().st_size
+        with archive.open("rb") as file, progress(file, size, "unpacking") as watched:
+            _extract(file, watched, directory, wanted, single)
+    except BaseException as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        if isinstance(error, tarfile.FilterError):
+            raise UserError(f"{archive} is not to be trusted: {error}") from error
+        if isinstance(error, _DAMAGE) or _is_damage(error):
+            raise UserError(f"{archive} is damaged ({error}): download it again") from error
+        raise
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether it is the OSError by which gzip and bz2 report damage, and not, say, a full disk."""
+    return isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
+
+
+def _extract(
+    file: IO[bytes],
+    watched: IO[bytes],
+    directory: Path,
+    wanted: Callable[[str], bool],
+    single: str | None,
+) -> None:
+    start = file.read(6)
+    file.seek(0)
+    if name := next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None):
+        raise UserError(f"{file.name} is a {name} archive, which is not read: unpack it")
+    if start.startswith(b"PK"):
+        return _extract_zip(file, directory, wanted)
+    openers = (opener for magic, opener in _OPENERS.items() if start.startswith(magic))
+    opener = next(openers, None)
+    stream = opener(watched) if opener else watched
+    first = stream.read(tarfile.BLOCKSIZE)
+    if single and opener and not _is_tar(first):
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / single).open("xb") as target:
+            target.write(first)
+            shutil.copyfileobj(stream, target, _CHUNK)
+        return
+    if not opener:
+        _logger.info("%s is not compressed: no checksum tells whether it is whole", file.name)
+    _extract_tar(_Joined(first, stream), directory, wanted)
+    while stream.read(_CHUNK):  # to the checksum
+        pass
+
+
+def _is_tar(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:  # type: ignore[attr-defined]
+        return False
+    return True
+
+
+class _Joined:
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, first: bytes, rest: IO[bytes]):
+        self._first, self._rest = first, rest
+
+    def read(self, size: int) -> bytes:
+        first, self._first = self._first[:size], self._first[size:]
+        return first + self._rest.read(size - len(first)) if len(first) < size else first
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damaged header is an error; tarfile would take it for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # the zeros at the end
+        except tarfile.HeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error
+
+
+def _extract_tar(stream: _Joined, directory: Path, wanted: Callable[[str], bool]) -> None:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:  # type: ignore[call-overload]
+        while (member := archive.next()) is not None:
+            if member.isreg() and wanted(str(PurePosixPath(member.name))):
+                archive.extract(member, directory, set_attrs=False, filter="data")
+            archive.members.clear()  # LRA's archive has millions
+
+
+def _extract_zip(file: IO[bytes], directory: Path, wanted: Callable[[str], bool]) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if not name.endswith("/") and wanted(str(PurePosixPath(name))):
+                archive.extract(name, directory)
+
+
+@contextmanager
+def progress(file: Any, size: int, what: str, initial: int = 0) -> Iterator[IO[bytes]]:
+    """Yields the file with a bar, on a terminal, of how much of it was read."""
+    options = {"total": size or None, "initial": initial, "desc": what}
+    with tqdm.wrapattr(
+        file, "read", disable=None, leave=False, unit="B", unit_scale=True, **options
+    ) as watched:
+        yield watched

@@ -1,0 +1,84 @@
+"""Names of files as people have them: in another case, with a browser's ` (1)`, compressed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+COMPRESSED = (".gz", ".bz2", ".xz")
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".zip")
+_HIDDEN = (".", "__MACOSX")
+
+
+def look_up(folder: Path, name: str) -> Path | None:
+    """Returns the file of that name below a folder, or the only one whose name means the same.
+
+    Args:
+      folder: where to look.
+      name: a path below it; a directory's ends with a slash.
+    """
+    *above, last = PurePosixPath(name).parts
+    for part in above:
+        if not (below := _only(folder, part, Path.is_dir)):
+            return None
+        folder = below
+    if name.endswith("/"):
+        return _only(folder, last, Path.is_dir)
+    found = _only(folder, last, Path.is_file)
+    compressed = (_only(folder, last + suffix, Path.is_file) for suffix in COMPRESSED)
+    return found or next(filter(None, compressed), None)
+
+
+def _only(folder: Path, name: str, kind: Callable[[Path], bool]) -> Path | None:
+    if kind(folder / name):
+        return folder / name
+    found = [path for path in entries_of(folder) if plain(path.name) == name.lower() and kind(path)]
+    return found[0] if len(found) == 1 else None
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Returns what is in a folder except hidden files; nothing if it cannot be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / name for name in names if not name.startswith(_HIDDEN)]
+
+
+def subfolders_of(folder: Path) -> list[Path]:
+    """Returns the folders in a folder except hidden ones; it may have many files."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+    return [folder / name for name in names if not name.startswith(_HIDDEN)]
+
+
+def plain(name: str) -> str:
+    """Returns a name in lower case, without the number that a browser gives to a second download.
+
+    Example:
+      >>> plain("enwik8 (1)"), plain("aclImdb_v1.tar(2).gz")
+      ('enwik8', 'aclimdb_v1.tar.gz')
+    """
+    return re.sub(r"\s*\(\d+\)(?=\.|$)", "", name.lower())
+
+
+def stem(name: str) -> str:
+    """Returns a plain name without its endings.
+
+    Example:
+      >>> stem("LRA_release.tar.gz"), stem("enwik8.zip"), stem("a.txt")
+      ('lra_release', 'enwik8', 'a.txt')
+    """
+    whole = plain(name)
+    ending = next((ending for ending in (*_PACKED, *COMPRESSED) if whole.endswith(ending)), "")
+    return whole.removesuffix(ending)
+
+
+def is_packed(name: str) -> bool:
+    """Whether the name is that of an archive or a compressed file."""
+    return plain(name).endswith((*_PACKED, *COMPRESSED))

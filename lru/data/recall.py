@@ -1,0 +1,106 @@
+"""Recall: a sequence of random tokens, labelled with the one that stands at a given position.
+
+A task of memory alone. One token, the cue, tells the label; all others, the distractors, are drawn
+from other tokens and tell nothing. With the cue first and the label read from the last state, a
+model has to carry the cue through all T steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lru.data.builder import SequenceDataset
+from lru.data.numbers import Numbers
+from lru.errors import UserError
+
+_MOST_TOKENS = 255  # those stored in a byte, without padding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecallNumbers(Numbers):
+    """The numbers of the generator.
+
+    Attributes:
+      length: T, the steps of every sequence.
+      classes: the number of cue tokens, and of labels.
+      distractors: the number of other tokens.
+      position: of the cue, from 0, the first step, to T - 1, the last.
+      num_train: the number of training examples.
+      num_validation: the number of validation examples.
+      num_test: the number of test examples.
+      seed: of the generator. Each split has a stream of its own, so a larger split starts with the
+        examples of a smaller one.
+    """
+
+    length: int = 1024
+    classes: int = 4
+    distractors: int = 8
+    position: int = 0
+    num_train: int = 20_000
+    num_validation: int = 1_000
+    num_test: int = 2_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_least(length=1, classes=2, distractors=1, position=0, seed=0)
+        self.check_least(num_train=1, num_validation=1, num_test=1)
+        if self.position >= self.length:
+            raise UserError(
+                f"position is {self.position}, expected less than length={self.length}: "
+                "the first step is 0"
+            )
+        if self.classes + self.distractors > _MOST_TOKENS:
+            raise UserError(
+                f"classes={self.classes} and distractors={self.distractors} are "
+                f"{self.classes + self.distractors} tokens, expected at most {_MOST_TOKENS}"
+            )
+
+
+class Recall(SequenceDataset):
+    """Sequences of T tokens; the label is the cue.
+
+    Token 0 is padding and never occurs, tokens 1 ... C are the cues of labels 0 ... C - 1, and the
+    next ones are distractors. Cues and distractors are drawn uniformly and independently.
+    """
+
+    name = "recall"
+    numbers_class = RecallNumbers
+
+    @property
+    def num_classes(self) -> int:  # type: ignore[override]  # one of the options here
+        return self.numbers.classes
+
+    @property
+    def max_length(self) -> int:
+        return self.numbers.length
+
+    @property
+    def vocab_size(self) -> int:
+        return 1 + self.numbers.classes + self.numbers.distractors
+
+    @property
+    def kind(self) -> str:
+        return "artificial"
+
+    def splits(self) -> dict[str, Iterator[dict[str, Any]]]:
+        numbers = self.numbers
+        sizes = (numbers.num_train, numbers.num_validation, numbers.num_test)
+        return {
+            split: _examples(numbers, np.random.default_rng([numbers.seed, stream]), size)
+            for stream, (split, size) in enumerate(zip(("train", "validation", "test"), sizes))
+        }
+
+
+def _examples(
+    numbers: RecallNumbers, rng: np.random.Generator, size: int
+) -> Iterator[dict[str, Any]]:
+    first = 1 + numbers.classes  # distractor
+    for _ in range(size):
+        label = int(rng.integers(numbers.classes))
+        tokens = rng.integers(first, first + numbers.distractors, numbers.length, dtype=np.uint8)
+        tokens[numbers.position] = 1 + label
+        yield {"inputs": tokens, "label": label}

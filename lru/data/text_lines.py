@@ -1,0 +1,30 @@
+"""Lines of text files that people have edited or copied between systems."""
+
+from __future__ import annotations
+
+import codecs
+
+from lru.errors import UserError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode_line(line: bytes, first: bool) -> str:
+    """Returns a line of a UTF-8 file without its end.
+
+    Args:
+      line: the line, as a file opened in binary mode yields it: it ends with a newline, and a
+        carriage return or U+0085 may stand inside.
+      first: whether it is the first one, which may begin with a byte order mark.
+
+    Raises:
+      UserError: if it is not UTF-8 or has a byte of 0.
+    """
+    if first and line.startswith(_UTF16):
+        raise UserError("the file is UTF-16, expected UTF-8: save it as UTF-8")
+    if b"\0" in line:
+        raise UserError("there is a byte of 0, so the file is damaged: download it again")
+    try:
+        return line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 ({error.reason}): save the file as UTF-8") from error

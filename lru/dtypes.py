@@ -1,0 +1,65 @@
+"""The types that layers compute with.
+
+JAX refuses to mix types where `jax_numpy_dtype_promotion` is `"strict"`. So layers ask here for the
+type of each result, and convert to it explicitly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def result_type(*values: Any) -> Any:
+    """The type that holds all of some arrays and types, by JAX's standard promotion.
+
+    Example:
+      >>> with jax.numpy_dtype_promotion("strict"):
+      ...     result_type(jnp.complex64, jnp.bfloat16)
+      dtype('complex64')
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*values)
+
+
+def at_least_float32(*values: Any) -> Any:
+    """The type that holds some arrays and types, and float32."""
+    return result_type(jnp.float32, *values)
+
+
+def promoted(*arrays: Any) -> tuple[Any, ...]:
+    """The arrays, converted to the type that holds all of them."""
+    dtype = result_type(*arrays)
+    return tuple(array.astype(dtype) for array in arrays)
+
+
+def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
+    """The type of a layer's products and outputs, by the rule of Flax's own layers.
+
+    Args:
+      inputs: an array of real numbers, of any type.
+      params: the arrays that the inputs are multiplied by, in a tree.
+      dtype: the one that the user asks for; None for that of inputs and parameters together, and
+        float32 for integers.
+
+    Raises:
+      ValueError: if the inputs are complex, or `dtype` is not a real floating-point type.
+
+    Example:
+      >>> compute_dtype(jnp.ones(3, int), [jnp.ones(3, jnp.bfloat16)])
+      dtype(bfloat16)
+      >>> compute_dtype(jnp.ones(3, jnp.bfloat16), [jnp.ones(3)])
+      dtype('float32')
+    """
+    if jnp.iscomplexobj(inputs):
+        raise ValueError(f"inputs are {jnp.dtype(inputs.dtype)}; expected real numbers")
+    with jax.numpy_dtype_promotion("standard"):
+        found = jnp.dtype(
+            nn.dtypes.canonicalize_dtype(inputs, *jax.tree.leaves(params), dtype=dtype)
+        )
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"dtype={found}; expected a real floating-point type")
+    return found

@@ -1,0 +1,51 @@
+"""Which data a run is trained on, kept beside it, so that it never continues on others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lru.data.builder import SequenceDataset
+from lru.errors import UserError
+from lru.files import write_whole
+
+FILE = "data.json"
+
+
+def check_data(dataset: SequenceDataset, workdir: Path, begin: bool = False) -> None:
+    """Checks that a data set has the examples that a run was trained on.
+
+    A data set prepared by an older version has no digests, and nothing is checked.
+
+    Args:
+      dataset: the data set as it is prepared now.
+      workdir: of the run.
+      begin: whether the digests are written if there are none yet.
+
+    Raises:
+      UserError: if the examples are others, or the file is damaged.
+    """
+    now, file = dict(dataset.digests), workdir / FILE
+    if not now:
+        return
+    if not file.exists():
+        if begin:
+            write_whole(file, json.dumps({"name": dataset.name, "digests": now}, indent=2) + "\n")
+        return
+    before = _read(file)
+    if other := [split for split in now if before.get(split) != now[split]]:
+        raise UserError(
+            f"{workdir} was trained on other data: its source has changed since, and with it "
+            f"{', '.join(other)} of {dataset.name}\n"
+            "restore the source as it was, or choose another --workdir"
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text())["digests"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file} is damaged; delete it if you are sure that the data are what they were"
+        ) from error

@@ -1,0 +1,195 @@
+"""Describes the data that a model is built for, so that a trained model needs no data set.
+
+Training writes `dataset.json` into the work directory when it begins. `lru.generate`, `lru.export`
+and `lru.spectrum` read it instead of preparing the data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from lru.data.characters import Alphabet, bytes_as_text
+from lru.data.corpora import TextStream
+from lru.errors import UserError
+from lru.files import read_object, write_whole
+
+FILE = "dataset.json"
+_MOST = 2**31 - 1
+_DTYPES = {"bool", "bfloat16", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Stands where a data set does for a model that is neither trained nor evaluated.
+
+    Attributes:
+      name, kind, remark: as of `lru.data.builder.SequenceDataset`.
+      num_classes: the number of labels; None if the model predicts characters of a text.
+      vocab_size: V; None if a step is a vector of features.
+      shape, dtype: of the inputs of one example, `(1, T, ...)`.
+      tokens: what each token stands for, if that can be read.
+      of_bytes: whether a token is a byte of UTF-8 instead of a character.
+      steps_per_epoch: the training steps of a pass over a text.
+    """
+
+    name: str
+    kind: str
+    remark: str
+    num_classes: int | None
+    vocab_size: int | None
+    shape: tuple[int, ...]
+    dtype: str
+    tokens: tuple[str, ...] | None = None
+    of_bytes: bool = False
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self):
+        _check(self)
+
+    @classmethod
+    def of(cls, experiment: Any) -> Self | None:
+        """Returns the description of an `Experiment`'s data set.
+
+        It is None for a data set that does more than a description can: one of the user's own with
+        another alphabet, or with inputs of another kind.
+        """
+        dataset, task = experiment.dataset, experiment.task
+        if isinstance(dataset, TextStream) and _is_changed(type(dataset)):
+            return None
+        inputs, tokens = task.example(), dataset.token_names
+        try:
+            return cls(
+                name=dataset.name,
+                kind=dataset.kind,
+                remark=dataset.remark,
+                num_classes=task.model_arguments.get("num_classes"),
+                vocab_size=task.model_arguments["vocab_size"],
+                shape=tuple(inputs.shape),
+                dtype=inputs.dtype.name,
+                tokens=None if tokens is None else tuple(tokens),
+                of_bytes=getattr(dataset, "of_bytes", False),
+                steps_per_epoch=task.steps_per_epoch,
+            )
+        except ValueError:
+            return None
+
+    @classmethod
+    def load(cls, workdir: Path) -> Self | None:
+        """Returns the description in a work directory; None if an earlier version wrote the run.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        file = workdir / FILE
+        if not file.exists():
+            return None
+        content = read_object(file, {"shape": list}, _REMEDY)
+        try:
+            content["shape"] = tuple(content["shape"])
+            if content.get("tokens") is not None:
+                content["tokens"] = tuple(content["tokens"])
+            return cls(**content)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({error}); {_REMEDY}") from error
+
+    def save(self, workdir: Path) -> None:
+        """Writes the description into a work directory, or checks the one that is there.
+
+        Raises:
+          UserError: the run was begun with other data.
+        """
+        found = self.load(workdir)
+        if found is None:
+            write_whole(workdir / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+            return
+        for name in ("num_classes", "vocab_size", "dtype", "tokens", "of_bytes"):
+            there, here = getattr(found, name), getattr(self, name)
+            if there != here:
+                raise UserError(
+                    f"the run in {workdir} was begun with other data: {name} is "
+                    f"{_short(there)} there, {_short(here)} here; choose another --workdir"
+                )
+
+    @property
+    def is_text(self) -> bool:
+        return self.num_classes is None
+
+    @property
+    def token_names(self) -> tuple[str, ...] | None:
+        return self.tokens
+
+    def example(self) -> Any:
+        """Returns inputs of one example: zeros, for the shapes of the parameters."""
+        return jnp.zeros(self.shape, self.dtype)
+
+    @functools.cached_property
+    def _alphabet(self) -> Alphabet:
+        return Alphabet("".join((self.tokens or ())[1:]))
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the tokens of a text, as `lru.data.corpora.TextStream` does."""
+        return self._alphabet.encode(text.encode().decode("latin-1") if self.of_bytes else text)
+
+    def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yields what tokens stand for, as `lru.data.corpora.TextStream` does."""
+        pieces = (self._alphabet.decode([token]) for token in tokens)
+        return bytes_as_text(pieces) if self.of_bytes else pieces
+
+
+def _is_changed(dataset: type[TextStream]) -> bool:
+    names = ("encode", "as_text", "vocabulary", "token_names")
+    return any(getattr(dataset, name) is not getattr(TextStream, name) for name in names)
+
+
+_REMEDY = "restore it, or delete it to have the data set read instead"
+
+
+def _check(found: Description) -> None:
+    """Checks the types and ranges: the file may come from a stranger."""
+    for name in ("name", "kind", "remark", "dtype"):
+        if not isinstance(getattr(found, name), str):
+            raise ValueError(f"{name} is {getattr(found, name)!r}")
+    for name in ("num_classes", "vocab_size", "steps_per_epoch"):
+        value = getattr(found, name)
+        if value is not None and not _is_size(value):
+            raise ValueError(f"{name} is {value!r}")
+    shape = found.shape
+    if not (1 <= len(shape) <= 8 and all(map(_is_size, shape)) and math.prod(shape) <= _MOST):
+        raise ValueError(f"shape is {shape!r}")
+    if found.dtype not in _DTYPES:
+        raise ValueError(f"dtype is {found.dtype!r}")
+    if not isinstance(found.of_bytes, bool):
+        raise ValueError(f"of_bytes is {found.of_bytes!r}")
+    _check_tokens(found)
+
+
+def _check_tokens(found: Description) -> None:
+    tokens, text = found.tokens, found.num_classes is None
+    if text and (found.vocab_size is None or tokens is None):
+        raise ValueError("neither num_classes nor tokens are given")
+    if tokens is None:
+        return
+    if not all(isinstance(token, str) for token in tokens) or len(tokens) != found.vocab_size:
+        raise ValueError(f"tokens are not {found.vocab_size} texts")
+    if text and any(len(token) != 1 for token in tokens):
+        raise ValueError("a token is not one character")
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MOST
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

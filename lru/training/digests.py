@@ -1,0 +1,74 @@
+"""SHA-256 digests of all files in a directory, beside them in `SHA256SUMS`.
+
+The format is the one of `sha256sum`, so `sha256sum --check SHA256SUMS` checks them too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+# Orbax adds this file last, and never reads it on a local disk.
+_IGNORED = {SUMS, "commit_success.txt"}
+
+
+class Damaged(Exception):
+    """A file is not as it was written."""
+
+
+def write_digests(directory: Path) -> None:
+    """Writes the digests of all files in a directory, and below it."""
+    sums = {name: digest(directory / name) for name in _files(directory)}
+    (directory / SUMS).write_text(_format(sums))
+
+
+def check_digests(directory: Path) -> None:
+    """Checks that a directory's files are those that `write_digests` found.
+
+    Raises:
+      Damaged: a file is missing, added or changed, or `SHA256SUMS` is.
+    """
+    sums, there = read_digests(directory), _files(directory)
+    for name, wanted in sums.items():
+        if name not in there:
+            raise Damaged(f"{name} is missing")
+        if digest(directory / name) != wanted:
+            raise Damaged(f"{name} has changed since it was saved")
+    # File managers leave hidden files of their own, such as .DS_Store.
+    added = [name for name in there if name not in sums and not Path(name).name.startswith(".")]
+    if added:
+        raise Damaged(f"{added[0]} was not saved with it")
+
+
+def read_digests(directory: Path) -> dict[str, str]:
+    """Returns the digests in a directory's `SHA256SUMS`, by the files' names.
+
+    Raises:
+      Damaged: it is missing, or cannot have been written by `write_digests`.
+    """
+    try:
+        text = (directory / SUMS).read_bytes().decode()
+        sums = {line[66:]: line[:64] for line in text.split("\n")[:-1]}
+    except FileNotFoundError:
+        raise Damaged(f"{SUMS} is missing") from None
+    except UnicodeDecodeError:
+        sums, text = {}, SUMS
+    if _format(sums) != text:
+        raise Damaged(f"{SUMS} has changed since it was saved")
+    return sums
+
+
+def digest(file: Path) -> str:
+    """Returns the SHA-256 digest of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _files(directory: Path) -> list[str]:
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(directory)) for path in files if path.name not in _IGNORED)
+
+
+def _format(sums: dict[str, str]) -> str:
+    return "".join(f"{value}  {name}\n" for name, value in sums.items())

@@ -1,0 +1,201 @@
+"""Begins a run with the weights of another one: `config.train.init_from`.
+
+The weights are read once, when the run begins, and kept in its work directory as
+`initial.safetensors`. The source may change or vanish afterwards. It may come from a stranger: only
+its arrays are read, and nothing that its config names is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lru.errors import UserError
+from lru.files import read_object
+from lru.training.best import best_of, evaluated_rows
+from lru.training.checkpoint import Checkpoints
+from lru.training.config import recall
+from lru.training.description import Description
+from lru.training.experiment import Experiment
+from lru.weights import array_type, by_path, read_tensors, read_weights, write_weights
+
+FILE = "initial.safetensors"
+_logger = logging.getLogger(__name__)
+_MOST_LISTED = 4
+
+
+class Source(NamedTuple):
+    """Weights to begin with.
+
+    Attributes:
+      tensors: by path.
+      step: of the checkpoint that they are from.
+      tokens: what each token stood for there, if that is known.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    step: int | None
+    tokens: Sequence[str] | None
+
+
+def check_source(config: ConfigDict, workdir: Path) -> None:
+    """Checks that there is something to begin with, before data are prepared.
+
+    Raises:
+      UserError: `config.train.init_from` is neither a run nor an export.
+    """
+    name = config.get("train", {}).get("init_from")
+    if not name or not isinstance(name, str) or (workdir / FILE).exists():
+        return
+    source = Path(name)
+    if source.resolve() == workdir.resolve():
+        raise UserError(f"--init_from={name} is the --workdir itself; expected another run's")
+    if not source.is_dir():
+        raise UserError(f"--init_from={name} is no directory; expected a run's or an export's")
+    if not any((source / file).exists() for file in ("model.safetensors", "config.json")):
+        raise UserError(
+            f"--init_from={name} holds neither a run nor an export; expected the --workdir of "
+            "lru.train, or the --out of lru.export"
+        )
+
+
+def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> Any:
+    """Reads the weights that a new run begins with, before anything is written.
+
+    Returns:
+      What `begin` takes: None if the run begins with its own, or has begun before.
+
+    Raises:
+      UserError: the weights cannot be read, or do not fit the model.
+    """
+    name = config.train.get("init_from")
+    if not name or (workdir / FILE).exists():
+        return None
+    check_source(config, workdir)
+    if any((workdir / "checkpoints").glob("[0-9]*")):
+        raise UserError(f"{workdir / FILE} is missing, with which the run began; restore it")
+    source = _read(Path(name))
+    shapes = Experiment.variables(experiment.state_shapes())
+    new = _check_fit(source.tensors, by_path(shapes), f"--init_from={name}")
+    origin = {"from": str(name), "step": source.step, "new": new}
+    here = experiment.dataset.token_names
+    if source.tokens and here and list(source.tokens) != list(here):
+        origin["note"] = "the tokens there stand for other symbols than here"
+    taken = {name: value for name, value in source.tensors.items() if name not in new}
+    return taken, origin
+
+
+def begin(config: ConfigDict, workdir: Path, experiment: Experiment, found: Any = None) -> None:
+    """Has an experiment begin with the weights that its run begins with.
+
+    Args:
+      config, workdir, experiment: of the run.
+      found: what `read_initial` returned; it is written into the work directory.
+
+    Raises:
+      UserError: the file with the weights is missing, damaged, or of another model.
+    """
+    if not config.train.get("init_from"):
+        return
+    shapes, file = Experiment.variables(experiment.state_shapes()), workdir / FILE
+    if found is not None:
+        taken, origin = found
+        own = by_path(Experiment.variables(experiment.init_state()))
+        whole = {name: np.asarray(taken.get(name, own[name])) for name in own}
+        metadata = {"init_from": json.dumps(origin | {"sha256": _digest(whole)})}
+        write_weights(file, whole, metadata)
+        _tell(origin)
+    variables, metadata = read_weights(file, shapes)
+    try:
+        origin = json.loads(metadata["init_from"])
+        intact = origin["sha256"] == _digest(by_path(variables))
+    except (LookupError, TypeError, ValueError):
+        intact = False
+    if not intact:
+        raise UserError(f"{file} is damaged: it is not as it was written; restore it")
+    experiment.begin_with(variables, origin)
+
+
+def _tell(origin: Mapping[str, Any]) -> None:
+    step = "" if origin["step"] is None else f", checkpoint of step {origin['step']:,}"
+    new = f"; new: {', '.join(origin['new'])}" if origin["new"] else ""
+    note = f"; note: {origin['note']}" if "note" in origin else ""
+    _logger.info("begins with the weights of %s%s%s%s", origin["from"], step, new, note)
+
+
+def _read(source: Path) -> Source:
+    from lru.export import ABOUT, WEIGHTS
+
+    if (source / WEIGHTS).exists():
+        return _of_export(source / WEIGHTS, source / ABOUT)
+    return _of_run(source)
+
+
+def _of_export(weights: Path, about: Path) -> Source:
+    tensors, _ = read_tensors(weights)
+    remedy = "restore it, or export it again"
+    if not about.exists():
+        raise UserError(f"{about} is missing; {remedy}")
+    content = read_object(about, {}, remedy)
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if content.get("sha256", digest) != digest:
+        raise UserError(f"{weights} is damaged: it is not as it was exported; {remedy}")
+    step, tokens = content.get("step"), content.get("tokens")
+    return Source(
+        tensors,
+        step if type(step) is int else None,
+        tokens if isinstance(tokens, list) else None,
+    )
+
+
+def _of_run(workdir: Path) -> Source:
+    train = recall(workdir).get("train")
+    select = train.get("select", "accuracy") if isinstance(train, ConfigDict) else "accuracy"
+    if select not in ("accuracy", "loss"):
+        raise UserError(f"{workdir / 'config.json'} is damaged (train.select is {select!r})")
+    description = Description.load(workdir)
+    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        rows, _ = evaluated_rows(workdir, checkpoints)
+        best = best_of(rows, checkpoints, select)
+        state = checkpoints.restore(best["step"], checkpoints.shapes(best["step"]))
+    variables = {key: state[key] for key in ("params", "batch_stats") if state.get(key)}
+    tensors = {name: np.asarray(value) for name, value in by_path(variables).items()}
+    return Source(tensors, best["step"], description.tokens if description else None)
+
+
+def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
+    """The arrays of the head that do not fit, which begin as the model's own.
+
+    Raises:
+      UserError: another array does not fit.
+    """
+    kinds = {
+        name: tuple(array_type(tree[name]) if name in tree else "missing" for tree in (there, here))
+        for name in sorted(there.keys() | here.keys())
+    }
+    odd = {name: pair for name, pair in kinds.items() if pair[0] != pair[1]}
+    if wrong := [name for name in odd if name.split("/")[1:2] != ["head"]]:
+        listed = "; ".join(
+            f"{name} is {odd[name][0]} there, {odd[name][1]} here" for name in wrong[:_MOST_LISTED]
+        )
+        more = f"; and {len(wrong) - _MOST_LISTED} more" if len(wrong) > _MOST_LISTED else ""
+        raise UserError(
+            f"{given} does not fit: {listed}{more}; only the head may differ: change config.model"
+        )
+    return sorted(odd)
+
+
+def _digest(tensors: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + np.asarray(tensors[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,175 @@
+"""Resolves the names in a config's `type` keys, and limits those that somebody else wrote.
+
+A config file given with `--config` is the user's own program, and may name anything. The
+`config.json` of a work directory or an export is a data file that may come from a stranger: reading
+it must not run code. There a name is accepted if it is a Flax module or a data set of `lru` or
+`flax`, or if it is defined in a package that the user allowed.
+"""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lru.errors import UserError
+
+# Other modules of Flax import optional packages, which could be files in the current directory.
+OURS = ("lru", "flax.linen")
+_NOT_OURS = ("lru.configs",)  # programs, which import modules beside them
+
+
+def check_allow(allow: Sequence[str]) -> tuple[str, ...]:
+    """Returns the packages that the user allowed.
+
+    Raises:
+      UserError: one of them is not the dotted name of a package or module.
+    """
+    packages = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in packages:
+        if not _is_dotted(name):
+            raise UserError(
+                f"allow is {name!r}; expected the name of a package, such as my_package"
+            )
+    return packages
+
+
+def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
+    """Checks every `type` in a config, however deep, by its text alone: nothing is imported.
+
+    Args:
+      tree: a section of a config.
+      where: the place of the section in the config, for messages.
+      allow: the packages whose names are accepted, besides those of `lru` and `flax`.
+
+    Raises:
+      UserError: a name lies in another package.
+    """
+    if isinstance(tree, Mapping):
+        if "type" in tree:
+            _check_name(tree["type"], where, allow)
+        for key, value in tree.items():
+            check_names(value, f"{where}.{key}", allow)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            check_names(value, where, allow)
+
+
+def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Checks every `type` in the config of a work directory, whether or not it will be used.
+
+    Raises:
+      UserError: a name lies in a package that is not allowed, or is no model or data set of `lru`.
+    """
+    check_names(config, "config", allow)  # all of them before the first is imported
+    _check_ours(config, "config", allow)
+
+
+def _check_ours(tree: Any, where: str, allow: Sequence[str]) -> None:
+    if isinstance(tree, Mapping):
+        if "type" in tree and _lies_in(tree["type"].partition(":")[0], OURS):
+            resolve(tree["type"], where, allow)
+        for key, value in tree.items():
+            _check_ours(value, f"{where}.{key}", allow)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            _check_ours(value, where, allow)
+
+
+def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callable[..., Any]:
+    """Returns the class or function with a name.
+
+    Args:
+      name: `"module:name"`.
+      where: the place of the section that has it as its `type`, for messages.
+      allow: see `check_names`; None if the user wrote the config, and any name is accepted.
+
+    Raises:
+      UserError: there is no such object, it cannot be called, or it is not accepted.
+    """
+    if allow is not None:
+        _check_name(name, where, allow)
+    try:
+        target = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
+    if hasattr(target, "create"):
+        raise UserError(f"{where}.type is {name!r}; expected what makes one, {name + '.create'!r}")
+    if not callable(target):
+        raise UserError(
+            f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
+        )
+    if allow is not None:
+        _check_target(target, name, where, allow)
+    return target
+
+
+def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
+    module, colon, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not (colon and _is_dotted(module) and _is_dotted(attribute)):
+        raise UserError(f'{where}.type is {name!r}; expected "module:name"')
+    package = module.partition(".")[0]
+    if _lies_in(module, allow) or (_lies_in(module, OURS) and not _lies_in(module, _NOT_OURS)):
+        return
+    if package in ("lru", "flax"):
+        raise UserError(f"{where}.type is {name!r}; expected {_expected(where)}")
+    raise UserError(
+        f"{where}.type is {name!r}; the config of a work directory or an export may name only lru "
+        f"and flax: if you trust {package}, add --allow={package} (in Python: "
+        f'allow=("{package}",))'
+    )
+
+
+def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
+    """Checks where an object is defined: a name can lead through a module into another package."""
+    modules = _modules_of(target)
+    outside = [module for module in modules if not _lies_in(module, (*OURS, *allow))]
+    harmless = (_is_dataset if where.startswith("config.data") else _is_model)(target)
+    if outside or not (harmless or any(_lies_in(module, allow) for module in modules)):
+        defined = f", defined in {outside[0]}" if outside else ""
+        raise UserError(f"{where}.type is {name!r}{defined}; expected {_expected(where)}")
+
+
+def _expected(where: str) -> str:
+    if where.startswith("config.data"):
+        return "the create of a data set of lru, such as 'lru.data.listops:ListOps.create'"
+    return "a Flax module of lru or flax, such as 'lru:LRU'"
+
+
+def _modules_of(target: Any) -> list[str]:
+    """The modules that define an object: a method's class, and what a partial calls, included."""
+    if isinstance(target, functools.partial):
+        inside = [x for x in (*target.args, *target.keywords.values()) if callable(x)]
+        return [module for x in (target.func, *inside) for module in _modules_of(x)]
+    owner = getattr(target, "__self__", None)
+    owners = [] if owner is None else [owner if isinstance(owner, type) else type(owner)]
+    return [str(getattr(x, "__module__", None)) for x in (target, *owners)]
+
+
+def _is_model(target: Any) -> bool:
+    import flax.linen as nn
+
+    while isinstance(target, functools.partial):
+        target = target.func
+    return isinstance(target, type) and issubclass(target, nn.Module)
+
+
+def _is_dataset(target: Any) -> bool:
+    builder = sys.modules.get("lru.data.builder")  # it is loaded if the target is a data set
+    owner = getattr(target, "__self__", None)
+    return (
+        builder is not None
+        and isinstance(owner, type)
+        and issubclass(owner, builder.SequenceDataset)
+        and getattr(target, "__func__", None) is builder.SequenceDataset.create.__func__
+    )
+
+
+def _lies_in(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _is_dotted(name: Any) -> bool:
+    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))

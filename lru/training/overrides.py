@@ -1,0 +1,149 @@
+"""Applies `--config.key.subkey=value` arguments to a config."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from absl import flags
+from ml_collections import ConfigDict, config_dict, config_flags
+
+from lru.errors import UserError, did_you_mean
+
+# Arguments that the program fills in.
+OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
+_OF_OPTIMIZER, _OF_FLAX = ("params", "steps"), ("parent", "name")
+
+
+def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
+    """Returns the config with `--config.key.subkey=value` applied.
+
+    A value has the type of the one that it replaces. A key that the config lacks is added if the
+    section's target takes it: `Settings` of `train`, `make_optimizer` of `optimizer`, what `type`
+    names elsewhere. Its value then has the type of the target's annotation.
+
+    Raises:
+      UserError: there is no such key, or the value has another type.
+    """
+    arguments = list(overrides)
+    new = [argument for argument in arguments if _is_new(config, argument)]
+    config = _assign(config, [argument for argument in arguments if argument not in new])
+    for argument in new:  # after the others: one of them may be the section's `type`
+        _add(config, argument)
+    return _assign(config, [argument for argument in new if not argument.endswith("=None")])
+
+
+def _assign(config: ConfigDict, arguments: list[str]) -> ConfigDict:
+    flag_values, argv = flags.FlagValues(), ["", *arguments]
+    config_flags.DEFINE_config_dict(
+        "config", config, flag_values=flag_values, sys_argv=argv, lock_config=False
+    )
+    try:
+        flag_values(argv)
+    except flags.Error as error:
+        raise UserError(f"{error}; give a value of the type that the config has") from error
+    return flag_values.config
+
+
+def _is_new(config: ConfigDict, argument: str) -> bool:
+    """Whether an argument's last key is not in the config, or is there without a value."""
+    key, equals, _ = argument.removeprefix("--config.").partition("=")
+    if not equals:
+        raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, ConfigDict) or name not in node:
+            return True
+        node = node[name]
+    return node is None
+
+
+def _add(config: ConfigDict, argument: str) -> None:
+    """Puts a placeholder of the right type where an argument's value will be."""
+    key, _, value = argument.removeprefix("--config.").partition("=")
+    node, path = config, "config"
+    *sections, last = key.split(".")
+    for name in sections:
+        node, path = _descend(node, path, name), f"{path}.{name}"
+    takes = _takes(node, path)
+    if last not in takes:
+        names = [*_keys(node), *(name for name in takes if name not in node)]
+        raise UserError(f"{path} has no key {last!r}; {did_you_mean(last, names)}")
+    kind, optional = _kind(takes[last], last)
+    if kind is None:
+        raise UserError(
+            f"{path}.{last} is {takes[last]}, which a command line cannot give: put it in the "
+            "config file"
+        )
+    if value == "None" and not optional:
+        raise UserError(f"{path}.{last} is None; expected {kind.__name__}")
+    node[last] = config_dict.placeholder(kind)
+
+
+def _descend(node: Any, path: str, name: str) -> Any:
+    if name not in _keys(node):
+        raise UserError(f"{path} has no key {name!r}; {did_you_mean(name, _keys(node))}")
+    return node[name]
+
+
+def _keys(node: Any) -> list[str]:
+    return list(node.keys()) if isinstance(node, ConfigDict) else []
+
+
+def _takes(section: Any, path: str) -> Mapping[str, Any]:
+    """The arguments that a section's target takes from a config, with their annotations."""
+    if path == "config.train":
+        from lru.training.settings import Settings
+
+        return _annotations(Settings, ())
+    if path == "config.optimizer":
+        from lru.training.optimizer import make_optimizer
+
+        return _annotations(make_optimizer, _OF_OPTIMIZER)
+    try:
+        target = pkgutil.resolve_name(section.type)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return {}  # `build` will report it
+    numbers = getattr(getattr(target, "__self__", None), "numbers_class", None)
+    if dataclasses.is_dataclass(numbers):  # what a data set's `create` passes on
+        target = numbers
+    return _annotations(target, (*_OF_FLAX, *OF_MODELS, *OF_DATA))
+
+
+def _annotations(target: Any, filled_in: Iterable[str]) -> Mapping[str, Any]:
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+    hints = _hints(target)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: hints.get(name, type(p.default) if p.annotation is p.empty else p.annotation)
+        for name, p in parameters.items()
+        if p.kind in named and name not in filled_in
+    }
+
+
+def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(target)
+    except (NameError, TypeError):  # an annotation that only a type checker can read
+        return {}
+
+
+def _kind(annotation: Any, name: str) -> tuple[Any, bool]:
+    """The type of the value on a command line, and whether it may be None."""
+    if name == "dtype" or name.endswith("_dtype"):
+        return str, True
+    optional = False
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        optional = len(members) < len(get_args(annotation))
+        annotation = members[0] if len(members) == 1 else None
+    if get_origin(annotation) is Literal:
+        annotation = type(get_args(annotation)[0])
+    return (annotation if annotation in (int, float, bool, str) else None), optional

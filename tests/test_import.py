@@ -1,0 +1,53 @@
+"""`import lru`: light, and every public module is there when it is used."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import lru
+import lru.linear
+
+
+def test_every_module_is_an_attribute():
+    names = [module.name for module in pkgutil.iter_modules(lru.__path__)]
+    assert {"models", "lattice", "nnx", "baselines", "blocks", "streaming"} <= set(names)
+    for name in names:
+        assert getattr(lru, name).__name__ == f"lru.{name}"
+    assert {*names, *lru.__all__, "__version__"} <= set(dir(lru))
+
+
+def test_names_for_our_own_use_are_not_listed():
+    public = {name for name in dir(lru) if not name.startswith("__")}
+    modules = {module.name for module in pkgutil.iter_modules(lru.__path__)}
+    assert public == modules | set(lru.__all__)
+
+
+@pytest.mark.parametrize("name", ["modles", "_private", "__wrapped__", "importlib"])
+def test_what_is_not_there_is_an_attribute_error(name):
+    assert not hasattr(lru, name)
+    with pytest.raises(AttributeError, match=f"module 'lru' has no attribute '{name}'"):
+        getattr(lru, name)
+
+
+def test_the_import_loads_no_jax_and_a_layer_loads_jax_and_flax_alone():
+    code = """
+import sys, lru
+assert not {"jax", "flax", "numpy"} & set(sys.modules)
+lru.models
+lru.LRU
+heavy = {"optax", "orbax", "grain", "matplotlib", "ml_collections", "lru.training", "PIL"}
+assert "jax" in sys.modules and not heavy & set(sys.modules)
+print(lru.models.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "lru.models\n", done.stderr
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.delattr(lru, "weights", raising=False)
+    monkeypatch.delitem(sys.modules, "lru.weights", raising=False)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ModuleNotFoundError, match="safetensors"):
+        lru.weights  # noqa: B018
