@@ -224,7 +224,7 @@ def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
     [
         ({"source": "genrated"}, "source is 'genrated'; did you mean 'generated'"),
         ({"difficulty": "hrad"}, "difficulty is 'hrad'; did you mean 'hard'"),
-        ({"resolution": 28}, r"resolution is 28, expected one of \(32, 64, 128, 256\)"),
+        ({"resolution": 28}, r"resolution is 28, expected one of \(16, 32, 64, 128, 256\)"),
         ({"num_images": 9}, "num_images is 9, expected at least 10"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
