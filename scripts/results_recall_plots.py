@@ -64,12 +64,10 @@ def _curves(name: str, what: str, lines: Lines) -> Picture:
 
 
 def plot_curves(lines: Lines) -> Figure:
-    """Validation accuracies: a panel for each group of rungs that has runs."""
-    groups = {
-        title: chosen
-        for title, rungs in _GROUPS.items()
-        if (chosen := [rung for rung in rungs if rung in lines])
-    }
+    """Validation accuracies: a panel for each group of rungs, where it can be one to compare."""
+    present = {title: [r for r in rungs if r in lines] for title, rungs in _GROUPS.items()}
+    most = max(map(len, present.values()))
+    groups = {title: rungs for title, rungs in present.items() if len(rungs) >= min(most, 2)}
     figure, axes = panels(len(groups))
     for panel, (title, rungs) in zip(axes, groups.items()):
         for rung in rungs:
