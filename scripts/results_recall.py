@@ -247,8 +247,8 @@ def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
     every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
         "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
-        f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the {every} "
-        "combinations of recurrence, length and learning rate.",
+        f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
+        f"{every} combinations of recurrence, length and learning rate.",
         *(_missing(cells, length) for length in RECALL_LENGTHS),
     ]
     return "## What was not run\n\n" + "\n".join(f"- {line}" for line in lines)
@@ -299,8 +299,7 @@ def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
 def _phase(lru: Sequence[Record], full: Sequence[Record]) -> str:
     return (
         "**Phase.** A mode turns by its phase at every step: with phases below pi / 10 once in 20 "
-        "steps or more, so the state is a slow average of what was read, and with phases up to "
-        "2 pi half of the modes turn within 4 steps. With phases below pi / 10 test accuracy is "
+        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With phases below pi / 10 test accuracy is "
         f"{_accuracy(lru)} %, {_learned(lru)}; with all phases it is {_accuracy(full)} %, "
         f"{_learned(full)}."
     )
