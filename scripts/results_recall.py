@@ -191,7 +191,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
         _best(cells),
         _quick(quick),
         *[picture.shown() for picture in pictures],
-        _explanation(at_best(cells, 1024) or quick),
+        _explanation(max(at_best(cells, 1024), quick, key=len)),
         _all(cells),
         _coverage(cells, quick),
         _others(others),
@@ -299,7 +299,8 @@ def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
 def _phase(lru: Sequence[Record], full: Sequence[Record]) -> str:
     return (
         "**Phase.** A mode turns by its phase at every step: with phases below pi / 10 once in 20 "
-        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With phases below pi / 10 test accuracy is "
+        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With "
+        "phases below pi / 10 test accuracy is "
         f"{_accuracy(lru)} %, {_learned(lru)}; with all phases it is {_accuracy(full)} %, "
         f"{_learned(full)}."
     )

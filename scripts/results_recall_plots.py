@@ -46,7 +46,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     ]
     if len(quick) > 1:
         found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
-    runs = at_best(cells, 1024) or quick
+    runs = max(at_best(cells, 1024), quick, key=len)  # those with more to compare
     spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
     if spectra:
         caption = (
@@ -76,7 +76,9 @@ def plot_curves(lines: Lines) -> Figure:
         panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
         panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
         panel.set(xlabel="step", ylabel="validation accuracy (%)")
-        panel.legend(fontsize=7, frameon=False, loc="upper left")
+        panel.legend(
+            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2
+        )
     return figure
 
 
