@@ -56,9 +56,10 @@ guessing has {chance:.1f} %; with {tests:,} test sequences its standard error is
 
     python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall
 
-trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on the others. All runs of this
-page are made by
+trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on the others. All of these, and
+the table of lengths and learning rates, are run by
 
+    python scripts/reproduce.py --table=recall --size=quick --rate=0.003
     python scripts/reproduce.py --table=recall --length=256,1024,4096
 
 and the page and its figures by `python scripts/results.py`, from the records in `recall/`. A record
@@ -188,11 +189,11 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
     return join([
         _introduction(),
         _best(cells),
-        *[picture.shown() for picture in pictures],
-        _explanation(at_best(cells, 1024) or quick),
         _quick(quick),
+        *[picture.shown() for picture in pictures],
+        _explanation(max(at_best(cells, 1024), quick, key=len)),
         _all(cells),
-        _coverage(cells),
+        _coverage(cells, quick),
         _others(others),
     ])  # fmt: skip
 
@@ -217,7 +218,10 @@ def _best(cells: Cells) -> str:
     lines = [
         [NAMES[rung], *(_best_cell(cells, rung, length) for length in RECALL_LENGTHS)]
         for rung in RECALL_RUNGS
+        if any(best(cells, rung, length) for length in RECALL_LENGTHS)
     ]
+    if not lines:
+        return ""
     columns = " | ".join(["recurrence", *(f"T = {length:,}" for length in RECALL_LENGTHS)])
     return (
         "## Test accuracy in per cent, at the best learning rate\n\n"
@@ -237,12 +241,14 @@ def _best_cell(cells: Cells, rung: str, length: int) -> str:
     return f"{mean(accuracies(runs))} @ {cell.rate}{few}"
 
 
-def _coverage(cells: Cells) -> str:
+def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
     """What was not run, in a line for each length in place of many empty rows."""
+    absent = [NAMES[rung] for rung in RECALL_RUNGS if rung not in quick]
     every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
-        f"Finished runs: {sum(map(len, cells.values()))}, of {len(cells)} of the {every} "
-        "combinations of recurrence, length and learning rate.",
+        "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
+        f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
+        f"{every} combinations of recurrence, length and learning rate.",
         *(_missing(cells, length) for length in RECALL_LENGTHS),
     ]
     return "## What was not run\n\n" + "\n".join(f"- {line}" for line in lines)
@@ -293,8 +299,8 @@ def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
 def _phase(lru: Sequence[Record], full: Sequence[Record]) -> str:
     return (
         "**Phase.** A mode turns by its phase at every step: with phases below pi / 10 once in 20 "
-        "steps or more, so the state is a slow average of what was read, and with phases up to "
-        "2 pi half of the modes turn within 4 steps. With phases below pi / 10 test accuracy is "
+        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With "
+        "phases below pi / 10 test accuracy is "
         f"{_accuracy(lru)} %, {_learned(lru)}; with all phases it is {_accuracy(full)} %, "
         f"{_learned(full)}."
     )

@@ -46,7 +46,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     ]
     if len(quick) > 1:
         found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
-    runs = at_best(cells, 1024) or quick
+    runs = max(at_best(cells, 1024), quick, key=len)  # those with more to compare
     spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
     if spectra:
         caption = (
@@ -64,12 +64,10 @@ def _curves(name: str, what: str, lines: Lines) -> Picture:
 
 
 def plot_curves(lines: Lines) -> Figure:
-    """Validation accuracies: a panel for each group of rungs that has runs."""
-    groups = {
-        title: chosen
-        for title, rungs in _GROUPS.items()
-        if (chosen := [rung for rung in rungs if rung in lines])
-    }
+    """Validation accuracies: a panel for each group of rungs, where it can be one to compare."""
+    present = {title: [r for r in rungs if r in lines] for title, rungs in _GROUPS.items()}
+    most = max(map(len, present.values()))
+    groups = {title: rungs for title, rungs in present.items() if len(rungs) >= min(most, 2)}
     figure, axes = panels(len(groups))
     for panel, (title, rungs) in zip(axes, groups.items()):
         for rung in rungs:
@@ -78,7 +76,9 @@ def plot_curves(lines: Lines) -> Figure:
         panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
         panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
         panel.set(xlabel="step", ylabel="validation accuracy (%)")
-        panel.legend(fontsize=7, frameon=False, loc="upper left")
+        panel.legend(
+            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2
+        )
     return figure
 
 

@@ -75,7 +75,7 @@ def test_a_run_with_other_numbers_or_unfinished_is_listed_apart():
     del unfinished["test"]
     text = page({"recall/a.json": changed, "recall/b.json": unfinished})
     table, apart = text.split("## Runs with other numbers")
-    assert "not run | not run | not run" in line(table, "| LRU |")
+    assert "| LRU |" not in table
     assert "[recall/a.json](recall/a.json) | 1,000 of 1,000" in apart
     assert "[recall/b.json](recall/b.json) | 7 of 1,000" in apart
 
@@ -89,7 +89,8 @@ def test_the_page_begins_with_the_claim_the_command_and_chance_with_its_error():
 
 def test_what_was_not_run_is_named():
     text = page({"a": record()}).split("## What was not run")[1]
-    assert "Finished runs: 1, of 1 of the 126 combinations" in text
+    assert "- `:quick`: not run: dense, ReLU; " in text
+    assert "Finished runs of the table: 1, of 1 of the 126 combinations" in text
     assert "T = 256: nothing was run." in text
     assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
     every = {
@@ -120,7 +121,7 @@ def test_a_curve_says_when_it_was_learned():
 def test_runs_of_quick_are_a_table_of_their_own_and_explain_where_there_are_no_others():
     runs = {"a": record(size="quick"), "b": record("ring", accuracy=0.4, size="quick")}
     text = page(runs)
-    assert "not run | not run | not run" in line(text, "| LRU |")
+    assert "## Test accuracy in per cent, at the best learning rate" not in text
     small = text.split("## `:quick`")[1].split("##")[0]
     assert line(small, "| LRU |") == "| LRU | 100.0, 1 seed | after 100 steps, 1 of 1 |"
     assert line(small, "| ring, small").endswith("| 40.0, 1 seed | no |")
@@ -139,13 +140,23 @@ def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
     found = pictures(runs)
     names = ["recall/curves_256.png", "recall/curves_1024.png", "recall/spectra_1024.png"]
     assert [picture.name for picture in found] == names
-    steps, rivals = found[1].figure().axes
+    (steps,) = found[1].figure().axes
     lines = {line.get_label(): line.get_xydata() for line in steps.get_lines()}
     np.testing.assert_allclose(lines["LRU"], [[50, 25], [100, 100]])
     assert len(steps.get_lines()) == 4  # two seeds, one run without gamma, chance
     assert len(found[2].figure().axes) == 2
     assert "10 times" not in found[2].caption and "900 %" in found[2].caption
     assert page(runs, found).count("![") == 3
+
+
+def test_a_panel_has_two_recurrences_to_compare_where_there_are_two():
+    def axes(*rungs):
+        (curves, *_) = pictures({rung: record(rung, size="quick") for rung in rungs})
+        return [axis.get_title() for axis in curves.figure().axes]
+
+    assert axes("lru", "ring") == ["T = 1,024: the steps to the LRU"]
+    assert len(axes("lru", "ring", "s5")) == 2
+    assert len(axes("ring", "s5")) == 2
 
 
 def test_the_eigenvalues_are_those_before_and_of_the_tested_checkpoint():
