@@ -46,7 +46,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     ]
     if len(quick) > 1:
         found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
-    runs = max(at_best(cells, 1024), quick, key=len)  # those with more to compare
+    best: Lines = at_best(cells, 1024)
+    runs = best if len(best) >= len(quick) else quick  # those with more to compare
     spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
     if spectra:
         caption = (

@@ -83,13 +83,15 @@ class Rules:
         if resolution not in SIZES or difficulty not in PATH_LENGTHS:
             known = f"{SIZES} and {tuple(PATH_LENGTHS)}"
             raise ValueError(f"there are no images {difficulty!r} of {resolution!r}, only {known}")
-        column = {key: values[SIZES.index(resolution)] for key, values in _TABLE.items()}
+        column: dict[str, Any] = {
+            key: values[SIZES.index(resolution)] for key, values in _TABLE.items()
+        }
         length = PATH_LENGTHS[difficulty]
         short = length // 3
         dashes = column.pop("distractor_dashes")
         number = dashes // short if short > 1 else 0  # there are none of a single dash
-        lengths = {"path_length": length, "distractor_length": short, "num_distractors": number}
-        return cls(size=resolution, **column, **lengths)
+        column |= {"path_length": length, "distractor_length": short, "num_distractors": number}
+        return cls(size=resolution, **column)
 
 
 # Source, but for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`,

@@ -134,7 +134,7 @@ def test_the_mean_is_over_every_character_but_the_first(data_dir):
 
 
 @pytest.mark.several_devices
-@pytest.mark.parametrize("model", ["lru", "lstm", "linear_lru"])  # each another kind of state
+@pytest.mark.parametrize("model", MODELS)
 def test_two_devices_train_as_one(model, data_dir):
     found = []
     for number in (1, 2):
