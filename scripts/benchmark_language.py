@@ -62,7 +62,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class FlaxGRU(nn.Module):
-    """Layers of `nn.RNN(nn.GRUCell)`, as a model's mixer."""
+    """Layers of `nn.RNN(nn.GRUCell)`, as a model's stack."""
 
     features: int
     num_layers: int
@@ -109,6 +109,9 @@ def _config(contestant: str, shape: Shape) -> ConfigDict:
     config = load_config(f"configs/charlm_{name}.py:{shape.variant},l{shape.layers}")
     with config.unlocked():
         config.model.mixer.update(options)
+        if "type" in options:  # a stack of our own, not one of `lru.stacks`
+            config.model.stack = config.model.mixer
+            del config.model.mixer
     return config
 
 

@@ -102,6 +102,7 @@ def _show_charlm(records: Mapping[str, Record]) -> None:
 
 _Show = Callable[[Mapping[str, Record]], object]
 _SHOWN: dict[str, _Show] = {
+    "recall": results_recall.page,
     "lra": results_lra.page,
     "charlm": _show_charlm,
     "speed": results_speed.page,

@@ -238,8 +238,8 @@ def test_a_config_that_is_no_object_is_one_line(content, tmp_path, capsys):
         ("train", 5, "config.train is 5; expected a section"),
         ("optimizer", None, "config.optimizer is None; expected a section"),
         ("data", [], "config.data is "),
-        ("seed", "0", "config.seed is 0; expected a number"),
-        ("optimizer.groups", 5, "config.optimizer.groups is 5; expected a list of rows"),
+        ("seed", "0", "config.seed is '0'; expected a whole number"),
+        ("optimizer.groups", 5, "config.optimizer.groups is 5; expected rows of"),
         ("optimizer.groups", [["("]], "config.optimizer.groups has the row"),
     ],
 )

@@ -135,7 +135,8 @@ def test_a_damaged_record_prints_no_control_characters(tmp_path, capsys):
 
     remember(load_config("configs/lra_listops.py:smoke"), tmp_path)
     row = {"step": 1, "split": CLEAR, "accuracy": 0.5, "loss": 1.0}
-    (tmp_path / "record.json").write_text(json.dumps({"test": row}))
+    record = {"config": {}, "steps": 1, "steps_planned": 1, "test": row}
+    (tmp_path / "record.json").write_text(json.dumps(record))
     _finished(tmp_path)
     assert "\x1b" not in capsys.readouterr().out
 

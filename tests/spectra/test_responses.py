@@ -37,7 +37,7 @@ def stepped(layer, params):
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 def test_the_impulse_response_is_what_the_layer_answers_to_an_impulse(layer):
     params = jax.jit(layer.init)(jax.random.key(0), jnp.ones((1, TIME, H)))["params"]
-    modes, steps = layer_modes(params)[0], np.arange(TIME)
+    modes, steps = layer_modes(params, layer)[0], np.arange(TIME)
     if getattr(layer, "bidirectional", False):  # the backward direction has the impulse's step too
         params = params | {"C2_re": jnp.zeros((H, 5)), "C2_im": jnp.zeros((H, 5))}
     want = stepped(layer, params)

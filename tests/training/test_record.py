@@ -19,6 +19,7 @@ def experiment(**task):
     return SimpleNamespace(
         dataset=SimpleNamespace(kind="full", remark=""),
         task=SimpleNamespace(steps_per_epoch=None, **task),
+        origin=None,
         groups=[SimpleNamespace(arrays=2, parameters=30), SimpleNamespace(arrays=1, parameters=4)],
         settings=SimpleNamespace(steps=50, test_curve=True),
     )
@@ -26,9 +27,9 @@ def experiment(**task):
 
 ROWS = [
     {"step": 10, "split": "train", "loss": 9.0},
-    {"step": 20, "split": "validation", "loss": 3.0},
+    {"step": 20, "split": "validation", "loss": 3.0, "accuracy": 0.5},
     {"step": 20, "split": "test", "loss": 4.0},
-    {"step": 40, "split": "validation", "loss": 1.0},
+    {"step": 40, "split": "validation", "loss": 1.0, "accuracy": 0.7},
     {"step": 40, "split": "test", "loss": 2.0},
 ]
 TIMING = [
@@ -44,7 +45,8 @@ def test_a_record_counts_parameters_and_has_the_whole_time_and_the_median_speed(
     want = {
         "seed": 7, "data": "full", "parameters": 34, "steps": 40, "steps_planned": 50,
         "seconds": 40.0, "steps_per_second": 3.0, "input_wait_share": 0.1,
-        "validation": {"step": 40, "loss": 1.0}, "test": {"step": 40, "loss": 2.0},
+        "validation": {"step": 40, "loss": 1.0, "accuracy": 0.7}, "test": {"step": 40, "loss": 2.0},
+        "validation_curve": [(20, 3.0, 0.5), (40, 1.0, 0.7)],
         "curves": {"validation": [(20, 3.0), (40, 1.0)], "test": [(20, 4.0), (40, 2.0)]},
     }  # fmt: skip
     assert {name: found[name] for name in want} == want
