@@ -174,7 +174,7 @@ class _Run:
         """Makes the files what they were when the checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             file = self.workdir / f"{name}.jsonl"
-            restore_rows(lines, history[name], file, self.step, print)
+            restore_rows(lines, history[name], file, self.step, say)
         self.spectra = EigenvalueLog(
             self.workdir / "spectra", history["spectra"], self.experiment.layers
         )
@@ -184,7 +184,7 @@ class _Run:
             self.spectra.write(0, self.experiment.init_state().params)
         if self.step in damaged:
             self.spectra.write(self.step, self.state.params)
-        check_spectra(self.spectra, self.workdir / "spectra", print)
+        check_spectra(self.spectra, self.workdir / "spectra", say)
 
     def _history(self) -> dict[str, Any]:
         """What a checkpoint carries, see `lru.training.history`."""
@@ -201,7 +201,7 @@ class _Run:
         best = best_row(rows, self.settings.select)
         there = best_row([row for row in rows if row["step"] in kept], self.settings.select)
         if best is not None and best is not there:
-            print(missing_best(self.checkpoints.path(best["step"]), there))
+            say(missing_best(self.checkpoints.path(best["step"]), there))
         return there
 
     def greet(self) -> None:
@@ -399,7 +399,7 @@ class _Run:
         self.checkpoints.wait()
         self._write_record(self._record(self.metrics.rows, test=None))
         self.progress.close()
-        print(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
+        say(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
         raise Stopped(number)
 
 
