@@ -26,6 +26,7 @@ from lru.errors import Stopped, UserError
 from lru.files import lock
 from lru.spectra.layers import model_eigenvalues
 from lru.training.best import evaluate_best, restore_best
+from lru.training.checkpoint import Checkpoints
 from lru.training.config import load_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment
@@ -315,6 +316,30 @@ def test_a_record_has_validation_and_test_of_the_same_checkpoint(run, tmp_path, 
     record = run(tmp_path, "train.checkpoint_every=5", "train.eval_every=5")
     assert first["accuracy"] > record["validation"]["accuracy"]
     assert record["validation"]["step"] == record["test"]["step"] > first["step"]
+
+
+def test_the_best_checkpoint_is_kept_and_tested_though_later_ones_follow(
+    run, data_dir, tmp_path, monkeypatch
+):
+    """The second of four evaluations is the best."""
+    evaluate = Experiment.evaluate  # as it is
+
+    def best_second(self, state, split):
+        accuracy = {"accuracy": 1 - abs(int(state.step) - 6) / 12}
+        return evaluate(self, state, split) | (accuracy if split == "validation" else {})
+
+    monkeypatch.setattr(Experiment, "evaluate", best_second)
+    record = run(tmp_path, "train.checkpoint_every=3", "train.eval_every=3")
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept >= {6, 12} and 3 not in kept
+    monkeypatch.undo()
+    found = evaluate_best(tmp_path, "test", data_dir=data_dir)
+    assert record["test"] == {key: value for key, value in found.items() if key != "split"}
+    assert found["step"] == 6
+    experiment, _, _ = restore_best(tmp_path, data_dir=data_dir)
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        last = checkpoints.restore(12, experiment.state_shapes())
+    assert experiment.evaluate(last, "test")["loss"] != found["loss"]
 
 
 def test_a_best_checkpoint_that_is_damaged_is_said_with_the_way_out(run, data_dir, tmp_path):
