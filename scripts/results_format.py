@@ -20,6 +20,7 @@ _SPEED = {
     "train.eval_batch_size",
     "train.log_every",
     "train.checkpoint_every",
+    "train.record_gradient_norms",
 }
 
 

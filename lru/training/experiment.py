@@ -24,6 +24,7 @@ from lru.errors import UserError
 from lru.spectra.layers import noted_layers
 from lru.training.config import build, check_arguments
 from lru.training.description import Description
+from lru.training.gradient_norms import record_gradient_norms, rows
 from lru.training.metrics import Metrics
 from lru.training.optimizer import check_optimizer, make_optimizer
 from lru.training.overrides import OF_DATA, OF_MODELS
@@ -223,6 +224,8 @@ class Experiment:
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, **config.optimizer
         )
+        if settings.record_gradient_norms:
+            self._optimizer = optax.chain(record_gradient_norms(), self._optimizer)
 
     def init_state(self) -> State:
         """Returns the state before the first step: a function of the config's seed alone.
@@ -306,6 +309,17 @@ class Experiment:
     def report(self, metrics: Metrics) -> dict[str, float]:
         """Loss and accuracy, as they are logged."""
         return self.task.report(metrics.compute())
+
+    def take_metrics(self, state: State) -> tuple[State, dict[str, float]]:
+        """Returns the state with its sums over training steps cleared, and what they were."""
+        found = self.report(state.metrics)
+        state = state.replace(metrics=self.empty_metrics())
+        if self.settings.record_gradient_norms:
+            norms, *others = state.opt_state
+            found |= rows(norms)
+            cleared = jax.device_put(norms.cleared(), self._replicated)
+            state = state.replace(opt_state=(cleared, *others))
+        return state, found
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Loss and accuracy over a whole split, weighted by example, or by character."""

@@ -356,8 +356,7 @@ class _Run:
 
     def _log(self) -> None:
         self._check_finite()
-        metrics = self.experiment.report(self.state.metrics)
-        self.state = self.state.replace(metrics=self.experiment.empty_metrics())
+        self.state, metrics = self.experiment.take_metrics(self.state)
         rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
         speed, waited = self.clock.read(self.step)

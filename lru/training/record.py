@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 import lru
 from lru.files import Fields, read_object
+from lru.training.gradient_norms import norms_of
 
 _RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}
 _RESULT: Fields = {"step": int, "loss": float, "accuracy": float}
@@ -73,6 +74,7 @@ def make_record(
             if row["split"] == "validation"
         ],
         **({"curves": _curves(rows)} if experiment.settings.test_curve else {}),
+        **({"gradient_norms": norms} if (norms := _gradient_norms(rows)) else {}),
         **({"eigenvalues": _parts(eigenvalues)} if eigenvalues else {}),
     }
 
@@ -107,6 +109,12 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
         split: [(row["step"], row["loss"]) for row in rows if row["split"] == split]
         for split in ("validation", "test")
     }
+
+
+def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequence[float]]]:
+    """(step, mean norm of each layer's gradient since the line before), where they were logged."""
+    found = [(row["step"], norms_of(row)) for row in rows if row["split"] == "train"]
+    return [(step, norms) for step, norms in found if norms]
 
 
 def _median(speeds: Iterable[float | None]) -> float | None:

@@ -38,6 +38,8 @@ class Settings:
         nothing is selected by it.
       record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
         the record.
+      record_gradient_norms: log the norm of each layer's gradient with the training metrics, its
+        mean over the steps since the last line, and write them into the record.
       patience, least_improvement, improvement_over: when to end before the last step, see
         `lru.training.selection.stops_early`; a patience of 0: never.
       unroll: T, steps of a text from one update to the next; of texts alone.
@@ -59,6 +61,7 @@ class Settings:
     select: Literal["accuracy", "loss"] = "accuracy"
     test_curve: bool = False
     record_eigenvalues: bool = False
+    record_gradient_norms: bool = False
     patience: int = 0
     least_improvement: float = 0.0
     improvement_over: Literal["best", "previous"] = "best"

@@ -1,0 +1,91 @@
+"""The gradient's norm layer by layer: where in depth the loss still reaches the parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lru.array_typing import Array, Float
+from lru.errors import UserError
+
+_LAYER = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)(?:/|$)")
+_KEY = "gradient_norm_layer_{}"
+
+
+class GradientNorms(NamedTuple):
+    """The state of `record_gradient_norms`.
+
+    Attributes:
+      total: the sum over steps of the norm of each layer's gradient, `(L,)`.
+      steps: how many steps were summed.
+    """
+
+    total: Float[Array, "L"]
+    steps: Float[Array, ""]
+
+    def cleared(self) -> GradientNorms:
+        """Returns the state of no step."""
+        return GradientNorms(*map(jnp.zeros_like, self))
+
+
+def record_gradient_norms() -> optax.GradientTransformation:
+    """Sums the norm of each layer's gradient, and leaves the gradient as it is.
+
+    The layers are the subtrees `layers_0`, `layers_1`, ... or `blocks_0`, ... of the parameters.
+
+    Raises:
+      UserError: there are no such subtrees.
+
+    Example:
+      >>> record = record_gradient_norms()
+      >>> params = {"stack": {"layers_0": jnp.ones(4), "layers_1": jnp.ones(9)}}
+      >>> _, state = record.update(params, record.init(params))
+      >>> rows(state)
+      {'gradient_norm_layer_1': 2.0, 'gradient_norm_layer_2': 3.0}
+    """
+
+    def init(params: Any) -> GradientNorms:
+        return GradientNorms(jnp.zeros(len(_layers(params))), jnp.zeros(()))
+
+    def update(grads: Any, state: GradientNorms, params: Any = None) -> tuple[Any, GradientNorms]:
+        norms = jnp.stack([optax.tree.norm(leaves) for leaves in _layers(grads)])
+        return grads, GradientNorms(state.total + norms, state.steps + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _layers(tree: Any) -> list[list[Any]]:
+    """The leaves of each layer, the first layer first."""
+    layers: dict[int, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if found := _LAYER.search(jax.tree_util.keystr(path, simple=True, separator="/")):
+            layers.setdefault(int(found[1]), []).append(leaf)
+    if not layers:
+        raise UserError(
+            "config.train.record_gradient_norms is True, and the model's parameters have no "
+            "subtrees layers_0, ... or blocks_0, ...; expected False"
+        )
+    return [layers[number] for number in sorted(layers)]
+
+
+def rows(state: GradientNorms) -> dict[str, float]:
+    """Returns each layer's mean norm by the key of a line of metrics; layers count from 1."""
+    means = jax.device_get(state.total) / max(float(state.steps), 1.0)
+    return {_KEY.format(layer): float(mean) for layer, mean in enumerate(means, 1)}
+
+
+def norms_of(row: Mapping[str, Any]) -> Sequence[float]:
+    """Returns the layers' mean norms of a line of metrics, the first layer first.
+
+    Example:
+      >>> norms_of({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})
+      [2.0, 3.0]
+    """
+    prefix = _KEY.format("")
+    found = {int(key[len(prefix) :]): row[key] for key in row if key.startswith(prefix)}
+    return [found[layer] for layer in sorted(found)]
