@@ -8,6 +8,8 @@ budget       (10m) the paper's: ten million parameters in all, the width being w
   24m        the paper's other one
   talk       of the first author's talk of May 2017: 0.90 million parameters a layer
   quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on two CPU cores
+  converge   as quick, trained until the authors' stopping rule ends it, on 2 % of the text or
+             another share, --config.data.percent=5
   smoke      a few made-up words, a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper's is not known, the talk's were l2, l4, l6 and l8
 
@@ -40,7 +42,7 @@ DATA = {
     "enwik8": ("lru.data.enwik8:Enwik8.create", 206),
     "text8": ("lru.data.text8:Text8.create", 28),
 }
-PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000}
+PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
 TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
 BUDGETS = (*PARAMETERS, "talk", "smoke")
 DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
@@ -86,6 +88,8 @@ def build(model: str, variant: str) -> ConfigDict:
     config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
     if budget == "quick":
         quick(config)
+    if budget == "converge":
+        converge(config)
     if budget == "smoke":
         smoke(config)
     return config
@@ -94,6 +98,12 @@ def build(model: str, variant: str) -> ConfigDict:
 def quick(config: ConfigDict) -> None:
     config.data.percent = 10
     config.train.update(epochs=3, batch_size=20, checkpoint_every=500)
+
+
+def converge(config: ConfigDict) -> None:
+    config.data.percent = 2
+    config.train.update(epochs=60, batch_size=20, checkpoint_every=500)
+    config.train.eval_batch_size = 100  # the evaluations would take longer than the epochs
 
 
 def smoke(config: ConfigDict) -> None:

@@ -4,7 +4,7 @@
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                100,000 steps            89.9 (0.1) %
-:quick      the first 1,023 characters, small model          minutes, two CPU cores   none expected
+:quick      synthetic pairs of 511 characters, small model   1 minute, two CPU cores  95 % at least
 :smoke      a few made-up pairs, a tiny model, for tests     seconds                  none expected
 :ring ...   another recurrence, see configs/_lra.py
 
@@ -48,10 +48,11 @@ def paper() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    config.data.update(pad_to=1024)
+    config.data.update(source="made_up", pad_to=512)
+    config.data.update(made_up_train=5_000, made_up_validation=500, made_up_test=2_000)
     config.model.update(num_layers=2, d_model=32)
     config.model.mixer.update(d_state=32)
-    config.train.update(steps=500, batch_size=16, eval_batch_size=50)
+    config.train.update(steps=300, batch_size=16, eval_batch_size=50)
     config.train.update(log_every=50, eval_every=100, checkpoint_every=100)
 
 

@@ -25,7 +25,7 @@ class Cell(NamedTuple):
 
 Cells = Mapping[Cell, Sequence[Record]]
 Line = tuple[str, str, Cell]  # name, the paper's number, cell
-_DEPTHS = {"quick": [2, 4, 6, 8], "10m": [2], "24m": [2], "talk": [2, 4, 6, 8]}
+_DEPTHS = {"quick": [2, 4, 6, 8], "converge": [2, 4], "10m": [2], "24m": [2], "talk": [2, 4, 6, 8]}
 _COLUMNS = "paper | ours | epochs run / best | time | data"
 _INTRODUCTION = """\
 # Character language models

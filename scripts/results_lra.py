@@ -28,7 +28,7 @@ from results_format import (
 
 Cell = tuple[str, str, str]  # task, rung, size
 Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
-_KINDS = {"paper": ("full", "generated"), "quick": ("full", "generated", "stand-in")}  # by size
+_KINDS = {"paper": ("full", "generated"), "quick": ("full", "generated", "made-up")}  # by size
 _COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
 _INTRODUCTION = """\
 # Long Range Arena

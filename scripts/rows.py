@@ -157,7 +157,7 @@ TABLES = {
             "percent": Axis(range(1, 101), []),
             "model": Axis(MODELS, LADDER),
         },
-        ["10m", "24m", "talk", "quick", "smoke"],
+        ["10m", "24m", "talk", "quick", "converge", "smoke"],
     ),
     "recall": Table(
         recall,
