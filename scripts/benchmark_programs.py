@@ -26,7 +26,7 @@ from paper_lra import SPEED
 
 import lru
 from lru import recurrence
-from lru.baselines import S4D, S5
+from lru.baselines import S4D, S5, DenseRNN
 from lru.models import SequenceClassifier
 from lru.reference import AppendixA
 from lru.streaming import stream
@@ -127,7 +127,9 @@ CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "S4D": (S4D, _KEPT),
     "S5": (S5, dict(remat=True)),
+    "S5, kept": (functools.partial(S5, chunk_size=0), _KEPT),
     "GRU": (Gru, _KEPT),
+    "tanh": (functools.partial(DenseRNN, activation="tanh"), _KEPT),
 }  # fmt: skip
 PARTS = {
     "model": ("forward", "gradient", "step"),
