@@ -32,6 +32,7 @@ from lru.spectra.plots import (
     plot_eigenvalues,
     plot_gains,
     plot_impulse_responses,
+    plot_near_circle,
     plot_norms,
     plot_path,
 )
@@ -58,9 +59,9 @@ __all__ = [
     "InputGains", "Modes", "RunModes", "eigenvalues", "find_layers", "fractions", "frequencies",
     "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
     "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
-    "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_norms",
-    "plot_path", "plot_time_scales", "read_run", "ring_density", "ring_fractions", "ring_gain",
-    "time_scales",
+    "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_near_circle",
+    "plot_norms", "plot_path", "plot_time_scales", "read_run", "ring_density", "ring_fractions",
+    "ring_gain", "time_scales",
 ]  # fmt: skip
 
 

@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     if arguments.write_sheet:
         from lru.data.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(arguments.write_sheet, dataset.source("train"), dataset.num_classes)
+        names = dataset.class_names or [str(label) for label in range(dataset.num_classes)]
+        write_contact_sheet(arguments.write_sheet, dataset.source("train"), names)
         print(f"some of each class shown in {arguments.write_sheet}")
 
 

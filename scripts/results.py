@@ -14,6 +14,7 @@ from pathlib import Path
 
 import results_charlm
 import results_charlm_plots
+import results_claims
 import results_lra
 import results_lra_plots
 import results_recall
@@ -33,40 +34,6 @@ _FILES = {
     "charlm": "charlm/*.json",
     "speed": "benchmark_*.json",
 }
-_INDEX = """\
-# Results
-
-Made by `python scripts/results.py` of the records in this directory; nothing here is written by
-hand. A record has its run's config, seed, commit, hardware, kind of data, steps and seconds, and is
-written by `lru.train`; `scripts/reproduce.py` runs the rows of the tables.
-
-## [Recall](recall.md)
-
-What gamma, the ring and the phase of the Linear Recurrent Unit do for memory, in a minute: name the
-first of T tokens after reading the last. {recall}
-
-## [Long Range Arena](lra.md)
-
-The Linear Recurrent Unit, the steps that lead to it from a dense recurrence, and its rivals: the
-tables of Orvieto et al. (2023), and small models. {lra}
-
-## [Character language models](charlm.md)
-
-The Lattice Recurrent Unit, the steps that lead to it from the GRU, and its rivals: the figures of
-Ahuja & Morency (2018), the talk before them, and small models. {charlm}
-
-## [Speed and memory](speed.md)
-
-Programs measured side by side by `scripts/benchmark.py`. {speed}
-
-## How to read them
-
-Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
-*generated* by the released data's rules, *artificial* by the rules of a task that nobody released,
-*stand-in* others of the same form, *prefix* a part of the released, *made-up* for tests. Runs count
-for a row if they have all the numbers of its config file, and for one of the paper's if they are on
-full or generated data; others are listed apart. What was not run says so.
-"""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -134,11 +101,8 @@ def pages(
     records: Mapping[str, Mapping[str, Record]], drawn: Mapping[str, Sequence[Picture]]
 ) -> dict[str, str]:
     """Every page's Markdown, by its file name; `drawn` are its pictures."""
-    said = {
-        page: f"{len(found)} record{'s' * (len(found) != 1)}." for page, found in records.items()
-    }
     return {
-        "README.md": _INDEX.format(**said),
+        "README.md": results_claims.page(records, drawn),
         "recall.md": results_recall.page(records["recall"], drawn["recall"]),
         "lra.md": results_lra.page(records["lra"], drawn["lra"]),
         "charlm.md": results_charlm.page(records["charlm"], drawn["charlm"]),

@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 import rows
 from paper_charlm import DATA, MAIN, NAMES, PERCENT, TALK
 from pictures import Picture
-from results_format import Record, differing, finished, join, mean, span, table, time_and_data
+from results_format import (
+    Record,
+    coverage,
+    differing,
+    finished,
+    join,
+    mean,
+    span,
+    table,
+    time_and_data,
+)
 
 
 class Cell(NamedTuple):
@@ -39,6 +49,13 @@ _QUICK = """\
 The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first tenth
 of the text to learn from, three epochs at most. They show that everything trains and how the models
 compare at that size; they are no reproduction of the paper's numbers."""
+_CONVERGE = """\
+The variants `:converge`: 0.3 million parameters, a share of the text to learn from, and up to 60
+epochs, ended by the authors' stopping rule (three epochs in a row none of which lowers the
+validation loss by 1e-4). The test text is the same for every share. "Best epoch" is the one with
+the lowest validation loss, counted from 1: the paper's measure of convergence. The command: `python
+scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all --depth=4
+--percent=2,5,10,20,40 --seeds=3`."""
 _TALK = """\
 The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
 "LRU" is what the paper calls RG-LRU."""
@@ -64,18 +81,53 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
       pictures: those that there are.
     """
     cells, others = sort(records)
+    shown = {picture.name.rpartition("/")[2]: picture.shown() for picture in pictures}
     return join([
         _INTRODUCTION,
-        _quick(cells),
         _depth(cells),
-        _section("The talk's table", _TALK, _lines_of_talk(), cells),
-        _section("The paper's figures: 10 million parameters", _MAIN, _lines_of_main("10m"), cells),
-        _section("The paper's figures: 24 million parameters", "", _lines_of_main("24m"), cells),
+        shown.pop("depth_quick.png", ""),
+        shown.pop("gradients_quick.png", ""),
+        _converge(cells),
+        *(shown.pop(name, "") for name in ("epochs.png", "percent_converge.png")),
+        _quick(cells),
+        shown.pop("curves_quick.png", ""),
+        *(_section(title, text, lines, cells) for title, (text, lines) in _paper().items()),
+        *(shown.pop(f"curves_{size}.png", "") for size in ("talk", "10m", "24m")),
         _percent(cells),
+        *shown.values(),
+        _coverage(cells),
         _others(others),
-        "## Pictures" if pictures else "",
-        *(picture.shown() for picture in pictures),
     ])  # fmt: skip
+
+
+def _paper() -> dict[str, tuple[str, list[Line]]]:
+    """The sections beside the papers' numbers: a text and its rows."""
+    return {
+        "The talk's table": (_TALK, _lines_of_talk()),
+        "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
+        "The paper's figures: 24 million parameters": (_MAIN, _lines_of_main("24m")),
+    }
+
+
+def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
+    """By section, how many of the papers' numbers were run to their end, and how many there are."""
+    counted = {}
+    for title, (_, lines) in _paper().items():
+        named = [cell for _, number, cell in lines if number != "-"]
+        counted[title] = sum(bool(finished(cells.get(cell, ()))) for cell in named), len(named)
+    return counted
+
+
+def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
+    """How many of the papers' numbers were run to their end, and how many there are."""
+    run, total = map(sum, zip(*_counted(sort(records)[0]).values()))
+    return run, total
+
+
+def _coverage(cells: Cells) -> str:
+    reason = "The papers' sizes, to the end of up to 100 epochs: hours on a GPU, days on a CPU."
+    command = "python scripts/reproduce.py --table=charlm --model=all"
+    return coverage(_counted(cells), reason, command)
 
 
 def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
@@ -142,8 +194,6 @@ def _ours(runs: Sequence[Record]) -> list[str]:
         run = span(epoch(record, record["steps"]) for record in done)
         losses = [record["test"]["loss"] for record in done]
         return [mean(losses, digits=3), f"{run} / {_best_epochs(done)}", *time_and_data(done)]
-    if not runs:
-        return ["not run", "", "", ""]
     furthest = max(runs, key=lambda record: record["steps"])
     passes, planned = (furthest[key] / furthest["steps_per_epoch"]
                        for key in ("steps", "steps_planned"))  # fmt: skip
@@ -166,12 +216,8 @@ def _bits(runs: Sequence[Record]) -> str:
 
 
 def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
-    """A table beside the paper's; what the paper has no number of is shown if it was run."""
-    shown = [
-        [name, paper, *_ours(cells.get(cell, []))]
-        for name, paper, cell in lines
-        if paper != "-" or cell in cells
-    ]
+    """The rows that were run beside the paper's numbers; empty if none was."""
+    shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
     if not shown:
         return ""
     return join([f"## {title}", text, table(f"text, model | {_COLUMNS}", shown)]).rstrip()
@@ -203,12 +249,12 @@ def _quick(cells: Cells) -> str:
     )
     parts = []
     for data in DATA:
-        found = {model: cells.get(Cell(data, model, "quick"), []) for model in NAMES}
-        if any(found.values()):
+        found = {model: runs for model in NAMES if (runs := cells.get(Cell(data, model, "quick")))}
+        if found:
             lines = []
             for model, runs in found.items():
                 ours, *others, time, kind = _ours(runs)
-                parameters = span(record["parameters"] for record in runs) if runs else ""
+                parameters = span(record["parameters"] for record in runs)
                 lines.append([NAMES[model], ours, _bits(runs), *others, parameters, time, kind])
             parts.append(f"### {DATA[data]}\n\n{table(columns, lines)}")
     title = "## Small models, minutes on two CPU cores"
@@ -233,6 +279,31 @@ def _depth(cells: Cells) -> str:
     return join(["## Depth, small models", _DEPTH, *parts]).rstrip() if parts else ""
 
 
+def _converge(cells: Cells) -> str:
+    """Small models trained to their best epoch: a row for each share of a text and each model."""
+    found = sorted((cell for cell in cells if cell.size == "converge"), key=place)
+    lines = []
+    for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
+        if done := finished(cells[cell]):
+            epochs = [epoch(record, record["test"]["step"]) for record in done]
+            lines.append([
+                f"{DATA[cell.data]}, {cell.depth} layers, {_share(done)} %", NAMES[cell.model],
+                mean([record["test"]["loss"] for record in done], digits=3), _bits(done),
+                mean(epochs).partition(",")[0],
+                span(epoch(record, record["steps"]) for record in done),
+            ])  # fmt: skip
+    if not lines:
+        return ""
+    columns = "text, share | model | test nats | bits per character | best epoch | epochs run"
+    title = "## Convergence and statistical efficiency, small models"
+    return join([title, _CONVERGE, table(columns, lines)]).rstrip()
+
+
+def _share(runs: Sequence[Record]) -> int:
+    """Per cent of the text that they learn from."""
+    return runs[0]["config"]["data"]["percent"]
+
+
 def _nats(done: Sequence[Record]) -> str:
     return mean([record["test"]["loss"] for record in done], digits=3) if done else "not run"
 
@@ -241,7 +312,7 @@ def _percent(cells: Cells) -> str:
     """What models learn from a part of a text: only if such runs are there."""
     lines: list[Line] = []
     for cell in sorted(cells, key=place):
-        if cell.percent:
+        if cell.percent and cell.size != "converge":
             name = f"{DATA[cell.data]}, {NAMES[cell.model]}, {cell.size}, {cell.percent} %"
             number = PERCENT.get((cell.data, cell.percent, cell.model), "-")
             lines.append((name, number if cell.size == "10m" else "-", cell))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from paper_charlm import DATA, NAMES, PERCENT, TALK, Points, read_curves
@@ -65,6 +66,14 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         )
         figure = functools.partial(plot_depth, deep)
         found.append(Picture("charlm/depth_quick.png", caption, figure))
+    deepest = _with_norms(cells)
+    if deepest:
+        caption = (
+            "Norm of the gradient by layer and step, `:quick`, one seed, all on one scale; layer 1 "
+            "is next to the characters, and each point is the mean over 100 steps."
+        )
+        figure = functools.partial(plot_gradients, deepest)
+        found.append(Picture("charlm/gradients_quick.png", caption, figure))
     if any(_past_best(runs) for runs in cells.values()):
         caption = (
             "Epochs up to the best validation loss, of runs that went on after it; a dot a run."
@@ -152,7 +161,10 @@ def plot_epochs(cells: Cells) -> Figure:
         for where, model in enumerate(shown, start=1):
             colour, marker = STYLE[model]
             panel.plot([where] * len(epochs[model]), epochs[model], marker, color=colour, alpha=0.6)
-        panel.set(title=f":{size}", ylabel="epochs to the best validation loss")
+        texts = ", ".join(dict.fromkeys(DATA[cell.data] for cell in ended if cell.size == size))
+        depths = " and ".join(map(str, sorted({cell.depth for cell in ended if cell.size == size})))
+        panel.set(title=f"{texts}, {depths} layers, :{size}")
+        panel.set(ylabel="epochs to the best validation loss")
         panel.set_ylim(0, 1.1 * max(map(max, epochs.values())))
         panel.yaxis.set_major_locator(MaxNLocator(integer=True))
         panel.tick_params("x", rotation=30)
@@ -182,14 +194,48 @@ def plot_depth(cells: Cells) -> Figure:
     return figure
 
 
+def _with_norms(cells: Cells) -> dict[str, Record]:
+    """The first seed's runs of the greatest depth that recorded gradients' norms, by name."""
+    runs = {
+        cell: record
+        for cell in sorted(cells, key=place)
+        for record in cells[cell]
+        if cell.size == "quick" and record.get("gradient_norms") and record["seed"] == 0
+    }
+    deepest = max((cell.depth for cell in runs), default=0)
+    return {
+        f"{NAMES[cell.model]}, {cell.depth} layers, {DATA[cell.data]}": record
+        for cell, record in runs.items()
+        if cell.depth == deepest
+    }
+
+
+def plot_gradients(runs: Mapping[str, Record]) -> Figure:
+    """The norm of every layer's gradient against the step: a panel for each run, one scale."""
+    figure, axes = panels(len(runs))
+    norms = {name: np.array([row for _, row in run["gradient_norms"]]).T
+             for name, run in runs.items()}  # fmt: skip
+    least, most = min(map(np.min, norms.values())), max(map(np.max, norms.values()))
+    scale = LogNorm(max(least, most / 1e6), most)
+    for panel, (name, run) in zip(axes, runs.items()):
+        steps = [step for step, _ in run["gradient_norms"]]
+        layers = np.arange(1, len(norms[name]) + 1)
+        image = panel.pcolormesh(steps, layers, norms[name], norm=scale, shading="nearest")
+        panel.set(title=name, xlabel="step", ylabel="layer", yticks=layers)
+        panel.grid(False)
+    figure.colorbar(image, ax=axes, label="norm of the layer's gradient")
+    return figure
+
+
 def plot_percent(cells: Cells) -> Figure:
     """Mean test loss, with its standard error, against the share of the text."""
-    parts = sorted((cell for cell in cells if cell.percent), key=place)
-    texts = list(dict.fromkeys(cell.data for cell in parts))
-    figure, axes = panels(len(texts))
-    for panel, data in zip(axes, texts):
+    size = next(iter(cells)).size
+    places = list(dict.fromkeys((c.data, c.depth) for c in sorted(cells, key=place) if c.percent))
+    figure, axes = panels(len(places))
+    for panel, (data, depth) in zip(axes, places):
         for model in NAMES:
-            found = [c for c in cells if (c.data, c.model) == (data, model)]
+            wanted = (data, model, depth)
+            found = [cell for cell in cells if (cell.data, cell.model, cell.depth) == wanted]
             points = sorted(_mean_loss(cells[cell]) for cell in found if finished(cells[cell]))
             if points:
                 percents, losses, errors = zip(*points)
@@ -198,11 +244,15 @@ def plot_percent(cells: Cells) -> Figure:
             pale = [
                 (percent, float(number))
                 for (text, percent, whose), number in PERCENT.items()
-                if (text, whose) == (data, model) and found and found[0].size == "10m"
+                if (text, whose) == (data, model) and found and size == "10m"
             ]
             if pale:
                 _line(panel, pale, model, linewidth=0.8, alpha=0.4, marker="", label="")
-        panel.set(title=DATA[data], xlabel="per cent of the text", ylabel="test loss, nats")
+        shares = sorted({_mean_loss(runs)[0] for runs in cells.values() if finished(runs)})
+        panel.set(xscale="log", xlabel="per cent of the text, logarithmic")
+        panel.set_xticks(shares, list(map(str, shares)))
+        panel.set_xticks([], minor=True)
+        panel.set(title=f"{DATA[data]}, {depth} layers, :{size}", ylabel="test loss, nats")
         panel.legend(frameon=False, fontsize=8)
     return figure
 

@@ -122,6 +122,43 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
     return "\n".join([f"| {columns} |", rule, *rows])
 
 
+def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) -> str:
+    """What was not run: a line for each table in place of its empty rows.
+
+    Args:
+      counted: by the table's name, how many of its rows were run, and how many it has.
+      reason: why not all were.
+      command: what runs them.
+
+    Example:
+      >>> print(coverage({"Table 1": (1, 3), "Table 2": (2, 2)}, "Each takes a day.", "make rows"))
+      ## What was not run
+      <BLANKLINE>
+      Each takes a day. The command is `make rows`.
+      <BLANKLINE>
+      - Table 1: 2 of 3 rows.
+    """
+    missing = [
+        f"- {name}: {total - run} of {total} rows." for name, (run, total) in counted.items()
+        if run < total
+    ]  # fmt: skip
+    if not missing:
+        return ""
+    head = f"## What was not run\n\n{reason} The command is `{command}`."
+    return "\n\n".join([head, "\n".join(missing)])
+
+
+def chance(classes: int, examples: int) -> str:
+    """Per cent that guessing has on so many examples, and its standard error.
+
+    Example:
+      >>> chance(2, 2_500)
+      '50.0 (1.0)'
+    """
+    p = 1 / classes
+    return f"{100 * p:.1f} ({100 * (p * (1 - p) / examples) ** 0.5:.1f})"
+
+
 def join(parts: Iterable[str]) -> str:
     """Parts of a page, those that are empty left out."""
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -46,10 +46,8 @@ def test_small_models_have_a_table_for_each_text_that_was_run():
         "| 1.5 min, 2 CPU cores | full |"
     )
     assert line(text, "| LRU |", "### War and Peace") == want
-    assert line(text, "| GRU |", "### War and Peace").startswith("| GRU | not run |")
+    assert "| GRU |" not in text
     assert "### Penn Treebank" not in text
-    models = [line.split(" | ")[0][2:] for line in text.split("### ")[1].splitlines()[4:12]]
-    assert models == list(NAMES.values())
 
 
 @pytest.mark.parametrize(
@@ -70,10 +68,16 @@ def test_a_run_stands_beside_the_papers_number(row, section, name, paper):
     assert page({"a": record(row)}).count("1 seed") == 1
 
 
-def test_what_was_not_run_is_shown_where_the_paper_has_a_number():
+def test_what_was_not_run_is_counted_where_the_paper_has_a_number():
     text = page({})
-    assert text.count("| not run |") == len(MAIN) + sum(value != "-" for value in TALK.values())
-    assert "linear LRU" not in text and "## Small" not in text and "## Pictures" not in text
+    told = sum(value != "-" for value in TALK.values())
+    assert f"- The talk's table: {told} of {told} rows." in text
+    assert f"10 million parameters: {len(MAIN) // 2} of {len(MAIN) // 2} rows." in text
+    assert "|" not in text and "## Small" not in text
+    stopped = record(rows.charlm("ptb", "lru"), ended=False)
+    for run, missing in ((stopped, 0), (record(rows.charlm("ptb", "lru")), 1)):
+        number = len(MAIN) // 2 - missing
+        assert f"10 million parameters: {number} of {len(MAIN) // 2} rows." in page({"a": run})
 
 
 def test_a_stopped_run_is_shown_as_far_as_it_is():
@@ -107,7 +111,7 @@ def test_runs_on_a_share_of_the_text_are_not_runs_on_all_of_it():
     text = page({"a": record(rows.charlm("ptb", "lru", percent=40))})
     got = line(text, "| Penn Treebank, LRU, 10m, 40 %", "Shares of the text")
     assert got.startswith("| Penn Treebank, LRU, 10m, 40 % | 0.9926 | 1.400, 1 seed |")
-    assert "not run" in line(text, "| Penn Treebank, LRU", "10 million")
+    assert "## The paper's figures: 10 million" not in text
     small = page({"a": record(rows.charlm("ptb", "lru", "quick", percent=40))})
     assert "| Penn Treebank, LRU, quick, 40 % | - |" in small and "## Small" not in small
 
@@ -158,7 +162,8 @@ def test_pictures_are_of_what_was_run(tmp_path):
     assert "paper" in found["charlm/curves_10m.png"].caption
     assert "paper" not in found["charlm/curves_quick.png"].caption
     epochs = found["charlm/epochs.png"].figure()
-    assert [panel.get_title() for panel in epochs.axes] == [":quick", ":10m"]
+    titles = [panel.get_title() for panel in epochs.axes]
+    assert titles == ["Penn Treebank, 2 layers, :quick", "Penn Treebank, 2 layers, :10m"]
     dots = [line for line in epochs.axes[1].get_lines() if line.get_marker() == "o"]
     assert [line.get_ydata().tolist() for line in dots] == [[3, 3]]
     (panel,) = found["charlm/percent_10m.png"].figure().axes
@@ -201,3 +206,35 @@ def test_small_models_of_several_depths_have_a_table_and_a_picture():
     ours, talk = results_charlm_plots.plot_depth(cells).axes
     assert lines(ours, "gru")[0][1] == [[2, 1.35], [4, 2.08]]
     assert lines(talk, "gru")[0][1] == [[2, 1.107], [4, 1.092], [6, 1.125], [8, 2.99]]
+
+
+def test_runs_to_the_best_epoch_have_a_table_by_share_and_a_picture():
+    runs = {
+        "a": record(rows.charlm("ptb", "gru", "converge", 4), 1.5),
+        "b": record(rows.charlm("ptb", "gru", "converge", 4)._replace(seed=1), 1.6),
+        "c": record(rows.charlm("ptb", "gru", "converge", 4, percent=5), 1.4),
+    }
+    text, section = page(runs), "## Convergence"
+    want = "| Penn Treebank, 4 layers, 2 % | GRU | 1.550 (0.050), 2 seeds | 2.236 (0.072) | 3.0 "
+    assert line(text, "| Penn Treebank, 4 layers, 2 %", section).startswith(want + "(0.0) | 5 |")
+    assert "| 1.400, 1 seed |" in line(text, "| Penn Treebank, 4 layers, 5 %", section)
+    assert "Shares of the text" not in text
+    found = {picture.name: picture for picture in results_charlm_plots.pictures(runs)}
+    (panel,) = found["charlm/percent_converge.png"].figure().axes
+    assert lines(panel, "gru")[0][1] == [[2, 1.55], [5, 1.4]]
+    assert panel.get_title() == "Penn Treebank, 4 layers, :converge"
+
+
+def test_gradients_are_drawn_by_layer_on_one_scale():
+    runs = {}
+    for model, first in (("gru", 1e-6), ("lru", 1e-2)):
+        row = rows.charlm("ptb", model, "quick", 8)
+        norms = [[100, [first] * 4 + [1.0] * 4], [200, [first] * 4 + [2.0] * 4]]
+        runs[model] = record(row, gradient_norms=norms)
+    found = {picture.name: picture for picture in results_charlm_plots.pictures(runs)}
+    figure = found["charlm/gradients_quick.png"].figure()
+    gru, lru, _ = figure.axes
+    assert gru.get_title() == "GRU, 8 layers, Penn Treebank"
+    scales = [panel.collections[0].get_clim() for panel in (gru, lru)]
+    assert scales[0] == scales[1] == (2e-6, 2.0)
+    assert gru.collections[0].get_array().tolist()[0] == [1e-6, 1e-6]

@@ -58,6 +58,7 @@ class SequenceDataset(
       VERSION: to be raised whenever the same numbers come to mean other data.
       numbers_class: the subclass of `Numbers`.
       num_classes: labels are 0 .. num_classes - 1.
+      class_names: what the labels mean, in their order; empty if they are numbers.
       places: where a preparation looks for released files, see `lru.data.released`.
       found: the files that `release_needed` names, during a preparation.
     """
@@ -65,6 +66,7 @@ class SequenceDataset(
     VERSION = tfds.core.Version("1.0.0")
     numbers_class: ClassVar[type[Numbers]]
     num_classes: ClassVar[int]
+    class_names: ClassVar[tuple[str, ...]] = ()
     places: Places
     found: Found
 

@@ -75,6 +75,9 @@ class CIFAR10(SequenceDataset):
     name = "cifar10"
     numbers_class = CIFAR10Numbers
     num_classes = 10
+    class_names = (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
 
     @property
     def max_length(self) -> int:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lru.errors import UserError
 
 _LEAST = 128  # pixels of an image on the sheet, where it has fewer
 _GAP = 6
-_TEXT = 16  # pixels for a label
 _GREY = 96
 
 
 def write_contact_sheet(
     path: str | os.PathLike[str],
     examples: Iterable[Mapping[str, Any]],
-    num_classes: int,
+    names: Sequence[str],
     columns: int = 6,
 ) -> None:
     """Writes an image with a row of examples for each class, in the order in which they come.
@@ -28,13 +28,13 @@ def write_contact_sheet(
     Args:
       path: of the image, whose ending names its format, such as .png.
       examples: of a data set of square images: inputs (T, 1) or (T, 3) uint8, and label.
-      num_classes: labels are 0 .. num_classes - 1.
+      names: of the classes, by their labels.
       columns: examples a class, or fewer where there are no more.
 
     Raises:
       UserError: if inputs are no square images, or the format is unknown.
     """
-    rows: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    rows: list[list[np.ndarray]] = [[] for _ in names]
     for example in examples:
         image = _square(example["inputs"])
         row = rows[int(example["label"])]
@@ -44,11 +44,13 @@ def write_contact_sheet(
             break
     shapes = {image.shape for row in rows for image in row}
     step = max((shape[0] for shape in shapes), default=0) + _GAP
-    sheet = Image.new("RGB", (_TEXT + columns * step, _GAP + num_classes * step), 3 * (_GREY,))
-    for label, row in enumerate(rows):
-        ImageDraw.Draw(sheet).text((_GAP // 2, _GAP + label * step), str(label))
+    font = ImageFont.load_default()
+    margin = 2 * _GAP + max(math.ceil(font.getlength(name)) for name in names)
+    sheet = Image.new("RGB", (margin + columns * step, _GAP + len(names) * step), 3 * (_GREY,))
+    for label, (name, row) in enumerate(zip(names, rows)):
+        ImageDraw.Draw(sheet).text((_GAP, _GAP + label * step), name, font=font)
         for column, image in enumerate(row):
-            sheet.paste(Image.fromarray(image), (_TEXT + column * step, _GAP + label * step))
+            sheet.paste(Image.fromarray(image), (margin + column * step, _GAP + label * step))
     try:
         sheet.save(path)
     except ValueError as error:

@@ -78,6 +78,7 @@ class Pathfinder(SequenceDataset):
     name = "pathfinder"
     numbers_class = PathfinderNumbers
     num_classes = 2
+    class_names = ("not connected", "connected")
 
     @property
     def max_length(self) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.animation import PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lru.errors import UserError
 from lru.spectra.histograms import (
@@ -20,13 +21,20 @@ from lru.spectra.histograms import (
     plot_time_scales,
 )
 from lru.spectra.layers import Modes
-from lru.spectra.plots import plot_eigenvalues, plot_impulse_responses, plot_path
+from lru.spectra.plots import (
+    plot_eigenvalues,
+    plot_impulse_responses,
+    plot_near_circle,
+    plot_path,
+)
 from lru.spectra.responses import impulse_norm
 from lru.spectra.statistics import frequencies, time_scales
 
 Layers = Mapping[str, tuple[Modes, ...]]
 _MOST_LAYERS = 6  # more are too small to be seen
+_FEWEST_MODES = 20  # of which a histogram says something
 _MOST_FRAMES = 150
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # of an animation at least, and of its last frame
 _MOST_STEPS = 100_000
 _LINES: tuple[dict[str, Any], ...] = (  # of both directions
     {"linestyle": "-"},
@@ -36,6 +44,9 @@ _LINES: tuple[dict[str, Any], ...] = (  # of both directions
 
 def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
     """A column a layer: eigenvalues, moduli, phases, time scales, impulse responses.
+
+    Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle;
+    there are histograms of moduli, phases and time scales if every layer has 20 modes or more.
 
     Args:
       initial: the modes of every layer before training; see `lru.spectrum.model_modes`.
@@ -55,12 +66,16 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
         plot_frequency: linear_edges(frequencies(both), least=0.0, most=math.pi),
         plot_time_scales: log_edges(time_scales(both)),
     }
+    if min(len(lam) for lam, _ in pairs) < _FEWEST_MODES:
+        bins = {}
     columns = len(names)
-    figure = Figure(figsize=(max(2.5 * columns, 4.5) + 0.5, 12.5), layout="constrained")
-    axes = figure.subplots(5, columns, squeeze=False, sharex="row", sharey="row")
+    rows = 3 + len(bins)
+    figure = Figure(figsize=(max(2.5 * columns, 4.5) + 0.5, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
     for column, (name, number, pair) in enumerate(zip(names, numbers, pairs)):
-        disk, *histograms, responses = axes[:, column]
+        disk, near, *histograms, responses = axes[:, column]
         plot_eigenvalues(disk, *pair).set_title(f"layer {number + 1}", fontsize=10)
+        plot_near_circle(near, *pair)
         for axis, (plot, edges) in zip(histograms, bins.items()):
             plot(axis, *pair, edges=edges)
         _plot_responses(responses, initial[name], trained[name], _horizon(both))
@@ -72,6 +87,8 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
 
 def save_animation(steps: Sequence[int], paths: Mapping[str, np.ndarray], file: Path) -> None:
     """The way of every layer's eigenvalues over training, a frame an evaluation, as a GIF.
+
+    It takes six seconds or more, and holds its last frame for two of them.
 
     Args:
       steps: of the evaluations, `(K,)`.
@@ -87,19 +104,23 @@ def save_animation(steps: Sequence[int], paths: Mapping[str, np.ndarray], file: 
     shown = [list(paths.values())[number] for number in numbers]
     columns = len(shown) if len(shown) <= 3 else -(-len(shown) // 2)
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(3 * columns + 0.4, 3.1 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(3 * columns + 0.4, 3.1 * lines + 0.5), dpi=80, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False)
-    writer = PillowWriter(fps=12)
-    with writer.saving(figure, str(file), dpi=80):
-        for frame in _evenly(len(steps), _MOST_FRAMES):
-            for axis, number, path in zip(axes.flat, numbers, shown):
-                axis.clear()
-                plot_path(axis, path[: frame + 1]).set_title(f"layer {number + 1}", fontsize=10)
-            for axis in axes.flat[len(shown) :]:
-                axis.set_visible(False)
-            figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
-            writer.grab_frame()
-            figure.set_layout_engine("none")  # that of the first frame stays: it takes most time
+    canvas, images = FigureCanvasAgg(figure), []
+    for frame in _evenly(len(steps), _MOST_FRAMES):
+        for axis, number, path in zip(axes.flat, numbers, shown):
+            axis.clear()
+            plot_path(axis, path[: frame + 1]).set_title(f"layer {number + 1}", fontsize=10)
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        figure.set_layout_engine("none")  # that of the first frame stays: it takes most time
+    milliseconds = max(round(1000 * _SECONDS / len(images)), 80)
+    durations = [milliseconds] * (len(images) - 1) + [round(1000 * _HELD_SECONDS)]
+    first, *others = images
+    first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def _plot_responses(

@@ -37,6 +37,36 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     return axis
 
 
+def near_circle(lam: np.ndarray) -> bool:
+    """Returns whether eigenvalues lie so close to the unit circle that a disk hides them.
+
+    Example:
+      >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
+      (True, False)
+    """
+    modulus = np.abs(lam)
+    return bool(np.all((modulus > 0.95) & (modulus < 1)))
+
+
+def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
+    """Draws eigenvalues by their phase and their distance from the unit circle, both logarithmic.
+
+    Modes outside of the unit circle, and those with no phase, are left out. Arguments and result
+    are those of `plot_eigenvalues`.
+    """
+    points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
+              if x is not None]  # fmt: skip
+    points = [np.where(x > 0, x, np.nan) for x in points]
+    if initial is not None:
+        paths = np.stack(points)
+        axis.plot(paths[:, 0], paths[:, 1], color="0.75", linewidth=0.6, zorder=1)
+        _draw_rings(axis, points[1][0] + 1j * points[1][1], "initial")
+    axis.scatter(*points[0], s=7, color=_TRAINED, label="trained")
+    axis.set(xscale="log", yscale="log")
+    axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="1 − |λ|")
+    return axis
+
+
 def plot_path(axis: Any, path: np.ndarray) -> Any:
     """Draws the way of eigenvalues over training: where each began, its way, where it is now.
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lru.spectra.layers import model_eigenvalues
-from lru.spectra.plots import plot_eigenvalues
+from lru.spectra.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
@@ -49,13 +49,18 @@ def save_spectrum(
     initial: Mapping[str, Any],
     trained: Mapping[str, Any],
     path: Path,
+    title: str,
     layers: Mapping[str, Any] | None = None,
 ) -> bool:
-    """The eigenvalues of every layer on the unit disk, initial beside trained.
+    """The eigenvalues of every layer, initial beside trained.
+
+    They are drawn on the unit disk, or by phase and distance from the unit circle if all of them
+    are close to it.
 
     Args:
       initial, trained: parameters of a model.
       path: of the picture.
+      title: above it.
       layers: `lru.spectra.layers.find_layers` of the model.
 
     Returns:
@@ -66,17 +71,22 @@ def save_spectrum(
         return False
     columns = len(after) if len(after) <= 4 else -(-len(after) // 2)
     lines = -(-len(after) // columns)
-    figure = Figure(figsize=(3.1 * columns, 3.1 * lines + 0.5), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    width = max(3.1 * columns, 6.2)  # of the title
+    figure = Figure(figsize=(width, 3.1 * lines + 0.8), layout="constrained")
+    near = all(near_circle(lam) for found in (before, after) for lam in found.values())
+    plot = plot_near_circle if near else plot_eigenvalues
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=near, sharey=near).ravel()
     for axis, (layer, name) in zip(axes, enumerate(after)):
-        plot_eigenvalues(axis, after[name], before.get(name))
+        plot(axis, after[name], before.get(name))
         axis.set_title(f"layer {layer + 1}", fontsize=10)
+        names = axis.get_xlabel(), axis.get_ylabel()
         axis.set(xlabel="", ylabel="")  # once for all of them
     for axis in axes[len(after) :]:
         axis.set_visible(False)
-    figure.supxlabel("Re λ", fontsize=10)
-    figure.supylabel("Im λ", fontsize=10)
+    figure.supxlabel(names[0], fontsize=10)
+    figure.supylabel(names[1], fontsize=10)
+    figure.suptitle(title, fontsize=11)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
     return True

@@ -271,10 +271,12 @@ class _Run:
         rows = self.metrics.rows
         test = next(row for row in rows if _is_test(row, best))
         record = self._record(rows, test)
-        save_curves(rows, best["step"], self.workdir / "curves.png", title=_title(record))
+        title = _title(record)
+        save_curves(rows, best["step"], self.workdir / "curves.png", title)
         initial = self.experiment.init_state().params
         layers = self.experiment.layers
-        drawn = save_spectrum(initial, state.params, self.workdir / "spectrum.png", layers)
+        spectrum = self.workdir / "spectrum.png"
+        drawn = save_spectrum(initial, state.params, spectrum, title, layers)
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
@@ -407,10 +409,14 @@ def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 
 def _title(record: Mapping[str, Any]) -> str:
-    data = record["config"]["data"]["type"].partition(":")[0].rpartition(".")[2]
+    """What was trained on what, and its score: two lines above a picture."""
+    config = record["config"]
+    data = config["data"]["type"].partition(":")[0].rpartition(".")[2]
+    mixer = config["model"].get("mixer", {}).get("type", config["model"]["type"])
     return (
-        f"{data} ({record['data']}), {record['parameters']:,} parameters: "
-        f"test {format_score(record['test'])}"
+        f"{data} ({record['data']} data), {mixer.rpartition(':')[2]}, "
+        f"{record['parameters']:,} parameters\n"
+        f"test {format_score(record['test'])}, checkpoint of step {record['test']['step']:,}"
     )
 
 

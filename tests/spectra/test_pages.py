@@ -13,10 +13,10 @@ from lru.spectra.plots import plot_path
 RNG = np.random.default_rng(0)
 
 
-def layers(number, directions=1):
+def layers(number, directions=1, size=20):
     def modes():
-        lam = RNG.uniform(0.5, 0.99, 4) * np.exp(1j * RNG.uniform(0, 6, 4))
-        return Modes(lam, RNG.normal(size=(4, 3)) + 0j, RNG.normal(size=(3, 4)) + 0j)
+        lam = RNG.uniform(0.5, 0.99, size) * np.exp(1j * RNG.uniform(0, 6, size))
+        return Modes(lam, RNG.normal(size=(size, 3)) + 0j, RNG.normal(size=(3, size)) + 0j)
 
     return {f"layer{i}": tuple(modes() for _ in range(directions)) for i in range(number)}
 
@@ -35,15 +35,24 @@ def figures(monkeypatch):
 def test_a_page_has_a_column_for_each_of_up_to_six_layers(number, titles, figures, tmp_path):
     initial, trained = layers(number), layers(number)
     save_page(initial, trained, tmp_path / "page.png", "title")
-    axes = np.reshape(figures[0].axes, (5, len(titles)))
+    axes = np.reshape(figures[0].axes, (6, len(titles)))
     assert [axis.get_title() for axis in axes[0]] == [f"layer {title}" for title in titles]
     for column, title in zip(axes.T, titles):
         dots = [collection.get_offsets() @ [1, 1j] for collection in column[0].collections]
         want = [modes[f"layer{title - 1}"][0].lam for modes in (initial, trained)]
         np.testing.assert_allclose(dots, want)
-        assert len(column[4].lines) == 2
+        near = [collection.get_offsets() for collection in column[1].collections]
+        for offsets, lam in zip(near, want):
+            np.testing.assert_allclose(offsets[:, 1], 1 - abs(lam))
+            np.testing.assert_allclose(offsets[:, 0], abs(np.angle(lam)))
+        assert len(column[5].lines) == 2
     assert all(axis.get_xlabel() for axis in axes.flat)
     assert all(axis.get_ylabel() for axis in axes[:, 0])
+
+
+def test_a_page_of_few_modes_has_no_histograms(figures, tmp_path):
+    save_page(layers(2, size=19), layers(2, size=19), tmp_path / "page.png", "title")
+    assert len(figures[0].axes) == 3 * 2
 
 
 def test_a_page_of_a_bidirectional_model_has_both_directions_in_its_legend(figures, tmp_path):
@@ -58,6 +67,11 @@ def test_an_animation_has_a_frame_an_evaluation(tmp_path):
     save_animation([0, 4, 8, 12], {"a": path, "b": path}, tmp_path / "path.gif")
     with Image.open(tmp_path / "path.gif") as image:
         assert image.n_frames == 4
+        durations = []
+        for frame in range(4):
+            image.seek(frame)
+            durations.append(image.info["duration"])
+    assert sum(durations) >= 5000 and durations[-1] == 2000
 
 
 def test_a_long_training_is_thinned_to_its_ends_and_what_is_between(monkeypatch, tmp_path):

@@ -45,11 +45,28 @@ def test_a_spectrum_has_what_each_layer_learned_and_what_it_began_with(drawn, tm
         return {"a": np.float32([value]), "b": np.float32([0.0]), "D": ones[0], **matrices}
 
     before, after = ({"blocks_0": layer(value)} for value in (0.25, 0.75))
-    assert figures.save_spectrum(before, after, tmp_path / "spectrum.png")
+    assert figures.save_spectrum(before, after, tmp_path / "spectrum.png", "a run")
     points = {
         scatter.get_label(): scatter.get_offsets().data.tolist()
         for scatter in drawn[0].axes[0].collections
     }
     assert points == {"initial": [[0.25, 0.0]], "trained": [[0.75, 0.0]]}
-    assert not figures.save_spectrum({"head": {}}, {"head": {}}, tmp_path / "none.png")
+    assert not figures.save_spectrum({"head": {}}, {"head": {}}, tmp_path / "none.png", "a run")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_spectrum_close_to_the_circle_is_drawn_by_its_distance(drawn, tmp_path):
+    ones = np.ones((1, 1), np.float32)
+    matrices = {name: ones for name in ("B_re", "B_im", "C_re", "C_im")}
+
+    def layer(modulus):
+        lam = modulus * np.exp(0.1j)
+        parts = {"a": np.float32([lam.real]), "b": np.float32([lam.imag]), "D": ones[0]}
+        return {"blocks_0": parts | matrices}
+
+    assert figures.save_spectrum(layer(0.99), layer(0.999), tmp_path / "near.png", "a run")
+    (axis,) = drawn[0].axes
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    began, trained = (scatter.get_offsets().data[0] for scatter in axis.collections)
+    np.testing.assert_allclose(began, [0.1, 0.01], rtol=1e-4)
+    np.testing.assert_allclose(trained, [0.1, 0.001], rtol=1e-3)
