@@ -138,9 +138,12 @@ def main(argv: Sequence[str]) -> None:
 
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.spectra.pages import save_page
+    from lru.training.config import recall
+    from lru.training.figures import name_of
 
     modes = read_run(workdir, **reading)
-    title = f"{workdir.resolve().name}: before training, and at step {modes.step:,}"
+    what = f"{name_of(recall(workdir))}, {workdir.resolve().name}"
+    title = f"{what}\nbefore training (grey) and at step {modes.step:,} (blue)"
     save_page(modes.initial, modes.trained, out, title)
     say(f"see {out}")
 

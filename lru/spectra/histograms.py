@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
+from lru.spectra.plots import set_log_ticks
 from lru.spectra.statistics import fractions, frequencies, ring_fractions, time_scales
 
 _BINS = 20
@@ -36,6 +38,7 @@ def plot_modulus(
         expected = ring_fractions(edges, *ring)
         axis.stairs(expected, edges, color="black", linestyle=":", linewidth=1.4, label="ring")
     axis.set(xlabel="modulus |λ|", ylabel="fraction of modes")
+    axis.xaxis.set_major_locator(MaxNLocator(4))
     return axis
 
 
@@ -65,6 +68,7 @@ def plot_time_scales(
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")
+    set_log_ticks(axis.xaxis)
     return axis
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from lru.spectra.responses import InputGains
 from lru.spectra.statistics import time_scales
@@ -64,7 +65,26 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     axis.scatter(*points[0], s=7, color=_TRAINED, label="trained")
     axis.set(xscale="log", yscale="log")
     axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="1 − |λ|")
+    for along in (axis.xaxis, axis.yaxis):
+        set_log_ticks(along)
     return axis
+
+
+def set_log_ticks(along: Any) -> None:
+    """Labels the decades of a logarithmic axis; 1, 2 and 5 of each where there are few of them.
+
+    Args:
+      along: the `xaxis` or the `yaxis` of a Matplotlib axis.
+    """
+    along.set_major_locator(_LogLocator())
+    along.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    along.set_minor_formatter(NullFormatter())
+
+
+class _LogLocator(LogLocator):
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        self.set_params(subs=(1, 2, 5) if vmax < 50 * vmin else (1,))
+        return super().tick_values(vmin, vmax)
 
 
 def plot_path(axis: Any, path: np.ndarray) -> Any:

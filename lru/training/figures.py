@@ -13,6 +13,19 @@ from lru.spectra.layers import model_eigenvalues
 from lru.spectra.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
+def name_of(config: Mapping[str, Any]) -> str:
+    """Names what a config trains on what, for a title.
+
+    Example:
+      >>> data, mixer = {"type": "lru.data.listops:ListOps.create"}, {"type": "lru:LRU"}
+      >>> name_of({"data": data, "model": {"type": "lru.models:LanguageModel", "mixer": mixer}})
+      'listops, LRU'
+    """
+    data = config["data"]["type"].partition(":")[0].rpartition(".")[2]
+    model = config["model"].get("mixer", config["model"])["type"]
+    return f"{data}, {model.rpartition(':')[2]}"
+
+
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
     """Loss and accuracy against the step, from the lines of `metrics.jsonl`.
 
@@ -79,12 +92,12 @@ def save_spectrum(
     for axis, (layer, name) in zip(axes, enumerate(after)):
         plot(axis, after[name], before.get(name))
         axis.set_title(f"layer {layer + 1}", fontsize=10)
-        names = axis.get_xlabel(), axis.get_ylabel()
-        axis.set(xlabel="", ylabel="")  # once for all of them
+    for axis in axes[:-columns]:
+        axis.set_xlabel("")
+    for axis in np.delete(axes, slice(0, None, columns)):
+        axis.set_ylabel("")
     for axis in axes[len(after) :]:
         axis.set_visible(False)
-    figure.supxlabel(names[0], fontsize=10)
-    figure.supylabel(names[1], fontsize=10)
     figure.suptitle(title, fontsize=11)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

@@ -30,7 +30,7 @@ from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
-from lru.training.figures import save_curves, save_spectrum
+from lru.training.figures import name_of, save_curves, save_spectrum
 from lru.training.history import METRICS, TIMING
 from lru.training.init_from import begin, check_source, read_initial
 from lru.training.optimizer import format_table
@@ -410,11 +410,8 @@ def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 def _title(record: Mapping[str, Any]) -> str:
     """What was trained on what, and its score: two lines above a picture."""
-    config = record["config"]
-    data = config["data"]["type"].partition(":")[0].rpartition(".")[2]
-    mixer = config["model"].get("mixer", {}).get("type", config["model"]["type"])
     return (
-        f"{data} ({record['data']} data), {mixer.rpartition(':')[2]}, "
+        f"{name_of(record['config'])}, {record['data']} data, "
         f"{record['parameters']:,} parameters\n"
         f"test {format_score(record['test'])}, checkpoint of step {record['test']['step']:,}"
     )
