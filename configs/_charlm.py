@@ -22,8 +22,8 @@ from ml_collections import ConfigDict
 
 import lru
 from lru.baselines import GRU, LSTM, RHN, GridLSTM
-from lru.budget import count_layer, hidden_size, nearest
 from lru.lattice import PSLRU, RGLRU, Lattice
+from lru.models.budget import count_layer, hidden_size, nearest
 
 STACKS = {
     "gru": GRU,

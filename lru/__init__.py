@@ -11,23 +11,24 @@ __version__ = "0.1.0"
 
 __all__ = ["LRU", "LRUCell", "linear_recurrence"]
 
-_MODULES = {"LRU": "linear", "LRUCell": "linear", "linear_recurrence": "recurrence"}
+_MODULES = {
+    "LRU": "layers.linear",
+    "LRUCell": "layers.linear",
+    "linear_recurrence": "ops.recurrence",
+}
 
 if TYPE_CHECKING:
+    from lru import analysis as analysis
     from lru import baselines as baselines
-    from lru import blocks as blocks
     from lru import export as export
-    from lru import initializers as initializers
     from lru import lattice as lattice
-    from lru import linear as linear
+    from lru import layers as layers
     from lru import models as models
     from lru import nnx as nnx
-    from lru import recurrence as recurrence
-    from lru import sampling as sampling
+    from lru import ops as ops
     from lru import spectrum as spectrum
-    from lru import streaming as streaming
-    from lru.linear import LRU, LRUCell
-    from lru.recurrence import linear_recurrence
+    from lru.layers.linear import LRU, LRUCell
+    from lru.ops.recurrence import linear_recurrence
 else:
     # Modules and names load when they are used: processes that need no JAX, such as those that make
     # data, start without it.

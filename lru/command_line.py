@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import lru
 from lru.errors import Stopped, UserError
-from lru.terminal import printable, say
+from lru.io.terminal import printable, say
 
 
 class Parser(argparse.ArgumentParser):

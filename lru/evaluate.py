@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
-from lru.terminal import say
+from lru.io.terminal import say
 
 
 def main(argv: Sequence[str]) -> None:

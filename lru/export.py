@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
 from lru.errors import UserError
-from lru.files import Fields, read_object
-from lru.terminal import say
+from lru.io.files import Fields, read_object
+from lru.io.terminal import say
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -72,7 +72,7 @@ def export_run(
     Args:
       workdir: of the run.
       out: the folder; it must not be there yet, or be empty.
-      step: write `step.jaxexport` too, see `lru.streaming.export_step`.
+      step: write `step.jaxexport` too, see `lru.models.streaming.export_step`.
       data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
         version that wrote no `dataset.json`.
       allow: packages of yours that the config may name, as in `load`.
@@ -116,8 +116,8 @@ def _write(
     import jax
     import jax.numpy as jnp
 
-    from lru.streaming import export_step
-    from lru.weights import write_weights
+    from lru.models.streaming import export_step
+    from lru.models.weights import write_weights
 
     variables = jax.tree.map(jnp.asarray, jax.device_get(variables))  # on one device from here on
     write_weights(folder / WEIGHTS, variables, {"model": _identity(about)})
@@ -149,8 +149,8 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
     import jax
     import numpy as np
 
+    from lru.models.weights import read_weights
     from lru.training.names import check_allow
-    from lru.weights import read_weights
 
     if not os.fspath(folder):
         raise UserError("the folder is empty; give one that lru.export has written")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
 from lru.errors import UserError
-from lru.terminal import printable, say, write
+from lru.io.terminal import printable, say, write
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     if any("\ud800" <= character <= "\udfff" for character in known.prompt):
         parser.error("--prompt is not in the encoding of this terminal")
 
-    from lru.sampling import sample
+    from lru.models.sampling import sample
     from lru.training.best import restore_best
     from lru.training.tasks import LanguageModelling
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.array_typing import Array, Float
-from lru.cells import TwoWayCell, add_bias
-from lru.stacks import RecurrentStack
+from lru.layers.cells import TwoWayCell, add_bias
+from lru.layers.stacks import RecurrentStack
+from lru.ops.array_typing import Array, Float
 
 
 class Weights(NamedTuple):
@@ -90,7 +90,7 @@ class PSLRUCell(_LatticeCell):
     Parameters: three dense layers, drawn from U(-1/sqrt(h), 1/sqrt(h)): `gates` on [h1; h2] gives
     z and r; `candidate1` is on [h1; r * h2], `candidate2` on [r * h1; h2].
 
-    Attributes: as of `lru.cells.TwoWayCell`.
+    Attributes: as of `lru.layers.cells.TwoWayCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -114,7 +114,7 @@ class RGLRUCell(_LatticeCell):
 
     Parameters: as of `PSLRUCell`, but that `gates` gives z, r1 and r2.
 
-    Attributes: as of `lru.cells.TwoWayCell`.
+    Attributes: as of `lru.layers.cells.TwoWayCell`.
     """
 
     gate_order = (0, 0, 1, 2)
@@ -131,7 +131,7 @@ class LRUCell(_LatticeCell):
 
     Parameters: as of `PSLRUCell`, but that `gates` gives z1, z2, r1 and r2.
 
-    Attributes: as of `lru.cells.TwoWayCell`.
+    Attributes: as of `lru.layers.cells.TwoWayCell`.
     """
 
     gate_order = (0, 1, 2, 3)
@@ -143,7 +143,7 @@ class Lattice(RecurrentStack):
     h1 begins as the input, and is the output after the last layer; h2 waits for the next step. Per
     layer the PS-LRU has 8 h^2 + 4 h parameters, the RG-LRU 10 h^2 + 5 h, the LRU 12 h^2 + 6 h.
 
-    Attributes: as of `lru.stacks.RecurrentStack`, and
+    Attributes: as of `lru.layers.stacks.RecurrentStack`, and
       unit: makes the cell: `LRUCell`, `PSLRUCell` or `RGLRUCell`.
 
     Example:

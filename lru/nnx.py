@@ -1,4 +1,4 @@
-"""The Linear Recurrent Unit as a Flax NNX module, over the functions of `lru.linear`.
+"""The Linear Recurrent Unit as a Flax NNX module, over the functions of `lru.layers.linear`.
 
 The parameters have the names and shapes of the Linen layer's, so that weights move both ways:
 `nnx.update(layer, variables["params"])`, and back `nnx.to_pure_dict(nnx.state(layer, nnx.Param))`.
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import jax.numpy as jnp
 from flax import nnx
 
-from lru.array_typing import Array, ArrayLike, LayerOptions
-from lru.initializers import gamma_log, lru_initializers
-from lru.linear import Parameters, lru_layer, lru_weights
-from lru.recurrence import Method
-from lru.state_space import Modes, modes_of
+from lru.layers.linear import Parameters, lru_layer, lru_weights
+from lru.layers.state_space import Modes, modes_of
+from lru.ops.array_typing import Array, ArrayLike, LayerOptions
+from lru.ops.initializers import gamma_log, lru_initializers
+from lru.ops.recurrence import Method
 
 
 class LRU(nnx.Module):

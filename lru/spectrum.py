@@ -17,10 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
-from lru.errors import UserError
-from lru.spectra.histograms import plot_frequency, plot_modulus, plot_time_scales
-from lru.spectra.layers import (
+from lru.analysis.histograms import plot_frequency, plot_modulus, plot_time_scales
+from lru.analysis.modes import (
     Modes,
     eigenvalues,
     find_layers,
@@ -28,7 +26,7 @@ from lru.spectra.layers import (
     model_eigenvalues,
     model_modes,
 )
-from lru.spectra.plots import (
+from lru.analysis.plots import (
     plot_eigenvalues,
     plot_gains,
     plot_impulse_responses,
@@ -36,7 +34,7 @@ from lru.spectra.plots import (
     plot_norms,
     plot_path,
 )
-from lru.spectra.responses import (
+from lru.analysis.responses import (
     InputGains,
     impulse_norm,
     impulse_response,
@@ -44,7 +42,7 @@ from lru.spectra.responses import (
     measured_gain,
     ring_gain,
 )
-from lru.spectra.statistics import (
+from lru.analysis.statistics import (
     fractions,
     frequencies,
     glorot_eigenvalues,
@@ -53,7 +51,9 @@ from lru.spectra.statistics import (
     ring_fractions,
     time_scales,
 )
-from lru.terminal import say
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
+from lru.errors import UserError
+from lru.io.terminal import say
 
 __all__ = [
     "InputGains", "Modes", "RunModes", "eigenvalues", "find_layers", "fractions", "frequencies",
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
-    from lru.spectra.pages import save_page
+    from lru.analysis.pages import save_page
     from lru.training.config import recall
     from lru.training.figures import name_of
 
@@ -149,7 +149,7 @@ def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
 
 
 def _animate(workdir: Path, file: Path) -> None:
-    from lru.spectra.pages import save_animation
+    from lru.analysis.pages import save_animation
     from lru.training.config import recall
     from lru.training.eigenvalue_log import EigenvalueLog
     from lru.training.history import latest_history

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 import lru
-from lru.initializers import phase_theta_log, ring_nu_log
+from lru.ops.initializers import phase_theta_log, ring_nu_log
 from lru.spectrum import (
     input_gains,
     measured_gain,

@@ -26,8 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lru.baselines import DenseRNN
-from lru.initializers import phase_theta_log, ring_nu_log
-from lru.linear import eigenvalues
+from lru.layers.linear import eigenvalues
+from lru.ops.initializers import phase_theta_log, ring_nu_log
 from lru.spectrum import (
     fractions,
     glorot_eigenvalues,

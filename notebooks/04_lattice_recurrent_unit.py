@@ -24,9 +24,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from lru.baselines.recurrent import GRUCell
 from lru.data.made_up import words
 from lru.lattice import LRUCell, PSLRUCell, RGLRUCell
+from lru.layers.gated import GRUCell
 
 plt.style.use("notebook.mplstyle")
 rng = np.random.default_rng(0)

@@ -26,8 +26,8 @@ from flax import nnx
 
 import lru
 import lru.nnx
-from lru import reference
-from lru.streaming import stream
+from lru.layers import reference
+from lru.models.streaming import stream
 
 plt.style.use("notebook.mplstyle")
 rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ np.testing.assert_allclose(native(x), logits, **close)
 # ## Fed as inputs arrive
 #
 # The state after a sequence is all that what follows needs: a whole sequence, chunks of it, and single steps give
-# the same outputs. `lru.streaming.stream` makes a compiled step of a model or layer that says it is `causal`.
+# the same outputs. `lru.models.streaming.stream` makes a compiled step of a model or layer that says it is `causal`.
 
 # %%
 layer, params = lru.LRU(32, r_min=0.9, r_max=0.999), {"params": variables["params"]["mixer"]}
@@ -144,7 +144,7 @@ plt.show()
 # Other implementations keep the names of Appendix A, as [minimal-LRU](https://github.com/NicolasZucchet/minimal-LRU)
 # does: `theta_log`, `nu_log`, `gamma_log` of shape (N,), `B_re`, `B_im` (N, H), `C_re`, `C_im` (H, N), `D` (H,). Those are
 # this layer's parameters, so that such a dictionary is all that is needed. Here is one made by NumPy, as the
-# paper's appendix makes it, run by `lru.reference`, which is the layer written as that appendix writes it.
+# paper's appendix makes it, run by `lru.layers.reference`, which is the layer written as that appendix writes it.
 
 # %%
 n, width = 24, 8

@@ -22,10 +22,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rows import TABLES, Axis, Row, Table
+from report.rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, path, run
-from lru.files import write_whole
+from lru.io.files import write_whole
 from lru.training.config import differences
 from lru.training.record import format_score, read_record
 

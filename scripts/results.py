@@ -12,20 +12,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import results_charlm
-import results_charlm_plots
-import results_claims
-import results_lra
-import results_lra_plots
-import results_recall
-import results_recall_plots
-import results_speed
-from pictures import Picture
-from results_format import Record
+from report import charlm, charlm_plots, claims, lra, lra_plots, recall, recall_plots, speed
+from report.format import Record
+from report.pictures import Picture
 
 from lru.command_line import Parser, path, run
 from lru.errors import UserError
-from lru.files import read_object, write_whole
+from lru.io.files import read_object, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 _FILES = {
@@ -62,17 +55,17 @@ def read(results: Path) -> dict[str, dict[str, Record]]:
 
 
 def _show_charlm(records: Mapping[str, Record]) -> None:
-    results_charlm.page(records)
+    charlm.page(records)
     for record in records.values():
-        results_charlm_plots.curve(record)
+        charlm_plots.curve(record)
 
 
 _Show = Callable[[Mapping[str, Record]], object]
 _SHOWN: dict[str, _Show] = {
-    "recall": results_recall.page,
-    "lra": results_lra.page,
+    "recall": recall.page,
+    "lra": lra.page,
     "charlm": _show_charlm,
-    "speed": results_speed.page,
+    "speed": speed.page,
 }
 
 
@@ -91,9 +84,9 @@ def _read(file: Path, show: _Show) -> Record:
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
     """Every page's pictures."""
     return {
-        "recall": results_recall_plots.pictures(records["recall"]),
-        "lra": results_lra_plots.pictures(records["lra"]),
-        "charlm": results_charlm_plots.pictures(records["charlm"]),
+        "recall": recall_plots.pictures(records["recall"]),
+        "lra": lra_plots.pictures(records["lra"]),
+        "charlm": charlm_plots.pictures(records["charlm"]),
     }
 
 
@@ -102,11 +95,11 @@ def pages(
 ) -> dict[str, str]:
     """Every page's Markdown, by its file name; `drawn` are its pictures."""
     return {
-        "README.md": results_claims.page(records, drawn),
-        "recall.md": results_recall.page(records["recall"], drawn["recall"]),
-        "lra.md": results_lra.page(records["lra"], drawn["lra"]),
-        "charlm.md": results_charlm.page(records["charlm"], drawn["charlm"]),
-        "speed.md": results_speed.page(records["speed"]),
+        "README.md": claims.page(records, drawn),
+        "recall.md": recall.page(records["recall"], drawn["recall"]),
+        "lra.md": lra.page(records["lra"], drawn["lra"]),
+        "charlm.md": charlm.page(records["charlm"], drawn["charlm"]),
+        "speed.md": speed.page(records["speed"]),
     }
 
 

@@ -7,12 +7,22 @@ import sys
 import pytest
 
 import lru
-import lru.linear
+import lru.layers.linear
 
 
 def test_every_module_is_an_attribute():
     names = [module.name for module in pkgutil.iter_modules(lru.__path__)]
-    assert {"models", "lattice", "nnx", "baselines", "blocks", "streaming"} <= set(names)
+    assert {
+        "models",
+        "lattice",
+        "nnx",
+        "baselines",
+        "layers",
+        "ops",
+        "analysis",
+        "data",
+        "training",
+    } <= set(names)
     for name in names:
         assert getattr(lru, name).__name__ == f"lru.{name}"
     assert {*names, *lru.__all__, "__version__"} <= set(dir(lru))
@@ -46,8 +56,8 @@ print(lru.models.__name__)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
-    monkeypatch.delattr(lru, "weights", raising=False)
-    monkeypatch.delitem(sys.modules, "lru.weights", raising=False)
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ModuleNotFoundError, match="safetensors"):
-        lru.weights  # noqa: B018
+    monkeypatch.delattr(lru, "nnx", raising=False)
+    monkeypatch.delitem(sys.modules, "lru.nnx", raising=False)
+    monkeypatch.setitem(sys.modules, "flax", None)
+    with pytest.raises(ModuleNotFoundError, match="flax"):
+        lru.nnx  # noqa: B018

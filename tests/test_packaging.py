@@ -44,7 +44,7 @@ def imported(folder):
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add(node.module.partition(".")[0])
-    own = {path.stem for name in ("configs", "scripts") for path in (ROOT / name).glob("*.py")}
+    own = {path.stem for name in ("configs", "scripts") for path in (ROOT / name).iterdir()}
     modules -= sys.stdlib_module_names | own | {"lru", "tests"}
     return {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in modules}
 
@@ -55,7 +55,7 @@ def test_the_layer_itself_needs_jax_flax_and_numpy_only():
 
 @pytest.mark.parametrize("folder", ["lru", "configs", "scripts"])
 def test_every_package_that_users_import_is_declared(folder):
-    optional = {"jaxtyping"}  # lru.array_typing does without it
+    optional = {"jaxtyping"}  # lru.ops.array_typing does without it
     assert imported(folder) - declared(*USERS) <= optional
 
 

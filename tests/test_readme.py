@@ -66,8 +66,8 @@ DOES = {  # by module, one of these
     "lru.generate": "lru.training.best.restore_best",
     "lru.spectrum": "lru.spectrum._animate lru.spectrum._draw_page",
     "lru.export": "lru.export.export_run",
-    "benchmark": "benchmark.measure",
-    "prepare_data": "lru.data.builder.SequenceDataset.create",
+    "benchmark": "benchmarks.measure.measure",
+    "lru.prepare": "lru.data.builder.SequenceDataset.create",
     "reproduce": "reproduce._run_all",
     "results": "results.read",
 }

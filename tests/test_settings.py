@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "category", "is_error"),
     [
-        ("lru.linear", UserWarning, True),
+        ("lru.layers.linear", UserWarning, True),
         ("results_lra", RuntimeWarning, True),
         ("<run_path>", DeprecationWarning, True),  # a script or a config
         (__name__, DeprecationWarning, True),

@@ -8,8 +8,8 @@ from PIL import Image
 
 import lru.spectrum
 import lru.train
+from lru.analysis.modes import model_modes
 from lru.command_line import run
-from lru.spectra.layers import model_modes
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
 

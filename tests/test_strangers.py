@@ -34,14 +34,14 @@ NAMES = [
     ("evil:Model", ask_for("evil")),
     ("evil.inner:Model", ask_for("evil")),
     ("lru.training.record:subprocess.run", "defined in subprocess"),
-    ("lru.files:os.system", "defined in posix"),
+    ("lru.io.files:os.system", "defined in posix"),
     ("lru.training.config:runpy.run_path", "defined in runpy"),
     ("flax.linen:relu", "defined in jax"),
     ("flax.linen.module:functools.partial", "defined in functools"),
-    ("lru.files:write_whole", "expected"),
+    ("lru.io.files:write_whole", "expected"),
     ("lru.training.config:load_config", "expected"),
     ("lru.export:load", "expected"),
-    ("lru.files:write_whole.__call__", "expected"),
+    ("lru.io.files:write_whole.__call__", "expected"),
     ("lru:LRU.__init__", "expected"),
     ("lru.command_line:Parser", "expected"),
     ("flax.io:rmtree", "expected"),
@@ -120,7 +120,7 @@ COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.spectrum]
         ("data.more", [{"type": "evil:Model"}]),
         ("train.more", {"type": "evil:Model"}),
         ("data.type", "lru.training.record:subprocess.run"),
-        ("model.mixer.type", "lru.files:write_whole"),
+        ("model.mixer.type", "lru.io.files:write_whole"),
     ],
 )
 def test_every_command_refuses_before_it_imports(command, key, value, evil, config, capsys):
@@ -162,7 +162,7 @@ import functools, os
 import flax.linen as nn
 import lru
 from lru.data.listops import ListOps
-from lru.files import write_whole
+from lru.io.files import write_whole
 
 class Mine(lru.LRU):
     pass

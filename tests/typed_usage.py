@@ -9,10 +9,10 @@ import numpy as np
 from flax import nnx
 
 import lru
-from lru.array_typing import Array
 from lru.baselines import GRU, S4D, S5
 from lru.lattice import Lattice
 from lru.models import LanguageModel, SequenceClassifier
+from lru.ops.array_typing import Array
 
 
 def layers(x: jax.Array, y: np.ndarray) -> None:
@@ -28,10 +28,10 @@ def other_calls(x: jax.Array, params: dict[str, jax.Array]) -> None:
     native = lru.nnx.LRU(4, 4, rngs=nnx.Rngs(0))
     assert_type(native(x), jax.Array)
     assert_type(native(x, return_carry=True), tuple[Any, jax.Array])
-    assert_type(lru.linear.lru_layer(params, x, method="auto"), jax.Array)
-    assert_type(lru.linear.lru_layer(params, x, return_carry=True), tuple[Any, jax.Array])
+    assert_type(lru.layers.linear.lru_layer(params, x, method="auto"), jax.Array)
+    assert_type(lru.layers.linear.lru_layer(params, x, return_carry=True), tuple[Any, jax.Array])
     assert_type(lru.linear_recurrence(x, x), tuple[jax.Array, jax.Array])
-    lru.linear.lru_layer(params, x, reversed=True)  # type: ignore[call-overload]
+    lru.layers.linear.lru_layer(params, x, reversed=True)  # type: ignore[call-overload]
     print(lru.layer)  # type: ignore[attr-defined]
 
 

@@ -26,7 +26,7 @@ from lru.data.numbers import Numbers
 from lru.data.released import Found, Places, Release
 from lru.data.sources import SourceFile, Sources, unchanged
 from lru.errors import UserError, did_you_mean
-from lru.files import lock, wait_for_lock
+from lru.io.files import lock, wait_for_lock
 
 SPLITS = ("train", "validation", "test")
 _CHECKSUMS = "checksums.json"
@@ -183,7 +183,7 @@ class SequenceDataset(
     def _command(self) -> str:
         """What prepares this data set, but for where released files are."""
         numbers = "".join(f" --{key}={value}" for key, value in self.numbers.changed().items())
-        return f"python scripts/prepare_data.py --task={self.name}{numbers}"
+        return f"python -m lru.prepare --task={self.name}{numbers}"
 
     @property
     def numbers(self) -> Any:

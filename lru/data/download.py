@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lru
 from lru.data.archives import progress
-from lru.files import open_new, open_to_append
+from lru.io.files import open_new, open_to_append
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 1 << 18

@@ -28,7 +28,7 @@ from lru.data.loose_names import (
     subfolders_of,
 )
 from lru.errors import UserError
-from lru.files import wait_for_lock
+from lru.io.files import wait_for_lock
 
 _logger = logging.getLogger(__name__)
 _UNFINISHED = (".part", ".crdownload", ".download", ".partial", ".tmp")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lru.files import write_whole
+from lru.io.files import write_whole
 
 FILE = "sources.json"
 _JUNK = (".", "Thumbs.db", "desktop.ini")

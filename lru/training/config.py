@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
-from lru.files import read_object, write_whole
+from lru.io.files import read_object, write_whole
 from lru.training.names import check_names, resolve
 from lru.training.optimizer import is_constant
 from lru.training.overrides import override

@@ -8,7 +8,7 @@ from typing import Any
 
 from lru.data.builder import SequenceDataset
 from lru.errors import UserError
-from lru.files import write_whole
+from lru.io.files import write_whole
 
 FILE = "data.json"
 

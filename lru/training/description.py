@@ -20,7 +20,7 @@ import numpy as np
 from lru.data.characters import Alphabet, bytes_as_text
 from lru.data.corpora import TextStream
 from lru.errors import UserError
-from lru.files import read_object, write_whole
+from lru.io.files import read_object, write_whole
 
 FILE = "dataset.json"
 _MOST = 2**31 - 1

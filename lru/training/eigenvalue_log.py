@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lru.analysis.modes import model_eigenvalues
 from lru.errors import UserError
-from lru.files import write_whole
-from lru.spectra.layers import model_eigenvalues
+from lru.io.files import write_whole
 from lru.training.digests import digest
 
 
@@ -25,7 +25,7 @@ class EigenvalueLog:
     Args:
       directory: where the files are, or will be.
       digests: SHA-256 of each file that should be there, by step; by default, of those that are.
-      layers: `lru.spectra.layers.find_layers` of the model; only `write` needs it.
+      layers: `lru.analysis.modes.find_layers` of the model; only `write` needs it.
 
     Attributes:
       digests: the same, and of each file written since; a step is a string, as in JSON.

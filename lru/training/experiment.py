@@ -18,10 +18,10 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from lru.array_typing import Array, Int
+from lru.analysis.modes import noted_layers
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
-from lru.spectra.layers import noted_layers
+from lru.ops.array_typing import Array, Int
 from lru.training.config import build, check_arguments
 from lru.training.description import Description
 from lru.training.gradient_norms import record_gradient_norms, rows

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lru.spectra.layers import model_eigenvalues
-from lru.spectra.plots import near_circle, plot_eigenvalues, plot_near_circle
+from lru.analysis.modes import model_eigenvalues
+from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
 def name_of(config: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ def save_spectrum(
       initial, trained: parameters of a model.
       path: of the picture.
       title: above it.
-      layers: `lru.spectra.layers.find_layers` of the model.
+      layers: `lru.analysis.modes.find_layers` of the model.
 
     Returns:
       Whether there was anything to draw: a model without Linear Recurrent Units has none.

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lru.array_typing import Array, Float
 from lru.errors import UserError
+from lru.ops.array_typing import Array, Float
 
 _LAYER = re.compile(r"(?:^|/)(?:layers|blocks)_(\d+)(?:/|$)")
 _KEY = "gradient_norm_layer_{}"

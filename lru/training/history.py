@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lru.files import parse_object
+from lru.io.files import parse_object
 from lru.training.digests import SUMS, Damaged, digest, read_digests
 
 # Of a row of each file, and of a checkpoint's history. A row of metrics has a loss and an accuracy.

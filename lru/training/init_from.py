@@ -19,13 +19,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lru.errors import UserError
-from lru.files import read_object
+from lru.io.files import read_object
+from lru.models.weights import array_type, by_path, read_tensors, read_weights, write_weights
 from lru.training.best import best_of, evaluated_rows
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import recall
 from lru.training.description import Description
 from lru.training.experiment import Experiment
-from lru.weights import array_type, by_path, read_tensors, read_weights, write_weights
 
 FILE = "initial.safetensors"
 _logger = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
-from lru.files import lock, write_whole
-from lru.terminal import say
+from lru.io.files import lock, write_whole
+from lru.io.terminal import say
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
 from lru.training.config import check_workdir, is_extended, recall, remember

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lru.array_typing import Array, Float, Num
+from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):

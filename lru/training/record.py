@@ -16,7 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 import lru
-from lru.files import Fields, read_object
+from lru.io.files import Fields, read_object
 from lru.training.gradient_norms import norms_of
 
 _RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lru.errors import UserError
-from lru.files import write_whole
+from lru.io.files import write_whole
 from lru.training.config import differences, recall
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.history import METRICS, TIMING, checkpoint_steps, latest_history

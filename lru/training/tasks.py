@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lru.array_typing import Array
 from lru.data.builder import SequenceDataset
 from lru.data.corpora import TextStream
 from lru.data.pipeline import (
@@ -31,7 +30,8 @@ from lru.data.pipeline import (
 )
 from lru.data.streams import begins_pass, stream_batches
 from lru.errors import UserError
-from lru.streaming import zero_carry
+from lru.models.streaming import zero_carry
+from lru.ops.array_typing import Array
 from lru.training.description import Description
 from lru.training.settings import Settings
 

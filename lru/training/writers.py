@@ -11,8 +11,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lru.errors import UserError
-from lru.files import Fields, parse_object, write_whole
-from lru.terminal import printable
+from lru.io.files import Fields, parse_object, write_whole
+from lru.io.terminal import printable
 
 
 class JsonLines:
@@ -20,7 +20,7 @@ class JsonLines:
 
     Args:
       path: the file; it is appended to.
-      fields: what every line must have, see `lru.files.parse_object`.
+      fields: what every line must have, see `lru.io.files.parse_object`.
 
     Attributes:
       rows: the lines that `keep` left and `write` appended.

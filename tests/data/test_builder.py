@@ -17,7 +17,7 @@ from lru.data import dataset_class
 from lru.data.builder import SequenceDataset
 from lru.data.numbers import Numbers
 from lru.errors import UserError
-from lru.files import lock
+from lru.io.files import lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

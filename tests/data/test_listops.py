@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lru.data.listops import ListOps, ListOpsNumbers
-from lru.data.listops_trees import EOS, evaluate
+from lru.data.listops.trees import EOS, evaluate
 from lru.errors import UserError
 
 TINY = {
@@ -103,7 +103,7 @@ def test_an_impossible_number_is_named(tmp_path, numbers, message):
 
 
 def test_lengths_that_too_few_expressions_have_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("lru.data.listops_trees._PATIENCE", 1 << 15)
+    monkeypatch.setattr("lru.data.listops.trees._PATIENCE", 1 << 15)
     with pytest.raises(UserError, match="only 10 different ListOps expressions"):
         ListOps.create(tmp_path, **TINY | {"min_length": 0, "max_length": 4})
 
@@ -203,7 +203,7 @@ def test_missing_files_are_named_with_the_way_to_get_them(released_dir, tmp_path
     message = str(error.value)
     assert message.startswith(f"{', '.join(missing)} not found: looked in {released_dir}")
     assert "https://storage.googleapis.com/long-range-arena/lra_release.gz" in message
-    assert "scripts/prepare_data.py --task=listops --" in message and "--pad_to=32 " in message
+    assert "lru.prepare --task=listops --" in message and "--pad_to=32 " in message
     assert len(message.splitlines()) == 2
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lru.data.listops_trees import (
+from lru.data.listops.trees import (
     CLOSE,
     EOS,
     MIN,
@@ -178,7 +178,7 @@ def test_seed_0_still_means_what_it_meant():
 
 
 def test_too_few_expressions_end_in_an_error(monkeypatch):
-    monkeypatch.setattr("lru.data.listops_trees._PATIENCE", 1 << 15)
+    monkeypatch.setattr("lru.data.listops.trees._PATIENCE", 1 << 15)
     expressions = generate(0, Rules(max_depth=10, max_args=10, min_length=0, max_length=4))
     assert sorted(value for _, value in itertools.islice(expressions, 10)) == list(range(10))
     with pytest.raises(UserError, match="only 10 different ListOps expressions.*ask for fewer"):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from lru.data.pathfinder import Pathfinder, PathfinderNumbers, divide, read_image
-from lru.data.pathfinder_images import draw
-from lru.data.pathfinder_parts import Parts
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder.images import draw
+from lru.data.pathfinder.parts import Parts
+from lru.data.pathfinder.rules import Rules
 from lru.errors import UserError
 
 SPLITS = ("train", "validation", "test")

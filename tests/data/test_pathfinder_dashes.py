@@ -3,8 +3,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from lru.data.pathfinder_dashes import TURNS, Dashes, marker
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder.dashes import TURNS, Dashes, marker
+from lru.data.pathfinder.rules import Rules
 
 CASES = [(32, 1), (128, 2), (128, 3)]
 

@@ -4,10 +4,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from lru.data.pathfinder_dashes import Dashes
-from lru.data.pathfinder_images import Scene, draw, image, scene
-from lru.data.pathfinder_paths import Dash
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder.dashes import Dashes
+from lru.data.pathfinder.images import Scene, draw, image, scene
+from lru.data.pathfinder.paths import Dash
+from lru.data.pathfinder.rules import Rules
 
 EASY = Rules.of(32, "easy")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lru.data import pathfinder_parts
-from lru.data.pathfinder_images import draw
-from lru.data.pathfinder_parts import Parts
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder import parts as pathfinder_parts
+from lru.data.pathfinder.images import draw
+from lru.data.pathfinder.parts import Parts
+from lru.data.pathfinder.rules import Rules
 from lru.errors import UserError
 
 NUMBERS = (32, "easy", 3, 10)
@@ -65,14 +65,14 @@ def test_a_process_that_fails_says_why(tmp_path):
 
 
 def test_drawing_needs_neither_jax_nor_tensorflow():
-    code = "import sys, lru.data.pathfinder_parts; print({'jax', 'tensorflow'} & set(sys.modules))"
+    code = "import sys, lru.data.pathfinder.parts; print({'jax', 'tensorflow'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
     assert (told.stdout, told.stderr) == (b"set()\n", b"")
 
 
 def test_a_process_ends_at_once_when_nobody_waits_for_it(tmp_path):
     arguments = [tmp_path / "part.npz", "128", "hard", "0", "0", "100000"]
-    command = [sys.executable, "-m", "lru.data.pathfinder_parts", *arguments]
+    command = [sys.executable, "-m", "lru.data.pathfinder.parts", *arguments]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE)
     process.stdin.close()
     assert process.wait(timeout=30) == 1
@@ -83,7 +83,7 @@ DRAW = """
 import sys
 from pathlib import Path
 from lru.command_line import run
-from lru.data import pathfinder_parts
+from lru.data.pathfinder import parts as pathfinder_parts
 
 pathfinder_parts._PART = 4
 parts = pathfinder_parts.Parts(Path(sys.argv[1]), 32, "easy", 3, 400)

@@ -4,10 +4,10 @@ import itertools
 import numpy as np
 import pytest
 
-from lru.data import pathfinder_paths
-from lru.data.pathfinder_dashes import TURNS, Dashes
-from lru.data.pathfinder_paths import Growth, distractors, two_paths
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder import paths as pathfinder_paths
+from lru.data.pathfinder.dashes import TURNS, Dashes
+from lru.data.pathfinder.paths import Growth, distractors, two_paths
+from lru.data.pathfinder.rules import Rules
 
 CASES = [("easy", 32, 1), ("hard", 32, 1), ("easy", 128, 3), ("hard", 128, 2)]
 

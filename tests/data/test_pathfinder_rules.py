@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from lru.data.pathfinder_rules import Rules
+from lru.data.pathfinder.rules import Rules
 
 
 def test_the_numbers_are_lras():

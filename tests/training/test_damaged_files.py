@@ -7,7 +7,7 @@ import pytest
 
 import lru.export
 from lru.errors import UserError
-from lru.files import parse_object
+from lru.io.files import parse_object
 from lru.training.config import recall
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lru.analysis.modes import model_eigenvalues
 from lru.errors import UserError
-from lru.spectra.layers import model_eigenvalues
 from lru.training.eigenvalue_log import EigenvalueLog
 
 

@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from lru.analysis.modes import model_eigenvalues
 from lru.data.listops import ListOps
 from lru.errors import Stopped, UserError
-from lru.files import lock
-from lru.spectra.layers import model_eigenvalues
+from lru.io.files import lock
 from lru.training.best import evaluate_best, restore_best
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import load_config

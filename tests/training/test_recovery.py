@@ -155,7 +155,7 @@ def test_lost_spectra_are_written_again_where_that_is_possible_or_named(
 
 def test_an_animation_names_the_spectra_that_are_missing(work, tmp_path, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr("lru.spectra.pages.save_animation", lambda *given: drawn.append(given))
+    monkeypatch.setattr("lru.analysis.pages.save_animation", lambda *given: drawn.append(given))
     (work / "spectra/3.npz").unlink()
     arguments = [f"--workdir={work}", f"--animation={tmp_path / 'path.gif'}"]
     assert run(lru.spectrum.main, arguments) == 0

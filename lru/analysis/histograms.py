@@ -1,0 +1,104 @@
+"""Histograms of modes on a Matplotlib axis: in grey of what they began with, a line of what is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from lru.analysis.plots import set_log_ticks
+from lru.analysis.statistics import fractions, frequencies, ring_fractions, time_scales
+
+_BINS = 20
+
+
+def plot_modulus(
+    axis: Any,
+    lam: np.ndarray,
+    initial: np.ndarray | None = None,
+    *,
+    ring: tuple[float, float] | None = None,
+    edges: np.ndarray | None = None,
+) -> Any:
+    """Draws a histogram of |lambda|.
+
+    Args:
+      axis: a Matplotlib axis.
+      lam: `(N,)` complex.
+      initial: `(N,)` complex, drawn in grey; or None.
+      ring: (r_min, r_max), whose law is drawn for comparison: (0, 1) is the circular law.
+      edges: of the bins; by default 20 over all values.
+    """
+    edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)
+    if ring is not None:
+        expected = ring_fractions(edges, *ring)
+        axis.stairs(expected, edges, color="black", linestyle=":", linewidth=1.4, label="ring")
+    axis.set(xlabel="modulus |λ|", ylabel="fraction of modes")
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    return axis
+
+
+def plot_frequency(
+    axis: Any,
+    lam: np.ndarray,
+    initial: np.ndarray | None = None,
+    *,
+    edges: np.ndarray | None = None,
+) -> Any:
+    """Draws a histogram of |arg lambda|, in radians a step; arguments as of `plot_modulus`."""
+    _draw(axis, frequencies, lam, initial, edges, partial(linear_edges, least=0.0, most=math.pi))
+    axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="fraction of modes")
+    return axis
+
+
+def plot_time_scales(
+    axis: Any,
+    lam: np.ndarray,
+    initial: np.ndarray | None = None,
+    *,
+    edges: np.ndarray | None = None,
+) -> Any:
+    """Draws a histogram of -1/log|lambda| over a logarithmic axis; arguments as of `plot_modulus`.
+
+    Modes on the unit circle or outside of it have none, and are in the last bin.
+    """
+    _draw(axis, time_scales, lam, initial, edges, log_edges)
+    axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")
+    set_log_ticks(axis.xaxis)
+    return axis
+
+
+def linear_edges(
+    values: np.ndarray, least: float | None = None, most: float = math.inf
+) -> np.ndarray:
+    """The edges of bins over all values, from `least` if it is given, to `most` at the most."""
+    low = values.min() if least is None else least
+    return np.linspace(low, min(max(values.max(), low + 1e-6), most), _BINS + 1)
+
+
+def log_edges(values: np.ndarray) -> np.ndarray:
+    """The same on a logarithmic axis, over what is positive and finite."""
+    values = values[np.isfinite(values) & (values > 0)]
+    low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
+    return np.geomspace(low, max(high, 1.01 * low), _BINS + 1)
+
+
+def _draw(
+    axis: Any,
+    quantity: Callable[[np.ndarray], np.ndarray],
+    lam: np.ndarray,
+    initial: np.ndarray | None,
+    edges: np.ndarray | None,
+    choose_edges: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Draws the histograms of both, in the same bins; returns these."""
+    values = [quantity(modes) for modes in (lam, initial) if modes is not None]
+    edges = choose_edges(np.concatenate(values)) if edges is None else edges
+    if initial is not None:
+        axis.stairs(fractions(values[1], edges), edges, fill=True, color="0.8", label="initial")
+    axis.stairs(fractions(values[0], edges), edges, color="#0b3c8c", linewidth=1.4, label="trained")
+    return edges

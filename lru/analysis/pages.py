@@ -1,0 +1,184 @@
+"""Whole pictures of a run's modes: one page about its layers, and their way as an animation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lru.analysis.histograms import (
+    linear_edges,
+    log_edges,
+    plot_frequency,
+    plot_modulus,
+    plot_time_scales,
+)
+from lru.analysis.modes import Modes
+from lru.analysis.plots import (
+    plot_eigenvalues,
+    plot_impulse_responses,
+    plot_near_circle,
+    plot_path,
+)
+from lru.analysis.responses import impulse_norm
+from lru.analysis.statistics import frequencies, time_scales
+from lru.errors import UserError
+
+Layers = Mapping[str, tuple[Modes, ...]]
+_MOST_LAYERS = 6  # more are too small to be seen
+_FEWEST_MODES = 20  # of which a histogram says something
+_MOST_FRAMES = 150
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # of an animation at least, and of its last frame
+_MOST_STEPS = 100_000
+_LINES: tuple[dict[str, Any], ...] = (  # of both directions
+    {"linestyle": "-"},
+    {"linestyle": "--"},
+)
+
+
+def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
+    """A column a layer: eigenvalues, moduli, phases, time scales, impulse responses.
+
+    Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle;
+    there are histograms of moduli, phases and time scales if every layer has 20 modes or more.
+
+    Args:
+      initial: the modes of every layer before training; see `lru.spectrum.model_modes`.
+      trained: after it.
+      path: of the picture, whose ending names its format.
+      title: above it.
+
+    Raises:
+      UserError: the format is unknown.
+    """
+    numbers = _chosen(len(trained))
+    names = [list(trained)[number] for number in numbers]
+    pairs = [(_lam(trained[name]), _lam(initial[name])) for name in names]
+    both = np.concatenate([lam for pair in pairs for lam in pair])
+    bins = {
+        plot_modulus: linear_edges(np.abs(both)),
+        plot_frequency: linear_edges(frequencies(both), least=0.0, most=math.pi),
+        plot_time_scales: log_edges(time_scales(both)),
+    }
+    if min(len(lam) for lam, _ in pairs) < _FEWEST_MODES:
+        bins = {}
+    columns = len(names)
+    rows = 3 + len(bins)
+    figure = Figure(figsize=(max(2.5 * columns, 4.5) + 0.5, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
+    for column, (name, number, pair) in enumerate(zip(names, numbers, pairs)):
+        disk, near, *histograms, responses = axes[:, column]
+        plot_eigenvalues(disk, *pair).set_title(f"layer {number + 1}", fontsize=10)
+        plot_near_circle(near, *pair)
+        for axis, (plot, edges) in zip(histograms, bins.items()):
+            plot(axis, *pair, edges=edges)
+        _plot_responses(responses, initial[name], trained[name], _horizon(both))
+    _tidy(axes)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # it has the name of a directory
+    _draw_legend(figure, axes)
+    _save(path, lambda: figure.savefig(path, dpi=110))
+
+
+def save_animation(steps: Sequence[int], paths: Mapping[str, np.ndarray], file: Path) -> None:
+    """The way of every layer's eigenvalues over training, a frame an evaluation, as a GIF.
+
+    It takes six seconds or more, and holds its last frame for two of them.
+
+    Args:
+      steps: of the evaluations, `(K,)`.
+      paths: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
+      file: ends with .gif.
+
+    Raises:
+      UserError: it does not.
+    """
+    if file.suffix.lower() != ".gif":
+        raise UserError(f"--animation={file} is no name of an animation: end it with .gif")
+    numbers = _chosen(len(paths))
+    shown = [list(paths.values())[number] for number in numbers]
+    columns = len(shown) if len(shown) <= 3 else -(-len(shown) // 2)
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(3 * columns + 0.4, 3.1 * lines + 0.5), dpi=80, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    canvas, images = FigureCanvasAgg(figure), []
+    for frame in _evenly(len(steps), _MOST_FRAMES):
+        for axis, number, path in zip(axes.flat, numbers, shown):
+            axis.clear()
+            plot_path(axis, path[: frame + 1]).set_title(f"layer {number + 1}", fontsize=10)
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        figure.set_layout_engine("none")  # that of the first frame stays: it takes most time
+    milliseconds = max(round(1000 * _SECONDS / len(images)), 80)
+    durations = [milliseconds] * (len(images) - 1) + [round(1000 * _HELD_SECONDS)]
+    first, *others = images
+    first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def _plot_responses(
+    axis: Any, initial: Sequence[Modes], trained: Sequence[Modes], horizon: int
+) -> None:
+    steps = np.unique(np.geomspace(1, horizon, 300).astype(int))
+    lines = {}
+    for kind, layer, color in (("initial", initial, "0.65"), ("trained", trained, "#0b3c8c")):
+        for direction, modes, style in zip(("", ", backward"), layer, _LINES):
+            style = style | {"color": color, "linewidth": 1.4}
+            lines[kind + direction] = impulse_norm(modes, steps), style
+    plot_impulse_responses(axis, steps, lines)
+
+
+def _horizon(lam: np.ndarray) -> int:
+    """Steps after which even the slowest mode has decayed to e^-5, in reason."""
+    scales = time_scales(lam)
+    longest = np.max(scales[np.isfinite(scales)], initial=2.0)
+    return int(min(math.ceil(5 * longest), _MOST_STEPS))
+
+
+def _lam(directions: Sequence[Modes]) -> np.ndarray:
+    return directions[0].lam.ravel()
+
+
+def _chosen(layers: int) -> list[int]:
+    return _evenly(layers, _MOST_LAYERS)
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most so many numbers below `count`, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
+def _tidy(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        axis.xaxis.label.set_size(9)
+        axis.yaxis.label.set_size(9)
+        axis.tick_params(labelsize=8)
+    for axis in axes[:, 1:].flat:
+        axis.set_ylabel("")
+    for axis in axes[1:].flat:
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
+    """Of the disk's circles and dots, and of lines that have no counterpart there."""
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
+        if label not in labels:
+            handles, labels = [*handles, line], [*labels, label]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+
+
+def _save(path: Path, write: Callable[[], None]) -> None:
+    try:
+        if not path.suffix:  # Matplotlib would add one, and write another file
+            raise ValueError("no ending")
+        write()
+    except ValueError as error:
+        raise UserError(f"{path} is no name of a picture: end it with .png or .pdf") from error

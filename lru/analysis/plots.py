@@ -1,0 +1,177 @@
+"""Pictures of modes, each a function of a Matplotlib axis and of arrays, which returns the axis.
+
+What a layer began with is grey, what it learned dark blue: they differ in print without colour too.
+`lru.analysis.histograms` has those of how modes are distributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+from lru.analysis.responses import InputGains
+from lru.analysis.statistics import time_scales
+
+_TRAINED = "#0b3c8c"
+
+
+def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
+    """Draws eigenvalues on the unit disk, and in grey where each of them began.
+
+    Args:
+      axis: a Matplotlib axis.
+      lam: `(N,)` complex.
+      initial: `(N,)` complex, or None.
+
+    Returns:
+      The axis.
+    """
+    _draw_disk(axis)
+    if initial is not None:
+        paths = np.stack([initial, lam])
+        axis.plot(paths.real, paths.imag, color="0.75", linewidth=0.6, zorder=1)
+        _draw_rings(axis, initial, "initial")
+    axis.scatter(lam.real, lam.imag, s=7, color=_TRAINED, label="trained")
+    return axis
+
+
+def near_circle(lam: np.ndarray) -> bool:
+    """Returns whether eigenvalues lie so close to the unit circle that a disk hides them.
+
+    Example:
+      >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
+      (True, False)
+    """
+    modulus = np.abs(lam)
+    return bool(np.all((modulus > 0.95) & (modulus < 1)))
+
+
+def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
+    """Draws eigenvalues by their phase and their distance from the unit circle, both logarithmic.
+
+    Modes outside of the unit circle, and those with no phase, are left out. Arguments and result
+    are those of `plot_eigenvalues`.
+    """
+    points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
+              if x is not None]  # fmt: skip
+    points = [np.where(x > 0, x, np.nan) for x in points]
+    if initial is not None:
+        paths = np.stack(points)
+        axis.plot(paths[:, 0], paths[:, 1], color="0.75", linewidth=0.6, zorder=1)
+        _draw_rings(axis, points[1][0] + 1j * points[1][1], "initial")
+    axis.scatter(*points[0], s=7, color=_TRAINED, label="trained")
+    axis.set(xscale="log", yscale="log")
+    axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="1 − |λ|")
+    for along in (axis.xaxis, axis.yaxis):
+        set_log_ticks(along)
+    return axis
+
+
+def set_log_ticks(along: Any) -> None:
+    """Labels the decades of a logarithmic axis; 1, 2 and 5 of each where there are few of them.
+
+    Args:
+      along: the `xaxis` or the `yaxis` of a Matplotlib axis.
+    """
+    along.set_major_locator(_LogLocator())
+    along.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    along.set_minor_formatter(NullFormatter())
+
+
+class _LogLocator(LogLocator):
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        self.set_params(subs=(1, 2, 5) if vmax < 50 * vmin else (1,))
+        return super().tick_values(vmin, vmax)
+
+
+def plot_path(axis: Any, path: np.ndarray) -> Any:
+    """Draws the way of eigenvalues over training: where each began, its way, where it is now.
+
+    Args:
+      axis: a Matplotlib axis.
+      path: `(K, N)` complex, one row an evaluation, in order.
+    """
+    _draw_disk(axis)
+    axis.plot(path.real, path.imag, color="0.45", linewidth=0.7, zorder=1)
+    _draw_rings(axis, path[0], "initial")
+    axis.scatter(path[-1].real, path[-1].imag, s=7, color=_TRAINED, label="now")
+    return axis
+
+
+def plot_impulse_responses(
+    axis: Any, steps: np.ndarray, responses: Mapping[str, tuple[np.ndarray, dict[str, Any]]]
+) -> Any:
+    """Draws norms of impulse responses over the steps since the impulse, both logarithmic.
+
+    Args:
+      axis: a Matplotlib axis.
+      steps: `(K,)`, positive.
+      responses: by name, norms `(K,)` and how to draw the line.
+    """
+    for name, (norms, style) in responses.items():
+        axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
+    highest = max((norms.max() for norms, _ in responses.values()), default=1.0)
+    axis.set(xscale="log", yscale="log", ylim=(1e-4 * highest, 2 * highest))
+    axis.set(xlabel="steps since the impulse", ylabel="‖Re[C Λᵏ B]‖")
+    return axis
+
+
+def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
+    """Draws the gains of modes over their time scales, both logarithmic.
+
+    Args:
+      axis: a Matplotlib axis.
+      lam: `(N,)` complex.
+      gains: see `lru.spectrum.input_gains`.
+    """
+    styles: dict[str, dict[str, Any]] = {
+        "resonant": {"marker": "^", "facecolors": "none", "edgecolors": "0.5"},
+        "constant": {"marker": ".", "color": _TRAINED},
+        "noise": {"marker": "_", "color": "black"},
+    }
+    names = {"resonant": "own frequency", "constant": "constant", "noise": "white noise (rms)"}
+    for field, style in styles.items():
+        axis.scatter(time_scales(lam), getattr(gains, field), s=18, label=names[field], **style)
+    axis.set(xscale="log", yscale="log")
+    axis.set(xlabel="time scale −1/log|λ| (steps)", ylabel="|state| for an input of size one")
+    axis.legend(frameon=False, fontsize=8)
+    return axis
+
+
+def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
+    """Draws Proposition 3.3 against what was measured, over the outer radius of the ring.
+
+    Args:
+      axis: a Matplotlib axis.
+      radius: r_max, `(K,)`.
+      predicted: `lru.spectrum.ring_gain` of each, `(K,)`.
+      measured: `lru.spectrum.measured_gain` of each, `(K,)` or `(runs, K)`.
+    """
+    distance = 1 - np.asarray(radius)
+    axis.plot(distance, predicted, color="0.4", label="Proposition 3.3")
+    for number, run in enumerate(np.atleast_2d(measured)):
+        label = None if number else "measured"
+        axis.scatter(distance, run, s=16, color=_TRAINED, label=label, zorder=3)
+    axis.set(xscale="log", yscale="log")
+    axis.set(xlabel="distance from the unit circle, 1 − r_max", ylabel="E‖x‖² / E‖Bu‖²")
+    axis.invert_xaxis()
+    axis.legend(frameon=False, fontsize=8)
+    return axis
+
+
+def _draw_disk(axis: Any) -> None:
+    angle = np.linspace(0, 2 * np.pi, 361)
+    axis.plot(np.cos(angle), np.sin(angle), color="0.6", linewidth=0.8)
+    axis.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axis.set(xlabel="Re λ", ylabel="Im λ")
+    axis.set_aspect("equal")
+
+
+def _draw_rings(axis: Any, lam: np.ndarray, label: str) -> None:
+    axis.scatter(
+        lam.real, lam.imag, s=14, facecolors="none", edgecolors="0.6", linewidths=0.7,
+        label=label,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""What modes do to their inputs: impulse responses, gains, and the norm of the hidden state."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lru.analysis.modes import Modes
+
+
+def impulse_response(
+    modes: Modes, steps: np.ndarray, outputs: Any = slice(None), inputs: Any = slice(None)
+) -> np.ndarray:
+    """K_k = Re[C Lambda^k B]: what is left, k steps later, of an impulse in each of the inputs.
+
+    Without the skip D, which adds to K_0.
+
+    Args:
+      modes: a direction of a layer; not of S4D, whose channels do not mix.
+      steps: k, `(K,)`.
+      outputs, inputs: which channels: all `(K, H, H)` of long responses are large.
+
+    Returns:
+      `(K, outputs, inputs)`.
+
+    Example:
+      >>> modes = Modes(np.array([0.5]), np.array([[4.0]]), np.array([[1.0]]))
+      >>> impulse_response(modes, np.arange(4)).ravel().tolist()
+      [4.0, 2.0, 1.0, 0.5]
+    """
+    powers = _powers(modes, steps)
+    return np.einsum("on,kn,ni->koi", modes.out[outputs], powers, modes.into[:, inputs]).real
+
+
+def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
+    """The Frobenius norm of Re[C Lambda^k B] over all channels, `(K,)`, for steps k `(K,)`.
+
+    Of M = C P B, with the powers p on P's diagonal, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2, and both
+    are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. So a step costs N^2.
+    """
+    c, b, p = modes.out, modes.into, _powers(modes, steps)
+    if modes.lam.ndim == 2:  # S4D: a response for each channel by itself
+        return np.linalg.norm(np.sum(c * p * b, axis=-1).real, axis=-1)
+    hermitian = (c.conj().T @ c) * (b @ b.conj().T).T
+    symmetric = (c.T @ c) * (b @ b.T)
+    square = np.sum((p.conj() @ hermitian) * p + (p @ symmetric) * p, axis=-1).real / 2
+    return np.sqrt(np.maximum(square, 0))
+
+
+class InputGains(NamedTuple):
+    """|state| of each mode in the long run, for inputs Bu of size one; `(N,)` each.
+
+    Attributes:
+      constant: of a constant input: gamma / |1 - lambda|.
+      resonant: of an input with the mode's own frequency: gamma / (1 - |lambda|).
+      noise: root mean square, of white noise: gamma / sqrt(1 - |lambda|^2).
+    """
+
+    constant: np.ndarray
+    resonant: np.ndarray
+    noise: np.ndarray
+
+
+def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
+    """The gains of modes inside the unit disk.
+
+    gamma = sqrt(1 - |lambda|^2), with which the LRU begins, makes that of white noise one (section
+    3.4 of Orvieto et al. 2023). A constant input still drives a slow mode of small phase far
+    beyond one.
+
+    Args:
+      lam: eigenvalues `(N,)`.
+      gamma: what Bu is multiplied by: `np.exp(params["gamma_log"])` of an LRU.
+
+    Example:
+      >>> gains = input_gains(np.array([0.6]), np.array([0.8]))
+      >>> [gain.round(6).tolist() for gain in gains]
+      [[2.0], [2.0], [1.0]]
+    """
+    modulus = np.abs(lam)
+    return InputGains(
+        gamma / np.abs(1 - lam), gamma / (1 - modulus), gamma / np.sqrt(1 - modulus**2)
+    )
+
+
+def ring_gain(r_min: float, r_max: float) -> float:
+    """E|x|^2 / E|Bu|^2 in the long run, of white noise on eigenvalues from a ring, without gamma.
+
+    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), Proposition 3.3 of Orvieto et al.
+    (2023); 1 / (1 - r^2) where the ring is a circle. With gamma it is one.
+
+    Example:
+      >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)
+      (2.05, 5.263)
+    """
+    if r_min == r_max:
+        return 1 / (1 - r_max**2)
+    return float(np.log((1 - r_min**2) / (1 - r_max**2)) / (r_max**2 - r_min**2))
+
+
+def measured_gain(lam: np.ndarray, driven: np.ndarray) -> float:
+    """E|x_k|^2 / E|Bu_k|^2 by running x_k = lambda x_{k-1} + Bu_k, over the second half of steps.
+
+    Proposition 3.3 is about the long run: T has to be much longer than the longest time scale.
+
+    Args:
+      lam: `(N,)`.
+      driven: Bu, `(T, ..., N)`.
+    """
+    half, x, total = len(driven) // 2, np.zeros_like(driven[0]), 0.0
+    for k, v in enumerate(driven):
+        x = lam * x + v
+        if k >= half:
+            total += np.sum(np.abs(x) ** 2)
+    return float(total / np.sum(np.abs(driven[half:]) ** 2))
+
+
+def _powers(modes: Modes, steps: np.ndarray) -> np.ndarray:
+    """Lambda^k, `(K, N)` or `(K, H, N/2)`."""
+    return modes.lam ** np.reshape(steps, (-1,) + (1,) * modes.lam.ndim)

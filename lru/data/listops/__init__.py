@@ -1,0 +1,206 @@
+"""ListOps of the Long Range Arena (Tay et al. 2021): the value of a long expression.
+
+The generator of `lru.data.listops.trees` follows the released data's rules, from a seed; the
+released files are read where a user has them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lru.data.builder import SequenceDataset
+from lru.data.listops import trees as listops_trees
+from lru.data.numbers import Numbers
+from lru.data.released import Release, lra_release, taken_from
+from lru.data.text_lines import decode_line
+from lru.errors import UserError
+
+_FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
+_HEADER = "Source\tTarget"
+_SIZES = {"num_train", "num_validation", "num_test"}
+_RELEASE = lra_release(
+    "listops-1000",
+    tuple(_FILES.values()),
+    "listops",
+    hint="source=generated makes such data by the same rules",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListOpsNumbers(Numbers):
+    """The numbers of LRA's generator, by default LRA's own.
+
+    Attributes:
+      source: "generated", or "released" for LRA's files; these need only `pad_to` and the `num_`s.
+      max_depth: of a tree; a digit alone has depth 1.
+      max_args: the most arguments an operator takes; the fewest are 2.
+      min_length: a sequence has more tokens than this, not counting the end of sequence,
+      max_length: and fewer than this.
+      pad_to: T, the length of every input: tokens, end of sequence, padding.
+      num_train: how many expressions each split has; no expression occurs twice in any of them.
+      num_validation: see there.
+      num_test: see there.
+      seed: of the generator. Validation and test come first, so that a larger `num_train` only
+        adds to the training split.
+    """
+
+    source: str = "generated"
+    max_depth: int = 10
+    max_args: int = 10
+    min_length: int = 500
+    max_length: int = 2000
+    pad_to: int = 2048
+    num_train: int = 96_000
+    num_validation: int = 2_000
+    num_test: int = 2_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_choice("source", "generated", "released")
+        self.check_least(max_depth=1, max_args=2, min_length=0, seed=0)
+        self.check_least(num_train=1, num_validation=1, num_test=1)
+        if self.max_args > 255:
+            raise UserError(f"max_args is {self.max_args}, expected at most 255")
+        if self.source == "released":
+            return
+        if self.max_length - self.min_length < 2:
+            raise UserError(
+                f"no length is above min_length={self.min_length} and below "
+                f"max_length={self.max_length}: choose a larger max_length"
+            )
+        if self.pad_to < self.max_length:
+            raise UserError(
+                f"pad_to={self.pad_to} cannot hold {self.max_length - 1} tokens and the end of "
+                f"sequence: expected pad_to >= max_length={self.max_length}"
+            )
+
+    def unused(self) -> Collection[str]:
+        if self.source == "generated":
+            return ()
+        return {"max_depth", "max_args", "min_length", "max_length", "seed"}
+
+
+class ListOps(SequenceDataset):
+    """Sequences of 18 tokens (`listops_trees.VOCABULARY`), labelled with a digit.
+
+    An input is an expression's tokens, the end of sequence, and padding up to T.
+    """
+
+    name = "listops"
+    numbers_class = ListOpsNumbers
+    num_classes = 10
+    vocab_size = len(listops_trees.VOCABULARY)
+    token_names = listops_trees.VOCABULARY
+
+    @property
+    def max_length(self) -> int:
+        return self.numbers.pad_to
+
+    @property
+    def kind(self) -> str:
+        if self.numbers.source == "generated":
+            return "generated"
+        return "stand-in" if self.numbers.changed().keys() & _SIZES else "full"
+
+    @property
+    def remark(self) -> str:
+        return taken_from(self.info.metadata) if self.numbers.source == "released" else ""
+
+    def release_needed(self) -> Release | None:
+        return _RELEASE if self.numbers.source == "released" else None
+
+    def splits(self) -> dict[str, list[dict[str, Any]]]:
+        numbers = self.numbers
+        sizes = {
+            "validation": numbers.num_validation,
+            "test": numbers.num_test,
+            "train": numbers.num_train,
+        }
+        if numbers.source == "released":
+            rows = {
+                split: read_tsv(self.found[_FILES[split]], numbers.pad_to, size)
+                for split, size in sizes.items()
+            }
+        else:
+            rules = listops_trees.Rules(
+                numbers.max_depth, numbers.max_args, numbers.min_length, numbers.max_length
+            )
+            expressions = listops_trees.generate(numbers.seed, rules)
+            rows = {split: itertools.islice(expressions, size) for split, size in sizes.items()}
+        end = np.uint8(listops_trees.EOS)
+        return {
+            split: [{"inputs": np.append(tokens, end), "label": label} for tokens, label in some]
+            for split, some in rows.items()
+        }
+
+    def write_tsv(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the three splits as LRA releases them; `source="released"` reads them.
+
+        Raises:
+          UserError: if one of the files is there already.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if there := [name for name in _FILES.values() if (directory / name).exists()]:
+            raise UserError(f"{directory / there[0]} exists: give another directory")
+        for split, name in _FILES.items():
+            rows = (self._row(example) for example in self.source(split))
+            with (directory / name).open("x", encoding="utf-8", newline="\r\n") as file:
+                file.writelines(itertools.chain([f"{_HEADER}\n"], rows))
+
+    def _row(self, example: dict[str, Any]) -> str:
+        tokens = example["inputs"][: example["length"] - 1].tolist()
+        return f"{listops_trees.to_text(tokens)}\t{example['label']}\n"
+
+
+def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields `(tokens, label)` of every row of one of LRA's files, each of them checked.
+
+    The header may be missing, lines may end as on Windows, and there may be a byte order mark.
+
+    Raises:
+      UserError: with the file and the line, if it is not as it was released.
+    """
+    number = rows = 0
+    with path.open("rb") as lines:
+        try:
+            for number, encoded in enumerate(lines, 1):
+                line = decode_line(encoded, first=number == 1)
+                if number == 1 and _is_header(line):
+                    continue
+                rows += 1
+                yield _parse_row(line, pad_to)
+            if rows != num_rows:
+                raise UserError(f"the file ends after {rows} rows, expected {num_rows}")
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether the first line is the header; rows may also begin at once, with an expression."""
+    if line.startswith(("(", "[")):
+        return False
+    if line.strip().lower() != _HEADER.lower():
+        raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
+    return True
+
+
+def _parse_row(line: str, pad_to: int) -> tuple[np.ndarray, int]:
+    columns = line.split("\t")
+    if len(columns) != 2:
+        raise UserError(f"{len(columns)} columns, expected an expression and its label")
+    tokens, label = listops_trees.parse(columns[0]), columns[1]
+    if len(label) != 1 or label not in "0123456789":
+        raise UserError(f"the label is {label[:40]!r}, expected a digit")
+    if len(tokens) + 1 > pad_to:
+        raise UserError(f"{len(tokens)} tokens and the end of sequence exceed pad_to={pad_to}")
+    if (value := listops_trees.evaluate(tokens.tolist())) != int(label):
+        raise UserError(f"the label is {label}, but the expression's value is {value}")
+    return tokens, int(label)

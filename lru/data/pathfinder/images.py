@@ -1,0 +1,91 @@
+"""Images of Pathfinder: are two markers at the ends of one dashed path, or of two?
+
+The task is that of Linsley et al. (2018) and Kim et al. (2020), its numbers are those of the Long
+Range Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images; it takes
+no seed: these images follow the same law. Source: https://github.com/drewlinsley/pathfinder,
+`snakes.py` and `snakes2.py`, where a path is a snake and a dash is a paddle.
+
+One thing differs: whether a path can begin at a pixel is decided by a dash there, in that program
+by one a pixel lower and farther to the right.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from lru.data.pathfinder.dashes import Dashes, marker
+from lru.data.pathfinder.paths import Path, distractors, two_paths
+from lru.data.pathfinder.rules import Rules
+
+_dashes = functools.cache(Dashes)
+
+
+class Scene(NamedTuple):
+    """What is on an image."""
+
+    label: int  # 1 if both markers are on one path, else 0
+    markers: tuple[tuple[int, int], tuple[int, int]]  # where a path begins, where one ends; y, x
+    paths: tuple[Path, Path]
+    distractors: list[Path]
+    margin: int
+
+
+def scene(seed: int, index: int, rules: Rules) -> Scene:
+    """Draws at random what is on the image of that index; the label is a fair coin.
+
+    Raises:
+      ValueError: if there seems to be no room for two paths.
+
+    Example:
+      >>> drawn = scene(seed=0, index=3, rules=Rules.of(32))
+      >>> [len(path) for path in drawn.paths], [len(path) for path in drawn.distractors]
+      ([14, 14], [4, 4, 4, 4, 4])
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+    label, beginning = rng.integers(2, size=2).tolist()
+    margin = rules.margins[rng.integers(len(rules.margins))]
+    dashes = _dashes(rules, margin)
+    paths, occupied = two_paths(rng, dashes)
+    short = list(distractors(rng, dashes, occupied))
+    ending = beginning if label else 1 - beginning
+    markers = paths[beginning][0].end, paths[ending][-1].end
+    return Scene(label, markers, paths, short, margin)
+
+
+def image(scene: Scene, rules: Rules) -> np.ndarray:
+    """Returns how a scene looks, `(size, size)` uint8: black is 0, the brightest pixel is 255."""
+    dashes, disc = _dashes(rules, scene.margin), marker(rules)
+    canvas = np.zeros((dashes.width, dashes.width), np.float32)
+
+    def add(point: tuple[int, int], square: np.ndarray) -> None:
+        y, x = (place + dashes.frame - len(square) // 2 for place in point)
+        window = canvas[y : y + len(square), x : x + len(square)]
+        np.maximum(window, square, out=window)
+
+    for paths, contrast in (
+        (scene.paths, rules.path_contrast),
+        (scene.distractors, rules.distractor_contrast),
+    ):
+        for dash in (dash for path in paths for dash in path):
+            add(dash.end, contrast * dashes.lines[dash.pose])
+    for point in scene.markers:
+        add(point, disc)
+    inner = canvas[dashes.frame : -dashes.frame, dashes.frame : -dashes.frame]
+    return np.rint(inner * (255 / inner.max())).astype(np.uint8)
+
+
+def draw(seed: int, indices: Iterable[int], rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images `(n, size, size)` and labels `(n,)`, uint8: a function of seed and index each.
+
+    Example:
+      >>> images, labels = draw(0, range(10, 12), Rules.of(32))
+      >>> bool((images[1] == draw(0, [11], Rules.of(32))[0]).all()), labels.tolist()
+      (True, [0, 0])
+    """
+    scenes = [scene(seed, index, rules) for index in indices]
+    images = [image(drawn, rules) for drawn in scenes]
+    return np.stack(images), np.array([drawn.label for drawn in scenes], np.uint8)

@@ -1,0 +1,1 @@
+"""Layers, one file each, and the call that all of them share."""

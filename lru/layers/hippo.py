@@ -1,0 +1,119 @@
+"""What S4D and S5 begin from: HiPPO's eigenvalues, step sizes, and a continuous-time mode in steps.
+
+x' = Lambda x + B u,   y = C x + D u          Lambda diagonal, complex, in conjugate pairs
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from numbers import Integral
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lru.ops.array_typing import Array, Complex, Float
+from lru.ops.dtypes import at_least_float32
+from lru.ops.initializers import Initializer
+
+Discretization = Literal["zoh", "bilinear"]
+
+
+def hippo_legs(d_state: int) -> np.ndarray:
+    """The HiPPO-LegS matrix A (N, N), Eq. (2) of Gu et al., "Efficiently Modeling Long Sequences".
+
+    A_nk = -sqrt((2n + 1)(2k + 1)) for n > k,   -(n + 1) for n = k,   0 for n < k
+
+    Example:
+      >>> hippo_legs(2).round(3).tolist()
+      [[-1.0, -0.0], [-1.732, -2.0]]
+    """
+    root = np.sqrt(2 * np.arange(d_state) + 1)
+    return -np.tril(np.outer(root, root), -1) - np.diag(np.arange(d_state) + 1.0)
+
+
+def hippo_normal(d_state: int) -> np.ndarray:
+    """HiPPO-N, A + P P^T with P_n = sqrt(n + 1/2): -1/2 plus a skew-symmetric matrix.
+
+    That is what S5 and S4D-LegS keep of HiPPO-LegS, which cannot be diagonalised stably.
+
+    Example:
+      >>> hippo_normal(2).round(3).tolist()
+      [[-0.5, 0.866], [-0.866, -0.5]]
+    """
+    p = np.sqrt(np.arange(d_state) + 0.5)
+    return hippo_legs(d_state) + np.outer(p, p)
+
+
+def check_even(d_state: int) -> None:
+    """Checks that N is an even number, at least 2: modes come in pairs of conjugates.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    if not isinstance(d_state, Integral) or d_state < 2 or d_state % 2:
+        raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
+
+
+@functools.lru_cache
+def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N, one of each pair.
+
+    Those with a positive imaginary part, the largest first, in complex128; their conjugates are
+    the others.
+
+    Raises:
+      ValueError: if N is not even.
+    """
+    check_even(d_state)
+    matrix = hippo_normal(d_state)
+    frequencies, vectors = np.linalg.eigh(-1j * (matrix + np.eye(d_state) / 2))
+    half = np.arange(d_state - 1, d_state // 2 - 1, -1)
+    return -0.5 + 1j * frequencies[half], vectors[:, half]
+
+
+def log_steps(dt_min: float, dt_max: float) -> Initializer:
+    """log Delta of step sizes log-uniform in [dt_min, dt_max].
+
+    Raises:
+      ValueError: unless 0 < dt_min <= dt_max, and both are finite.
+    """
+    if not 0 < dt_min <= dt_max < math.inf:
+        raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}; expected 0 < dt_min <= dt_max < inf")
+
+    def init(key, shape, dtype=jnp.float32):
+        u = jax.random.uniform(key, shape, at_least_float32(dtype))
+        return (math.log(dt_min) + u * math.log(dt_max / dt_min)).astype(dtype)
+
+    return init
+
+
+def discretize(
+    lam: Complex[Array, "*N"], step: Float[Array, "..."], method: Discretization = "zoh"
+) -> tuple[Complex[Array, "*N"], Complex[Array, "*N"]]:
+    """x' = lam x + v as x_k = exp(log_lam) x_{k-1} + scale v_k.
+
+    `"zoh"`, v constant during a step: log_lam = lam Delta, scale = (exp(lam Delta) - 1) / lam.
+    `"bilinear"`: exp(log_lam) = (1 + lam Delta / 2) / (1 - lam Delta / 2), scale =
+    Delta / (1 - lam Delta / 2).
+
+    Args:
+      lam: continuous-time eigenvalues.
+      step: Delta, in the unit of time that lam has.
+      method: see above.
+
+    Returns:
+      `(log_lam, scale)`.
+
+    Raises:
+      ValueError: if the method is unknown.
+    """
+    step = step.astype(lam.dtype)
+    if method == "zoh":
+        return lam * step, jnp.expm1(lam * step) / lam
+    if method == "bilinear":
+        half = lam * step / 2
+        return jnp.log((1 + half) / (1 - half)), step / (1 - half)
+    raise ValueError(f"discretization={method!r}; expected 'zoh' or 'bilinear'")

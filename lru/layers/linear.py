@@ -1,0 +1,299 @@
+"""The Linear Recurrent Unit (Orvieto et al. 2023): pure functions, and their Flax Linen modules.
+
+x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
+y_k = Re[C x_k] + D * u_k                              Appendix A
+Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lru.errors import did_you_mean
+from lru.layers.arguments import as_array
+from lru.layers.mixers import Mixer, as_inputs
+from lru.layers.state_space import (
+    Modes,
+    Parameters,
+    Weights,
+    diagonal_layer,
+    diagonal_state,
+    diagonal_step,
+    modes_of,
+    pack,
+)
+from lru.ops.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
+from lru.ops.dtypes import at_least_float32, compute_dtype
+from lru.ops.initializers import gamma_log, lru_initializers
+from lru.ops.recurrence import Method
+
+
+def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
+    """Lambda = exp(-exp(nu_log) + i exp(theta_log)): inside the unit disk whatever is learned.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> nu, theta = jnp.array([0.5]), jnp.array([jnp.pi])
+      >>> lam = eigenvalues({"nu_log": jnp.log(nu), "theta_log": jnp.log(theta)})
+      >>> bool(jnp.allclose(lam, -jnp.exp(-0.5)))
+      True
+    """
+    nu, theta = (
+        jnp.exp(params[name].astype(at_least_float32(params[name])))
+        for name in ("nu_log", "theta_log")
+    )
+    return jnp.exp(lax.complex(-nu, theta))
+
+
+def lru_weights(params: Parameters) -> tuple[Weights, ...]:
+    """The weights of each direction: of two, with `C2_re` and `C2_im` among the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> variables = lru.LRU(64).init(jax.random.key(0), jnp.ones((100, 16)))
+      >>> weights, = lru_weights(variables["params"])
+      >>> weights.lam.shape, weights.into.shape, weights.out.shape
+      ((64,), (16, 128), (128, 16))
+    """
+    gamma = jnp.exp(params["gamma_log"])[:, None]
+    return pack(params, eigenvalues(params), gamma * params["B_re"], gamma * params["B_im"])
+
+
+def lru_step(
+    params: Parameters,
+    carry: ArrayLike,
+    inputs: ArrayLike,
+    *,
+    dtype: Any = None,
+) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
+    """One step of the LRU as a function of its parameters.
+
+    Args:
+      params: those of a unidirectional `LRU`.
+      carry: the state before, `(..., N)`.
+      inputs: `(..., H)`.
+      dtype: as of `LRU`.
+
+    Returns:
+      `(carry, outputs)`, `(..., N)` and `(..., H)`.
+    """
+    carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
+    dtype = compute_dtype(inputs, params["B_re"], dtype)
+    return diagonal_step(lru_weights(params)[0], carry, inputs, dtype)
+
+
+class LRUOptions(LayerOptions, total=False):
+    """The options of `lru_layer`, for type checkers and for its message about an unknown one."""
+
+    dtype: Any
+    method: Method
+    chunk_size: int | None
+    sequence_axis: str | None
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def lru_layer(
+        params: Parameters,
+        inputs: ArrayLike,
+        *,
+        return_carry: Literal[True],
+        **options: Unpack[LRUOptions],
+    ) -> tuple[Any, Array]: ...
+
+    @overload
+    def lru_layer(
+        params: Parameters,
+        inputs: ArrayLike,
+        *,
+        return_carry: Literal[False] = False,
+        **options: Unpack[LRUOptions],
+    ) -> Array: ...
+
+
+def lru_layer(
+    params: Parameters,
+    inputs: ArrayLike,
+    *,
+    return_carry: bool = False,
+    dtype: Any = None,
+    **options: Any,
+) -> Any:
+    """The layer as a function of its parameters; `LRU` explains the options.
+
+    With `C2_re` and `C2_im` among the parameters the layer is bidirectional.
+
+    Args:
+      params: as of an `LRU`.
+      inputs: `(..., T, H)`.
+      dtype: as of `LRU`.
+      options: `method`, `chunk_size` and `sequence_axis` as of `LRU`; `initial_carry`,
+        `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order` as of its call.
+
+    Raises:
+      TypeError: if an option is unknown.
+      ValueError: if the arguments do not fit together, or T is 0.
+    """
+    known = LRUOptions.__optional_keys__
+    for name in options.keys() - known:
+        raise TypeError(
+            f"lru_layer() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}"
+        )
+    options.pop("init_key", None)  # as of `LRU`, the initial state is not random
+    inputs = as_inputs(inputs)
+    dtype = compute_dtype(inputs, params["B_re"], dtype)
+    return diagonal_layer(
+        lru_weights(params), inputs, dtype=dtype, return_carry=return_carry, **options
+    )
+
+
+class LRU(Mixer):
+    """The Linear Recurrent Unit, to stand where `nn.RNN(nn.GRUCell(...))` stands in a model.
+
+    It takes that call's arguments, but for one thing: `LRU(64)` has 64 complex modes, and outputs
+    as wide as its inputs.
+
+    x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C x_k] + D * u_k
+    with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
+    Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences" (ICML 2023).
+
+    Parameters have Appendix A's names: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
+    `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the last
+    dimension of the inputs, and of the outputs.
+
+    Attributes:
+      d_state: N, the number of complex modes.
+      r_min, r_max: the ring of the unit disk in which the eigenvalues are drawn.
+      max_phase: they are drawn with a phase in [0, max_phase], in radians.
+      bidirectional: read a second state, which runs right to left, through `C2`.
+      method: of `lru.linear_recurrence`.
+      chunk_size: steps computed at a time, so the N-wide states of the whole sequence are never
+        in memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
+      sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
+        divided among devices, each of which works through its part at once; T must be a multiple
+        of its size. None: time stays together.
+      dtype: of the matrix products and the outputs; by default that of inputs and parameters
+        together. The state is complex64 at least, whatever it is.
+      param_dtype: of the parameters.
+      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
+        these, as of `nn.RNN`; keyword arguments only.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
+      >>> layer = lru.LRU(64, r_min=0.9, r_max=0.999)
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), u)
+      >>> carry, y = layer.apply(variables, u, return_carry=True)
+      >>> y.shape, carry.shape, carry.dtype.name
+      ((8, 100, 16), (8, 64), 'complex64')
+    """
+
+    d_state: int
+    r_min: float = 0.0
+    r_max: float = 1.0
+    max_phase: float = 2 * math.pi
+    bidirectional: bool = False
+    method: Method = "auto"
+    chunk_size: int | None = None
+    sequence_axis: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @property
+    def causal(self) -> bool:
+        """Whether outputs depend on earlier inputs only, and time is not divided among devices."""
+        return not (self.bidirectional or self.reverse or self.sequence_axis)
+
+    @nn.nowrap
+    def chunked_state(self) -> jax.ShapeDtypeStruct | None:
+        """One sequence's state; None if each device works through its part of time at once."""
+        return None if self.sequence_axis else diagonal_state(self.d_state)
+
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction."""
+        return modes_of(lru_weights, params)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
+        """`lru_layer` of the module's parameters."""
+        return lru_layer(
+            lru_parameters(self, inputs.shape[-1], self.bidirectional),
+            inputs,
+            sequence_axis=self.sequence_axis,
+            dtype=self.dtype,
+            method=self.method,
+            chunk_size=self.chunk_size,
+            **call,
+        )
+
+
+class LRUCell(nn.RNNCellBase):
+    """One step of the LRU, Eq. (7), with the parameters of the layer: for streams, or `nn.RNN`.
+
+    Attributes: those of `LRU`.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, lru
+      >>> cell, u = lru.LRUCell(64), jnp.ones((8, 16))  # (B, H)
+      >>> carry = cell.initialize_carry(jax.random.key(0), u.shape)
+      >>> variables = jax.jit(cell.init)(jax.random.key(0), carry, u)
+      >>> carry, y = cell.apply(variables, carry, u)
+      >>> carry.shape, y.shape
+      ((8, 64), (8, 16))
+    """
+
+    d_state: int
+    r_min: float = 0.0
+    r_max: float = 1.0
+    max_phase: float = 2 * math.pi
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, carry: ArrayLike, inputs: ArrayLike
+    ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
+        """`carry (..., N)` and `inputs (..., H)` to the new carry and the outputs `(..., H)`."""
+        inputs = as_array("inputs", inputs)
+        params = lru_parameters(self, inputs.shape[-1], bidirectional=False)
+        return lru_step(params, carry, inputs, dtype=self.dtype)
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Any, input_shape: Shape) -> Complex[Array, "*B N"]:
+        """The zero state for inputs of shape `(..., H)`; `rng` is not needed."""
+        state = diagonal_state(self.d_state, self.param_dtype)
+        return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)
+
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of the one direction."""
+        return modes_of(lru_weights, params)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
+    """The parameters of a Linen module with the attributes of `LRU`, made when it is new."""
+    table = lru_initializers(
+        d_model,
+        module.d_state,
+        r_min=module.r_min,
+        r_max=module.r_max,
+        max_phase=module.max_phase,
+        bidirectional=bidirectional,
+    )
+    params = {
+        name: module.param(name, init, shape, module.param_dtype)
+        for name, (init, shape) in table.items()
+    }
+    params["gamma_log"] = module.param("gamma_log", lambda _: gamma_log(params["nu_log"]))
+    return params

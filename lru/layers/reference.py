@@ -1,0 +1,81 @@
+"""The LRU written the way Appendix A of Orvieto et al. (2023) writes it: the reference.
+
+One sequence at a time under `vmap`, complex matrix products, Lambda repeated for every step,
+`lax.associative_scan`. Slower than `lru.LRU` and larger in memory, and easy to hold against the
+paper: tests and benchmarks do both.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lru.layers.linear import Parameters, eigenvalues, lru_parameters
+from lru.ops.array_typing import Array, Float
+
+
+def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float[Array, "T H"]]:
+    """All states x_k `(T, N)` and outputs y_k of one sequence, Eq. (7) and Appendix A."""
+    b_norm = (params["B_re"] + 1j * params["B_im"]) * jnp.exp(params["gamma_log"])[:, None]
+    lambdas = jnp.repeat(eigenvalues(params)[None], len(inputs), axis=0)
+    _, states = jax.lax.associative_scan(_then, (lambdas, _driven(b_norm, inputs)))
+    return states, _read_out(params, "C", states) + params["D"] * inputs
+
+
+def forward_both_ways(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
+    """The same with the mirrored sequence's states read by C2."""
+    states, outputs = forward(params, inputs)
+    mirrored, _ = forward(params, inputs[::-1])
+    return (states, mirrored), outputs + _read_out(params, "C2", mirrored[::-1])
+
+
+def _driven(b_norm, inputs):
+    return jax.vmap(lambda u: b_norm @ u)(inputs)
+
+
+def _read_out(params, name, states):
+    c = params[f"{name}_re"] + 1j * params[f"{name}_im"]
+    return jax.vmap(lambda x: (c @ x).real)(states)
+
+
+def _then(left, right):
+    (a_left, b_left), (a_right, b_right) = left, right
+    return a_right * a_left, a_right * b_left + b_right
+
+
+class AppendixA(nn.Module):
+    """`lru.LRU` by the functions above: the same parameters, whole sequences from a zero state.
+
+    Attributes: as of `lru.LRU`.
+    """
+
+    d_state: int
+    r_min: float = 0.0
+    r_max: float = 1.0
+    max_phase: float = 2 * math.pi
+    bidirectional: bool = False
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "B T H"],
+        *,
+        initial_carry: None = None,
+        seq_lengths: None = None,
+        reset: None = None,
+        return_carry: bool = False,
+        time_major: bool = False,
+    ) -> Any:
+        """As `lru.LRU`, without what is None; the carry is that of the last step."""
+        params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
+        axis = 1 if time_major else 0
+        run = forward_both_ways if self.bidirectional else forward
+        states, outputs = jax.vmap(functools.partial(run, params), axis, (0, axis))(inputs)
+        carry = jax.tree.map(lambda x: x[:, -1], states)
+        return (carry, outputs) if return_carry else outputs

@@ -1,0 +1,199 @@
+"""S5 (Smith et al. 2023): one state-space model of many inputs, diagonal, from HiPPO-N.
+
+    x' = Lambda x + B u,   y = 2 Re[C x] + D * u
+
+In steps of Delta, one for each mode, it is `lru.LRU` with another parameterization of the same
+products; the modes come in conjugate pairs, of which one is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lru.layers.arguments import check_sizes
+from lru.layers.hippo import Discretization, discretize, hippo_modes, log_steps
+from lru.layers.mixers import Mixer
+from lru.layers.parameters import drawn_together
+from lru.layers.state_space import (
+    Modes,
+    Parameters,
+    Weights,
+    diagonal_layer,
+    diagonal_state,
+    modes_of,
+    pack,
+    readouts,
+)
+from lru.ops.array_typing import Array, Float, PRNGKeyArray
+from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
+from lru.ops.initializers import scaled_normal
+from lru.ops.recurrence import Method
+
+ReadOut = Literal["lecun_normal", "trunc_standard_normal", "complex_normal"]
+
+
+class S5(Mixer):
+    """The S5 layer, with the call of `lru.LRU`.
+
+    x_k = exp(Lambda Delta) x_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) B u_k
+    y_k = 2 Re[C x_k] + D * u_k
+
+    Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence Modeling"
+    (ICLR 2023), with its initialisation as published in lindermanlab/S5.
+
+    Parameters, for N/2 pairs of modes: `Lambda_re Lambda_im log_step (N/2,)`, `B_re B_im
+    (N/2, H)`, `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
+
+    Attributes:
+      d_state: N, even: N/2 modes and their conjugates.
+      blocks: HiPPO-N of size N / blocks is repeated that often along the diagonal.
+      dt_min, dt_max: the step sizes are drawn log-uniformly between them.
+      c_init: how C is drawn, by S5's own names: `"trunc_standard_normal"`, C V with variance 1/N;
+        `"lecun_normal"`, C V with variance 1/(N H); `"complex_normal"`, not multiplied by V, with
+        variance 1/2. All of each part, real and imaginary.
+      discretization: `"zoh"`, as above, or `"bilinear"`.
+      clip_eigenvalues: keep Re Lambda at -1e-4 at most, so that the layer stays stable.
+      bidirectional, method, chunk_size, dtype, param_dtype: as of `lru.LRU`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lru.baselines import S5
+      >>> u = jnp.ones((8, 100, 16))  # (B, T, H)
+      >>> layer = S5(64, blocks=4)
+      >>> variables = jax.jit(layer.init)(jax.random.key(0), u)
+      >>> carry, y = layer.apply(variables, u, return_carry=True)
+      >>> y.shape, carry.shape
+      ((8, 100, 16), (8, 32))
+    """
+
+    d_state: int
+    blocks: int = 1
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+    c_init: ReadOut = "trunc_standard_normal"
+    discretization: Discretization = "zoh"
+    clip_eigenvalues: bool = False
+    bidirectional: bool = False
+    method: Method = "auto"
+    chunk_size: int | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @property
+    def causal(self) -> bool:
+        return not (self.bidirectional or self.reverse)
+
+    @nn.nowrap
+    def chunked_state(self) -> jax.ShapeDtypeStruct:
+        return diagonal_state(self.d_state // 2)
+
+    @nn.nowrap
+    def modes(self, params: Any) -> tuple[Modes, ...]:
+        """The modes of each direction, discretized and clipped as the layer's options say."""
+        return modes_of(self._weights, params)
+
+    @nn.nowrap
+    def _weights(self, params: Parameters) -> tuple[Weights, ...]:
+        return s5_weights(params, self.discretization, self.clip_eigenvalues)
+
+    def mix_time(self, inputs: Any, **call: Any) -> Any:
+        params = self._parameters(inputs.shape[-1])
+        return diagonal_layer(
+            self._weights(params),
+            inputs,
+            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
+            method=self.method,
+            chunk_size=self.chunk_size,
+            **call,
+        )
+
+    def _parameters(self, d_model: int) -> Parameters:
+        check_sizes(d_model=d_model)
+        lam, vectors = block_modes(self.d_state, self.blocks)
+        modes = {"Lambda_re": lam.real, "Lambda_im": lam.imag}
+        params = {
+            name: self.param(name, lambda _, value=value: jnp.asarray(value, self.param_dtype))
+            for name, value in modes.items()
+        }
+        steps = log_steps(self.dt_min, self.dt_max)
+        params["log_step"] = self.param("log_step", steps, lam.shape, self.param_dtype)
+        params |= drawn_together(
+            self, lambda key: _parts("B", _draw_b(key, vectors, d_model)), self.param_dtype
+        )
+        for name in readouts(self.bidirectional):
+            params |= drawn_together(
+                self,
+                lambda key, name=name: _parts(name, _draw_c(key, self.c_init, vectors, d_model)),
+                self.param_dtype,
+            )
+        return params | {"D": self.param("D", scaled_normal(1.0), (d_model,), self.param_dtype)}
+
+
+def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of HiPPO-N matrices along a diagonal.
+
+    Raises:
+      ValueError: if N is not an even multiple of the number of blocks.
+
+    Example:
+      >>> lam, vectors = block_modes(8, 2)
+      >>> lam.shape, vectors.shape, bool((lam[:2] == lam[2:]).all())
+      ((4,), (8, 4), True)
+    """
+    check_sizes(blocks=blocks, d_state=d_state)
+    if d_state % (2 * blocks):
+        raise ValueError(
+            f"d_state={d_state}, blocks={blocks}; expected an even number of states in each block"
+        )
+    lam, vectors = hippo_modes(d_state // blocks)
+    return np.tile(lam, blocks), np.kron(np.eye(blocks), vectors)
+
+
+def s5_weights(
+    params: Parameters, discretization: Discretization = "zoh", clip_eigenvalues: bool = False
+) -> tuple[Weights, ...]:
+    """The weights of each direction, discretized, for `lru.layers.state_space.diagonal_layer`."""
+    real, imaginary, log_step, b_re, b_im = (
+        params[name].astype(at_least_float32(params[name]))
+        for name in ("Lambda_re", "Lambda_im", "log_step", "B_re", "B_im")
+    )
+    if clip_eigenvalues:
+        real = jnp.minimum(real, -1e-4)
+    lam, step = lax.complex(real, imaginary), jnp.exp(log_step)
+    log_lam, scale = discretize(lam, step, discretization)
+    into = scale[:, None] * lax.complex(b_re, b_im)
+    return pack(params, jnp.exp(log_lam), into.real, into.imag, scale=2.0)
+
+
+def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
+    """V* B for a real B (N, H) of variance 1/N: by B's second last axis, as published."""
+    b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
+    rotation = jnp.asarray(vectors.conj().T)
+    return rotation @ b.astype(result_type(rotation, b))
+
+
+def _draw_c(key: PRNGKeyArray, c_init: ReadOut, vectors: np.ndarray, d_model: int) -> Any:
+    d_state, modes = vectors.shape
+    if c_init == "complex_normal":
+        parts = scaled_normal(0.5)(key, (2, d_model, modes))
+        return lax.complex(parts[0], parts[1])
+    variances = {"trunc_standard_normal": 1 / d_state, "lecun_normal": 1 / (d_state * d_model)}
+    if c_init not in variances:
+        known = ", ".join(map(repr, [*variances, "complex_normal"]))
+        raise ValueError(f"c_init={c_init!r}; expected one of {known}")
+    draw = jax.nn.initializers.variance_scaling(
+        variances[c_init] * d_state, "fan_in", "truncated_normal", batch_axis=0
+    )
+    parts = draw(key, (2, d_state, d_model))
+    c, rotation = lax.complex(parts[0], parts[1]).T, jnp.asarray(vectors)
+    return c.astype(result_type(c, rotation)) @ rotation
+
+
+def _parts(name: str, value: Any) -> dict[str, Float[Array, "..."]]:
+    return {f"{name}_re": value.real, f"{name}_im": value.imag}

@@ -1,0 +1,482 @@
+"""Whole models: encoder, residual stack, pooling, head."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from lru.layers.arguments import as_array, as_factory, as_lengths, as_resets, check_sizes
+from lru.layers.mixers import is_causal, zero_padding
+from lru.layers.stacks import RecurrentStack
+from lru.models.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.ops.array_typing import Array, ArrayLike, Float, Int, ModelOptions
+from lru.ops.dtypes import at_least_float32
+from lru.ops.initializers import uniform
+
+Pooling = Literal["mean", "last"]
+
+
+class SequenceModel(nn.Module):
+    """What models of sequences share: an encoder, `num_layers` residual blocks, pooling over time.
+
+    Attributes:
+      num_classes: the number of logits.
+      d_model: H, the width between the blocks.
+      num_layers: L.
+      mixer: a block's mixer, as of `lru.models.blocks.ResidualBlock`: `lru.LRU(256)`, or what
+        makes one, e.g. `functools.partial(lru.LRU, 256)`.
+      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
+        vectors, one more axis.
+      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
+        `lru.models.blocks.ResidualBlock`.
+      pooling: `"mean"` over the valid steps, or the `"last"` of them.
+      dtype: of the activations; logits are float32 at least.
+    """
+
+    num_classes: int
+    d_model: int
+    num_layers: int
+    mixer: Callable[..., nn.Module] | nn.Module
+    vocab_size: int | None = None
+    norm: Norm = "batch"
+    norm_momentum: float = 0.99
+    gelu: GELU = "tanh"
+    glu: GLU = "full"
+    dropout: float = 0.0
+    tie_dropout: bool = True
+    pooling: Pooling = "mean"
+    remat: bool = False
+    chunk_size: int | None = None
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        _check_model_sizes(self)
+        self.mixer = as_factory("mixer", self.mixer)
+        super().__post_init__()
+
+    @property
+    def causal(self) -> bool:
+        """Whether the logits of the steps so far need none that follow: if its mixers say so."""
+        return is_causal(self.mixer(parent=None))
+
+    def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
+        """The carry, and of each sequence `(B, T, ...)` one vector `(B, H)`, float32 at least."""
+        if self.pooling not in _POOL:
+            raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
+        carries, pooled = _carries_and_pooled(initial_carry)
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        reset = as_resets(reset, inputs.shape[:2])
+        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
+        reset = None if reset is None else reset.T
+        x = self._encode(zero_padding(inputs, seq_lengths))  # it must not reach a gradient either
+        carries, x = _residual_stack(self)(x, carries, seq_lengths, reset, train)
+        pooled = _POOL[self.pooling](x, seq_lengths, pooled)
+        mean = pooled.mean()
+        return (carries, pooled), mean.astype(at_least_float32(mean))
+
+    def _encode(self, inputs):
+        if self.vocab_size is None:
+            return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+
+
+class SequenceClassifier(SequenceModel):
+    """Logits for a sequence of tokens or of feature vectors.
+
+    Encoder and `num_layers` residual blocks: the architecture of Orvieto et al. (2023), Appendix
+    D.1, for every Long Range Arena task but Retrieval. Then pooling over the valid steps and one
+    dense layer, as S5 has them; the paper does not say.
+
+    Attributes: as of `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceClassifier
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
+      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 10)
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Classifies each sequence.
+
+        Args:
+          inputs: tokens `(B, T)`, or features `(B, T, features)`.
+          initial_carry: what `return_carry` gave for the steps before these; the logits are then
+            those of both parts together, unless a mixer looks ahead, as a bidirectional one does.
+          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing.
+          reset: `(B, T)`, as of the mixer; pooling takes no notice of it.
+          return_carry: return `(carry, logits)`.
+          train: batch statistics and dropout (needs an rng named `dropout`).
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the inputs have another number of axes.
+        """
+        inputs = as_array("inputs", inputs)
+        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
+        if inputs.ndim != axes.count(",") + 1:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
+        logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
+        return (carry, logits) if return_carry else logits
+
+
+class SequenceMatcher(SequenceModel):
+    """Logits for a pair of sequences: Retrieval of the Long Range Arena.
+
+    Encoder, blocks and pooling make of each sequence a vector o0 or o1, with the same parameters,
+    and normalised together, as twice as many sequences. Of both,
+
+        logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
+
+    The paper does not say what its head is; this is that of S4 and S5.
+
+    Attributes: as of `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceMatcher
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceMatcher(2, d_model=8, num_layers=2, mixer=mixer, vocab_size=98)
+      >>> tokens, lengths = jnp.ones((4, 2, 50), int), jnp.array([[50, 3]] * 4)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 2)
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Compares the two sequences of each pair.
+
+        Args:
+          inputs: tokens `(B, 2, T)`, or features `(B, 2, T, features)`.
+          initial_carry: what `return_carry` gave for the steps before these.
+          seq_lengths: `(B, 2)` valid steps of each sequence; the padding changes nothing.
+          reset: `(B, 2, T)`, as of the mixer; pooling takes no notice of it.
+          return_carry: return `(carry, logits)`; the carry is of 2B sequences.
+          train: as of `SequenceClassifier`.
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the second axis is not a pair.
+        """
+        inputs = as_array("inputs", inputs)
+        axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
+        if inputs.ndim != axes.count(",") + 1 or inputs.shape[1] != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
+        reset = as_resets(reset, inputs.shape[:3])
+        single, lengths, borders = (
+            x if x is None else _no_pairs(x) for x in (inputs, seq_lengths, reset)
+        )
+        carry, vectors = self._pooled(single, initial_carry, lengths, borders, train)
+        first, second = vectors[0::2], vectors[1::2]
+        pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
+        dense = functools.partial(nn.Dense, dtype=vectors.dtype)
+        hidden = nn.gelu(dense(self.d_model, name="hidden")(pair), approximate=self.gelu == "tanh")
+        logits = dense(self.num_classes, name="head")(hidden)
+        return (carry, logits) if return_carry else logits
+
+
+def _no_pairs(x):
+    """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
+    return x.reshape(2 * x.shape[0], *x.shape[2:])
+
+
+class LanguageModel(nn.Module):
+    """Logits of the token that comes next, at every step of a sequence of tokens.
+
+    Embedding, what moves along time, one dense layer. The model of Ahuja & Morency (2018) has a
+    stack of recurrent layers in between, without normalisation or dropout, and draws the embedding
+    from N(0, 1), the dense layer from U(-1/sqrt(H), 1/sqrt(H)); so does this.
+
+    Attributes:
+      vocab_size: V.
+      d_model: H, the width of the embedding and of what is in between.
+      mixer: the mixer of each residual block, as of `lru.models.blocks.ResidualBlock`, e.g.
+        `lru.LRU(256)`. (Configs and weights of version 0.1.0 have a `RecurrentStack` here, without
+        `num_layers`: it is taken as `stack`.)
+      num_layers: the number of residual blocks.
+      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
+        `lru.models.blocks.ResidualBlock`.
+      dtype: of the activations; logits are float32 at least. A stack has its own.
+      stack: instead of `mixer` and all other options of blocks, a whole stack of layers, e.g.
+        `lru.lattice.Lattice(H, 2)`; or what makes one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lru.lattice import Lattice
+      >>> from lru.models import LanguageModel
+      >>> model = LanguageModel(51, 16, stack=Lattice(16, 2))
+      >>> tokens = jnp.ones((4, 50), int)  # (B, T)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> carry, logits = model.apply(variables, tokens, return_carry=True)
+      >>> logits.shape
+      (4, 50, 51)
+    """
+
+    vocab_size: int
+    d_model: int
+    mixer: Callable[..., nn.Module] | nn.Module | None = None
+    num_layers: int | None = None
+    norm: Norm = "layer"
+    norm_momentum: float = 0.99
+    gelu: GELU = "tanh"
+    glu: GLU = "full"
+    dropout: float = 0.0
+    tie_dropout: bool = True
+    remat: bool = False
+    chunk_size: int | None = None
+    dtype: Any = None
+    stack: Callable[..., nn.Module] | nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        _check_model_sizes(self)
+        for name in ("mixer", "stack"):
+            if (given := getattr(self, name)) is not None:
+                setattr(self, name, as_factory(name, given))
+        super().__post_init__()
+
+    @property
+    def causal(self) -> bool:
+        """Whether no logit depends on a later token: if its layers say so."""
+        return is_causal((self._stack() or self.mixer)(parent=None))
+
+    def _stack(self) -> Callable[..., nn.Module] | None:
+        """What makes the whole stack; None if there are residual blocks.
+
+        Raises:
+          ValueError: if it is neither, or both.
+        """
+        if self.mixer is None and self.stack is None:
+            raise ValueError("there is nothing between embedding and head: give mixer or stack")
+        if self.num_layers is not None and self.stack is None:
+            return None
+        if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
+            raise ValueError(
+                "num_layers=None; expected the number of residual blocks around a mixer each (a "
+                "whole stack of layers is given as stack, not as mixer)"
+            )
+        for name in _OF_BLOCKS if self.stack is None else ("mixer", "num_layers", *_OF_BLOCKS):
+            if (given := getattr(self, name)) != getattr(LanguageModel, name):
+                raise ValueError(
+                    f"{name}={given!r} is an option of residual blocks, and a stack has none: give "
+                    "either"
+                )
+        return self.stack or self.mixer
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Reads each sequence.
+
+        Args:
+          inputs: tokens `(B, T)`.
+          initial_carry: what `return_carry` gave for the steps before these.
+          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing, and logits
+            on it are zero.
+          reset: `(B, T)`, True at the first step of a new text, as of the mixer.
+          return_carry: return `(carry, logits)`.
+          train: batch statistics and dropout (needs an rng named `dropout`), if there are any.
+
+        Returns:
+          The logits `(B, T, V)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if a layer depends on later steps, or cannot continue from a state; if blocks
+            have a norm whose statistics are of all steps; or if it is not clear whether there are
+            blocks or a stack.
+        """
+        stack = self._stack()
+        if not self.causal:
+            raise ValueError(
+                f"{'mixer' if stack is None else 'stack'} is not causal: it looks at later steps, "
+                "or has time divided among devices; a language model must not see what it "
+                "predicts, and continues from a state"
+            )
+        if stack is None and self.norm == "batch":
+            raise ValueError(
+                "norm='batch' has statistics of all steps, and a language model must not see what "
+                "it predicts; take norm='layer'"
+            )
+        inputs = as_array("inputs", inputs)
+        if inputs.ndim != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected (B, T)")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        reset = as_resets(reset, inputs.shape)
+        inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
+        reset = None if reset is None else reset.T
+        standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
+        x = nn.Embed(
+            self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
+        )(inputs)
+        if stack is None:
+            carry, x = _residual_stack(self)(x, initial_carry, seq_lengths, reset, train)
+        else:
+            call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+            carry, x = stack(name="stack")(x, return_carry=True, time_major=True, **call)
+        drawn = uniform(1 / math.sqrt(self.d_model))
+        dtype = at_least_float32(x)
+        head = nn.Dense(
+            self.vocab_size, dtype=dtype, kernel_init=drawn, bias_init=drawn, name="head"
+        )
+        logits = jnp.moveaxis(zero_padding(head(x), seq_lengths), 0, 1)
+        return (carry, logits) if return_carry else logits
+
+
+_OF_BLOCKS = (
+    "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size"
+)  # fmt: skip
+
+
+def _residual_stack(model):
+    """The blocks of a model that has the attributes of a block."""
+    options = {name: getattr(model, name) for name in (*_OF_BLOCKS, "dtype")}
+    block = functools.partial(ResidualBlock, model.mixer, **options)
+    return ResidualStack(model.num_layers, block, name="stack")
+
+
+def _check_model_sizes(model):
+    """Checks those of a model's sizes that it has and that are given."""
+    for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
+        if (size := getattr(model, name, None)) is not None:
+            check_sizes(**{name: size})
+
+
+class Pooled(NamedTuple):
+    """What pooling knows of the steps so far: a sum of vectors, and of how many."""
+
+    total: Float[Array, "B H"]
+    steps: Int[Array, "B"]
+
+    def mean(self) -> Float[Array, "B H"]:
+        return self.total / jnp.maximum(self.steps, 1)[:, None].astype(self.total.dtype)
+
+
+def pool_mean(
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """The valid steps of x, and those pooled before, summed and counted."""
+    mask = padding_mask(x, seq_lengths)
+    total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
+    now = Pooled(total, _lengths(x, seq_lengths))
+    return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
+
+
+def pool_last(
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """The last valid step of x; where x has none, what was pooled before."""
+    lengths = _lengths(x, seq_lengths)
+    index = jnp.maximum(lengths - 1, 0)[None, :, None]
+    last = jnp.take_along_axis(x, index, axis=0)[0]
+    total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
+    seen = lengths > 0
+    return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, steps))
+
+
+def _carries_and_pooled(initial_carry):
+    """The two parts of a model's carry, each None before the first step."""
+    if initial_carry is None:
+        return None, None
+    if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
+        raise ValueError(
+            f"initial_carry is a {type(initial_carry).__name__}; expected what return_carry gave"
+        )
+    return initial_carry
+
+
+_POOL = {"mean": pool_mean, "last": pool_last}
+
+
+def _lengths(x, seq_lengths):
+    time, batch = x.shape[:2]
+    return jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)

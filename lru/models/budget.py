@@ -1,0 +1,107 @@
+"""How wide a recurrent stack is for a budget of parameters: rivals are compared at equal size."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import math
+from collections.abc import Callable
+
+from lru.errors import UserError
+from lru.layers.linear import LRU
+from lru.layers.stacks import RecurrentStack
+
+_logger = logging.getLogger(__name__)
+Stack = Callable[..., RecurrentStack] | type[LRU]
+
+
+def count_layer(stack: Stack, d_model: int) -> int:
+    """The parameters of one layer of a stack.
+
+    Args:
+      stack: makes it from h and L: `lru.lattice.Lattice`, `lru.baselines.GRU`, ...; or `lru.LRU`,
+        of which a layer is a residual block with h states and a full GLU.
+      d_model: h.
+
+    Example:
+      >>> from lru.baselines import GRU
+      >>> from lru.lattice import RGLRU
+      >>> count_layer(GRU, 387), count_layer(RGLRU, 300)
+      (900936, 901500)
+    """
+    if stack is LRU:
+        layer, norm, glu = 4 * d_model**2 + 4 * d_model, 2 * d_model, 2 * d_model**2 + 2 * d_model
+        return layer + norm + glu
+    return stack(d_model, 1).cell().count()
+
+
+def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
+    """The parameters of a `lru.models.LanguageModel` around such a stack.
+
+    L of its layers, an embedding V h, and a read-out V h + V.
+
+    Args:
+      stack, d_model: as of `count_layer`.
+      vocab_size: V.
+      num_layers: L.
+
+    Example:
+      >>> from lru.lattice import Lattice
+      >>> count_parameters(Lattice, 643, vocab_size=51, num_layers=2)
+      9996129
+    """
+    layers = num_layers * count_layer(stack, d_model)
+    return layers + 2 * vocab_size * d_model + vocab_size
+
+
+def hidden_size(
+    stack: Stack, budget: int, vocab_size: int, num_layers: int, *, within: float = 0.01
+) -> int:
+    """Returns the width h whose language model is nearest to a budget of parameters.
+
+    Args:
+      stack, vocab_size, num_layers: as of `count_parameters`.
+      budget: the number of parameters wanted, embedding and read-out included.
+      within: how far from the budget the model may be, as a fraction of it. A model that is more
+        than 1 % away is logged.
+
+    Raises:
+      UserError: no width comes so near.
+
+    Example:
+      >>> from lru.baselines import LSTM
+      >>> from lru.lattice import Lattice
+      >>> [hidden_size(stack, 10_000_000, 51, 2) for stack in (Lattice, LSTM)]
+      [643, 787]
+    """
+
+    def count(d_model: int) -> int:
+        return count_parameters(stack, d_model, vocab_size, num_layers)
+
+    width = nearest(count, budget)
+    away = count(width) - budget
+    if abs(away) > within * budget:
+        raise UserError(
+            f"no width of {num_layers} layers and {vocab_size} tokens has within "
+            f"{100 * within:g} % of {budget} parameters: the nearest, {width}, has {count(width)}; "
+            "give another budget"
+        )
+    if abs(away) > 0.01 * budget:
+        _logger.info(
+            "note: the width %d is the nearest to %s parameters, and has %s, %.1f %% %s",
+            width, f"{budget:,}", f"{count(width):,}", 100 * abs(away) / budget,
+            "more" if away > 0 else "fewer",
+        )  # fmt: skip
+    return width
+
+
+def nearest(count: Callable[[int], int], budget: int) -> int:
+    """The width whose count, which grows with it at least as its square, is nearest to a budget.
+
+    Example:
+      >>> nearest(lambda width: 2 * width**2, 100)
+      7
+    """
+    widths = range(1, math.isqrt(max(budget, 1)) + 2)
+    above = widths[min(bisect.bisect_left(widths, budget, key=count), len(widths) - 1)]
+    return min(max(above - 1, 1), above, key=lambda width: abs(count(width) - budget))

@@ -1,0 +1,103 @@
+"""A model's variables as one safetensors file, and back: no pickle, and nothing taken on trust.
+
+A tensor is named by its path, `params/stack/blocks_0/mixer/nu_log`, and stored as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from lru.errors import UserError
+from lru.io.files import write_whole
+
+
+def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> None:
+    """Writes variables, and texts beside them.
+
+    Args:
+      file: to be written.
+      variables: nested dicts of arrays, as `flax.linen.Module.init` returns them.
+      metadata: texts by name.
+    """
+    tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
+    write_whole(file, save(tensors, dict(metadata)))  # `save_file` makes it readable to its owner
+
+
+def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
+    """Reads variables, and the texts beside them.
+
+    Args:
+      file: that `write_weights` has written.
+      shapes: of the variables, nested dicts as `jax.eval_shape` of a model's `init` gives them.
+
+    Returns:
+      `(variables, metadata)`, the variables equal to those written bit by bit.
+
+    Raises:
+      UserError: the file cannot be read, lacks a tensor, or has one too many or of another shape
+        or type.
+
+    Example:
+      >>> import tempfile
+      >>> variables = {"params": {"D": jnp.array([0.5, 2.0])}}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     file = Path(folder) / "model.safetensors"
+      ...     write_weights(file, variables, {"trained on": "nothing"})
+      ...     read_weights(file, variables)
+      ({'params': {'D': Array([0.5, 2. ], dtype=float32)}}, {'trained on': 'nothing'})
+    """
+    tensors, metadata = read_tensors(file)
+    expected = by_path(shapes)
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise UserError(f"{file} lacks {missing[0]}, which the model needs; {_ANEW}")
+    if odd := sorted(tensors.keys() - expected.keys()):
+        raise UserError(f"{file} has {odd[0]}, which is none of the model's; {_ANEW}")
+    for name, want in expected.items():
+        found, expects = array_type(tensors[name]), array_type(want)
+        if found != expects:
+            raise UserError(f"{file}: {name} is {found}; expected {expects}; {_ANEW}")
+    arrays = [jnp.asarray(tensors[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(shapes), arrays), metadata
+
+
+_ANEW = "export it anew, or take the config.json that belongs to it"
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of nested dicts in order, `a/b/c` for the path a, b, c."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads all arrays of a file by name, and the texts beside them, whatever model they are of.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing; give a folder that lru.export has written")
+    try:
+        with safe_open(file, "numpy") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.offset_keys()}
+            return tensors, opened.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged ({error}); export it anew") from error
+
+
+def array_type(array: Any) -> str:
+    """Returns the type and the shape of an array.
+
+    Example:
+      >>> array_type(jnp.zeros((2, 3)))
+      'float32[2, 3]'
+    """
+    return f"{np.dtype(array.dtype).name}{list(array.shape)}"

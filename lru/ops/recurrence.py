@@ -1,0 +1,251 @@
+"""The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
+
+One public function, and one private function a method. What the methods share (checks, types, the
+choice among them) is done once, around them. Each of them sees time first, and arrays of one rank:
+`(a, x, reset, reverse) -> h` with x and h `(T, ..., N)`, reset `(T, ..., 1)` or None, and a
+`(1, ..., N)` if it is constant, `(T, ..., N)` if not, its batch axes of size 1 where all sequences
+share it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.export import is_symbolic_dim
+
+from lru.layers.arguments import as_array, as_truth
+from lru.ops.array_typing import Array, ArrayLike, Num, Shape
+from lru.ops.dtypes import at_least_float32
+
+Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
+
+
+def linear_recurrence(
+    a: ArrayLike,
+    x: ArrayLike,
+    h0: ArrayLike | None = None,
+    *,
+    reset: ArrayLike | None = None,
+    reverse: bool = False,
+    method: Method = "auto",
+) -> tuple[Num[Array, "*B T N"], Num[Array, "*B N"]]:
+    """Solves h_t = a_t * h_{t-1} + x_t, elementwise in N, for all t.
+
+    This is the recurrence of Eq. (7) of Orvieto et al. (2023), with a = Lambda and
+    x_t = exp(gamma_log) * (B u_t). All methods give the same values and the same derivatives.
+
+    Args:
+      a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
+        reset may be left out, or be 1, where all sequences share them.
+      x: what is added, `(..., T, N)` with T >= 1, real or complex.
+      h0: the state before the first step consumed, `(..., N)`; zero if not given.
+      reset: `(..., T)`; True (or not zero) clears the state *before* that step is consumed:
+        h_t = x_t there, whatever came before, h0 and NaN included. In reverse, too, h_t = x_t at
+        that step itself.
+      reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
+      method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
+        paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
+        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
+        kernel that reads x twice at most and writes h once (`lru/ops/pallas.py`); on an H100 it
+        agrees with a float64 loop to 4e-6, gradients too. These three multiply factors together:
+        where they grow beyond what float32 holds, only the scan is safe. `"auto"`: the scan on a
+        CPU, where it is the fastest on record; elsewhere `"associative"`, not measured yet.
+
+    Returns:
+      `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
+      `(..., N)`, which is `h[..., -1, :]`, or `h[..., 0, :]` in reverse. Both are float32 or
+      complex64 at least, whatever the inputs are.
+
+    Raises:
+      ValueError: if the shapes do not fit together, T is 0, or the method is unknown.
+
+    Example:
+      >>> import jax.numpy as jnp, lru
+      >>> h, h_last = lru.linear_recurrence(jnp.array([0.5]), jnp.ones((4, 1)))
+      >>> h[:, 0].tolist()
+      [1.0, 1.5, 1.75, 1.875]
+    """
+    a, x = as_array("a", a), as_array("x", x)
+    h0 = None if h0 is None else as_array("h0", h0)
+    reset = None if reset is None else as_truth(reset)
+    _check_shapes(a, x, h0, reset)
+    reset = None if reset is None else _time_first(reset[..., None], x.ndim)
+    if a.ndim == 1:
+        a = a[None]
+    h0 = None if h0 is None else _time_first(h0[..., None, :], x.ndim)
+    a, x = (_time_first(v, x.ndim) for v in (a, x))
+    h, h_last = recur(a, x, h0, reset, reverse, method)
+    return jnp.moveaxis(h, 0, -2), h_last
+
+
+@functools.partial(jax.jit, static_argnames=("reverse", "method"))
+def recur(a, x, h0, reset, reverse, method):
+    """`linear_recurrence` for arrays as the methods take them: time first, all of one rank.
+
+    All h together solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve
+    it too, or its transpose, which runs the other way: so no method has to be differentiated.
+    """
+    dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
+    a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
+    if h0 is not None:  # the first step consumed brings the initial state along
+        first = slice(-1, None) if reverse else slice(1)
+        x = x.at[first].add(a[first] * unless(None if reset is None else reset[first], h0))
+    run = _method(_for_symbols(method, x.shape), x.shape)
+
+    def system(h):
+        return h - a * unless(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
+
+    def solve_transpose(_, g):
+        def later(v):
+            return v if v is None or v.shape[0] != g.shape[0] else earlier(v, v[:1], not reverse)
+
+        return run(later(a), g, later(reset), not reverse)
+
+    h = lax.custom_linear_solve(system, x, lambda _, x: run(a, x, reset, reverse), solve_transpose)
+    return h, h[0 if reverse else -1]
+
+
+def _for_symbols(method: str, shape: Shape) -> str:
+    """The method, where a program is exported for sizes that are not known yet.
+
+    Raises:
+      ValueError: the method needs the sizes.
+    """
+    if not any(map(is_symbolic_dim, shape)) or method == "sequential":
+        return method
+    if is_symbolic_dim(shape[0]) and method == "auto":
+        return "sequential"
+    if method == "pallas" or (is_symbolic_dim(shape[0]) and method in _METHODS):
+        raise ValueError(
+            f"method={method!r} needs known sizes, and x has shape {shape} with time first; export "
+            "with method='sequential'"
+        )
+    return method
+
+
+def earlier(v, edge, reverse):
+    """Each step's predecessor in the order of consumption; `edge` (1, ...) is the first one's."""
+    return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
+
+
+def unless(reset, v):
+    """v, but zero where there is a reset."""
+    return v if reset is None else jnp.where(reset, jnp.zeros_like(v), v)
+
+
+def _time_first(x, ndim):
+    """(..., T, N) to (T, ..., N), with as many batch axes as make `ndim` axes in all."""
+    return jnp.moveaxis(x.reshape((1,) * (ndim - x.ndim) + x.shape), -2, 0)
+
+
+def _check_shapes(a, x, h0, reset) -> None:
+    if x.ndim < 2 or x.shape[-2] == 0:
+        raise ValueError(f"x has shape {x.shape}; expected (..., T, N) with T >= 1")
+    *batch, time, width = x.shape
+    wanted = {"a": (a, (*batch, time, width), "(N,) or (..., T, N)")}
+    if h0 is not None:
+        wanted["h0"] = (h0, (*batch, width), "(..., N)")
+    if reset is not None:
+        wanted["reset"] = (reset, (*batch, time), "(..., T)")
+    for name, (array, shape, letters) in wanted.items():
+        short = name == "reset" and array.shape[-1:] != (time,)
+        if not fits(array, shape) or array.ndim == 0 or short:
+            raise ValueError(
+                f"{name} has shape {array.shape}, which does not fit x of shape {x.shape}; "
+                f"expected {letters}"
+            )
+
+
+def fits(array, shape: Shape) -> bool:
+    """Whether the array can be broadcast to the shape."""
+    axes = zip(array.shape[::-1], shape[::-1])
+    return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
+
+
+def _sequential(a, x, reset, reverse):
+    constant = a[0] if a.shape[0] == 1 else None
+
+    def step(h, inputs):
+        xt, at, clear = inputs
+        h = (constant if at is None else at) * unless(clear, h) + xt
+        return h, h
+
+    varying = None if constant is not None else a
+    return lax.scan(step, jnp.zeros_like(x[0]), (x, varying, reset), reverse=reverse)[1]
+
+
+def _associative(a, x, reset, reverse):
+    # Factors that all sequences share are not copied for each of them.
+    a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
+
+    def then(left, right):
+        (a_left, x_left, reset_left), (a_right, x_right, reset_right) = left, right
+        seen = None if reset is None else reset_left | reset_right
+        return a_right * a_left, a_right * unless(reset_right, x_left) + x_right, seen
+
+    return lax.associative_scan(then, (a, x, reset), reverse=reverse)[1]
+
+
+def _pallas(a, x, reset, reverse):
+    from lru.ops import pallas  # here, because a JAX without Triton is good enough for the others
+
+    return pallas.solve(a, x, reset, reverse)
+
+
+def _chunked(a, x, reset, reverse):
+    """Splits time into C chunks of K steps, runs all chunks abreast from zero, then joins them.
+
+    With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
+    last term only as long as there was no reset.
+    """
+    if reverse:
+        a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
+        return _chunked(a, x, reset, reverse=False)[::-1]
+    time = len(x)
+    steps = math.isqrt(time - 1) + 1  # K, the square root of T rounded up
+    x = _split(x, steps, 0)  # (K, C, ..., N)
+    a = jnp.broadcast_to(a[None], (steps, *a.shape)) if len(a) == 1 else _split(a, steps, 1)
+    reset = None if reset is None else _split(reset, steps, False)
+
+    def step(carry, inputs):
+        (product, h, seen), (at, xt, clear) = carry, inputs
+        seen = None if clear is None else seen | clear
+        carry = at * product, at * unless(clear, h) + xt, seen
+        return carry, carry
+
+    start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
+    _, (products, h, seen) = lax.scan(step, start, (a, x, reset))
+    products_of_chunks = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
+    ends = _sequential(products_of_chunks, h[-1], None if seen is None else seen[-1], False)
+    entering = earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
+    h = h + products * unless(seen, entering)
+    return jnp.swapaxes(h, 0, 1).reshape(h.shape[0] * h.shape[1], *h.shape[2:])[:time]
+
+
+def _split(x, steps: int, fill):
+    """(T, ...) -> (K, C, ...): K steps of C chunks, the last chunk filled up."""
+    x = jnp.pad(x, [(0, -len(x) % steps)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+    return jnp.swapaxes(x.reshape(len(x) // steps, steps, *x.shape[1:]), 0, 1)
+
+
+_METHODS = {
+    "associative": _associative,
+    "sequential": _sequential,
+    "chunked": _chunked,
+    "pallas": _pallas,
+}
+
+
+def _method(name: str, shape: Shape):
+    """The function behind a method's name; the one place where "auto" is resolved."""
+    if name == "auto":  # the scan led in results/benchmark_cpu_recurrence.json
+        parallel = jax.default_backend() != "cpu" and shape[0] > 1
+        name = "associative" if parallel else "sequential"  # "pallas" once it has been measured
+    if name not in _METHODS:
+        raise ValueError(f"method {name!r} is unknown; expected one of auto, {', '.join(_METHODS)}")
+    return _METHODS[name]

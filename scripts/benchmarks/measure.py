@@ -1,0 +1,263 @@
+"""The command of `scripts/benchmark.py`: a process for each program, which take turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import COLUMNS, format_row
+from lru.command_line import Parser, path
+
+KINDS = ("model", "layer", "recurrence", "length", "stream", "language")
+DEFAULTS = {
+    "model": (
+        "lru",
+        "Appendix A",
+        "products",
+        "products, again",
+        "elementwise",
+        "lru, kept",
+        "lru, associative",
+        "S4D",
+        "S5",
+        "GRU",
+    ),
+    "layer": (
+        "lru",
+        "Appendix A",
+        "products",
+        "elementwise",
+        "lru, kept",
+        "elementwise, kept",
+        "S4D",
+        "S5",
+    ),
+    "recurrence": ("copy", "sequential", "associative", "chunked"),
+    "length": ("lru", "Appendix A"),
+    "stream": ("lru",),
+    "language": ("LRU, plain", "LRU, wavefront", "products", "GRU", "nn.GRUCell", "linear LRU"),
+}
+
+
+def main(argv: Sequence[str], description: str | None = None) -> None:
+    """Parses the arguments, measures, prints the table, writes the JSON."""
+    parser = Parser(prog="python scripts/benchmark.py", description=description)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
+    parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
+    parser.add_argument("--contestants", type=_names, help="separated by semicolons")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
+    parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
+    parser.add_argument("--longest", type=int, default=2**20, help="of kind length")
+    parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
+    parser.add_argument("--out", type=path, help="JSON file, and for kind length a plot beside it")
+    arguments = parser.parse_args(argv)
+    if min(arguments.rounds, arguments.compiles) < 1:
+        parser.error("--rounds and --compiles are numbers from 1")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
+    length = arguments.kind == "length"
+    kind = "model" if length else arguments.kind
+    programs = programs_of(kind)
+    contestants = _chosen(
+        parser, "contestants", arguments, programs.contestants(kind), DEFAULTS[arguments.kind]
+    )
+    parts, every = programs.PARTS[kind], programs.SHAPES
+    parts = _chosen(parser, "parts", arguments, parts, ("step",) if length else parts)
+    usual = ["listops"] if kind == "stream" else [name for name in every if name != "long"]
+    names = ["long"] if length else _chosen(parser, "shapes", arguments, every, usual)
+    shapes = {name: every[name] for name in names}
+    if length:
+        lengths = [4**n for n in range(5, 16) if 4**n <= arguments.longest]
+        shapes = {f"T={n:,}": dataclasses.replace(every["long"], time=n) for n in lengths}
+    if arguments.paper_batch:
+        if kind == "language":
+            parser.error("--paper_batch is Table 10's, which has no texts; leave it out")
+        shapes = {
+            name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
+            for name, shape in shapes.items()
+        }
+    rows = []
+    rule = "---".join("|" * (COLUMNS.count("|") + 2))
+    print(f"| {COLUMNS} |\n{rule}", flush=True)
+    for name, shape in shapes.items():
+        for row in measure(kind, contestants, parts, name, shape, arguments):
+            rows.append(row)
+            print(f"| {' | '.join(format_row(row))} |", flush=True)
+        if arguments.out:
+            write(arguments.out, rows, [word for word in argv if not word.startswith("--out")])
+    if arguments.out and length:
+        from benchmarks.plot import plot_lengths
+
+        plot_lengths(rows, arguments.out.with_suffix(".png"))
+
+
+def programs_of(kind: str) -> Any:
+    """The module that builds the programs of a kind; it imports JAX."""
+    return importlib.import_module(f"benchmarks.{'language' if kind == 'language' else 'programs'}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";" if ";" in text else ",") if name]
+
+
+def _chosen(parser, what, arguments, known, default) -> Sequence[str]:
+    chosen = getattr(arguments, what) or default
+    for name in chosen:
+        if name not in known:
+            parser.error(f"--{what} has no {name!r}; expected some of {'; '.join(known)}")
+    return chosen
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
+    """Rows of one shape: contestants' processes are begun, compile one by one, then take turns."""
+    context = multiprocessing.get_context("spawn")
+    workers = {contestant: Worker(context) for contestant in contestants}
+    try:
+        for part in parts:
+            rows = {}
+            for contestant, worker in workers.items():
+                job = (kind, contestant, part, shape, arguments.compiles, arguments.memory_gb)
+                row = {"shape": name, **dataclasses.asdict(shape)}
+                rows[contestant] = row | {"part": part, "contestant": contestant} | worker.ask(job)
+            running = {c: worker for c, worker in workers.items() if "skipped" not in rows[c]}
+            seconds: dict[str, list[float]] = {c: [] for c in running}
+            for _ in range(arguments.rounds):
+                for contestant, worker in running.items():
+                    seconds[contestant].append(worker.ask("run"))
+            for contestant, worker in running.items():
+                row, first = rows[contestant], seconds.get(contestants[0], seconds[contestant])
+                row |= _summary(seconds[contestant], first)
+                if moved := row.pop("moved_bytes"):
+                    row["bytes_per_second"] = moved / row["median_seconds"]
+                if tokens := row.pop("tokens"):
+                    row["tokens_per_second"] = tokens / row["median_seconds"]
+                row["peak_bytes"] = worker.ask("peak")
+            yield from rows.values()
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _summary(seconds, first) -> dict[str, Any]:
+    return {
+        "seconds": [round(s, 6) for s in seconds],
+        "median_seconds": statistics.median(seconds),
+        # How many times the first contestant's time.
+        "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
+    }
+
+
+class Worker:
+    """A process with one contestant, which answers what it is asked."""
+
+    def __init__(self, context):
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=serve, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+
+    def ask(self, what: Any) -> Any:
+        self._connection.send(what)
+        try:
+            return self._connection.recv()
+        except EOFError as error:
+            raise MemoryError("a contestant's process ended; too little memory?") from error
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def serve(connection) -> None:
+    """The other end: a job to compile, then "run" or "peak", until the connection is closed."""
+    program, arguments = None, ()
+    while True:
+        try:
+            what = connection.recv()
+        except EOFError:
+            return
+        if what == "run":
+            seconds, arguments = _timed(program, arguments)
+            connection.send(seconds)
+        elif what == "peak":
+            unit = 1 if sys.platform == "darwin" else 1024
+            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        else:
+            program, arguments = None, ()  # the last part's, freed
+            program, row = _compiled(*what)
+            if program is not None:  # the first run is not like the others
+                _, arguments = _timed(program, program.arguments)
+                program = dataclasses.replace(program, arguments=())
+            connection.send(row)
+
+
+def _timed(program, arguments):
+    """Seconds of a call, and the arguments of the next."""
+    import jax
+
+    begin = time.perf_counter()
+    for _ in range(program.calls):
+        outputs = program.function(*arguments)
+        arguments = outputs[: len(arguments)] if program.loops else arguments
+    jax.block_until_ready(outputs)
+    return (time.perf_counter() - begin) / program.calls, arguments
+
+
+def _compiled(kind, contestant, part, shape, compiles, memory_gb):
+    """The program with its function compiled, or None if it needs too much memory; and a row."""
+    import jax
+
+    from lru.training.experiment import compiler_options
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    program = programs_of(kind).build(kind, contestant, part, shape)
+    # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
+    options = None if contestant == "Appendix A" else compiler_options(jax.default_backend())
+    spent = []
+    for _ in range(compiles):
+        jax.clear_caches()
+        begin = time.perf_counter()
+        donated = tuple(range(len(program.arguments) - 1)) if program.loops else ()
+        jitted = jax.jit(program.function, donate_argnums=donated, compiler_options=options)
+        compiled = jitted.lower(*program.arguments).compile()
+        spent.append(time.perf_counter() - begin)
+    memory = compiled.memory_analysis()
+    size = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    row = {
+        "compile_seconds": statistics.median(spent),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_and_output_bytes": size - memory.temp_size_in_bytes,
+        "moved_bytes": program.moved,
+        "tokens": program.tokens,
+        **program.record,
+    }
+    if size > memory_gb * 2**30:
+        return None, row | {"skipped": f"needs {size / 2**30:.1f} GB"}
+    return dataclasses.replace(program, function=compiled), row
+
+
+def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
+    """The record: the rows, and where and with what they were measured."""
+    from lru.io.files import write_whole
+    from lru.training.record import circumstances
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "scripts/benchmark.py", *argv])
+    record = {"command": command} | circumstances()
+    write_whole(file, json.dumps(record | {"rows": rows}, indent=1) + "\n")

@@ -1,0 +1,325 @@
+"""What `benchmark.py` measures: programs by kind, contestant, part and shape.
+
+    kind        contestants                                     parts
+    model       CONTESTANTS                                     forward, gradient, step
+    layer       CONTESTANTS                                     forward, gradient
+    recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
+    stream      "lru"                                           step
+
+A gradient is of the parameters and, in a layer or a recurrence, of the inputs; a step is a
+gradient, AdamW and the statistics of batch normalisation, from a state that is used up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from paper.lra import SPEED
+
+import lru
+from lru.baselines import S4D, S5, DenseRNN
+from lru.layers.reference import AppendixA
+from lru.models import SequenceClassifier
+from lru.models.streaming import stream
+from lru.ops import recurrence
+from lru.training.config import load_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a program is made for; a task's comes from its config, but for its batch.
+
+    Attributes:
+      batch: B, as many as fit; the task's is in `paper_batch`.
+      time, d_model, d_state, layers: T, H, N, L.
+      vocab_size: V; 0 for `features` numbers a step.
+      paper_steps_per_second: Table 4, on an A100, with the paper's batch.
+    """
+
+    batch: int
+    time: int
+    d_model: int
+    d_state: int
+    layers: int = 6
+    vocab_size: int = 0
+    features: int = 1
+    dropout: float = 0.0
+    bidirectional: bool = False
+    glu: str = "full"
+    r_min: float = 0.0
+    r_max: float = 0.99
+    max_phase: float = 2 * math.pi
+    paper_batch: int = 0
+    paper_steps_per_second: float = 0.0
+
+
+def _of(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
+    """What a task's config has, with so many sequences an example."""
+    config = load_config(f"configs/lra_{task}.py")
+    model, mixer = config.model, config.model.mixer
+    return Shape(
+        batch,
+        time,
+        model.d_model,
+        mixer.d_state,
+        model.num_layers,
+        **inputs,
+        dropout=model.dropout,
+        bidirectional=mixer.bidirectional,
+        glu=model.glu,
+        r_min=mixer.r_min,
+        r_max=mixer.r_max,
+        max_phase=mixer.max_phase,
+        paper_batch=sequences * config.train.batch_size,
+        paper_steps_per_second=float(SPEED[task, "lru"]),
+    )
+
+
+SHAPES = {
+    "scifar": _of("cifar", 2, 1024, features=3),
+    "listops": _of("listops", 4, 2048, vocab_size=18),
+    "text": _of("text", 2, 4096, vocab_size=135),
+    "retrieval": _of("retrieval", 4, 4000, sequences=2, vocab_size=98),
+    "pathfinder": _of("pathfinder", 4, 1024),
+    "pathx": _of("pathx", 1, 16384),
+    # Path-X's length and widths in the other tasks' block: one direction, the full GLU.
+    "pathx_length": Shape(1, 16384, 128, 256, r_min=0.999, r_max=0.9999),
+    # For time and memory against length.
+    "long": Shape(1, 4096, 32, 64, layers=2, features=1, r_min=0.9, r_max=0.999),
+}
+
+
+class Gru(nn.Module):
+    """`nn.RNN(nn.GRUCell)` as wide as its inputs, as a mixer."""
+
+    d_state: int
+
+    @nn.compact
+    def __call__(self, x, *, reset=None, **call):
+        return nn.RNN(nn.GRUCell(x.shape[-1]))(x, **call)
+
+
+METHODS = ("copy", *recurrence._METHODS)
+
+# The second limit: no state goes from step to step; everything else is as it is.
+ELEMENTWISE: Any = "elementwise"
+recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
+
+_KEPT = dict(remat=False)
+CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "lru": (lru.LRU, dict(remat=True)),
+    "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _KEPT),
+    "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _KEPT),
+    "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _KEPT),
+    "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _KEPT),
+    "Appendix A": (AppendixA, _KEPT),
+    "elementwise": (functools.partial(lru.LRU, method=ELEMENTWISE), dict(remat=True)),
+    "elementwise, kept": (
+        functools.partial(lru.LRU, chunk_size=0, method=ELEMENTWISE), _KEPT,
+    ),
+    "S4D": (S4D, _KEPT),
+    "S5": (S5, dict(remat=True)),
+    "S5, kept": (functools.partial(S5, chunk_size=0), _KEPT),
+    "GRU": (Gru, _KEPT),
+    "tanh": (functools.partial(DenseRNN, activation="tanh"), _KEPT),
+}  # fmt: skip
+PARTS = {
+    "model": ("forward", "gradient", "step"),
+    "layer": ("forward", "gradient"),
+    "recurrence": ("forward", "gradient"),
+    "stream": ("step",),
+}
+LIMITS = ("products", "products, again")
+"""The first limit: the layers' matrix products alone, nothing between; and the same with those of
+the forward pass done again in the backward pass, as rematerialisation does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function and its arguments.
+
+    Attributes:
+      loops: it returns the arguments of the next call first, and may use up those it gets.
+      calls: calls to measure at a time, and to divide by.
+      moved: bytes that it has to read and write, where memory is all that it needs.
+      tokens: of a text, that it reads.
+      record: what else is to stand in its row.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    loops: bool = False
+    calls: int = 1
+    moved: int = 0
+    tokens: int = 0
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def contestants(kind: str) -> tuple[str, ...]:
+    """The names that `build` knows."""
+    return METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
+
+
+def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
+    """The program to measure."""
+    if contestant in LIMITS:
+        return _products(kind, part, shape, again=contestant == LIMITS[1])
+    programs = {"model": _model, "layer": _layer, "recurrence": _recurrence, "stream": _stream}
+    return programs[kind](contestant, part, shape)
+
+
+def _mixer(contestant, shape):
+    mixer, options = CONTESTANTS[contestant]
+    module = mixer.func if isinstance(mixer, functools.partial) else mixer
+    known = {field.name for field in dataclasses.fields(module)}
+    names = known & {"bidirectional", "r_min", "r_max", "max_phase"}
+    own = {name: getattr(shape, name) for name in names}
+    return functools.partial(mixer, shape.d_state, **own), options
+
+
+def _classifier(contestant, shape):
+    mixer, options = _mixer(contestant, shape)
+    return SequenceClassifier(
+        10,
+        d_model=shape.d_model,
+        num_layers=shape.layers,
+        mixer=mixer,
+        vocab_size=shape.vocab_size or None,
+        dropout=shape.dropout,
+        glu=shape.glu,
+        **options,
+    )
+
+
+def _model(contestant, part, shape):
+    model = _classifier(contestant, shape)
+    inputs, labels = _data(shape), jnp.zeros(shape.batch, int)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs[:, :16])
+    params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
+    if part == "forward":
+        return Program(lambda v, x: model.apply(v, x), (variables, inputs))
+
+    def loss(params, rest, inputs, labels, key):
+        logits, updated = model.apply(
+            {"params": params} | rest, inputs, train=True,
+            mutable=["batch_stats"], rngs={"dropout": key},
+        )  # fmt: skip
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), updated
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    key = jax.random.key(1)
+    if part == "gradient":
+        return Program(gradient, (params, rest, inputs, labels, key))
+    optimizer = optax.adamw(1e-4)
+
+    def step(params, rest, state, inputs, labels, key):
+        (_, rest), grads = gradient(params, rest, inputs, labels, key)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), rest, state, inputs, labels, key
+
+    state = optimizer.init(params)
+    return Program(step, (params, rest, state, inputs, labels, key), loops=True)
+
+
+def _data(shape):
+    key = jax.random.key(2)
+    if shape.vocab_size:
+        return jax.random.randint(key, (shape.batch, shape.time), 0, shape.vocab_size)
+    return jax.random.normal(key, (shape.batch, shape.time, shape.features))
+
+
+def _stream(contestant, part, shape):
+    """One step of one sequence, as a program of its own."""
+    model = _classifier(contestant, shape)
+    inputs = _data(dataclasses.replace(shape, batch=1, time=1))
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
+    step, carry = stream(model, variables, inputs)
+
+    def forward(carry, x):
+        carry, logits = step(carry, x)
+        return carry, x, logits
+
+    return Program(forward, (carry, inputs), loops=True, calls=2000)
+
+
+def _layer(contestant, part, shape):
+    layer = _mixer(contestant, shape)[0]()
+    u = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.d_model))
+    variables = jax.jit(functools.partial(layer.init, time_major=True))(jax.random.key(0), u[:16])
+
+    def forward(variables, u):
+        return layer.apply(variables, u, time_major=True)
+
+    return Program(_with_part(forward, part), (variables, u))
+
+
+def _recurrence(method, part, shape):
+    keys = jax.random.split(jax.random.key(0), 4)
+    size = (shape.time, shape.batch, shape.d_state)
+    x = jax.lax.complex(*(jax.random.normal(key, size) for key in keys[:2]))
+    a = 0.99 * jnp.exp(1j * jax.random.uniform(keys[2], (1, 1, shape.d_state)))
+
+    def forward(a, x):
+        if method == "copy":
+            return x + 1
+        return recurrence.recur(a, x, None, None, False, method)[0]
+
+    moved = 2 * x.nbytes if part == "forward" else 0
+    return Program(_with_part(forward, part), (a, x), moved=moved)
+
+
+def _with_part(forward, part):
+    """The function, or its derivatives, of the outputs themselves as their cotangents."""
+
+    def gradient(*arguments):
+        y, pull = jax.vjp(forward, *arguments)
+        return pull(y)
+
+    return forward if part == "forward" else gradient
+
+
+def _products(kind, part, shape, again):
+    """Chunk by chunk, so that no product waits for memory: x w -> h, h c -> y, y g -> z."""
+    ways = 2 if shape.bidirectional else 1
+    rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
+    chunk = math.gcd(rows, 1024)
+    sizes = {"w": (d_model, 2 * d_state), "c": (2 * ways * d_state, d_model)}
+    if kind == "model":
+        sizes["g"] = (d_model, d_model * (2 if shape.glu == "full" else 1))
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    weights = {name: jax.random.normal(k, s) / 16 for k, (name, s) in zip(keys, sizes.items())}
+    x = jax.random.normal(keys[0], (rows // chunk, chunk, d_model))
+
+    def forward(weights, x):
+        h = jnp.concatenate([x @ weights["w"]] * ways, -1)
+        y = h @ weights["c"]
+        return (y @ weights["g"])[:, :d_model] if "g" in weights else y
+
+    def backward(total, x):
+        y, pull = jax.vjp(forward, weights, x)
+        if again:  # of something else, because XLA finds what is the same
+            y += forward(weights, jnp.abs(x))
+        grads, dx = pull(y)
+        return jax.tree.map(jnp.add, total, grads), dx
+
+    def layers(weights, x):
+        count = shape.layers if kind == "model" else 1
+        if part == "forward":
+            return jax.lax.fori_loop(
+                0, count, lambda _, x: jax.lax.map(functools.partial(forward, weights), x), x
+            )
+        zero = jax.tree.map(jnp.zeros_like, weights)
+        return jax.lax.fori_loop(
+            0, count, lambda _, c: jax.lax.scan(backward, c[0], c[1]), (zero, x)
+        )
+
+    return Program(layers, (weights, x))

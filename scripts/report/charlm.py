@@ -1,0 +1,332 @@
+"""The page of character language models: what our records say beside Ahuja & Morency (2018)."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from paper.charlm import DATA, MAIN, NAMES, PERCENT, TALK
+
+from report import rows
+from report.format import (
+    Record,
+    coverage,
+    differing,
+    finished,
+    join,
+    mean,
+    span,
+    table,
+    time_and_data,
+)
+from report.pictures import Picture
+
+
+class Cell(NamedTuple):
+    """What a run is of."""
+
+    data: str
+    model: str
+    size: str
+    depth: int = 2
+    percent: int = 0  # of the text to learn from; 0: the config's
+
+
+Cells = Mapping[Cell, Sequence[Record]]
+Line = tuple[str, str, Cell]  # name, the paper's number, cell
+_DEPTHS = {"quick": [2, 4, 6, 8], "converge": [2, 4], "10m": [2], "24m": [2], "talk": [2, 4, 6, 8]}
+_COLUMNS = "paper | ours | epochs run / best | time | data"
+_INTRODUCTION = """\
+# Character language models
+
+Test cross entropy in nats a character, of the checkpoint that was best on validation; "epochs run /
+best" are counted from 1, and a run that was stopped says so. "Paper" is Ahuja & Morency (2018):
+read off its figures, of one run each, as far as is known. LRU is the *Lattice* Recurrent Unit here;
+the linear one, of the [Long Range Arena](lra.md), is named so. The rest is explained in [the
+index](README.md)."""
+_QUICK = """\
+The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first tenth
+of the text to learn from, three epochs at most. They show that everything trains and how the models
+compare at that size; they are no reproduction of the paper's numbers."""
+_CONVERGE = """\
+The variants `:converge`: 0.3 million parameters, a share of the text to learn from, and up to 60
+epochs, ended by the authors' stopping rule (three epochs in a row none of which lowers the
+validation loss by 1e-4). The test text is the same for every share. "Best epoch" is the one with
+the lowest validation loss, counted from 1: the paper's measure of convergence. The command: `python
+scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all --depth=4
+--percent=2,5,10,20,40 --seeds=3`."""
+_TALK = """\
+The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
+"LRU" is what the paper calls RG-LRU."""
+_MAIN = """\
+The width is what gives so many parameters, embedding and read-out included. The number of layers is
+not known of the paper; here it is two."""
+_DEPTH = """\
+Test nats of the variants `:quick` with 2, 4, 6 and 8 layers: 0.3 million parameters at every depth,
+so deeper models are narrower. A model that only knows how often each character occurs has about
+2.99 nats. The command: `python scripts/reproduce.py --table=charlm --size=quick --data=ptb
+--model=all --depth=2,4,6,8 --seeds=3`."""
+_PERCENT = """\
+The first so many per cent of the text to learn from. The test text is the same for all of ours; in
+the paper's runs it is another one for each share, so its numbers need not fall as the share
+grows."""
+
+
+def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: by their file names.
+      pictures: those that there are.
+    """
+    cells, others = sort(records)
+    shown = {picture.name.rpartition("/")[2]: picture.shown() for picture in pictures}
+    return join([
+        _INTRODUCTION,
+        _depth(cells),
+        shown.pop("depth_quick.png", ""),
+        shown.pop("gradients_quick.png", ""),
+        _converge(cells),
+        *(shown.pop(name, "") for name in ("epochs.png", "percent_converge.png")),
+        _quick(cells),
+        shown.pop("curves_quick.png", ""),
+        *(_section(title, text, lines, cells) for title, (text, lines) in _paper().items()),
+        *(shown.pop(f"curves_{size}.png", "") for size in ("talk", "10m", "24m")),
+        _percent(cells),
+        *shown.values(),
+        _coverage(cells),
+        _others(others),
+    ])  # fmt: skip
+
+
+def _paper() -> dict[str, tuple[str, list[Line]]]:
+    """The sections beside the papers' numbers: a text and its rows."""
+    return {
+        "The talk's table": (_TALK, _lines_of_talk()),
+        "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
+        "The paper's figures: 24 million parameters": (_MAIN, _lines_of_main("24m")),
+    }
+
+
+def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
+    """By section, how many of the papers' numbers were run to their end, and how many there are."""
+    counted = {}
+    for title, (_, lines) in _paper().items():
+        named = [cell for _, number, cell in lines if number != "-"]
+        counted[title] = sum(bool(finished(cells.get(cell, ()))) for cell in named), len(named)
+    return counted
+
+
+def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
+    """How many of the papers' numbers were run to their end, and how many there are."""
+    run, total = map(sum, zip(*_counted(sort(records)[0]).values()))
+    return run, total
+
+
+def _coverage(cells: Cells) -> str:
+    reason = "The papers' sizes, to the end of up to 100 epochs: hours on a GPU, days on a CPU."
+    command = "python scripts/reproduce.py --table=charlm --model=all"
+    return coverage(_counted(cells), reason, command)
+
+
+def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
+    """Records by what they are of; and those of other numbers, by their file names."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    others: dict[str, Record] = {}
+    for name, record in records.items():
+        if cell := cell_of(record):
+            cells[cell].append(record)
+        else:
+            others[name] = record
+    return cells, others
+
+
+def cell_of(record: Record) -> Cell | None:
+    """What a run is of, if its numbers are a config file's, but for the per cent of the text."""
+    data, model = _known_types().get(_types(record["config"]), ("", ""))
+    if not data:
+        return None
+    for size, depths in _DEPTHS.items():
+        for depth in depths:
+            others = differing(record, _config(data, model, size, depth))
+            if others <= {"data.percent"}:
+                percent = record["config"]["data"]["percent"] if others else 0
+                return Cell(data, model, size, depth, percent)
+    return None
+
+
+def place(cell: Cell) -> tuple[int, ...]:
+    """Where it stands among others: sizes, texts, models as the tables have them."""
+    size, data, model = (list(names).index(name) for names, name in (
+        (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
+    ))  # fmt: skip
+    return size, data, cell.depth, model, cell.percent
+
+
+def _types(config: Mapping[str, Any]) -> tuple[str, str]:
+    return config["data"]["type"], config["model"]["mixer"]["type"]
+
+
+@functools.cache
+def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
+    """Text and model by their types in a config, so that a record is held against few of them."""
+    return {
+        (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
+        for data in DATA
+        for model in NAMES
+    }
+
+
+@functools.cache
+def _config(data: str, model: str, size: str = "10m", depth: int = 2) -> dict[str, Any]:
+    return rows.charlm(data, model, size, depth).load()
+
+
+def epoch(record: Record, step: int) -> int:
+    """In which pass over the text, counted from 1, a step was made."""
+    return -(-step // record["steps_per_epoch"])
+
+
+def _ours(runs: Sequence[Record]) -> list[str]:
+    """The cells ours, epochs run / best, time, data."""
+    if done := finished(runs):
+        run = span(epoch(record, record["steps"]) for record in done)
+        losses = [record["test"]["loss"] for record in done]
+        return [mean(losses, digits=3), f"{run} / {_best_epochs(done)}", *time_and_data(done)]
+    furthest = max(runs, key=lambda record: record["steps"])
+    passes, planned = (furthest[key] / furthest["steps_per_epoch"]
+                       for key in ("steps", "steps_planned"))  # fmt: skip
+    tests, best = (
+        dict(furthest.get("curves", {}).get("test", [])),
+        furthest.get("validation", {}).get("step"),
+    )
+    loss = f"stopped at {tests[best]:.3f}" if best in tests else "stopped"
+    at = f" / {epoch(furthest, best)}" if best in tests else ""
+    return [loss, f"{passes:.1f} of up to {planned:.0f}{at}", *time_and_data([furthest])]
+
+
+def _best_epochs(done: Sequence[Record]) -> str:
+    return span(epoch(record, record["test"]["step"]) for record in done)
+
+
+def _bits(runs: Sequence[Record]) -> str:
+    bits = [record["test"]["bits_per_character"] for record in finished(runs)]
+    return mean(bits, digits=3).partition(",")[0] if bits else ""
+
+
+def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
+    """The rows that were run beside the paper's numbers; empty if none was."""
+    shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
+    if not shown:
+        return ""
+    return join([f"## {title}", text, table(f"text, model | {_COLUMNS}", shown)]).rstrip()
+
+
+def _lines_of_talk() -> list[Line]:
+    return [
+        (f"{DATA[data]}, {depth} layers, {NAMES[model]}", TALK.get((data, depth, model), "-"),
+         Cell(data, model, "talk", depth))
+        for data in DATA
+        for depth in _DEPTHS["talk"]
+        for model in NAMES
+    ]  # fmt: skip
+
+
+def _lines_of_main(size: str) -> list[Line]:
+    return [
+        (f"{DATA[data]}, {NAMES[model]}", MAIN.get((data, size, model), "-"),
+         Cell(data, model, size))
+        for data in DATA
+        for model in NAMES
+    ]  # fmt: skip
+
+
+def _quick(cells: Cells) -> str:
+    """Small models, which are ours alone: a table for each text that there are runs of."""
+    columns = (
+        "model | test nats | bits per character | epochs run / best | parameters | time | data"
+    )
+    parts = []
+    for data in DATA:
+        found = {model: runs for model in NAMES if (runs := cells.get(Cell(data, model, "quick")))}
+        if found:
+            lines = []
+            for model, runs in found.items():
+                ours, *others, time, kind = _ours(runs)
+                parameters = span(record["parameters"] for record in runs)
+                lines.append([NAMES[model], ours, _bits(runs), *others, parameters, time, kind])
+            parts.append(f"### {DATA[data]}\n\n{table(columns, lines)}")
+    title = "## Small models, minutes on two CPU cores"
+    return join([title, _QUICK, *parts]).rstrip() if parts else ""
+
+
+def _depth(cells: Cells) -> str:
+    """Small models of several depths: a table for each text, if there are runs of more than one."""
+    depths, parts = _DEPTHS["quick"], []
+    for data in DATA:
+        runs = {
+            (model, depth): finished(cells.get(Cell(data, model, "quick", depth), []))
+            for model in NAMES
+            for depth in depths
+        }
+        if any(found for (_, depth), found in runs.items() if depth != depths[0]):
+            lines = [
+                [NAMES[model], *(_nats(runs[model, depth]) for depth in depths)] for model in NAMES
+            ]
+            columns = "model | " + " | ".join(f"{depth} layers" for depth in depths)
+            parts.append(f"### {DATA[data]}, depth\n\n{table(columns, lines)}")
+    return join(["## Depth, small models", _DEPTH, *parts]).rstrip() if parts else ""
+
+
+def _converge(cells: Cells) -> str:
+    """Small models trained to their best epoch: a row for each share of a text and each model."""
+    found = sorted((cell for cell in cells if cell.size == "converge"), key=place)
+    lines = []
+    for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
+        if done := finished(cells[cell]):
+            epochs = [epoch(record, record["test"]["step"]) for record in done]
+            lines.append([
+                f"{DATA[cell.data]}, {cell.depth} layers, {_share(done)} %", NAMES[cell.model],
+                mean([record["test"]["loss"] for record in done], digits=3), _bits(done),
+                mean(epochs).partition(",")[0],
+                span(epoch(record, record["steps"]) for record in done),
+            ])  # fmt: skip
+    if not lines:
+        return ""
+    columns = "text, share | model | test nats | bits per character | best epoch | epochs run"
+    title = "## Convergence and statistical efficiency, small models"
+    return join([title, _CONVERGE, table(columns, lines)]).rstrip()
+
+
+def _share(runs: Sequence[Record]) -> int:
+    """Per cent of the text that they learn from."""
+    return runs[0]["config"]["data"]["percent"]
+
+
+def _nats(done: Sequence[Record]) -> str:
+    return mean([record["test"]["loss"] for record in done], digits=3) if done else "not run"
+
+
+def _percent(cells: Cells) -> str:
+    """What models learn from a part of a text: only if such runs are there."""
+    lines: list[Line] = []
+    for cell in sorted(cells, key=place):
+        if cell.percent and cell.size != "converge":
+            name = f"{DATA[cell.data]}, {NAMES[cell.model]}, {cell.size}, {cell.percent} %"
+            number = PERCENT.get((cell.data, cell.percent, cell.model), "-")
+            lines.append((name, number if cell.size == "10m" else "-", cell))
+    return _section("Shares of the text", _PERCENT, lines, cells)
+
+
+def _others(records: Mapping[str, Record]) -> str:
+    if not records:
+        return ""
+    lines = [
+        [f"[{name}]({name})", ours, _bits([record]), *others]
+        for name, record in records.items()
+        for ours, *others in [_ours([record])]
+    ]
+    columns = "record | test nats | bits per character | epochs run / best | time | data"
+    return f"## Runs with other numbers\n\n{table(columns, lines)}"

@@ -1,0 +1,269 @@
+"""The first page of the results: what the two papers claim, and what was seen of it here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from paper.charlm import NAMES
+from paper.charlm import TALK as TALK_NUMBERS
+from paper.lra import MAIN, PARAMETERIZATION
+
+from report import charlm, lra, recall, speed
+from report.charlm import Cell, epoch
+from report.format import Record, chance, device, finished, join, mean, table
+from report.pictures import Picture
+
+Records = Mapping[str, Mapping[str, Record]]  # by page and file name
+_HEAD = """\
+# Results
+
+Two papers share the name of their unit: Orvieto et al. (2023), *Linear* Recurrent Unit, and Ahuja &
+Morency (2018), *Lattice* Recurrent Unit. Their claims, and what was seen of them here:"""
+_NOT = """\
+## What was not reproduced, and why
+
+- **The papers' own tables, at their sizes.** {lra} of the {lra_total} rows of Orvieto et al.'s
+  Tables 1, 2, 3, 5, 7 and 8 and {charlm} of the {charlm_total} numbers of Ahuja & Morency's figures
+  and talk were run to their end: a row takes 1 to 29 hours on the paper's A100, and there were
+  minutes of a GPU. Runs that were shortened or stopped say so.
+- **Small versions of the Long Range Arena's tasks do not show the ladder.** On short ListOps
+  expressions and the first 1,023 characters of a review {tanh}: nothing there has to be remembered
+  for long. Recall, below, is the task that tells the recurrences apart.
+- **Speed on a GPU, beside the tanh RNN.** Only a CPU was at hand for Table 4.
+"""
+_INDEX = """\
+## All pages
+
+- [Recall](recall.md): lengths, learning rates, seeds; what gamma and the phase do. {recall}
+- [Long Range Arena](lra.md): the paper's tables, small models, shortened runs. {lra}
+- [Character language models](charlm.md): depth, convergence, the talk's table. {charlm}
+- [Speed and memory](speed.md): programs measured side by side. {speed}
+
+## How to read them
+
+`python scripts/results.py` makes every page and figure from the records in this directory; nothing
+here is written by hand. A record has its run's config, seed, commit, hardware, kind of data, steps
+and seconds, and is written by `lru.train`; `scripts/reproduce.py` runs the rows of the tables.
+Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
+*generated* by the released data's rules, *artificial* by the rules of a task that nobody released,
+*stand-in* others of the same form, *prefix* a part of the released, *made-up* synthetic. Runs count
+for a row if they have all the numbers of its config file, and for one of the paper's if they are on
+full or generated data; others are listed apart.
+"""
+
+
+def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: all of them, by page and file name.
+      drawn: the pictures that there are, by page.
+    """
+    shown = {picture.name: f"![{picture.caption.partition(',')[0]}]({picture.name})"
+             for pictures in drawn.values() for picture in pictures}  # fmt: skip
+    claims = [claim for make in _CLAIMS if (claim := make(records))]
+    lines = [[claim.says, claim.paper, claim.here] for claim in claims]
+    counts = {
+        name: f"{len(found)} record{'s' * (len(found) != 1)}." for name, found in records.items()
+    }
+    return join([
+        _HEAD,
+        table("claim | paper | here", lines) if lines else "",
+        _not_reproduced(records).rstrip(),
+        *(claim.section(shown) for claim in claims),
+        _INDEX.format(**counts).rstrip(),
+    ])  # fmt: skip
+
+
+class Claim:
+    """A row of the first table, and a section with a figure and a command."""
+
+    def __init__(
+        self,
+        title: str,
+        says: str,
+        paper: str,
+        here: str,
+        text: str,
+        command: str,
+        figure: str = "",
+    ):
+        self.title, self.says, self.paper, self.here = title, says, paper, here
+        self._text, self._command, self._figure = text, command, figure
+
+    def section(self, shown: Mapping[str, str]) -> str:
+        """Title, sentence, command and figure.
+
+        Args:
+          shown: the pictures that there are, as Markdown, by name.
+        """
+        return join([
+            f"## {self.title}",
+            self._text,
+            f"```sh\n{self._command}\n```",
+            shown.get(self._figure, ""),
+        ]).rstrip()  # fmt: skip
+
+
+def _memory(records: Records) -> Claim | None:
+    quick = recall.sort(records["recall"]).quick
+    if not {"lru", "ring", "tanh", "stable_exp"} <= quick.keys():
+        return None
+
+    def accuracy(*names: str) -> str:
+        found = [statistics.mean(recall.accuracies(quick[name])) for name in names
+                 if name in quick]  # fmt: skip
+        least, most = f"{min(found):.1f}", f"{max(found):.1f}"
+        return least if least == most else f"{least} to {most}"
+
+    config = quick["lru"][0]["config"]["data"]
+    guess = chance(config["classes"], config["num_test"])
+    here = (
+        f"The first of 1,024 tokens recalled: LRU {accuracy('lru')} %; without gamma "
+        f"{accuracy('ring')}; full disk {accuracy('real_imag', 'exp', 'stable_exp')}; dense "
+        f"{accuracy('relu', 'tanh', 'linear')}; guessing {guess}"
+    )
+    ladder = ("tanh", "exp", "stable_exp", "ring", "lru")
+    numbers = {name: PARAMETERIZATION.get(("pathx", name), "x") for name in ladder}
+    path_x = "; ".join(f"{lra.NAMES[name]} {number}" for name, number in numbers.items())
+    return Claim(
+        "Memory: a ring near the unit circle, and gamma",
+        "A linear recurrence remembers thousands of steps if its eigenvalues start on a ring near "
+        "the unit circle and gamma normalises its input; nothing before it on the ladder does",
+        f"Path-X, 16,384 steps: {path_x} (x: chance)",
+        here,
+        "One layer of 32 modes, 800 steps of training, half a minute on two CPU cores. S4D and S5 "
+        "learn it too: the memory comes from where the eigenvalues start.",
+        "python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall\n"
+        "python scripts/reproduce.py --table=recall --size=quick --rate=0.003  # the whole ladder",
+        "recall/curves_quick.png",
+    )
+
+
+def _depth(records: Records) -> Claim | None:
+    cells, _ = charlm.sort(records["charlm"])
+    small = {
+        model: finished(cells.get(Cell("ptb", model, "quick", 8), ())) for model in ("gru", "lru")
+    }
+    if not all(small.values()):
+        return None
+    here = ", ".join(
+        f"{NAMES[model]} {mean([run['test']['loss'] for run in runs], digits=3)}"
+        for model, runs in small.items()
+    )
+    stopped = []
+    for model in ("gru", "rg_lru"):
+        for run in cells.get(Cell("ptb", model, "talk", 8), ()):
+            tests = dict(run.get("curves", {}).get("test", []))
+            if (step := run.get("validation", {}).get("step")) in tests:
+                passes = run["steps"] / run["steps_per_epoch"]
+                stopped.append(f"{NAMES[model]} {tests[step]:.3f} ({passes:.1f} epochs)")
+    sizes = f". At the talk's size, stopped: {', '.join(stopped)}" if stopped else ""
+    talk = ", ".join(
+        f"{NAMES[model]} {TALK_NUMBERS['ptb', 8, model]}" for model in ("gru", "rg_lru")
+    )
+    return Claim(
+        "Depth: the lattice trains where the GRU does not",
+        "Deep stacks of lattice units learn where deep GRUs do not",
+        f"Penn Treebank, 8 layers, nats: {talk} (the talk of 2017)",
+        f"8 layers, 0.3 million parameters, 3 epochs of a tenth of the text: {here}{sizes}",
+        "A model that only knows how often each character occurs has 2.99 nats: the GRU of six or "
+        "eight layers learns no more than that. Its gradient reaches the upper layers alone.",
+        "python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=all "
+        "--depth=2,4,6,8",
+        "charlm/depth_quick.png",
+    )
+
+
+def _convergence(records: Records) -> Claim | None:
+    cells, _ = charlm.sort(records["charlm"])
+    found: dict[str, list[Record]] = {}
+    for cell, runs in cells.items():
+        if (cell.data, cell.size, cell.percent) == ("ptb", "converge", 0):
+            found[cell.model] = finished(runs)
+    if not {"gru", "lru", "lstm"} <= found.keys():
+        return None
+    shown = sorted(found, key=list(NAMES).index)
+    epochs = ", ".join(
+        f"{NAMES[model]} "
+        f"{statistics.mean(epoch(run, run['test']['step']) for run in found[model]):.1f}"
+        for model in shown
+    )
+    nats = ", ".join(
+        f"{NAMES[model]} {statistics.mean(run['test']['loss'] for run in found[model]):.3f}"
+        for model in shown
+    )
+    return Claim(
+        "Convergence and statistical efficiency",
+        "Lattice units need fewer epochs to their best model, and lose less with less text",
+        "Median epochs to the best: LRU 8, PS-LRU and RG-LRU 10, GRU 14, LSTM 15, RHN 21; 20 % of "
+        "the Penn Treebank: LRU 1.111 nats, GRU 1.121, LSTM 1.183",
+        f"2 % of the Penn Treebank, 4 layers, mean epochs to the best: {epochs}; nats: {nats}",
+        "Small models of four layers on a few per cent of the text, each trained until the "
+        "authors' stopping rule ends it.",
+        "python scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all "
+        "--depth=4 --percent=2,5,10,20,40",
+        "charlm/epochs.png",
+    )
+
+
+def _speed(records: Records) -> Claim | None:
+    name, found = speed.steps(records["speed"])
+    if not name:
+        return None
+    ratios = [speed.times_as_fast(rows) for rows in found.values()]
+    where = device(records["speed"][name])
+    return Claim(
+        "Speed: the LRU and the tanh RNN",
+        "The LRU trains faster than the tanh RNN",
+        "1.9 (ListOps) to 29 times (Text) the steps a second, on an A100",
+        f"{min(ratios):.1f} to {max(ratios):.1f} times, on {where}, with small batches",
+        "Steps a second of all five recurrences at Table 10's widths: [speed](speed.md). On a CPU "
+        "the gain is smaller than on a GPU, which steps one after another leave idle.",
+        records["speed"][name]["command"],
+    )
+
+
+def _accuracy(records: Records) -> Claim | None:
+    found = lra.shortened(records["lra"])
+    longest = max(found, key=lambda name: records["lra"][name]["steps"], default=None)
+    if longest is None:
+        return None
+    record, (task, rung) = records["lra"][longest], found[longest]
+    name = f"{lra.TASKS[task]}, {lra.NAMES[rung]}"
+    steps = record["config"]["train"]["steps"]
+    return Claim(
+        "Accuracy on the Long Range Arena",
+        "The LRU matches S4D and S5 on the Long Range Arena",
+        f"{name}: {MAIN[task, rung]} % after {lra.paper_steps(task, rung):,} steps",
+        f"{100 * record['test']['accuracy']:.1f} % with a schedule of {steps:,} steps, one seed, "
+        f"on {device(record)}",
+        "The paper's model at the paper's size, with fewer steps than the paper's; small models of "
+        "all six tasks are learned in minutes on a CPU: [all of them](lra.md).",
+        f"python -m lru.train --config=configs/lra_{task}.py --config.train.steps={steps} "
+        f"--workdir=runs/{task}",
+        "lra/ladder_quick.png",
+    )
+
+
+_CLAIMS = (_memory, _depth, _convergence, _speed, _accuracy)
+
+
+def _not_reproduced(records: Records) -> str:
+    lra_run, lra_total = lra.rows_run(records["lra"])
+    charlm_run, charlm_total = charlm.rows_run(records["charlm"])
+    cells = lra.sort(records["lra"]).cells
+    pairs = []
+    for task in ("listops", "text"):
+        means = [
+            statistics.mean(100 * run["test"]["accuracy"] for run in done)
+            for rung in ("tanh", "lru")
+            if (done := finished(cells[task, rung, "quick"]))
+        ]
+        if len(means) == 2:
+            pairs.append(f"{means[0]:.1f} and {means[1]:.1f} % ({lra.TASKS[task]})")
+    tanh = f"the tanh RNN and the LRU have {', '.join(pairs)}" if pairs else "all are alike"
+    return _NOT.format(
+        lra=lra_run, lra_total=lra_total, charlm=charlm_run, charlm_total=charlm_total, tanh=tanh
+    )

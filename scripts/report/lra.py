@@ -1,0 +1,326 @@
+"""The page of the Long Range Arena: what our records say beside Orvieto et al. (2023)."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from paper.lra import MAIN, NAMES, NONLINEARITY, PARAMETERIZATION, RINGS, SPEED, TASKS
+
+from report import rows
+from report.format import (
+    Record,
+    by_kind,
+    chance,
+    coverage,
+    device,
+    differing,
+    finished,
+    join,
+    mean,
+    same_runs,
+    span,
+    table,
+    time_and_data,
+)
+from report.pictures import Picture
+
+Cell = tuple[str, str, str]  # task, rung, size
+Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
+# Classes and test examples of `:quick`.
+_CHANCE = {
+    "cifar": (10, 10_000),
+    "listops": (10, 2_000),
+    "text": (2, 25_000),
+    "retrieval": (2, 2_000),
+    "pathfinder": (2, 2_500),
+    "pathx": (2, 2_500),
+}
+_KINDS = {"paper": ("full", "generated"), "quick": ("full", "generated", "stand-in")}  # by size
+_COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
+_TABLES = {
+    "Table 3: the LRU and its rivals": ("model", MAIN),
+    "Tables 1 and 6: dense recurrences": ("recurrence", NONLINEARITY),
+    "Tables 2, 7 and 8: from a dense recurrence to the LRU": ("recurrence", PARAMETERIZATION),
+}
+_INTRODUCTION = """\
+# Long Range Arena
+
+Test accuracy in per cent of the checkpoint that was best on validation, and the step it is of.
+"Paper" is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at chance. The
+rest is explained in [the index](README.md)."""
+
+
+class Sorted(NamedTuple):
+    """Records by what they are of."""
+
+    cells: dict[Cell, list[Record]]
+    rings: dict[Ring, list[Record]]
+    others: dict[str, Record]  # by their file names
+
+
+def sort(records: Mapping[str, Record]) -> Sorted:
+    """Records by what they are of; a run is of every row that has its numbers."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    rings: dict[Ring, list[Record]] = defaultdict(list)
+    others: dict[str, Record] = {}
+    for name, record in records.items():
+        found, ring = cells_of(record), ring_of(record)
+        for cell in found:
+            cells[cell].append(record)
+        if ring:
+            rings[ring].append(record)
+        if not found and not ring:
+            others[name] = record
+    return Sorted(cells, rings, others)
+
+
+def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: by their file names.
+      pictures: those that there are.
+    """
+    cells, rings, others = sort(records)
+    small, whole = (
+        [picture.shown() for picture in pictures if size in picture.name]
+        for size in ("quick", "paper")
+    )
+    shorter = shortened(others)
+    return join([
+        _INTRODUCTION,
+        _quick(cells),
+        *small,
+        _shortened(shorter, others),
+        *(_table(title, what, paper, cells) for title, (what, paper) in _TABLES.items()),
+        *whole,
+        _speed(cells),
+        _rings(rings),
+        _coverage(cells, rings),
+        _others({name: run for name, run in others.items() if name not in shorter}),
+    ])  # fmt: skip
+
+
+@functools.cache
+def _known() -> dict[Cell, dict[str, Any]]:
+    """The config of every task, rung and size."""
+    return {
+        (task, rung, size): rows.lra(task, rung, size).load()
+        for task in TASKS
+        for rung in NAMES
+        for size in _KINDS
+    }
+
+
+def cells_of(record: Record) -> list[Cell]:
+    """What a run is of, if its numbers are those of config files: on ListOps of two rungs.
+
+    Wherever the data are from: that is another kind, see `by_kind`. Beside the paper's numbers
+    stand none but of the same data, or of such as are made alike; synthetic data count only where
+    the config has them.
+    """
+    return [cell for cell, config in _known().items() if _counts(record, cell[2], config)]
+
+
+def _counts(record: Record, size: str, config: Mapping[str, Any]) -> bool:
+    others = differing(record, config)
+    if record["data"] == "made-up":
+        return not others
+    return record["data"] in _KINDS[size] and others <= {"data.source"}
+
+
+def ring_of(record: Record) -> Ring | None:
+    """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
+    mixer = record["config"]["model"]["mixer"]
+    for rung in ("exp", "stable_exp", "lru"):
+        ring = {"model.mixer.r_min", "model.mixer.r_max"}
+        if differing(record, _known()["cifar", rung, "paper"]) <= ring:
+            key = (rung, mixer["r_min"], mixer["r_max"])
+            return key if key in RINGS else None
+    return None
+
+
+def _ours(runs: Sequence[Record]) -> list[str]:
+    """The cells ours, accuracy @ step, time, data."""
+    done = finished(runs)
+    if done:
+        accuracies = [100 * record["test"]["accuracy"] for record in done]
+        where = span(record["test"]["step"] for record in done)
+        ours, at = mean(accuracies), f"{statistics.mean(accuracies):.1f} @ {where}"
+    else:
+        furthest = max(runs, key=lambda record: record["steps"])
+        ours = f"step {furthest['steps']:,} of {furthest['steps_planned']:,}"
+        best = furthest.get("validation")
+        at = f"validation {100 * best['accuracy']:.1f} @ {best['step']:,}" if best else ""
+    return [ours, at, *time_and_data(done or runs)]
+
+
+def _rows(paper: Mapping[tuple[str, str], str]) -> list[tuple[str, str]]:
+    """Task and rung of every row of a table, the ladder of one task after that of another."""
+    return list(itertools.product(TASKS, dict.fromkeys(rung for _, rung in paper)))
+
+
+def _table(title: str, what: str, paper: Mapping[tuple[str, str], str], cells) -> str:
+    """The rows that were run, beside the paper's numbers; empty if none was."""
+    lines: list[list[str]] = []
+    shown: dict[frozenset[int], str] = {}
+    for task, rung in _rows(paper):
+        name = f"{TASKS[task]}, {NAMES[rung]}"
+        for runs in by_kind(cells[task, rung, "paper"]):
+            same = same_runs(runs, shown, name)
+            lines.append([name, paper[task, rung], *([same, "", "", ""] if same else _ours(runs))])
+    if not lines:
+        return ""
+    return f"## {title}\n\n{table(_COLUMNS.format(f'task, {what}'), lines)}"
+
+
+def _counted(
+    cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
+) -> dict[str, tuple[int, int]]:
+    """By table, how many of its rows were run to their end, and how many it has."""
+    counted = {
+        title: (
+            sum(bool(finished(cells[*row, "paper"])) for row in _rows(paper)),
+            len(_rows(paper)),
+        )
+        for title, (_, paper) in _TABLES.items()
+    }
+    counted["Table 5: rings, sCIFAR"] = sum(key in rings for key in RINGS), len(RINGS)
+    return counted
+
+
+def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
+    """How many rows of the paper's tables were run to their end, and how many there are."""
+    cells, rings, _ = sort(records)
+    run, total = map(sum, zip(*_counted(cells, rings).values()))
+    return run, total
+
+
+def _coverage(
+    cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
+) -> str:
+    reason = (
+        "The paper's sizes, for all steps: a run takes 1 to 29 hours on the paper's A100, and days "
+        "on a\nCPU."
+    )
+    command = "python scripts/reproduce.py --table=lra --rung=all"
+    return coverage(_counted(cells, rings), reason, command)
+
+
+def paper_steps(task: str, rung: str) -> int:
+    """Steps of the paper's training."""
+    return _known()[task, rung, "paper"]["train"]["steps"]
+
+
+def shortened(records: Mapping[str, Record]) -> dict[str, tuple[str, str]]:
+    """Finished runs at the paper's size that differ in their steps alone: task and rung by name."""
+    return {name: found for name, record in records.items() if (found := _shorter(record))}
+
+
+def _shorter(record: Record) -> tuple[str, str] | None:
+    steps = {"data.source", "train.steps", "train.eval_every"}
+    if "test" not in record:
+        return None
+    found = (
+        (task, rung)
+        for (task, rung, size), config in _known().items()
+        if size == "paper" and record["data"] in _KINDS[size]
+        and "train.steps" in (keys := differing(record, config)) and keys <= steps
+    )  # fmt: skip
+    return next(found, None)
+
+
+def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Record]) -> str:
+    if not shorter:
+        return ""
+    lines = []
+    for name, (task, rung) in shorter.items():
+        steps = paper_steps(task, rung)
+        lines.append([
+            f"[{TASKS[task]}, {NAMES[rung]}]({name})", f"{records[name]['steps']:,} of {steps:,}",
+            PARAMETERIZATION.get((task, rung)) or MAIN[task, rung], *_ours([records[name]]),
+        ])  # fmt: skip
+    lines.sort(key=lambda line: -int(line[1].partition(" ")[0].replace(",", "")))
+    columns = "task, model | steps | paper, all steps | ours | accuracy @ step | time | data"
+    return (
+        "## The paper's sizes, fewer steps\n\n"
+        "Whole schedules, warm-up and annealing included, over fewer steps than the paper's.\n\n"
+        + table(columns, lines)
+    )
+
+
+def _quick(cells: Mapping[Cell, list[Record]]) -> str:
+    """Small models, which are ours alone: nothing here can be held against the paper."""
+    chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
+    if not chosen:
+        return ""
+    lines: list[list[str]] = []
+    shown: dict[frozenset[int], str] = {}
+    for task, rung in chosen:
+        name = f"{TASKS[task]}, {NAMES[rung]}"
+        for runs in by_kind(cells[task, rung, "quick"]):
+            if same := same_runs(runs, shown, name):
+                lines.append([name, same, *[""] * 5])
+                continue
+            ours, *others = _ours(runs)
+            losses = [record["test"]["loss"] for record in finished(runs)]
+            loss = f"{statistics.mean(losses):.3f}" if losses else ""
+            parameters = span(record["parameters"] for record in runs)
+            lines.append([name, ours, loss, parameters, *others])
+    columns = "task, model | test accuracy | test loss | parameters | accuracy @ step | time | data"
+    chances = "; ".join(
+        f"{TASKS[task]} {chance(classes, examples)}"
+        for task, (classes, examples) in _CHANCE.items()
+        if task in {task for task, _ in chosen}
+    )
+    return (
+        "## Small models, minutes on two CPU cores\n\n"
+        "The variants `:quick` of the configs: less depth, less width, fewer steps; ListOps of "
+        "shorter\nexpressions, the first 1,023 characters of a review, synthetic pairs, paths of 3 "
+        "dashes in images of\n16 x 16 (PathFinder) and 32 x 32 pixels (Path-X). They show that "
+        "every task is learned and what the\nparts of the LRU do at that size; they are no "
+        "reproduction of the paper's numbers. Loss: in nats.\nAlways guessing has, with the "
+        f"standard error of the test split: {chances}.\n\n" + table(columns, lines)
+    )
+
+
+def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
+    lines = []
+    for (task, rung), paper in SPEED.items():
+        rates: dict[str, list[float]] = defaultdict(list)
+        for record in cells[task, rung, "paper"]:
+            if record.get("steps_per_second"):
+                rates[device(record)].append(record["steps_per_second"])
+        ours = [f"{statistics.median(rate):.2g} ({where})" for where, rate in rates.items()]
+        if ours:
+            lines.append([f"{TASKS[task]}, {NAMES[rung]}", paper, ", ".join(ours)])
+    if not lines:
+        return ""
+    return (
+        "## Table 4: training steps a second\n\nThe paper's on one A100. Programs measured side by "
+        f"side: [speed](speed.md).\n\n{table('task, model | paper | ours', lines)}"
+    )
+
+
+def _rings(rings: Mapping[Ring, Sequence[Record]]) -> str:
+    lines = [
+        [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
+         *_ours(rings[rung, r_min, r_max])]
+        for (rung, r_min, r_max), paper in RINGS.items()
+        if (rung, r_min, r_max) in rings
+    ]  # fmt: skip
+    columns = _COLUMNS.format("parameterisation, ring")
+    return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}" if lines else ""
+
+
+def _others(records: Mapping[str, Record]) -> str:
+    if not records:
+        return ""
+    lines = [[f"[{name}]({name})", *_ours([record])] for name, record in records.items()]
+    columns = "record | test accuracy | accuracy @ step | time | data"
+    return f"## Runs with other numbers\n\n{table(columns, lines)}"

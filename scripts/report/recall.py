@@ -1,0 +1,364 @@
+"""The page of Recall: what gamma, the ring and the phase do for memory, at a small size."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lru.analysis.responses import ring_gain
+from report.format import (
+    Record,
+    differing,
+    finished,
+    join,
+    mean,
+    table,
+)
+from report.pictures import Picture
+from report.rows import RECALL_LENGTHS, RECALL_RATES, RECALL_RUNGS, recall
+
+NAMES = {
+    "relu": "dense, ReLU",
+    "tanh": "dense, tanh",
+    "linear": "dense, linear",
+    "real_imag": "full disk, real + imaginary",
+    "exp": "full disk, exponential",
+    "stable_exp": "full disk, stable exponential",
+    "ring": "ring, small phases (LRU without gamma)",
+    "ring_full_phase": "ring, all phases, without gamma",
+    "full_phase": "LRU, all phases",
+    "lru": "LRU",
+    "s4d": "S4D, its own time scales",
+    "s4d_fit": "S4D, time scales of the task",
+    "s5": "S5, its own time scales",
+    "s5_fit": "S5, time scales of the task",
+}
+_VARIED = {"data.length", "optimizer.learning_rate", "optimizer.end_learning_rate"}
+_LEARNED = 0.99  # of the validation accuracy
+
+_INTRODUCTION = """\
+# Recall: the claim about memory
+
+**The claim.** Orvieto et al. (2023): a linear recurrence learns dependencies over thousands of
+steps if its eigenvalues start on a ring close to the unit circle, its input is normalised by gamma,
+and its phases start small; dense recurrences and eigenvalues from the whole disk stay at chance
+(the Path-X column of their Tables 2, 3, 7 and 8).
+
+**The test.** Name the first of T tokens ({classes} classes) after reading the last; the other
+T - 1 are drawn from {distractors} other tokens. One layer, H = N = {width}, layer normalisation,
+the last step read, Adam at a constant rate, {steps:,} steps of {batch} new sequences. Always
+guessing has {chance:.1f} %; with {tests:,} test sequences its standard error is {error:.1f} %.
+
+    python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall
+
+trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on the others. All of these, and
+the table of lengths and learning rates, are run by
+
+    python scripts/reproduce.py --table=recall --size=quick --rate=0.003
+    python scripts/reproduce.py --table=recall --length=256,1024,4096
+
+and the page and its figures by `python scripts/results.py`, from the records in `recall/`. A record
+names its config, seed, commit and machine."""
+
+
+class Cell(NamedTuple):
+    """What a run is of."""
+
+    rung: str
+    length: int
+    rate: str
+
+
+Cells = Mapping[Cell, Sequence[Record]]
+
+
+class Sorted(NamedTuple):
+    """Records by what they are of."""
+
+    cells: dict[Cell, list[Record]]  # finished runs
+    quick: dict[str, list[Record]]  # finished runs of `:quick`, by rung
+    others: dict[str, Record]  # by their file names
+
+
+@functools.cache
+def _known(size: str = "table") -> dict[str, dict[str, Any]]:
+    """The config of every rung, at the length and the rate of the config file."""
+    return {rung: recall(rung, 1024, "0.003", size).load() for rung in RECALL_RUNGS}
+
+
+def sort(records: Mapping[str, Record]) -> Sorted:
+    """Records by what they are of."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    quick: dict[str, list[Record]] = defaultdict(list)
+    others = {}
+    for name, record in records.items():
+        if "test" not in record:
+            others[name] = record
+        elif cell := cell_of(record):
+            cells[cell].append(record)
+        elif rung := quick_of(record):
+            quick[rung].append(record)
+        else:
+            others[name] = record
+    return Sorted(
+        {cell: finished(runs) for cell, runs in cells.items()},
+        {rung: finished(quick[rung]) for rung in RECALL_RUNGS if rung in quick},
+        others,
+    )
+
+
+def quick_of(record: Record) -> str | None:
+    """The rung of a run of `:quick`; None if it has other numbers."""
+    known = _known("quick").items()
+    return next((rung for rung, config in known if not differing(record, config)), None)
+
+
+def cell_of(record: Record) -> Cell | None:
+    """The cell of a run; None if it has other numbers than all of the table's."""
+    length = record["config"]["data"].get("length")
+    rate = record["config"]["optimizer"]["learning_rate"]
+    rates = {float(name): name for name in RECALL_RATES}
+    if length not in RECALL_LENGTHS or rate not in rates:
+        return None
+    for rung, config in _known().items():
+        if differing(record, config) <= _VARIED:
+            return Cell(rung, length, rates[rate])
+    return None
+
+
+def best(cells: Cells, rung: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
+    """The learning rate that is best on validation, and its runs; None if there are none.
+
+    Seeds that not every rate has are left out of the comparison.
+    """
+    found = {cell: cells[cell] for cell in _rates(rung, length) if cells.get(cell)}
+    if not found:
+        return None
+    shared = set.intersection(*({run["seed"] for run in runs} for runs in found.values()))
+
+    def score(cell: Cell) -> tuple[float, float]:
+        rows = [run["validation"] for run in found[cell] if run["seed"] in shared or not shared]
+        return (
+            statistics.mean(row["accuracy"] for row in rows),
+            -statistics.mean(row["loss"] for row in rows),
+        )
+
+    chosen = max(found, key=score)
+    return chosen, found[chosen]
+
+
+def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
+    """The runs at the best learning rate of every rung that has some; none if the LRU has none."""
+    found = {rung: runs[1] for rung in RECALL_RUNGS if (runs := best(cells, rung, length))}
+    return found if "lru" in found else {}
+
+
+def _rates(rung: str, length: int) -> list[Cell]:
+    return [Cell(rung, length, rate) for rate in RECALL_RATES]
+
+
+def learned_at(record: Record) -> int | None:
+    """The first evaluated step with a validation accuracy of at least 99 %; None if there is none.
+
+    Example:
+      >>> learned_at({"validation_curve": [(50, 1.4, 0.25), (100, 0.1, 0.995)]})
+      100
+    """
+    steps = (step for step, _, accuracy in record["validation_curve"] if accuracy >= _LEARNED)
+    return next(steps, None)
+
+
+def accuracies(runs: Sequence[Record]) -> list[float]:
+    """Test accuracies in per cent."""
+    return [100 * run["test"]["accuracy"] for run in runs]
+
+
+def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
+    """The page, as Markdown.
+
+    Args:
+      records: by their file names.
+      pictures: those that there are.
+    """
+    cells, quick, others = sort(records)
+    return join([
+        _introduction(),
+        _best(cells),
+        _quick(quick),
+        *[picture.shown() for picture in pictures],
+        _explanation(max(at_best(cells, 1024), quick, key=len)),
+        _all(cells),
+        _coverage(cells, quick),
+        _others(others),
+    ])  # fmt: skip
+
+
+def _introduction() -> str:
+    config = _known()["lru"]
+    data, train = config["data"], config["train"]
+    chance = 1 / data["classes"]
+    return _INTRODUCTION.format(
+        classes=data["classes"],
+        distractors=data["distractors"],
+        width=config["model"]["d_model"],
+        steps=train["steps"],
+        batch=train["batch_size"],
+        tests=data["num_test"],
+        chance=100 * chance,
+        error=100 * (chance * (1 - chance) / data["num_test"]) ** 0.5,
+    )
+
+
+def _best(cells: Cells) -> str:
+    lines = [
+        [NAMES[rung], *(_best_cell(cells, rung, length) for length in RECALL_LENGTHS)]
+        for rung in RECALL_RUNGS
+        if any(best(cells, rung, length) for length in RECALL_LENGTHS)
+    ]
+    if not lines:
+        return ""
+    columns = " | ".join(["recurrence", *(f"T = {length:,}" for length in RECALL_LENGTHS)])
+    return (
+        "## Test accuracy in per cent, at the best learning rate\n\n"
+        "Mean (standard error) over seeds. @ is the learning rate, the best on validation of those "
+        "that\nwere run; where not all three were run, it is followed by how many.\n\n"
+        + table(columns, lines)
+    )
+
+
+def _best_cell(cells: Cells, rung: str, length: int) -> str:
+    found = best(cells, rung, length)
+    if not found:
+        return "not run"
+    cell, runs = found
+    tried = sum(bool(cells.get(other)) for other in _rates(rung, length))
+    few = f", of {tried}" if tried < len(RECALL_RATES) else ""
+    return f"{mean(accuracies(runs))} @ {cell.rate}{few}"
+
+
+def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
+    """What was not run, in a line for each length in place of many empty rows."""
+    absent = [NAMES[rung] for rung in RECALL_RUNGS if rung not in quick]
+    every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
+    lines = [
+        "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
+        f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
+        f"{every} combinations of recurrence, length and learning rate.",
+        *(_missing(cells, length) for length in RECALL_LENGTHS),
+    ]
+    return "## What was not run\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _missing(cells: Cells, length: int) -> str:
+    whole, parts = [], []
+    for rung in RECALL_RUNGS:
+        rates = [cell.rate for cell in _rates(rung, length) if not cells.get(cell)]
+        if len(rates) == len(RECALL_RATES):
+            whole.append(NAMES[rung])
+        elif rates:
+            parts.append(f"{NAMES[rung]} at {' and '.join(rates)}")
+    if len(whole) == len(RECALL_RUNGS):
+        return f"T = {length:,}: nothing was run."
+    missing = "; ".join(whole + parts)
+    return f"T = {length:,}: " + (f"not run: {missing}." if missing else "all were run.")
+
+
+def _explanation(runs: Mapping[str, Sequence[Record]]) -> str:
+    """What gamma and the phase do, in two sentences each.
+
+    Args:
+      runs: by rung, at T = 1,024.
+    """
+    if "lru" not in runs:
+        return ""
+    parts = ["## What gamma and the phase do\n\nAt T = 1,024, from the records."]
+    if "ring" in runs:
+        parts.append(_gamma(runs["lru"], runs["ring"]))
+    if "full_phase" in runs:
+        parts.append(_phase(runs["lru"], runs["full_phase"]))
+    return "\n\n".join(parts)
+
+
+def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
+    mixer = _known()["lru"]["model"]["mixer"]
+    gain = ring_gain(mixer["r_min"], mixer["r_max"])
+    return (
+        f"**Gamma.** On this ring the state of white noise has {gain:,.0f} times the energy of "
+        "its input (Proposition 3.3), and gamma divides it out: the first validation loss is "
+        f"{_first_loss(lru)} nats with gamma and {_first_loss(ring)} without, where guessing has "
+        f"1.386. With all else equal, test accuracy is {_accuracy(lru)} % with gamma, "
+        f"{_learned(lru)}, and {_accuracy(ring)} % without, {_learned(ring)}."
+    )
+
+
+def _phase(lru: Sequence[Record], full: Sequence[Record]) -> str:
+    return (
+        "**Phase.** A mode turns by its phase at every step: with phases below pi / 10 once in 20 "
+        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With "
+        "phases below pi / 10 test accuracy is "
+        f"{_accuracy(lru)} %, {_learned(lru)}; with all phases it is {_accuracy(full)} %, "
+        f"{_learned(full)}."
+    )
+
+
+def _accuracy(runs: Sequence[Record]) -> str:
+    return f"{statistics.mean(accuracies(runs)):.1f}"
+
+
+def _first_loss(runs: Sequence[Record]) -> str:
+    return f"{statistics.mean(run['validation_curve'][0][1] for run in runs):.2f}"
+
+
+def _learned(runs: Sequence[Record]) -> str:
+    """When validation had 99 %, in words."""
+    steps = [step for run in runs if (step := learned_at(run))]
+    if not steps:
+        return "and no run comes to 99 % on validation"
+    return f"and {len(steps)} of {len(runs)} runs have 99 % on validation, {_after(steps)}"
+
+
+def _after(steps: Sequence[int]) -> str:
+    least, most = min(steps), max(steps)
+    return f"after {least:,} steps" if least == most else f"after {least:,} to {most:,} steps"
+
+
+def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
+    """Runs of `:quick`, which anyone can repeat in a minute or two each."""
+    if not runs:
+        return ""
+    lines = [[NAMES[rung], mean(accuracies(each)), _when(each)] for rung, each in runs.items()]
+    columns = "recurrence | test accuracy | 99 % on validation"
+    return (
+        "## `:quick`\n\nThe config's own variant, T = 1,024 and a learning rate of 0.003; 1,000 "
+        "test sequences, a standard\nerror of 1.4 % at chance.\n\n" + table(columns, lines)
+    )
+
+
+def _when(runs: Sequence[Record]) -> str:
+    """The step from which validation has 99 %, and of how many runs."""
+    steps = [step for run in runs if (step := learned_at(run))]
+    return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
+
+
+def _all(cells: Cells) -> str:
+    every = itertools.product(RECALL_LENGTHS, RECALL_RUNGS, RECALL_RATES)
+    lines = []
+    for length, rung, rate in every:
+        if runs := cells.get(Cell(rung, length, rate)):
+            lines.append([f"{length:,}", NAMES[rung], rate, mean(accuracies(runs)), _when(runs)])
+    columns = "T | recurrence | rate | test accuracy | 99 % on validation"
+    return f"## All runs\n\n{table(columns, lines)}" if lines else ""
+
+
+def _others(records: Mapping[str, Record]) -> str:
+    if not records:
+        return ""
+    lines = [
+        [f"[{name}]({name})", f"{record['steps']:,} of {record['steps_planned']:,}"]
+        for name, record in records.items()
+    ]
+    return f"## Runs with other numbers, or unfinished\n\n{table('record | steps', lines)}"

@@ -1,0 +1,137 @@
+"""Pictures of the runs on Recall: accuracy against steps, and eigenvalues before and after."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from report.format import Record
+from report.pictures import Picture, panels
+from report.recall import NAMES, at_best, sort
+from report.rows import RECALL_LENGTHS
+
+_GROUPS = {
+    "the steps to the LRU": (
+        "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
+        "full_phase", "lru",
+    ),
+    "the LRU and its rivals": ("s4d", "s4d_fit", "s5", "s5_fit", "lru"),
+}  # fmt: skip
+_COLOURS = {
+    "relu": "0.3", "tanh": "0.5", "linear": "0.7", "real_imag": "tab:brown", "exp": "tab:pink",
+    "stable_exp": "tab:olive", "ring": "tab:blue", "ring_full_phase": "tab:cyan",
+    "full_phase": "tab:orange", "lru": "tab:red", "s4d": "tab:green", "s4d_fit": "tab:green",
+    "s5": "tab:purple", "s5_fit": "tab:purple",
+}  # fmt: skip
+_DASHED = {"s4d", "s5"}
+_SPECTRA = ("ring", "full_phase", "lru")
+
+Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by rung
+
+
+def pictures(records: Mapping[str, Record]) -> list[Picture]:
+    """A figure of curves for each length, and one of eigenvalues.
+
+    Args:
+      records: by their file names.
+    """
+    cells, quick, _ = sort(records)
+    found = [
+        _curves(f"{length}", f"T = {length:,}, each recurrence at its best learning rate", lines)
+        for length in RECALL_LENGTHS
+        if len(lines := at_best(cells, length)) > 1
+    ]
+    if len(quick) > 1:
+        found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
+    best: Lines = at_best(cells, 1024)
+    runs = best if len(best) >= len(quick) else quick  # those with more to compare
+    spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
+    if spectra:
+        caption = (
+            "Eigenvalues before training (circles) and of the tested checkpoint (dots), T = 1,024, "
+            f"one seed. {_movement(spectra)}"
+        )
+        figure = functools.partial(plot_spectra, spectra)
+        found.append(Picture("recall/spectra_1024.png", caption, figure))
+    return found
+
+
+def _curves(name: str, what: str, lines: Lines) -> Picture:
+    caption = f"Validation accuracy against steps, {what}. One line a seed; dotted: chance."
+    return Picture(f"recall/curves_{name}.png", caption, functools.partial(plot_curves, lines))
+
+
+def plot_curves(lines: Lines) -> Figure:
+    """Validation accuracies: a panel for each group of rungs, where it can be one to compare."""
+    present = {title: [r for r in rungs if r in lines] for title, rungs in _GROUPS.items()}
+    most = max(map(len, present.values()))
+    groups = {title: rungs for title, rungs in present.items() if len(rungs) >= min(most, 2)}
+    figure, axes = panels(len(groups))
+    for panel, (title, rungs) in zip(axes, groups.items()):
+        for rung in rungs:
+            _plot_runs(panel, rung, lines[rung])
+        data = lines[rungs[0]][0]["config"]["data"]
+        panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
+        panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
+        panel.set(xlabel="step", ylabel="validation accuracy (%)")
+        panel.legend(
+            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2
+        )
+    return figure
+
+
+def _plot_runs(panel: Axes, rung: str, runs: Sequence[Record]) -> None:
+    for number, run in enumerate(runs):
+        steps, _, accuracies = np.array(run["validation_curve"]).T
+        panel.plot(
+            steps, 100 * accuracies, color=_COLOURS[rung], linewidth=2 if rung == "lru" else 1.2,
+            linestyle="--" if rung in _DASHED else "-", label=None if number else NAMES[rung],
+        )  # fmt: skip
+
+
+def plot_spectra(lines: Lines) -> Figure:
+    """Phase against distance from the unit circle, both logarithmic: a panel for each rung."""
+    figure = Figure(figsize=(4 * len(lines), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(lines), squeeze=False, sharex=True, sharey=True)[0]
+    for panel, (rung, runs) in zip(axes, lines.items()):
+        before, after = (_place(lam) for lam in eigenvalues(runs[0]))
+        panel.plot(*np.stack([before, after], axis=1), color="0.75", linewidth=0.8, zorder=1)
+        panel.scatter(*before, s=26, facecolors="none", edgecolors="0.5", label="before")
+        panel.scatter(*after, s=9, color="#0b3c8c", label="after", zorder=3)
+        panel.set(xscale="log", yscale="log", title=NAMES[rung], xlabel="phase |arg λ| (radians)")
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel("distance from the unit circle, 1 − |λ|")
+    axes[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def eigenvalues(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the one layer `(N,)`, before training and of the tested checkpoint."""
+    found = []
+    for step in (0, record["test"]["step"]):
+        (parts,) = record["eigenvalues"][str(step)].values()
+        real, imaginary = np.array(parts)
+        found.append(real + 1j * imaginary)
+    return found[0], found[1]
+
+
+def _place(lam: np.ndarray) -> np.ndarray:
+    """Phases and distances from the unit circle, `(2, N)`."""
+    return np.stack([np.abs(np.angle(lam)), 1 - np.abs(lam)])
+
+
+def _movement(lines: Lines) -> str:
+    """How far the median mode moves, in words."""
+    words = []
+    for rung, runs in lines.items():
+        before, after = (_place(lam) for lam in eigenvalues(runs[0]))
+        phase, distance = 100 * np.median(np.abs(after / before - 1), axis=1)
+        words.append(f"{distance:.0f} % and {phase:.0f} % ({NAMES[rung]})")
+    return (
+        "The median mode changes its distance from the unit circle and its phase by "
+        f"{'; '.join(words)}."
+    )

@@ -1,0 +1,173 @@
+"""The rows of the two papers' tables: which config is a row's, and how its runs are called."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from paper.charlm import DATA as TEXTS
+from paper.charlm import NAMES as MODEL_NAMES
+from paper.lra import NAMES as LADDER_NAMES
+from paper.lra import RINGS as LADDER_RINGS
+
+from lru.training.config import load_config
+
+
+class Row(NamedTuple):
+    """A run: of a config, with a seed, and with numbers of its own in place of the config's."""
+
+    label: str
+    config: str
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its work directory and its record.
+
+        Example:
+          >>> lra("text", "ring", "quick")._replace(overrides=("--config.data.pad_to=512",)).name
+          'text-ring-quick-pad_to=512-seed0'
+        """
+        return "-".join([self.label, *map(_short, self.overrides), f"seed{self.seed}"])
+
+    @property
+    def arguments(self) -> list[str]:
+        """The config's, of the command line."""
+        return [f"--config={self.config}", f"--config.seed={self.seed}", *self.overrides]
+
+    def load(self) -> dict[str, Any]:
+        """The config's numbers."""
+        return load_config(self.config, self.arguments[1:]).to_dict()
+
+
+def _short(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}={value}".replace("/", "_")
+
+
+def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Row:
+    """A task of the Long Range Arena with a rung of the ladder, at a size.
+
+    Args:
+      task, rung, size: as configs/_lra.py has them.
+      ring: r_min and r_max of the eigenvalues, if they are not to be the config's.
+
+    Example:
+      >>> lra("text").config, lra("text", "ring", "quick").config
+      ('configs/lra_text.py', 'configs/lra_text.py:quick,ring')
+      >>> lra("cifar", ring="0.5/0.99").name
+      'cifar-lru-paper-r_min=0.5-r_max=0.99-seed0'
+    """
+    variant = ",".join([size] * (size != "paper") + [rung] * (rung != "lru"))
+    row = Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+    if not ring:
+        return row
+    mixer, (r_min, r_max) = row.load()["model"]["mixer"], ring.split("/")
+    if (mixer.get("r_min"), mixer.get("r_max")) == (float(r_min), float(r_max)):
+        return row
+    key = "--config.model.mixer"
+    return row._replace(overrides=(f"{key}.r_min={r_min}", f"{key}.r_max={r_max}"))
+
+
+def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:
+    """A text with a model of characters, at a size, with so many layers.
+
+    Args:
+      data, model, size, depth: as configs/_charlm.py has them.
+      percent: of the text to learn from, if it is not to be the config's.
+
+    Example:
+      >>> charlm("ptb", "gru", percent=40).name
+      'ptb-gru-10m-l2-percent=40-seed0'
+    """
+    config = f"configs/charlm_{model}.py:{data},{size},l{depth}"
+    row = Row(f"{data}-{model}-{size}-l{depth}", config)
+    if percent and row.load()["data"]["percent"] != percent:
+        return row._replace(overrides=(f"--config.data.percent={percent}",))
+    return row
+
+
+def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
+    """Recall of the first token with a rung of the ladder, a length and a learning rate.
+
+    Args:
+      rung, size: as configs/recall.py has them; "lru" and "table" are the config without a variant.
+      length: T, the steps of every sequence.
+      rate: the learning rate.
+
+    Example:
+      >>> recall("ring", 256, "0.01").name
+      'ring-table-length=256-learning_rate=0.01-seed0'
+    """
+    variant = ",".join([size] * (size != "table") + [rung] * (rung != "lru"))
+    numbers = f"--config.data.length={length}", f"--config.optimizer.learning_rate={rate}"
+    return Row(f"{rung}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, numbers)
+
+
+class Axis(NamedTuple):
+    """What may be chosen of a table in one direction, and what is, if nothing else is said.
+
+    Without a default there is nothing to say: the row gets a 0.
+    """
+
+    choices: Sequence[Any]
+    default: Sequence[Any]
+
+
+class Table(NamedTuple):
+    """The rows of one paper: the axes by the arguments of `row`, the outermost first."""
+
+    row: Callable[..., Row]
+    axes: Mapping[str, Axis]
+    sizes: Sequence[str]  # the first is the paper's
+
+    def rows(
+        self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]
+    ) -> Iterator[Row]:
+        """All rows with the first seed, then all with the second."""
+        axes = [chosen[name] or [0] for name in self.axes]
+        for seed, *cell in itertools.product(range(seeds), *axes):
+            row = self.row(**dict(zip(self.axes, cell)), size=size)
+            yield row._replace(seed=seed, overrides=(*row.overrides, *overrides))
+
+
+TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")  # the quickest first
+RUNGS = tuple(LADDER_NAMES)
+RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in LADDER_RINGS if rung == "lru")
+DATA = tuple(TEXTS)
+MODELS = tuple(MODEL_NAMES)
+RECALL_RUNGS = (
+    "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
+    "full_phase", "lru", "s4d", "s4d_fit", "s5", "s5_fit",
+)  # fmt: skip
+RECALL_LENGTHS = (256, 1024, 4096)
+RECALL_RATES = ("0.001", "0.003", "0.01")
+LADDER = ("gru", "ps_lru", "rg_lru", "lru")
+TABLES = {
+    "lra": Table(
+        lra,
+        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"]), "ring": Axis(RINGS, [])},
+        ["paper", "quick", "smoke"],
+    ),
+    "charlm": Table(
+        charlm,
+        {
+            "data": Axis(DATA, DATA),
+            "depth": Axis(range(1, 9), [2]),
+            "percent": Axis(range(1, 101), []),
+            "model": Axis(MODELS, LADDER),
+        },
+        ["10m", "24m", "talk", "quick", "converge", "smoke"],
+    ),
+    "recall": Table(
+        recall,
+        {
+            "length": Axis(RECALL_LENGTHS, [1024]),
+            "rate": Axis(RECALL_RATES, RECALL_RATES),
+            "rung": Axis(RECALL_RUNGS, RECALL_RUNGS),
+        },
+        ["table", "quick", "smoke"],
+    ),
+}

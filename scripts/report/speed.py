@@ -1,0 +1,157 @@
+"""The page of speed and memory: what `scripts/benchmark.py` measured, the main ratios first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import COLUMNS, format_row
+from paper.lra import SPEED, TASKS
+
+from report.format import Record, device, join, table
+
+_HEAD = """\
+# Speed and memory
+
+What `scripts/benchmark.py` measured. The programs of one record were measured in turns, each in a
+process of its own, so that its ratios mean something even where its seconds were taken on a busy
+machine; numbers of different records are not to be compared."""
+_APPENDIX_A = """\
+## Against the layer of Appendix A
+
+A training step of six layers at the paper's widths: the library's default, which computes states
+again in the backward pass, against the same model with the layer as the paper's Appendix A writes
+it. Temporaries are what XLA lays out beside arguments and results."""
+_TABLE_4 = """\
+## Table 4: the recurrences side by side
+
+Training steps of six layers at Table 10's widths, all states saved for the backward pass, and how
+many times as fast as the tanh RNN; the paper's, on an A100 with the batches of Table 10, in
+brackets. Ours are of small batches: on a CPU the tanh RNN's products of a few rows are not much
+slower than one of many, so the LRU gains less than on a GPU, where steps one after another leave
+most of the device idle. S4D's kernel of length T is computed in every step, which a small batch
+does not pay back. GRU is Flax's, H wide; the paper has none."""
+_CANDIDATES = {"tanh": "tanh", "GRU": "", "lru, kept": "lru", "S4D": "s4d", "S5, kept": "s5"}
+_NAMES = {"tanh": "tanh RNN", "lru, kept": "LRU", "S5, kept": "S5"}
+_SHAPES = {"scifar": "cifar"}  # the tasks whose shapes have other names
+_RECORDS = """\
+## All records
+
+Newest first. "Times the first" is the median, over the rounds, of a program's seconds over those of
+the first one named. What is compared with what is explained at the head of `scripts/benchmark.py`,
+and of the modules that build the programs."""
+
+
+def page(records: Mapping[str, Record]) -> str:
+    """Its Markdown.
+
+    Args:
+      records: those of `benchmark.py`, by file name.
+    """
+    newest = sorted(records, key=lambda name: records[name]["date"], reverse=True)
+    return join([
+        _HEAD,
+        _appendix_a(records),
+        _table_4(records),
+        _RECORDS if records else "",
+        *(_section(name, records[name]) for name in newest),
+    ])  # fmt: skip
+
+
+def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The newest record of Table 4's candidates: its name, and rows by task and candidate.
+
+    Without one, the name is empty.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(records, key=lambda name: records[name]["date"], reverse=True):
+        for row in records[name]["rows"]:
+            task = _SHAPES.get(row["shape"], row["shape"])
+            if task in TASKS and row["part"] == "step" and "seconds" in row:
+                found.setdefault(task, {})[row["contestant"]] = row
+        found = {task: rows for task, rows in found.items() if {"tanh", "lru, kept"} <= rows.keys()}
+        if found:
+            return name, found
+    return "", {}
+
+
+def times_as_fast(rows: Mapping[str, Mapping[str, Any]], candidate: str = "lru, kept") -> float:
+    """How many times the tanh RNN's speed a candidate has, of the rows of one task."""
+    return rows["tanh"]["ratio"] / rows[candidate]["ratio"]
+
+
+def _table_4(records: Mapping[str, Record]) -> str:
+    name, found = steps(records)
+    if not name:
+        return ""
+    record = records[name]
+    lines = []
+    for task in TASKS:
+        if rows := found.get(task):
+            shape = rows["tanh"]
+            lines.append([
+                f"{TASKS[task]}, B={shape['batch']}, T={shape['time']:,}",
+                *(_speed(task, rows, candidate) for candidate in _CANDIDATES),
+            ])  # fmt: skip
+    columns = " | ".join(_NAMES.get(candidate, candidate) for candidate in _CANDIDATES)
+    return join([
+        _TABLE_4,
+        _where(record),
+        table(f"steps a second | {columns}", lines),
+        f"```sh\n{record['command']}\n```",
+    ]).rstrip()  # fmt: skip
+
+
+def _speed(task: str, rows: Mapping[str, Any], candidate: str) -> str:
+    row = rows.get(candidate)
+    if row is None:
+        return ""
+    text = f"{1 / row['median_seconds']:.2g}"
+    if candidate == "tanh":
+        return text
+    text += f", {times_as_fast(rows, candidate):.2g} x"
+    if paper := _CANDIDATES[candidate]:
+        text += f" ({float(SPEED[task, paper]) / float(SPEED[task, 'tanh']):.2g} x)"
+    return text
+
+
+def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, int, int]]:
+    """By shape: how many times as fast a step is, its temporary bytes, and Appendix A's."""
+    found: dict[str, tuple[float, int, int]] = {}
+    for name in sorted(records, key=lambda name: records[name]["date"]):
+        rows = [row for row in records[name]["rows"]
+                if row["part"] == "step" and "seconds" in row]  # fmt: skip
+        by_candidate = {(row["shape"], row["contestant"]): row for row in rows}
+        for (shape, candidate), theirs in by_candidate.items():
+            ours = by_candidate.get((shape, "lru"))
+            if candidate == "Appendix A" and ours and not shape.startswith("T="):
+                found[shape] = (
+                    theirs["ratio"] / ours["ratio"],
+                    ours["temporary_bytes"],
+                    theirs["temporary_bytes"],
+                )
+    return found
+
+
+def _appendix_a(records: Mapping[str, Record]) -> str:
+    lines = [
+        [shape, f"{ratio:.1f}", f"{ours / 1e6:,.0f} MB instead of {theirs / 1e6:,.0f}"]
+        for shape, (ratio, ours, theirs) in against_appendix_a(records).items()
+    ]
+    columns = "shape | times as fast | temporaries"
+    return join([_APPENDIX_A, table(columns, lines)]).rstrip() if lines else ""
+
+
+def _where(record: Record) -> str:
+    jax, commit = record["hardware"]["versions"]["jax"], record["commit"] or "unknown"
+    return f"{record['date'][:10]}, {device(record)}, jax {jax}, commit `{commit[:7]}`."
+
+
+def _section(name: str, record: Record) -> str:
+    return join([
+        f"### [{Path(name).stem}]({name})",
+        f"```sh\n{record['command']}\n```",
+        _where(record),
+        table(COLUMNS, (format_row(row) for row in record["rows"])),
+    ]).rstrip()  # fmt: skip

@@ -1,0 +1,134 @@
+"""Laws of the GPU kernel, interpreted: chunks, blocks and types that its callers do not see.
+
+`test_recurrence.py` holds it against the float64 loop; here it is held against the scan.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+import lru
+from lru.ops import pallas
+
+METHODS = ("pallas", "sequential")
+
+
+def draw(batch, time, width, varying=False, seed=0):
+    """a, x, h0 and reset."""
+    rng = np.random.default_rng(seed)
+    factors = (*batch, time, width) if varying else (width,)
+    a = rng.uniform(0.8, 1.0, factors) * np.exp(1j * rng.uniform(0, 2 * np.pi, factors))
+    x, h0 = (
+        rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        for shape in ((*batch, time, width), (*batch, width))
+    )
+    reset = jnp.asarray(rng.random((*batch, time)) < 2 / time)
+    return *(jnp.asarray(v, jnp.complex64) for v in (a, x, h0)), reset
+
+
+def value_and_gradient(method, a, x, h0, reset=None, reverse=False):
+    def loss(a, x, h0):
+        h, last = lru.linear_recurrence(a, x, h0, reset=reset, reverse=reverse, method=method)
+        return jnp.sum(jnp.sin(h).real) + jnp.sum(last).imag, h
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(a, x, h0)
+
+
+def assert_close(got, want, atol=1e-4):
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=atol, rtol=1e-4), got, want)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("shape", [((2,), 64, 3), ((2, 3), 101, 50)], ids=str)
+def test_chunks_and_blocks_leave_no_seams(shape, varying, reverse):
+    a, x, h0, reset = draw(*shape, varying)
+    got, want = (value_and_gradient(m, a, x, h0, reset, reverse) for m in METHODS)
+    assert_close(got, want)
+
+
+@pytest.mark.parametrize("with_reset", [False, True])
+def test_chunks_of_chunks_leave_no_seams(with_reset, monkeypatch):
+    monkeypatch.setattr(pallas, "SHORTEST", pallas.AHEAD)
+    a, x, h0, reset = draw((2,), 299, 3)
+    reset = reset if with_reset else None
+    assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
+
+
+def test_many_channels_need_no_chunks(monkeypatch):
+    monkeypatch.setattr(pallas, "THREADS", 1)
+    a, x, h0, reset = draw((3,), 97, 2)
+    assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
+
+
+def test_what_is_not_finite_outlives_a_chunk_whose_factors_vanish():
+    x = jnp.ones((200, 1)).at[5].set(jnp.nan)  # 0.001 ** 32 is 0 in float32
+    h, _ = lru.linear_recurrence(
+        jnp.array([1e-3]), x, reset=jnp.arange(200) == 150, method="pallas"
+    )
+    assert np.isnan(h[:, 0]).tolist() == [5 <= t < 150 for t in range(200)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.complex128])
+def test_every_type_keeps_its_precision(dtype):
+    with jax.enable_x64(True):
+        a, x, h0, reset = draw((2,), 70, 3)
+        parts = [(v if dtype == jnp.complex128 else v.real).astype(dtype) for v in (a, x, h0)]
+        got, want = (lru.linear_recurrence(*parts, reset=reset, method=m)[0] for m in METHODS)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, want, rtol=100 * jnp.finfo(dtype).eps)
+
+
+def test_vmap_remat_and_second_derivatives_work():
+    a, x, h0, _ = draw((3,), 40, 2)
+
+    def loss(method, scale, x):
+        run = functools.partial(lru.linear_recurrence, method=method)
+        return jnp.sum(jnp.sin(jax.checkpoint(run)(a * scale, x, h0[0])[0]).real)
+
+    def curvature(method):  # forward over reverse, of each sequence
+        slope = jax.grad(functools.partial(loss, method))
+        return jax.jit(jax.vmap(jax.jacfwd(slope), in_axes=(None, 0)))(1.0, x)
+
+    assert_close(curvature("pallas"), curvature("sequential"), atol=1e-2)
+
+
+@pytest.fixture
+def h100():
+    """The GPU that programs are lowered for: since JAX 0.11 Triton's lowering asks for one."""
+    if jax.__version_info__ < (0, 11):
+        yield
+        return
+    device = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    mesh = AbstractMesh((1,), ("x",), axis_types=(AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        yield
+
+
+SIZES = [(1, 5, 2), (1, 256, 2), (1000, 192, 6), (1000, 256, 6), (999, 384, 6)]
+
+
+@pytest.mark.usefixtures("h100")
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("time", "width", "kernels", "with_reset"),
+    [(*size, True) for size in SIZES] + [(*SIZES[0], False), (*SIZES[-1], False)],
+)
+def test_value_and_gradient_translate_for_cuda(time, width, kernels, with_reset):
+    def loss(a, x, reset):
+        h, _ = lru.linear_recurrence(a, x, reset=reset if with_reset else None, method="pallas")
+        return jnp.sum(h.real**2)
+
+    shapes = [((width,), jnp.complex64), ((4, time, width), jnp.complex64), ((4, time), bool)]
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(
+        *(jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    )
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    calls = [line for line in text.splitlines() if "custom_call" in line and "triton" in line]
+    assert len(calls) == kernels
+    assert f"tensor<1x{width}xf32>" in calls[0]  # constant factors are not copied over time
+    assert "while" not in text  # nothing is interpreted

@@ -1,0 +1,55 @@
+"""The pages of results are made of the records beside them."""
+
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from paper.lra import TASKS
+from report.lra import sort
+
+from lru.errors import UserError
+from results import main, pages, pictures, read
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+def test_the_pages_are_made_of_the_records_beside_them():
+    records = read(RESULTS)
+    for name, text in pages(records, pictures(records)).items():
+        assert (RESULTS / name).read_text() == text, name
+
+
+def test_the_readme_has_the_means_of_the_small_models():
+    cells, readme = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / "README.md").read_text()
+    for task in TASKS:
+        accuracies = [100 * run["test"]["accuracy"] for run in cells[task, "lru", "quick"]]
+        row = next(line for line in readme.splitlines() if f"| `configs/lra_{task}.py` |" in line)
+        assert f"| {statistics.mean(accuracies):.1f} %" in row, task
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    for page in RESULTS.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert (RESULTS / link).exists(), link
+
+
+def test_without_records_there_are_pages_and_no_pictures(tmp_path):
+    main([f"--results={tmp_path}"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "README.md", "charlm.md", "lra.md", "recall.md", "speed.md",
+    ]  # fmt: skip
+    assert "0 records." in (tmp_path / "README.md").read_text()
+    assert "![" not in (tmp_path / "charlm.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["lra/a.json", "charlm/a.json", "benchmark_a.json"])
+def test_a_damaged_record_is_named(name, tmp_path):
+    whole = next(iter(sorted((RESULTS / "charlm").glob("*.json")))).read_text()
+    deep = "[" * 100_000
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    for content in ('{"config":', "5", "null", "{}", "[]", deep, whole.replace('"seconds"', '"s"')):
+        file.write_text(content)
+        with pytest.raises(UserError, match="a.json is damaged .*; restore it, or delete it"):
+            read(tmp_path)

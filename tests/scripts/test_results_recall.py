@@ -1,0 +1,165 @@
+"""The page of Recall says what the records say, and no more."""
+
+import json
+
+import numpy as np
+import pytest
+from report.recall import Cell, best, cell_of, learned_at, page, sort
+from report.recall_plots import eigenvalues, pictures
+from report.rows import RECALL_RATES, RECALL_RUNGS, recall
+
+START, END = 0.9999 * np.exp([0.1j, 0.2j]), 0.999 * np.exp([0.1j, 0.3j])
+
+
+def record(
+    rung="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
+    **changes,
+):  # fmt: skip
+    config = json.loads(json.dumps(recall(rung, length, rate, size).load())) | {"seed": seed}
+    result = {"step": 100, "loss": 0.5, "accuracy": accuracy}
+    layers = [{"mixer": [lam.real.tolist(), lam.imag.tolist()]} for lam in (START, END)]
+    return {
+        "config": config, "seed": seed, "data": "artificial", "parameters": 6948, "steps": 1000,
+        "steps_planned": 1000, "seconds": 90.0, "steps_per_second": 4.0,
+        "hardware": {"platform": "cpu", "device": "cpu", "devices": 1, "cpu_cores": 1},
+        "validation": result | {"accuracy": accuracy if validation is None else validation},
+        "test": result, "validation_curve": [[50, 2.5, 0.25], [100, 0.5, accuracy]],
+        "eigenvalues": dict(zip(("0", "100"), layers)),
+    } | changes  # fmt: skip
+
+
+def line(text, beginning):
+    return next(line for line in text.splitlines() if line.startswith(beginning))
+
+
+@pytest.mark.parametrize("rung", RECALL_RUNGS)
+def test_a_run_is_of_the_cell_that_made_it(rung):
+    assert cell_of(record(rung, 256, "0.01", seed=2)) == Cell(rung, 256, "0.01")
+
+
+def test_seeds_are_averaged_at_the_rate_that_is_best_on_validation():
+    runs = {
+        "a": record(seed=0, accuracy=0.98),
+        "b": record(seed=1, accuracy=1.0),
+        "c": record(seed=0, rate="0.01", accuracy=1.0, validation=0.5),
+        "d": record(seed=0, rate="0.001", accuracy=0.3),
+    }
+    (cell, found) = best(sort(runs)[0], "lru", 1024)
+    assert cell.rate == "0.003" and len(found) == 2
+    want = "| LRU | not run | 99.0 (1.0), 2 seeds @ 0.003 | not run |"
+    assert line(page(runs), "| LRU |") == want
+
+
+def test_a_seed_that_one_rate_alone_has_does_not_decide():
+    runs = {
+        "a": record(accuracy=0.9),
+        "b": record(seed=1, accuracy=0.0),
+        "c": record(rate="0.01", accuracy=0.8),
+    }
+    assert best(sort(runs)[0], "lru", 1024)[0].rate == "0.003"
+
+
+def test_of_equal_accuracies_the_lower_loss_decides():
+    low = record(rate="0.01")
+    low["validation"] = low["validation"] | {"loss": 0.1}
+    assert best(sort({"a": record(), "b": low})[0], "lru", 1024)[0].rate == "0.01"
+
+
+def test_a_best_of_fewer_rates_says_so():
+    assert "| 50.0, 1 seed @ 0.01, of 1 |" in page({"a": record("s5", 256, "0.01", accuracy=0.5)})
+
+
+def test_a_run_with_other_numbers_or_unfinished_is_listed_apart():
+    changed, unfinished = record(), record(seed=1, steps=7)
+    changed["config"]["model"]["d_model"] = 99
+    del unfinished["test"]
+    text = page({"recall/a.json": changed, "recall/b.json": unfinished})
+    table, apart = text.split("## Runs with other numbers")
+    assert "| LRU |" not in table
+    assert "[recall/a.json](recall/a.json) | 1,000 of 1,000" in apart
+    assert "[recall/b.json](recall/b.json) | 7 of 1,000" in apart
+
+
+def test_the_page_begins_with_the_claim_the_command_and_chance_with_its_error():
+    beginning = page({}).split("##")[0]
+    assert beginning.index("**The claim.**") < beginning.index("configs/recall.py:quick")
+    assert "has 25.0 %" in beginning and "standard error is 1.0 %" in beginning
+    assert "reproduce.py --table=recall" in beginning and "scripts/results.py" in beginning
+
+
+def test_what_was_not_run_is_named():
+    text = page({"a": record()}).split("## What was not run")[1]
+    assert "- `:quick`: not run: dense, ReLU; " in text
+    assert "Finished runs of the table: 1, of 1 of the 126 combinations" in text
+    assert "T = 256: nothing was run." in text
+    assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
+    every = {
+        f"{rung} {rate}": record(rung, rate=rate) for rung in RECALL_RUNGS for rate in RECALL_RATES
+    }
+    assert "T = 1,024: all were run." in page(every)
+
+
+def test_gamma_and_phase_are_explained_by_the_runs():
+    runs = {
+        "a": record(),
+        "b": record("ring", accuracy=0.49),
+        "c": record("full_phase", accuracy=0.75),
+    }
+    text = page(runs)
+    gamma, phase = (text.split(f"**{name}.**")[1].split("\n\n")[0] for name in ("Gamma", "Phase"))
+    assert "2.50 nats" in gamma and "49.0 % without" in gamma
+    assert "100.0 % with gamma, and 1 of 1 runs have 99 % on validation, after 100 steps" in gamma
+    assert "75.0 %, and no run comes to 99 %" in phase
+    assert "**Gamma.**" not in page({"c": runs["c"]})
+
+
+def test_a_curve_says_when_it_was_learned():
+    assert learned_at(record()) == 100
+    assert learned_at(record(accuracy=0.98)) is None
+
+
+def test_runs_of_quick_are_a_table_of_their_own_and_explain_where_there_are_no_others():
+    runs = {"a": record(size="quick"), "b": record("ring", accuracy=0.4, size="quick")}
+    text = page(runs)
+    assert "## Test accuracy in per cent, at the best learning rate" not in text
+    small = text.split("## `:quick`")[1].split("##")[0]
+    assert line(small, "| LRU |") == "| LRU | 100.0, 1 seed | after 100 steps, 1 of 1 |"
+    assert line(small, "| ring, small").endswith("| 40.0, 1 seed | no |")
+    assert "40.0 % without" in text.split("**Gamma.**")[1]
+    names = [picture.name for picture in pictures(runs)]
+    assert names == ["recall/curves_quick.png", "recall/spectra_1024.png"]
+    assert pictures({"b": runs["b"]})[0].name == "recall/spectra_1024.png"
+    assert "50.0 % without" in page(runs | {"c": record(), "d": record("ring", accuracy=0.5)})
+
+
+def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
+    runs = {
+        "a": record(), "b": record("ring", accuracy=0.4), "c": record(seed=1),
+        "d": record("s4d", 256), "e": record("lru", 256), "f": record("lru", 4096),
+    }  # fmt: skip
+    found = pictures(runs)
+    names = ["recall/curves_256.png", "recall/curves_1024.png", "recall/spectra_1024.png"]
+    assert [picture.name for picture in found] == names
+    (steps,) = found[1].figure().axes
+    lines = {line.get_label(): line.get_xydata() for line in steps.get_lines()}
+    np.testing.assert_allclose(lines["LRU"], [[50, 25], [100, 100]])
+    assert len(steps.get_lines()) == 4  # two seeds, one run without gamma, chance
+    assert len(found[2].figure().axes) == 2
+    assert "10 times" not in found[2].caption and "900 %" in found[2].caption
+    assert page(runs, found).count("![") == 3
+
+
+def test_a_panel_has_two_recurrences_to_compare_where_there_are_two():
+    def axes(*rungs):
+        (curves, *_) = pictures({rung: record(rung, size="quick") for rung in rungs})
+        return [axis.get_title() for axis in curves.figure().axes]
+
+    assert axes("lru", "ring") == ["T = 1,024: the steps to the LRU"]
+    assert len(axes("lru", "ring", "s5")) == 2
+    assert len(axes("ring", "s5")) == 2
+
+
+def test_the_eigenvalues_are_those_before_and_of_the_tested_checkpoint():
+    before, after = eigenvalues(record())
+    np.testing.assert_allclose(before, START)
+    np.testing.assert_allclose(after, END)
