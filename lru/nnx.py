@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import jax.numpy as jnp
 from flax import nnx
 
-from lru.layers.linear import Parameters, lru_layer, lru_weights
+from lru.layers.linear import Parameters, lru_directions, lru_layer
 from lru.layers.state_space import Modes, modes_of
 from lru.ops.array_typing import Array, ArrayLike, LayerOptions
 from lru.ops.initializers import gamma_log, lru_initializers
@@ -86,7 +86,7 @@ class LRU(nnx.Module):
 
     def modes(self) -> tuple[Modes, ...]:
         """The modes of each direction."""
-        return modes_of(lru_weights, self.parameters())
+        return modes_of(lru_directions, self.parameters())
 
     if TYPE_CHECKING:
 

@@ -57,7 +57,7 @@ def test_the_new_mixer_keeps_the_laws_of_all_mixers(run_page, tmp_path):
     run_page("adding_a_mixer")
     page = (ROOT / "docs" / "adding_a_mixer.md").read_text()
     (row,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
-    laws = (ROOT / "tests" / "baselines" / "test_laws.py").read_text()
+    laws = (ROOT / "tests" / "layers" / "test_laws.py").read_text()
     table = "STACKS = {"
     assert table in laws
     patched = "import averages\n" + laws.replace(table, "\n".join([table, row]), 1)

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lru.layers.diagonal import diagonal_weights
-from lru.layers.linear import lru_weights
+from lru.layers.diagonal import diagonal_directions
+from lru.layers.linear import lru_directions
 from lru.layers.state_space import Modes, modes_of
 
 __all__ = [
@@ -22,10 +22,10 @@ __all__ = [
 # Layers whose parameters alone decide what the modes are.
 _REST = {"B_re", "B_im", "C_re", "C_im", "D"}
 _KINDS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
-    frozenset({"nu_log", "theta_log", "gamma_log"} | _REST): lru_weights,
-    frozenset({"a", "b"} | _REST): diagonal_weights,
-    frozenset({"nu", "theta"} | _REST): diagonal_weights,
-    frozenset({"nu_log", "theta"} | _REST): diagonal_weights,
+    frozenset({"nu_log", "theta_log", "gamma_log"} | _REST): lru_directions,
+    frozenset({"a", "b"} | _REST): diagonal_directions,
+    frozenset({"nu", "theta"} | _REST): diagonal_directions,
+    frozenset({"nu_log", "theta"} | _REST): diagonal_directions,
 }
 # What such layers call their eigenvalues and their read-out, in this package and elsewhere.
 _EIGENVALUES, _READ_OUT = {"nu_log", "nu", "a", "Lambda_re", "Lambda_im"}, {"C_re", "C_im", "C"}

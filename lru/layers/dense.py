@@ -1,25 +1,25 @@
 """Recurrent networks with a dense state matrix, where the ladder to the LRU begins.
 
-    x_k = f(A x_{k-1} + B u_k),   y_k = C x_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
+    h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
 
 All real, without biases, f a nonlinearity or none: Tables 1 and 2 of the paper.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 
 from lru.layers.arguments import check_sizes
-from lru.layers.mixers import Mixer, System, mix, recurrent
+from lru.layers.mixers import Direction, Mixer, steps_of_state
 from lru.layers.state_space import Parameters, add_skip, readouts
-from lru.ops.array_typing import Array, Float
+from lru.ops.array_typing import Array, Float, Shape
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import Initializer, scaled_normal
 from lru.ops.matmul import matmul
@@ -30,13 +30,57 @@ Activation = Literal["relu", "tanh", "linear"]
 _ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "linear": lambda x: x}  # f(0) = 0, all of them
 
 
-class Weights(NamedTuple):
-    """One direction's matrices, to multiply rows from the right: A, B, C and D, transposed."""
+class DenseDirection(Direction):
+    """One direction of a `DenseRNN`.
 
-    across: Float[Array, "N N"]
-    into: Float[Array, "H N"]
-    out: Float[Array, "N H"]
-    skip: Float[Array, "H"] | None
+    Attributes:
+      a, b, c: A, B and C transposed, to multiply rows from the right.
+      d: D, `(H,)`; None if the other direction of the same inputs has it.
+      activation: f, by its name.
+      dtype: of the matrix products and the outputs.
+      chunk_size: as of `lru.LRU`.
+    """
+
+    a: Float[Array, "N N"]
+    b: Float[Array, "H N"]
+    c: Float[Array, "N H"]
+    d: Float[Array, "H"] | None
+    activation: Activation = struct.field(pytree_node=False)
+    dtype: Any = struct.field(pytree_node=False)
+    chunk_size: int | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def d_model(self) -> int:
+        return len(self.b)
+
+    @property
+    def state(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((len(self.a),), at_least_float32(self.a, self.dtype))
+
+    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+        return steps_of_state(self.chunk_size, time_and_batch, self.state)
+
+    def input_projection(self, u: Any) -> Any:
+        return matmul(u, self.b, self.dtype)
+
+    def transition(self, h: Any) -> Any:
+        return matmul(h, self.a, self.dtype)
+
+    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+        activation = _ACTIVATIONS[self.activation]
+        dtype = x.dtype if h0 is None else result_type(x, h0)
+
+        def step(h, inputs):
+            x, clear = inputs
+            h = activation(self.transition(unless(clear, h)) + x).astype(dtype)
+            return h, h
+
+        h0 = jnp.zeros_like(x[0]) if h0 is None else h0.astype(dtype)
+        h_last, h = lax.scan(step, h0, (x, reset), reverse=reverse)
+        return h, h_last
+
+    def output_projection(self, h: Any, u: Any) -> Any:
+        return add_skip(matmul(h, self.c, self.dtype), self.d, u).astype(self.dtype)
 
 
 def haiku_normal(fan_in: int) -> Initializer:
@@ -83,7 +127,7 @@ def without_growth(draw: Initializer) -> Initializer:
 class DenseRNN(Mixer):
     """The vanilla RNN of Orvieto et al. (2023), with the call of `lru.LRU`.
 
-    x_k = f(A x_{k-1} + B u_k),   y_k = C x_k + D * u_k        Eq. (1)
+    h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1)
 
     Parameters: `A (N, N)`, `B (N, H)`, `C (H, N)`, drawn by `haiku_normal`; `D (H,)` from N(0, 1),
     elementwise as the LRU's, so that a rung of the ladder differs from the next by A alone; a
@@ -118,21 +162,23 @@ class DenseRNN(Mixer):
     def causal(self) -> bool:
         return not (self.bidirectional or self.reverse)
 
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
+    def directions(self, inputs: Any) -> tuple[DenseDirection, ...]:
         if self.activation not in _ACTIVATIONS:
             known = ", ".join(map(repr, _ACTIVATIONS))
             raise ValueError(f"activation={self.activation!r}; expected one of {known}")
         params = self._parameters(inputs.shape[-1])
         dtype = compute_dtype(inputs, params["A"], self.dtype)
-        state = self.chunked_state(params["A"], dtype)
-        run = recurrent(_system(_ACTIVATIONS[self.activation], dtype), state, self.chunk_size)
-        d_model = inputs.shape[-1]
-        return mix(run, pack(params), inputs, d_model=d_model, state_shape=state.shape, **call)
+        return tuple(
+            DenseDirection(
+                params["A"].T, params["B"].T, params[name].T, params["D"] if name == "C" else None,
+                self.activation, dtype, self.chunk_size,
+            )
+            for name in readouts(self.bidirectional)
+        )  # fmt: skip
 
     @nn.nowrap
-    def chunked_state(self, *types: Any) -> jax.ShapeDtypeStruct:
-        """One sequence's state, in a type that holds those given."""
-        return jax.ShapeDtypeStruct((self.d_state,), at_least_float32(*types))
+    def chunked_state(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.d_state,), jnp.float32)
 
     def _parameters(self, d_model: int) -> Parameters:
         check_sizes(d_model=d_model, d_state=self.d_state)
@@ -146,38 +192,3 @@ class DenseRNN(Mixer):
             for name, shape in shapes.items()
         }
         return params | {"D": self.param("D", scaled_normal(1.0), (d_model,), self.param_dtype)}
-
-
-def pack(params: Parameters) -> tuple[Weights, ...]:
-    """The weights of each direction: that of `C`, which has the skip, and that of `C2`, if any."""
-    return tuple(
-        Weights(params["A"].T, params["B"].T, params[name].T, params["D"] if name == "C" else None)
-        for name in readouts("C2" in params)
-    )
-
-
-def _system(activation, dtype) -> System:
-    """Eq. (1) for `lru.layers.mixers`: B u of all steps is one product, before the scan over A."""
-
-    def read_out(weights, x, u):
-        return add_skip(matmul(x, weights.out, dtype), weights.skip, u).astype(dtype)
-
-    return System(
-        lambda weights, u: matmul(u, weights.into, dtype),
-        lambda weights, x: matmul(x, weights.across, dtype),
-        functools.partial(_solve, activation=activation, dtype=dtype),
-        read_out,
-    )
-
-
-def _solve(weights, v, x0, reset, reverse, *, activation, dtype):
-    def step(x, inputs):
-        v, clear = inputs
-        x = activation(matmul(unless(clear, x), weights.across, dtype) + v)
-        x = x.astype(state)
-        return x, x
-
-    state = v.dtype if x0 is None else result_type(v, x0)
-    start = jnp.zeros_like(v[0]) if x0 is None else x0.astype(state)
-    last, x = lax.scan(step, start, (v, reset), reverse=reverse)
-    return x, last

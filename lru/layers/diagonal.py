@@ -18,10 +18,9 @@ from jax import lax
 from lru.layers.mixers import Mixer
 from lru.layers.parameters import drawn_together
 from lru.layers.state_space import (
+    DiagonalDirection,
     Modes,
     Parameters,
-    Weights,
-    diagonal_layer,
     diagonal_state,
     modes_of,
     pack,
@@ -55,9 +54,9 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     return jnp.exp(lax.complex(-nu, wide["theta"]))
 
 
-def diagonal_weights(params: Parameters) -> tuple[Weights, ...]:
-    """The weights of each direction, for `lru.layers.state_space.diagonal_layer`."""
-    return pack(params, eigenvalues(params), params["B_re"], params["B_im"])
+def diagonal_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
+    """The directions of a `DiagonalRNN`; `options` as of `DiagonalDirection`."""
+    return pack(params, eigenvalues(params), params["B_re"], params["B_im"], **options)
 
 
 def draw_eigenvalues(
@@ -142,17 +141,13 @@ class DiagonalRNN(Mixer):
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """The modes of each direction."""
-        return modes_of(diagonal_weights, params)
+        return modes_of(diagonal_directions, params)
 
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
+    def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
         params = self._parameters(inputs.shape[-1])
-        return diagonal_layer(
-            diagonal_weights(params),
-            inputs,
-            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
-            method=self.method,
-            chunk_size=self.chunk_size,
-            **call,
+        dtype = compute_dtype(inputs, params["B_re"], self.dtype)
+        return diagonal_directions(
+            params, dtype=dtype, method=self.method, chunk_size=self.chunk_size
         )
 
     def _parameters(self, d_model: int) -> Parameters:

@@ -17,14 +17,12 @@ from jax import lax
 
 from lru.errors import did_you_mean
 from lru.layers.arguments import as_array
-from lru.layers.mixers import Mixer, as_inputs
+from lru.layers.mixers import Mixer, as_inputs, over_time
 from lru.layers.state_space import (
+    DiagonalDirection,
     Modes,
     Parameters,
-    Weights,
-    diagonal_layer,
     diagonal_state,
-    diagonal_step,
     modes_of,
     pack,
 )
@@ -51,18 +49,23 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     return jnp.exp(lax.complex(-nu, theta))
 
 
-def lru_weights(params: Parameters) -> tuple[Weights, ...]:
-    """The weights of each direction: of two, with `C2_re` and `C2_im` among the parameters.
+def lru_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
+    """The directions of an LRU: two, with `C2_re` and `C2_im` among the parameters.
+
+    Args:
+      params: those of an `LRU`.
+      options: `dtype`, `method`, `chunk_size`, `sequence_axis` as of `DiagonalDirection`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
       >>> variables = lru.LRU(64).init(jax.random.key(0), jnp.ones((100, 16)))
-      >>> weights, = lru_weights(variables["params"])
-      >>> weights.lam.shape, weights.into.shape, weights.out.shape
+      >>> direction, = lru_directions(variables["params"])
+      >>> direction.lam.shape, direction.b.shape, direction.c.shape
       ((64,), (16, 128), (128, 16))
     """
     gamma = jnp.exp(params["gamma_log"])[:, None]
-    return pack(params, eigenvalues(params), gamma * params["B_re"], gamma * params["B_im"])
+    b_re, b_im = gamma * params["B_re"], gamma * params["B_im"]
+    return pack(params, eigenvalues(params), b_re, b_im, **options)
 
 
 def lru_step(
@@ -85,7 +88,7 @@ def lru_step(
     """
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
-    return diagonal_step(lru_weights(params)[0], carry, inputs, dtype)
+    return lru_directions(params, dtype=dtype)[0].step(carry, inputs)
 
 
 class LRUOptions(LayerOptions, total=False):
@@ -124,7 +127,10 @@ def lru_layer(
     *,
     return_carry: bool = False,
     dtype: Any = None,
-    **options: Any,
+    method: Method = "auto",
+    chunk_size: int | None = None,
+    sequence_axis: str | None = None,
+    **call: Any,
 ) -> Any:
     """The layer as a function of its parameters; `LRU` explains the options.
 
@@ -133,25 +139,29 @@ def lru_layer(
     Args:
       params: as of an `LRU`.
       inputs: `(..., T, H)`.
-      dtype: as of `LRU`.
-      options: `method`, `chunk_size` and `sequence_axis` as of `LRU`; `initial_carry`,
-        `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order` as of its call.
+      dtype, method, chunk_size, sequence_axis: as of `LRU`.
+      return_carry: as of its call.
+      call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`, too.
 
     Raises:
       TypeError: if an option is unknown.
       ValueError: if the arguments do not fit together, or T is 0.
     """
     known = LRUOptions.__optional_keys__
-    for name in options.keys() - known:
+    for name in call.keys() - known:
         raise TypeError(
             f"lru_layer() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}"
         )
-    options.pop("init_key", None)  # as of `LRU`, the initial state is not random
+    call.pop("init_key", None)  # as of `LRU`, the initial state is not random
     inputs = as_inputs(inputs)
-    dtype = compute_dtype(inputs, params["B_re"], dtype)
-    return diagonal_layer(
-        lru_weights(params), inputs, dtype=dtype, return_carry=return_carry, **options
+    directions = lru_directions(
+        params,
+        dtype=compute_dtype(inputs, params["B_re"], dtype),
+        method=method,
+        chunk_size=chunk_size,
+        sequence_axis=sequence_axis,
     )
+    return over_time(directions, inputs, return_carry=return_carry, **call)
 
 
 class LRU(Mixer):
@@ -219,18 +229,17 @@ class LRU(Mixer):
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """The modes of each direction."""
-        return modes_of(lru_weights, params)
+        return modes_of(lru_directions, params)
 
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
-        """`lru_layer` of the module's parameters."""
-        return lru_layer(
-            lru_parameters(self, inputs.shape[-1], self.bidirectional),
-            inputs,
-            sequence_axis=self.sequence_axis,
-            dtype=self.dtype,
+    def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
+        """One direction, or two: `C` reads what runs left to right, `C2` the other."""
+        params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
+        return lru_directions(
+            params,
+            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
             method=self.method,
             chunk_size=self.chunk_size,
-            **call,
+            sequence_axis=self.sequence_axis,
         )
 
 
@@ -274,7 +283,7 @@ class LRUCell(nn.RNNCellBase):
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """The modes of the one direction."""
-        return modes_of(lru_weights, params)
+        return modes_of(lru_directions, params)
 
     @property
     def num_feature_axes(self) -> int:

@@ -1,11 +1,11 @@
-"""The call that every mixer takes, and what it does around the mathematics of each.
+"""The call that every layer has, and one direction of a layer over time.
 
-Order of axes, arguments that do not fit, padding, resets, one direction or two, chunks: once, for
-whatever can be written as
+Order of axes, arguments that do not fit, padding, resets, one direction or two, chunks: written
+once, for every layer that is
 
-    x_k = f(A x_{k-1} + B u_k),   y_k = C x_k + D u_k          f(0) = 0
+    h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
-Everything here works time first, `(T, ..., H)`: recurrences walk along the leading axis, and only
+Everything here has time first, `(T, ..., H)`: recurrences scan over the leading axis, and only
 H-wide arrays are ever transposed.
 """
 
@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from flax.linen.recurrent import flip_sequences
 
 from lru.layers.arguments import as_array, as_lengths, as_resets
@@ -28,13 +29,93 @@ from lru.ops.chunks import scan_chunks, steps_at_once
 from lru.ops.dtypes import result_type
 from lru.ops.recurrence import earlier, fits, unless
 
-Run = Callable[..., tuple[Any, Any]]
+
+class Direction(struct.PyTreeNode):
+    """One direction of a layer: its weights, and the layer's equations as methods.
+
+    A subclass defines `d_model`, `state` and the four methods after them, each of which sees time
+    first; or it overrides `chunk` with another way to get from inputs to outputs.
+    """
+
+    @property
+    def d_model(self) -> int:
+        """H, the width of inputs and outputs."""
+        raise NotImplementedError
+
+    @property
+    def state(self) -> jax.ShapeDtypeStruct:
+        """Shape and least type of one sequence's state."""
+        raise NotImplementedError
+
+    def input_projection(self, u: Any) -> Any:
+        """B u of inputs `(T, ..., H)`."""
+        raise NotImplementedError
+
+    def transition(self, h: Any) -> Any:
+        """A h of one state `(..., N)`."""
+        raise NotImplementedError
+
+    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+        """All states h_k = f(A h_{k-1} + x_k) `(T, ..., N)`, and the last.
+
+        Args:
+          x: B u, `(T, ..., N)`.
+          h0: the state before, `(..., N)`; None for zero.
+          reset: `(T, ..., 1)`; True clears the state before that step, as in
+            `lru.linear_recurrence`. None for nowhere.
+          reverse: whether to consume the last step first.
+        """
+        raise NotImplementedError
+
+    def output_projection(self, h: Any, u: Any) -> Any:
+        """C h + D u of states `(T, ..., N)` and inputs `(T, ..., H)`."""
+        raise NotImplementedError
+
+    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+        """Returns the steps to compute at a time, 0 for all, for inputs `(*time_and_batch, H)`."""
+        return 0
+
+    def chunk(
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+    ) -> tuple[Any, Any]:
+        """Runs this direction on a whole sequence or a chunk of it.
+
+        Args:
+          carry: the state before, `(..., N)`; None for zero, where the sequence is whole.
+          inputs_and_reset: `(T, ..., H)`, and `(T, ...)` or None.
+          seq_lengths: `(...)`, from 0 to T; None for T.
+          reverse: whether to go right to left.
+
+        Returns:
+          The state after the last valid step consumed, and the outputs in the inputs' order.
+        """
+        u, reset = inputs_and_reset
+        carry = full_state(carry, u, self.state)
+        u = zero_padding(u, seq_lengths)
+        x, h0 = self.input_projection(u), carry
+        if reset is not None:
+            reset = _with_axes(zero_padding(reset, seq_lengths), x.ndim)
+        clear = reset
+        if reverse and seq_lengths is not None:
+            # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
+            # step; the given state is added there.
+            is_last = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
+            x, h0 = x + jnp.where(is_last, self.transition(carry)[None], jnp.zeros_like(x)), None
+        if reverse and reset is not None:  # no state crosses from a first step to the step before
+            clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
+        h, h_last = self.recurrence(x, h0, clear, reverse)
+        if reverse and reset is not None:
+            h_last = unless(reset[0], h_last)
+        if not reverse and seq_lengths is not None:  # padding comes last
+            last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
+            h_last = jnp.take_along_axis(h, last, axis=0)[0]
+        return h_last, zero_padding(self.output_projection(h, u), seq_lengths)
 
 
 class Mixer(nn.Module, kw_only=True):
     """A layer that moves information along time, with outputs as wide as its inputs.
 
-    A subclass says in `mix_time` what it does; its call, here, is that of `flax.linen.RNN`.
+    A subclass makes its parameters in `directions`; its call, here, is that of `flax.linen.RNN`.
 
     Attributes:
       time_major, return_carry, reverse, keep_order: what the call takes where it is not given
@@ -53,7 +134,7 @@ class Mixer(nn.Module, kw_only=True):
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """One sequence's state, of a layer that hands it to `recurrent` with its `chunk_size`."""
+        """One sequence's state, of a layer that has a `chunk_size`; None if it needs all steps."""
         return None
 
     @nn.nowrap
@@ -76,9 +157,13 @@ class Mixer(nn.Module, kw_only=True):
             return False
         return steps_of_state(self.chunk_size, time_and_batch, state) not in (0, time_and_batch[0])
 
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
-        """The layer; `call` holds the arguments of `__call__`, for `mix`."""
-        raise NotImplementedError(f"{type(self).__name__} has no mix_time")
+    def directions(self, inputs: Any) -> Sequence[Direction]:
+        """Makes the parameters, and returns one direction, or two that go opposite ways.
+
+        Args:
+          inputs: those of the call.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no directions")
 
     if TYPE_CHECKING:
 
@@ -143,8 +228,10 @@ class Mixer(nn.Module, kw_only=True):
         )
         for name, flag in flags.items():
             flags[name] = getattr(self, name) if flag is None else flag
-        return self.mix_time(
-            as_inputs(inputs),
+        inputs = as_inputs(inputs)
+        return over_time(
+            self.directions(inputs),
+            inputs,
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
             reset=reset,
@@ -171,13 +258,10 @@ def as_inputs(inputs: Any) -> Array:
     return inputs
 
 
-def mix(
-    run: Run,
-    directions: Sequence[Any],
+def over_time(
+    directions: Sequence[Direction],
     inputs: ArrayLike,
     *,
-    d_model: int,
-    state_shape: Shape,
     initial_carry: Any = None,
     seq_lengths: Any = None,
     reset: Any = None,
@@ -186,37 +270,40 @@ def mix(
     reverse: bool = False,
     keep_order: bool = False,
 ) -> Any:
-    """A mixer's call around a function that runs one direction; their outputs are summed.
+    """Runs a layer's directions over time and sums their outputs: the call of every layer.
 
     Args:
-      run: `(weights, x0, inputs, reset, seq_lengths, backward) -> (x_last, outputs)`. It sees time
-        first and lengths of T at most, goes right to left if `backward`, and leaves the outputs in
-        the order of the inputs; a state x0 of None is zero.
-      directions: the weights of each: of one, or of two that go opposite ways.
-      d_model: H.
-      state_shape: of one sequence's state.
+      directions: one, or two that go opposite ways.
       inputs, initial_carry, seq_lengths, reset: as of `Mixer.__call__`.
       return_carry, time_major, reverse, keep_order: see there.
     """
-    inputs, count = as_inputs(inputs), len(directions)
-    _check_inputs(inputs, d_model, time_major)
+    inputs, (first, *others) = as_inputs(inputs), directions
+    _check_inputs(inputs, first.d_model, time_major)
     batch = inputs.shape[1:-1] if time_major else inputs.shape[:-2]
     time = inputs.shape[0 if time_major else -2]
     seq_lengths, reset = as_lengths(seq_lengths, batch, time), as_resets(reset, inputs.shape[:-1])
-    starts = _starts(initial_carry, count, (*batch, *state_shape))
+    carries = _initial_carries(initial_carry, len(directions), (*batch, *first.state.shape))
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
         reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
-    results = [
-        run(weights, x0, inputs, reset, seq_lengths, backward)
-        for weights, x0, backward in zip(directions, starts, (reverse, not reverse))
-    ]
-    ends = tuple(end for end, _ in results)
+    results = []
+    for direction, carry, backward in zip(directions, carries, (reverse, not reverse)):
+        chunk_size = direction.chunk_steps(inputs.shape[:-1], reset)
+        if chunk_size or carry is not None:
+            carry = full_state(carry, inputs, direction.state)
+        chunk = functools.partial(type(direction).chunk, reverse=backward)
+        results.append(
+            scan_chunks(
+                chunk, direction, carry, (inputs, reset),
+                chunk_size=chunk_size, seq_lengths=seq_lengths, reverse=backward,
+            )
+        )  # fmt: skip
+    carry = tuple(carry for carry, _ in results) if others else results[0][0]
     outputs = functools.reduce(operator.add, (y for _, y in results))
     if reverse and not keep_order:
         outputs = flip(outputs, seq_lengths)
     outputs = outputs if time_major else jnp.moveaxis(outputs, 0, -2)
-    return (ends[0] if count == 1 else ends, outputs) if return_carry else outputs
+    return (carry, outputs) if return_carry else outputs
 
 
 def _check_inputs(inputs, d_model, time_major) -> None:
@@ -228,7 +315,7 @@ def _check_inputs(inputs, d_model, time_major) -> None:
         )
 
 
-def _starts(initial_carry, count, shape):
+def _initial_carries(initial_carry, count, shape):
     """The state that each direction begins with, None for zero."""
     if initial_carry is None:
         return (None,) * count
@@ -250,78 +337,23 @@ def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
     return flip_sequences(x, seq_lengths, num_batch_dims=seq_lengths.ndim, time_major=True)
 
 
-class System(NamedTuple):
-    """x_k = f(A x_{k-1} + B u_k), y_k = C x_k + D u_k as functions of weights, a tree of arrays.
-
-    Attributes:
-      drive: `(weights, u)` to B u.
-      transition: `(weights, x)` to A x.
-      solve: `(weights, v, x0, reset, reverse)` to all x and the last, for v = B u and a state x0
-        before, zero if None; a reset clears the state before that step, as in
-        `lru.linear_recurrence`.
-      read_out: `(weights, x, u)` to y.
-    """
-
-    drive: Callable[..., Any]
-    transition: Callable[..., Any]
-    solve: Callable[..., tuple[Any, Any]]
-    read_out: Callable[..., Any]
-
-
-def recurrent(system: System, state: jax.ShapeDtypeStruct, chunk_size: int | None) -> Run:
-    """Runs a direction as a recurrence, chunk by chunk: what `mix` takes.
-
-    Args:
-      system: the recurrence, with f(0) = 0.
-      state: shape and least type of one sequence's state.
-      chunk_size: steps worked through at a time; chosen from the shape if None, all if 0.
-    """
-
-    def run(weights, x0, inputs, reset, seq_lengths, backward):
-        return scan_chunks(
-            functools.partial(_piece, system, backward),
-            weights,
-            full_state(x0, inputs, state),
-            (inputs, reset),
-            chunk_size=steps_of_state(chunk_size, inputs.shape[:-1], state),
-            seq_lengths=seq_lengths,
-            reverse=backward,
-        )
-
-    return run
-
-
 def steps_of_state(
     chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
 ) -> int:
-    """The steps that `recurrent` takes at a time, 0 for all."""
+    """The steps of a chunk by a setting `chunk_size`, 0 for all."""
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1
     return steps_at_once(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
 
-def full_state(x0: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
+def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
     """The state before inputs `(T, ..., H)`, `(..., *state.shape)`, in the type that it keeps."""
-    if x0 is None:  # zeros that lie on devices as the inputs do
-        x0 = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
-        x0 = jnp.expand_dims(x0, tuple(range(x0.ndim, x0.ndim + len(state.shape) - 1)))
-    dtype = result_type(state.dtype, x0)
-    if jnp.iscomplexobj(x0) and not jnp.issubdtype(state.dtype, jnp.complexfloating):
-        raise ValueError(f"initial_carry is {x0.dtype}; expected real numbers")
-    return jnp.broadcast_to(x0, (*inputs.shape[1:-1], *state.shape)).astype(dtype)
-
-
-def _piece(system, backward, weights, x0, inputs_and_reset, seq_lengths):
-    """One direction on the whole sequence or a chunk: the state and the outputs."""
-    inputs, reset = inputs_and_reset
-    inputs = zero_padding(inputs, seq_lengths)
-    v = system.drive(weights, inputs)
-    if reset is not None:
-        if seq_lengths is not None:
-            reset &= steps(reset) < seq_lengths[None]
-        reset = _with_axes(reset, v.ndim)
-    run = _backward if backward else _forward
-    x, x_last = run(system, weights, v, x0, seq_lengths, reset)
-    return x_last, zero_padding(system.read_out(weights, x, inputs), seq_lengths)
+    if carry is None:  # zeros that lie on devices as the inputs do
+        carry = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
+        carry = jnp.expand_dims(carry, tuple(range(carry.ndim, carry.ndim + len(state.shape) - 1)))
+    dtype = result_type(state.dtype, carry)
+    if jnp.iscomplexobj(carry) and not jnp.issubdtype(state.dtype, jnp.complexfloating):
+        raise ValueError(f"initial_carry is {carry.dtype}; expected real numbers")
+    return jnp.broadcast_to(carry, (*inputs.shape[1:-1], *state.shape)).astype(dtype)
 
 
 def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
@@ -329,31 +361,6 @@ def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
     if seq_lengths is None:
         return x
     return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
-
-
-def _forward(system, weights, v, x0, seq_lengths, reset):
-    x, x_last = system.solve(weights, v, x0, reset, False)
-    if seq_lengths is not None:  # padding comes last: only the final state has to know of it
-        last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], x.ndim)
-        x_last = jnp.take_along_axis(x, last, axis=0)[0]
-    return x, x_last
-
-
-def _backward(system, weights, v, x0, seq_lengths, reset):
-    """Right to left, in place: what `_forward` does on the mirrored sequence.
-
-    Padding comes first here. Its v is zero, so a zero state stays zero until the last valid step;
-    the given state is put in there.
-    """
-    start, border = x0, reset
-    if seq_lengths is not None:
-        is_last = steps(v) == _with_axes(seq_lengths[None], v.ndim) - 1
-        entering = system.transition(weights, x0)[None]
-        v, start = v + jnp.where(is_last, entering, jnp.zeros_like(v)), None
-    if reset is not None:  # nothing crosses from the first step of a sequence to the step before
-        border = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
-    x, x_last = system.solve(weights, v, start, border, True)
-    return x, x_last if reset is None else unless(reset[0], x_last)
 
 
 def steps(x: Any) -> Any:

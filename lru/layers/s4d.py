@@ -12,47 +12,99 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
 
 from lru.layers.arguments import check_sizes
 from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
-from lru.layers.mixers import Mixer, System, flip, full_state, mix, recurrent, zero_padding
-from lru.layers.state_space import Modes, Parameters, add_skip, in_float64, readouts, solve, times
-from lru.ops.array_typing import Array, Complex, Float, Real
+from lru.layers.mixers import Direction, Mixer, flip, steps_of_state, zero_padding
+from lru.layers.state_space import Modes, Parameters, add_skip, in_float64, readouts, with_rank
+from lru.ops.array_typing import Array, Complex, Float, Real, Shape
 from lru.ops.chunks import scan_chunks, steps_at_once
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import scaled_normal
-from lru.ops.recurrence import Method
+from lru.ops.recurrence import Method, recur
 
 Frequencies = Literal["lin", "inv", "legs"]
 
 
-class Weights(NamedTuple):
-    """One direction's discretized weights, those of each channel in a row.
+class S4DDirection(Direction):
+    """One direction of an `S4D`, discretized, a channel's weights in a row.
 
     Attributes:
       log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`.
-      into: scale, complex `(H, N/2)`.
-      out: C, complex `(H, N/2)`.
-      skip: D, `(H,)`; None if another read-out of the same inputs has it.
+      scale: what the inputs are multiplied by, complex `(H, N/2)`.
+      c: C, complex `(H, N/2)`.
+      d: D, `(H,)`; None if the other direction of the same inputs has it.
+      dtype: of the outputs.
+      method, chunk_size: as of `S4D`.
     """
 
     log_lam: Complex[Array, "H N"]
-    into: Complex[Array, "H N"]
-    out: Complex[Array, "H N"]
-    skip: Float[Array, "H"] | None
+    scale: Complex[Array, "H N"]
+    c: Complex[Array, "H N"]
+    d: Float[Array, "H"] | None
+    dtype: Any = struct.field(pytree_node=False, default=jnp.float32)
+    method: Method = struct.field(pytree_node=False, default="auto")
+    chunk_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
-    def lam(self) -> Complex[Array, "H N"]:
-        """The discrete eigenvalues."""
-        return jnp.exp(self.log_lam)
+    def d_model(self) -> int:
+        return len(self.c)
+
+    @property
+    def state(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.c.shape, self.c.dtype)
+
+    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+        if self._convolves(time_and_batch[0], reset):
+            return 0
+        return steps_of_state(self.chunk_size, time_and_batch, self.state)
+
+    def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
+        u = u[..., None].astype(result_type(self.scale, u))
+        return with_rank(self.scale, u.ndim) * u
+
+    def transition(self, h: Complex[Array, "*B H N"]) -> Complex[Array, "*B H N"]:
+        return with_rank(jnp.exp(self.log_lam), h.ndim) * h
+
+    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+        lam, h0 = with_rank(jnp.exp(self.log_lam), x.ndim), None if h0 is None else h0[None]
+        return recur(lam, x, h0, reset, reverse, self.method)
+
+    def output_projection(
+        self, h: Complex[Array, "*B H N"], u: Real[Array, "*B H"]
+    ) -> Real[Array, "*B H"]:
+        y = 2 * jnp.sum((with_rank(self.c, h.ndim) * h).real, axis=-1)
+        return add_skip(y, self.d, u).astype(self.dtype)
+
+    def chunk(
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+    ) -> tuple[Any, Any]:
+        """The recurrence where there are resets; otherwise one convolution of all steps."""
+        inputs, reset = inputs_and_reset
+        if not self._convolves(inputs.shape[0], reset):
+            return super().chunk(carry, inputs_and_reset, seq_lengths, reverse=reverse)
+        mirror = functools.partial(flip, seq_lengths=seq_lengths)
+        u = zero_padding(inputs, seq_lengths)
+        u = u.astype(at_least_float32(u))
+        onward, back = (mirror(u), u) if reverse else (u, mirror(u))
+        y = convolve(kernel(self, len(u)), onward)
+        if carry is not None:
+            y += decay(self, carry, len(u))
+        y = add_skip(mirror(y) if reverse else y, self.d, u).astype(self.dtype)
+        return final_state(self, carry, back, seq_lengths), zero_padding(y, seq_lengths)
+
+    @staticmethod
+    def _convolves(time: Any, reset: Any) -> bool:
+        return reset is None and not is_symbolic_dim(time) and time > 1
 
 
 class S4D(Mixer):
@@ -106,24 +158,19 @@ class S4D(Mixer):
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """The modes of each direction, `(H, N/2)`, discretized as the layer's option says."""
-        make = functools.partial(s4d_weights, discretization=self.discretization)
-        directions = in_float64(make, params)
-        return tuple(Modes(np.exp(log_lam), into, 2 * out) for log_lam, into, out, _ in directions)
-
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
-        params = self._parameters(inputs.shape[-1])
-        directions = s4d_weights(params, self.discretization)
-        dtype = compute_dtype(inputs, params["C_re"], self.dtype)
-        state = jax.ShapeDtypeStruct(directions[0].out.shape, directions[0].out.dtype)
-        system = System(
-            drive,
-            lambda weights, x: times(weights.lam, x),
-            functools.partial(solve, method=self.method),
-            functools.partial(read_out, dtype=dtype),
+        make = functools.partial(s4d_directions, discretization=self.discretization)
+        return tuple(
+            Modes(np.exp(direction.log_lam), direction.scale, 2 * direction.c)
+            for direction in in_float64(make, params)
         )
-        run = functools.partial(_run, recurrent(system, state, self.chunk_size), dtype)
-        d_model = inputs.shape[-1]
-        return mix(run, directions, inputs, d_model=d_model, state_shape=state.shape, **call)
+
+    def directions(self, inputs: Any) -> tuple[S4DDirection, ...]:
+        params = self._parameters(inputs.shape[-1])
+        dtype = compute_dtype(inputs, params["C_re"], self.dtype)
+        return s4d_directions(
+            params, self.discretization,
+            dtype=dtype, method=self.method, chunk_size=self.chunk_size,
+        )  # fmt: skip
 
     def _parameters(self, d_model: int) -> Parameters:
         check_sizes(d_model=d_model)
@@ -166,48 +213,44 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
     raise ValueError(f"frequencies={kind!r}; expected 'lin', 'inv' or 'legs'")
 
 
-def s4d_weights(params: Parameters, discretization: Discretization = "zoh") -> tuple[Weights, ...]:
-    """The weights of each direction: that of `C`, which has the skip, and that of `C2`, if any."""
+def s4d_directions(
+    params: Parameters, discretization: Discretization = "zoh", **options: Any
+) -> tuple[S4DDirection, ...]:
+    """Both directions, or one: that of `C`, which has the skip, and that of `C2`, if any.
+
+    Args:
+      params: those of an `S4D`.
+      discretization: as of `S4D`.
+      options: the directions' other attributes.
+    """
     p = {name: v.astype(at_least_float32(v)) for name, v in params.items()}
     lam = lax.complex(-jnp.exp(p["nu_log"]), p["Lambda_im"])
     log_lam, scale = discretize(lam, jnp.exp(p["log_step"])[:, None], discretization)
     return tuple(
-        Weights(
+        S4DDirection(
             log_lam,
             scale,
             lax.complex(p[f"{name}_re"], p[f"{name}_im"]),
             params["D"] if name == "C" else None,
+            **options,
         )
         for name in readouts("C2_re" in params)
     )
 
 
-def drive(weights: Weights, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
-    """scale * u: what each mode of a channel gets of its input."""
-    return times(weights.into, u[..., None].astype(result_type(weights.into, u)))
-
-
-def read_out(
-    weights: Weights, x: Complex[Array, "*B H N"], u: Real[Array, "*B H"], dtype: Any
-) -> Real[Array, "*B H"]:
-    """2 Re[C x] + D u."""
-    y = 2 * jnp.sum(times(weights.out, x).real, axis=-1)
-    return add_skip(y, weights.skip, u).astype(dtype)
-
-
-def kernel(weights: Weights, time: int) -> Float[Array, "T H"]:
+def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
     """K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1.
 
-    In pieces, computed again for the backward pass: all powers together are N times as large.
+    In chunks, computed again for the backward pass: all powers together are N times as large.
     """
 
-    def piece(weights, carry, steps, _):
-        terms = (weights.out * weights.into)[None] * _powers(weights, steps[:, 0])
+    def chunk(direction, carry, steps, _):
+        terms = (direction.c * direction.scale)[None] * _powers(direction, steps[:, 0])
         return carry, 2 * jnp.sum(terms.real, axis=-1)
 
-    chunk_size = steps_at_once(None, (time,), 2 * weights.out.size)
+    chunk_size = steps_at_once(None, (time,), 2 * direction.c.size)
     steps = jnp.arange(time)[:, None]
-    return scan_chunks(piece, weights, (), steps, chunk_size=chunk_size)[1]
+    return scan_chunks(chunk, direction, (), steps, chunk_size=chunk_size)[1]
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
@@ -218,47 +261,35 @@ def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, 
     return jnp.fft.irfft(transform(k) * transform(u), n=2 * time, axis=0)[:time]
 
 
-def decay(weights: Weights, x0: Complex[Array, "*B H N"], time: int) -> Float[Array, "T *B H"]:
-    """2 Re[C Lambda^(t+1) x0]: what is left of a state in the outputs after it."""
-    powers = weights.out[None] * _powers(weights, jnp.arange(1, time + 1))
-    return 2 * jnp.einsum("thn,...hn->t...h", powers, x0).real
+def decay(
+    direction: S4DDirection, h0: Complex[Array, "*B H N"], time: int
+) -> Float[Array, "T *B H"]:
+    """2 Re[C Lambda^(t+1) h0]: what is left of a state in the outputs after it."""
+    powers = direction.c[None] * _powers(direction, jnp.arange(1, time + 1))
+    return 2 * jnp.einsum("thn,...hn->t...h", powers, h0).real
 
 
 def final_state(
-    weights: Weights, x0: Any, u: Float[Array, "T *B H"], seq_lengths: Any
+    direction: S4DDirection,
+    h0: Complex[Array, "*B H N"] | None,
+    u: Float[Array, "T *B H"],
+    seq_lengths: Any,
 ) -> Complex[Array, "*B H N"]:
     """The state after the last valid step, of inputs that begin with it and go back from there.
 
     So each is multiplied by as many powers as steps lie behind it, whatever the lengths are.
     """
-    powers = weights.into[None] * _powers(weights, jnp.arange(u.shape[0]))
-    driven = [jnp.einsum("thn,t...h->...hn", part, u) for part in (powers.real, powers.imag)]
-    state = lax.complex(*driven)
-    if x0 is None:
+    powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))
+    sums = [jnp.einsum("thn,t...h->...hn", part, u) for part in (powers.real, powers.imag)]
+    state = lax.complex(*sums)
+    if h0 is None:
         return state
     steps = jnp.full(u.shape[1:-1], len(u)) if seq_lengths is None else seq_lengths
-    steps = steps[..., None, None].astype(weights.log_lam.dtype)
-    return state + jnp.exp(times(weights.log_lam, steps)) * x0
+    steps = steps[..., None, None].astype(direction.log_lam.dtype)
+    return state + jnp.exp(with_rank(direction.log_lam, steps.ndim) * steps) * h0
 
 
-def _powers(weights, steps):
+def _powers(direction, steps):
     """exp(k log_lam) of some steps k: `(K, H, N/2)`."""
-    steps = steps[:, None, None].astype(weights.log_lam.dtype)
-    return jnp.exp(steps * weights.log_lam[None])
-
-
-def _run(run_recurrence, dtype, weights, x0, inputs, reset, seq_lengths, backward):
-    """A direction, as `lru.layers.mixers.mix` wants it: by convolution where that can be."""
-    time = inputs.shape[0]
-    if reset is not None or is_symbolic_dim(time) or time == 1:  # no FFT of a length to come
-        return run_recurrence(weights, x0, inputs, reset, seq_lengths, backward)
-    mirror = functools.partial(flip, seq_lengths=seq_lengths)
-    inputs = zero_padding(inputs, seq_lengths)
-    u = inputs.astype(at_least_float32(inputs))
-    onward, back = (mirror(u), u) if backward else (u, mirror(u))
-    y = convolve(kernel(weights, time), onward)
-    if x0 is not None:
-        x0 = full_state(x0, inputs, jax.ShapeDtypeStruct(weights.out.shape, weights.out.dtype))
-        y += decay(weights, x0, time)
-    y = add_skip(mirror(y) if backward else y, weights.skip, u).astype(dtype)
-    return final_state(weights, x0, back, seq_lengths), zero_padding(y, seq_lengths)
+    steps = steps[:, None, None].astype(direction.log_lam.dtype)
+    return jnp.exp(steps * direction.log_lam[None])

@@ -21,10 +21,9 @@ from lru.layers.hippo import Discretization, discretize, hippo_modes, log_steps
 from lru.layers.mixers import Mixer
 from lru.layers.parameters import drawn_together
 from lru.layers.state_space import (
+    DiagonalDirection,
     Modes,
     Parameters,
-    Weights,
-    diagonal_layer,
     diagonal_state,
     modes_of,
     pack,
@@ -96,22 +95,18 @@ class S5(Mixer):
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """The modes of each direction, discretized and clipped as the layer's options say."""
-        return modes_of(self._weights, params)
+        return modes_of(self._discretized, params)
+
+    def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
+        params = self._parameters(inputs.shape[-1])
+        dtype = compute_dtype(inputs, params["B_re"], self.dtype)
+        return self._discretized(
+            params, dtype=dtype, method=self.method, chunk_size=self.chunk_size
+        )
 
     @nn.nowrap
-    def _weights(self, params: Parameters) -> tuple[Weights, ...]:
-        return s5_weights(params, self.discretization, self.clip_eigenvalues)
-
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
-        params = self._parameters(inputs.shape[-1])
-        return diagonal_layer(
-            self._weights(params),
-            inputs,
-            dtype=compute_dtype(inputs, params["B_re"], self.dtype),
-            method=self.method,
-            chunk_size=self.chunk_size,
-            **call,
-        )
+    def _discretized(self, params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
+        return s5_directions(params, self.discretization, self.clip_eigenvalues, **options)
 
     def _parameters(self, d_model: int) -> Parameters:
         check_sizes(d_model=d_model)
@@ -155,10 +150,13 @@ def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tile(lam, blocks), np.kron(np.eye(blocks), vectors)
 
 
-def s5_weights(
-    params: Parameters, discretization: Discretization = "zoh", clip_eigenvalues: bool = False
-) -> tuple[Weights, ...]:
-    """The weights of each direction, discretized, for `lru.layers.state_space.diagonal_layer`."""
+def s5_directions(
+    params: Parameters,
+    discretization: Discretization = "zoh",
+    clip_eigenvalues: bool = False,
+    **options: Any,
+) -> tuple[DiagonalDirection, ...]:
+    """The directions of an `S5`, discretized; `options` as of `DiagonalDirection`."""
     real, imaginary, log_step, b_re, b_im = (
         params[name].astype(at_least_float32(params[name]))
         for name in ("Lambda_re", "Lambda_im", "log_step", "B_re", "B_im")
@@ -168,7 +166,7 @@ def s5_weights(
     lam, step = lax.complex(real, imaginary), jnp.exp(log_step)
     log_lam, scale = discretize(lam, step, discretization)
     into = scale[:, None] * lax.complex(b_re, b_im)
-    return pack(params, jnp.exp(log_lam), into.real, into.imag, scale=2.0)
+    return pack(params, jnp.exp(log_lam), into.real, into.imag, scale=2.0, **options)
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:

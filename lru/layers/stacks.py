@@ -14,12 +14,13 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
 
 from lru.layers.arguments import check_sizes
 from lru.layers.cells import TwoWayCell
-from lru.layers.mixers import Mixer, Run, flip, full_state, mix, steps, zero_padding
+from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
 from lru.ops.array_typing import Array, Bool, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.recurrence import earlier, unless
@@ -81,54 +82,65 @@ class RecurrentStack(Mixer):
             raise ValueError(f"unit makes a {type(cell).__name__}; expected a cell of lru.lattice")
         return cell
 
-    def mix_time(self, inputs: Any, **call: Any) -> Any:
+    def directions(self, inputs: Any) -> tuple[StackDirection]:
         check_sizes(features=self.features, num_layers=self.num_layers)
         cell, names = self.cell(), [f"layers_{layer}" for layer in range(self.num_layers)]
         params = [self.param(name, cell.draw) for name in names]
         dtype = compute_dtype(inputs, params, self.dtype)
         cell = self.cell(dtype=dtype)
         weights = [cell.pack(layer) for layer in params]
-        run = stacked(cell, self.num_layers, self.order, dtype)
-        shape = (self.num_layers, cell.state_size)
-        return mix(run, [weights], inputs, d_model=self.features, state_shape=shape, **call)
+        return (StackDirection(weights, cell, self.order, dtype),)
 
 
-def stacked(cell: TwoWayCell, num_layers: int, order: Order, dtype: Any) -> Run:
-    """Runs layers of a cell over a sequence: what `lru.layers.mixers.mix` takes.
+class StackDirection(Direction):
+    """Layers of a cell over a sequence; the state of all layers is `(..., L, N)`.
 
-    Args:
-      cell: of each layer. The run's weights are a sequence, its `pack` for each layer; the state
-        of all layers is `(..., L, N)`.
-      num_layers: L.
+    Attributes:
+      weights: `cell.pack` of each layer's parameters.
+      cell: of each layer.
       order: of `RecurrentStack`.
       dtype: of the outputs.
     """
-    state_dtype = at_least_float32(dtype)
-    state = jax.ShapeDtypeStruct((num_layers, cell.state_size), state_dtype)
 
-    def run(weights, x0, inputs, reset, seq_lengths, backward):
-        start, valid = full_state(x0, inputs, state), None
+    weights: Sequence[Any]
+    cell: TwoWayCell = struct.field(pytree_node=False)
+    order: Order = struct.field(pytree_node=False)
+    dtype: Any = struct.field(pytree_node=False)
+
+    @property
+    def d_model(self) -> int:
+        return self.cell.features
+
+    @property
+    def state(self) -> jax.ShapeDtypeStruct:
+        shape = len(self.weights), self.cell.state_size
+        return jax.ShapeDtypeStruct(shape, at_least_float32(self.dtype))
+
+    def chunk(
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+    ) -> tuple[Any, Any]:
+        """All steps of all layers, in the stack's order; right to left on the flipped sequence."""
+        (inputs, reset), valid = inputs_and_reset, None
+        carry = full_state(carry, inputs, self.state)
         if seq_lengths is not None:
             valid = steps(inputs) < seq_lengths[None, ..., None]  # (T, ..., 1)
         inputs = zero_padding(inputs, seq_lengths)
         if reset is not None:
             reset = zero_padding(reset[..., None], seq_lengths)
         clear = reset
-        if backward:  # nothing crosses from the first step of a sequence to the step before
+        if reverse:  # no state crosses from the first step of a sequence to the step before
             inputs = flip(inputs, seq_lengths)
             if reset is not None:
                 clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True), seq_lengths)
-        states = [start[..., layer, :] for layer in range(num_layers)]
-        below = cell.enter(inputs.astype(start.dtype))
-        work_through = _ORDERS[_resolved(order, num_layers, inputs.shape[0])]
-        states, above = work_through(cell, weights, states, below, valid, clear)
-        end, outputs = jnp.stack(states, axis=-2), cell.leave(above).astype(dtype)
-        if backward:
+        states = [carry[..., layer, :] for layer in range(len(self.weights))]
+        below = self.cell.enter(inputs.astype(carry.dtype))
+        run = _ORDERS[_resolved(self.order, len(states), inputs.shape[0])]
+        states, above = run(self.cell, self.weights, states, below, valid, clear)
+        carry, outputs = jnp.stack(states, axis=-2), self.cell.leave(above).astype(self.dtype)
+        if reverse:
             outputs = flip(outputs, seq_lengths)
-            end = end if reset is None else unless(reset[0][..., None], end)
-        return end, zero_padding(outputs, seq_lengths)
-
-    return run
+            carry = carry if reset is None else unless(reset[0][..., None], carry)
+        return carry, zero_padding(outputs, seq_lengths)
 
 
 def layer_by_layer(

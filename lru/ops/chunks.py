@@ -43,7 +43,7 @@ def scan_chunks(
         handed on, must equal the whole.
       owner: what the body is a function of beside these, such as parameters: a tree of arrays.
       carry: the state before, with the structure and types that the body returns; each of its
-        arrays has the batch's axes first.
+        arrays has the batch's axes first. None, which the body gets, only if `chunk_size` is 0.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
       chunk_size: steps at a time; 0 for all. A sequence that is no longer is one call of the body.
       seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk; it
@@ -58,7 +58,7 @@ def scan_chunks(
 
     def piece(owner, carry, xs, valid):
         after, ys = body(owner, carry, xs, valid)
-        if valid is not None:
+        if valid is not None and carry is not None:
             after = jax.tree.map(functools.partial(_where_any, valid), after, carry)
         return after, ys
 
