@@ -18,6 +18,7 @@ import pytest
 from lru import export
 from lru.command_line import run
 from lru.errors import UserError
+from lru.training import exporting
 from lru.training.best import restore_best
 from lru.training.config import load_config, remember
 from lru.training.experiment import Experiment
@@ -140,7 +141,7 @@ def test_beside_the_weights_stand_the_config_the_tokens_and_the_score(root):
 )
 def test_inputs_are_one_step_of_whatever_the_data_are(config, shape, dtype, root):
     experiment = Experiment(load_config(f"configs/{config}.py:smoke"), root / "data")
-    inputs = export._one_step(experiment)
+    inputs = exporting._one_step(experiment)
     assert (inputs.shape, inputs.dtype.name) == (shape, dtype)
 
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.layers.arguments import as_array, check_sizes
+from lru.ops.arguments import as_array, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, PRNGKeyArray, Real, Shape
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import uniform

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from lru.layers.arguments import check_sizes
 from lru.layers.mixers import Direction, Mixer, steps_of_state
 from lru.layers.state_space import Parameters, add_skip, readouts
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Float, Shape
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import Initializer, scaled_normal

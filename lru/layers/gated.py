@@ -12,9 +12,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.layers.arguments import check_sizes
 from lru.layers.cells import TwoWayCell
 from lru.layers.stacks import RecurrentStack
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Real
 
 

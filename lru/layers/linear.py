@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from lru.errors import did_you_mean
-from lru.layers.arguments import as_array
 from lru.layers.mixers import Mixer, as_inputs, over_time
 from lru.layers.state_space import (
     DiagonalDirection,
@@ -26,6 +25,7 @@ from lru.layers.state_space import (
     modes_of,
     pack,
 )
+from lru.ops.arguments import as_array
 from lru.ops.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.initializers import gamma_log, lru_initializers

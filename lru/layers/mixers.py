@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import struct
 from flax.linen.recurrent import flip_sequences
 
-from lru.layers.arguments import as_array, as_lengths, as_resets
+from lru.ops.arguments import as_array, as_lengths, as_resets
 from lru.ops.array_typing import Array, ArrayLike, Int, LayerOptions, Shape
 from lru.ops.chunks import scan_chunks, steps_at_once
 from lru.ops.dtypes import result_type

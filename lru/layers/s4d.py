@@ -22,10 +22,10 @@ from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from lru.layers.arguments import check_sizes
 from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
 from lru.layers.mixers import Direction, Mixer, flip, steps_of_state, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, in_float64, readouts, with_rank
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Complex, Float, Real, Shape
 from lru.ops.chunks import scan_chunks, steps_at_once
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lru.layers.arguments import check_sizes
 from lru.layers.hippo import Discretization, discretize, hippo_modes, log_steps
 from lru.layers.mixers import Mixer
 from lru.layers.parameters import drawn_together
@@ -29,6 +28,7 @@ from lru.layers.state_space import (
     pack,
     readouts,
 )
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Float, PRNGKeyArray
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import scaled_normal

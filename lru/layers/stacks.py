@@ -18,9 +18,9 @@ from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from lru.layers.arguments import check_sizes
 from lru.layers.cells import TwoWayCell
 from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.recurrence import earlier, unless

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lru.layers.arguments import as_array, as_factory, as_lengths, as_resets, check_sizes
+from lru.layers.factory import as_factory
 from lru.layers.mixers import is_causal, zero_padding
 from lru.layers.stacks import RecurrentStack
 from lru.models.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.ops.arguments import as_array, as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, ModelOptions
 from lru.ops.dtypes import at_least_float32
 from lru.ops.initializers import uniform

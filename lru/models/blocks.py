@@ -17,8 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.layers.arguments import as_factory, as_lengths, as_resets, check_sizes
+from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
+from lru.ops.arguments import as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, Num
 from lru.ops.chunks import scan_chunks, steps_at_once
 from lru.ops.dtypes import at_least_float32, promoted, result_type

@@ -56,14 +56,9 @@ def scan_chunks(
     first = jax.tree.leaves(xs)[0]
     time, batch = first.shape[0], first.shape[1:-1]
 
-    def piece(owner, carry, xs, valid):
-        after, ys = body(owner, carry, xs, valid)
-        if valid is not None and carry is not None:
-            after = jax.tree.map(functools.partial(_where_any, valid), after, carry)
-        return after, ys
-
     if not chunk_size or is_symbolic_dim(time) or time <= chunk_size:
-        return piece(owner, carry, xs, seq_lengths)
+        after, ys = body(owner, carry, xs, seq_lengths)
+        return _where_any(seq_lengths, after, carry), ys
     missing = -time % chunk_size
     if missing:  # what is filled up counts as padding
         seq_lengths = (
@@ -73,7 +68,8 @@ def scan_chunks(
     def step(owner, carry, inputs):
         start, xs = inputs
         valid = None if seq_lengths is None else jnp.clip(seq_lengths - start, 0, chunk_size)
-        return piece(owner, carry, xs, valid)
+        after, ys = body(owner, carry, xs, valid)
+        return _where_any(valid, after, carry), ys
 
     starts = jnp.arange(0, time, chunk_size)
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
@@ -125,7 +121,12 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """The state before stays where there is no valid step."""
-    return jnp.where(
-        valid.reshape(valid.shape + (1,) * (after.ndim - valid.ndim)) > 0, after, before
-    )
+    """The carry after, but the one before where a sequence has no valid step."""
+    if valid is None or before is None:
+        return after
+
+    def choose(after, before):
+        some = valid.reshape(valid.shape + (1,) * (after.ndim - valid.ndim)) > 0
+        return jnp.where(some, after, before)
+
+    return jax.tree.map(choose, after, before)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lru.layers.arguments import check_sizes
+from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Float, PRNGKeyArray
 from lru.ops.dtypes import at_least_float32
 

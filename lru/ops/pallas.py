@@ -119,12 +119,13 @@ def _walk(a, x, reset, entering, outputs, *, chunks, steps, reverse):
     )
 
 
-def _kernel(a, x, reset, entering, h, ends, products, *, block, steps, ahead, reverse):
+def _kernel(a, x, reset, entering, *outputs, block, steps, ahead, reverse):
     """One program: a chunk of `steps` steps, for a block of channels.
 
     The arguments are references, each a tuple of parts, or None; either h is written, or the
     state after the chunk and the product of its factors.
     """
+    h, ends, products = outputs
     time, channels = x[0].shape
     chunk = pl.program_id(1)
     lane = pl.program_id(0) * block + lax.iota(jnp.int32, block)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from lru.layers.arguments import as_array, as_truth
+from lru.ops.arguments import as_array, as_truth
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
 from lru.ops.dtypes import at_least_float32
 

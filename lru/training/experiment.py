@@ -26,7 +26,7 @@ from lru.training.config import build, check_arguments
 from lru.training.description import Description
 from lru.training.gradient_norms import record_gradient_norms, rows
 from lru.training.metrics import Metrics
-from lru.training.optimizer import check_optimizer, make_optimizer
+from lru.training.optimizer import OptimizerSettings, make_optimizer
 from lru.training.overrides import OF_DATA, OF_MODELS
 from lru.training.ranges import check_ranges
 from lru.training.settings import Settings
@@ -205,10 +205,8 @@ class Experiment:
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec("data"))
         self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))
-        check_arguments(
-            make_optimizer, config.optimizer, "config.optimizer", later=("params", "steps")
-        )
-        check_optimizer(**config.optimizer)
+        check_arguments(OptimizerSettings, config.optimizer, "config.optimizer")
+        optimizer = OptimizerSettings(**config.optimizer)
         create_model = build(config.model, "config.model", OF_MODELS, allow)
         _try_mixers(create_model)
         if description is None:
@@ -222,7 +220,7 @@ class Experiment:
         self.settings = self.task.settings
         self.model = _made(create_model, self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
-            self._parameter_shapes(), self.settings.steps, **config.optimizer
+            self._parameter_shapes(), self.settings.steps, optimizer
         )
         if settings.record_gradient_norms:
             self._optimizer = optax.chain(record_gradient_norms(), self._optimizer)

@@ -132,7 +132,7 @@ def _tell(origin: Mapping[str, Any]) -> None:
 
 
 def _read(source: Path) -> Source:
-    from lru.export import ABOUT, WEIGHTS
+    from lru.training.exporting import ABOUT, WEIGHTS
 
     if (source / WEIGHTS).exists():
         return _of_export(source / WEIGHTS, source / ABOUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -55,23 +56,11 @@ def warmup_cosine(
     )
 
 
-def make_optimizer(
-    params: Any,
-    steps: int,
-    *,
-    learning_rate: float,
-    groups: Sequence[Row],
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    warmup_fraction: float = 0.1,
-    end_learning_rate: float = 1e-7,
-) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
-    """AdamW whose rows give each group of parameters its rate and its decay.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """The section `optimizer` of a config.
 
-    Args:
-      params: the tree of parameters (only shapes and names matter).
-      steps: of the whole training.
+    Attributes:
       learning_rate: the peak of the base rate.
       groups: rows `(regex, factor, weight decay)`. A parameter belongs to the first row whose
         regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its peak rate is the
@@ -80,61 +69,68 @@ def make_optimizer(
       warmup_fraction, end_learning_rate: of `warmup_cosine`; a group whose peak is lower than the
         end keeps to its peak.
 
+    Raises:
+      UserError: a number is out of its range, or a row is none.
+    """
+
+    learning_rate: float
+    groups: Sequence[Row]
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    warmup_fraction: float = 0.1
+    end_learning_rate: float = 1e-7
+
+    def __post_init__(self) -> None:
+        _check_ranges(
+            learning_rate=(self.learning_rate, 1e-30, 1e30), eps=(self.eps, 1e-30, 1),
+            warmup_fraction=(self.warmup_fraction, 0, 1),
+            end_learning_rate=(self.end_learning_rate, 0, self.learning_rate),
+        )  # fmt: skip
+        for name, value in (("b1", self.b1), ("b2", self.b2)):
+            if not 0 <= value < 1:
+                raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
+        if not isinstance(self.groups, Sequence) or isinstance(self.groups, str):
+            raise UserError(
+                f"config.optimizer.groups is {self.groups!r}; expected rows of (regex, learning "
+                "rate factor, weight decay)"
+            )
+        object.__setattr__(self, "groups", tuple(_checked_row(row) for row in self.groups))
+
+
+def make_optimizer(
+    params: Any, steps: int, settings: OptimizerSettings
+) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
+    """AdamW whose rows give each group of parameters its rate and its decay.
+
+    Args:
+      params: the tree of parameters (only shapes and names matter).
+      steps: of the whole training.
+      settings: the section `optimizer` of a config.
+
     Returns:
-      The optimiser, the schedule of the base rate, and the table of groups.
+      The optimizer, the schedule of the base rate, and the table of groups.
 
     Raises:
-      UserError: a number is out of its range, a parameter belongs to no row, or a row has no
-        parameter.
+      UserError: a parameter belongs to no row, or a row has no parameter.
     """
-    rows = check_optimizer(learning_rate, groups, b1, b2, eps, warmup_fraction, end_learning_rate)
+    rows, peak_of_all = settings.groups, settings.learning_rate
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
-    table = _table(params, labels, rows, learning_rate)
+    table = _table(params, labels, rows, peak_of_all)
+
+    def schedule(peak: float) -> optax.Schedule:
+        end = min(settings.end_learning_rate, peak)
+        return warmup_cosine(peak, steps, warmup_fraction=settings.warmup_fraction, end=end)
 
     def adamw(row: Row) -> optax.GradientTransformation:
         _, factor, decay = row
         if factor == 0:
             return optax.set_to_zero()
-        peak = learning_rate * factor
-        end = min(end_learning_rate, peak)
-        rate = warmup_cosine(peak, steps, warmup_fraction=warmup_fraction, end=end)
-        return optax.adamw(rate, b1, b2, eps, weight_decay=decay)
+        rate = schedule(peak_of_all * factor)
+        return optax.adamw(rate, settings.b1, settings.b2, settings.eps, weight_decay=decay)
 
     optimizer = optax.partition({i: adamw(row) for i, row in enumerate(rows)}, labels)
-    base = warmup_cosine(
-        learning_rate, steps, warmup_fraction=warmup_fraction, end=end_learning_rate
-    )
-    return optimizer, base, table
-
-
-def check_optimizer(
-    learning_rate: float,
-    groups: Sequence[Row],
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    warmup_fraction: float = 0.1,
-    end_learning_rate: float = 1e-7,
-) -> list[Row]:
-    """Checks the arguments of `make_optimizer` without a model, and returns the rows of groups.
-
-    Raises:
-      UserError: a number is out of its range.
-    """
-    _check_ranges(
-        learning_rate=(learning_rate, 1e-30, 1e30), eps=(eps, 1e-30, 1),
-        warmup_fraction=(warmup_fraction, 0, 1),
-        end_learning_rate=(end_learning_rate, 0, learning_rate),
-    )  # fmt: skip
-    for name, value in (("b1", b1), ("b2", b2)):
-        if not 0 <= value < 1:
-            raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
-    if not isinstance(groups, Sequence) or isinstance(groups, str):
-        raise UserError(
-            f"config.optimizer.groups is {groups!r}; expected rows of (regex, learning rate "
-            "factor, weight decay)"
-        )
-    return [_checked_row(row) for row in groups]
+    return optimizer, schedule(peak_of_all), table
 
 
 def is_constant(
@@ -144,7 +140,7 @@ def is_constant(
     end_learning_rate: float = 1e-7,
     **_: Any,
 ) -> bool:
-    """Whether no learning rate depends on the number of steps: arguments as of `make_optimizer`.
+    """Whether no learning rate depends on the number of steps: arguments as of `OptimizerSettings`.
 
     Example:
       >>> is_constant(0.1, [(".*", 1.0, 0.0)], warmup_fraction=0.0, end_learning_rate=0.1)

@@ -16,15 +16,15 @@ from lru.errors import UserError, did_you_mean
 
 # Arguments that the program fills in.
 OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
-_OF_OPTIMIZER, _OF_FLAX = ("params", "steps"), ("parent", "name")
+_OF_FLAX = ("parent", "name")
 
 
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """Returns the config with `--config.key.subkey=value` applied.
 
     A value has the type of the one that it replaces. A key that the config lacks is added if the
-    section's target takes it: `Settings` of `train`, `make_optimizer` of `optimizer`, what `type`
-    names elsewhere. Its value then has the type of the target's annotation.
+    section's target takes it: `Settings` of `train`, `OptimizerSettings` of `optimizer`, what
+    `type` names elsewhere. Its value then has the type of the target's annotation.
 
     Raises:
       UserError: there is no such key, or the value has another type.
@@ -101,9 +101,9 @@ def _takes(section: Any, path: str) -> Mapping[str, Any]:
 
         return _annotations(Settings, ())
     if path == "config.optimizer":
-        from lru.training.optimizer import make_optimizer
+        from lru.training.optimizer import OptimizerSettings
 
-        return _annotations(make_optimizer, _OF_OPTIMIZER)
+        return _annotations(OptimizerSettings, ())
     try:
         target = pkgutil.resolve_name(section.type)
     except (ImportError, AttributeError, TypeError, ValueError):

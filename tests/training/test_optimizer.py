@@ -7,7 +7,12 @@ import optax
 import pytest
 
 from lru.errors import UserError
-from lru.training.optimizer import format_table, make_optimizer, warmup_cosine
+from lru.training.optimizer import (
+    OptimizerSettings,
+    format_table,
+    make_optimizer,
+    warmup_cosine,
+)
 
 ROWS = ((r"mixer/(nu_log|B_re)$", 0.5, 0.0), (r".*", 1.0, 0.05))
 PARAMS = {
@@ -39,9 +44,13 @@ def test_no_warm_up_starts_at_the_peak():
     assert warmup_cosine(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
 
 
+def optimizer_of(steps, **settings):
+    return make_optimizer(PARAMS, steps, OptimizerSettings(**settings))
+
+
 def make(groups_of=ROWS, **options):
-    return make_optimizer(
-        PARAMS, 100, learning_rate=1e-2, groups=groups_of, **{"warmup_fraction": 0.0} | options
+    return optimizer_of(
+        100, learning_rate=1e-2, groups=groups_of, **{"warmup_fraction": 0.0} | options
     )
 
 
@@ -70,9 +79,7 @@ def test_each_group_gets_its_rate_and_decay_and_equals_an_adamw_of_its_own():
 
 def test_the_learning_rate_of_the_config_reaches_every_group():
     def first_update(rate):
-        optimizer, _, _ = make_optimizer(
-            PARAMS, 100, learning_rate=rate, groups=ROWS, warmup_fraction=0.0
-        )
+        optimizer, _, _ = optimizer_of(100, learning_rate=rate, groups=ROWS, warmup_fraction=0.0)
         grads = jax.tree.map(jnp.ones_like, PARAMS)
         return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
 
@@ -83,7 +90,7 @@ def test_the_learning_rate_of_the_config_reaches_every_group():
 def test_a_constant_rate_is_constant_in_every_group():
     rows = ((r"mixer/", 0.5, 0.0), (r".*", 1.0, 0.0))
     options = dict(learning_rate=2e-3, end_learning_rate=2e-3, warmup_fraction=0.0)
-    optimizer, schedule, _ = make_optimizer(PARAMS, 10, groups=rows, **options)
+    optimizer, schedule, _ = optimizer_of(10, groups=rows, **options)
     grads, state = jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS)
     for step in range(10):  # Adam's update of a gradient that never changes is the rate
         updates, state = optimizer.update(grads, state, PARAMS)
@@ -115,7 +122,7 @@ def test_the_table_shows_every_parameter_once():
 )
 def test_rows_that_do_not_fit_are_said(rows, words):
     with pytest.raises(UserError) as error:
-        make_optimizer(PARAMS, 10, learning_rate=1.0, groups=rows)
+        optimizer_of(10, learning_rate=1.0, groups=rows)
     assert words in str(error.value)
 
 
@@ -130,12 +137,12 @@ def test_rows_that_do_not_fit_are_said(rows, words):
 )  # fmt: skip
 def test_numbers_out_of_their_range_are_said(name, value):
     with pytest.raises(UserError, match=f"config.optimizer.{name} is {value}; expected"):
-        make_optimizer(PARAMS, 100, groups=ROWS, **{"learning_rate": 1e-2} | {name: value})
+        optimizer_of(100, groups=ROWS, **{"learning_rate": 1e-2} | {name: value})
 
 
 def test_a_factor_of_zero_freezes_its_group():
     rows = ((r"mixer/", 0.0, 0.05), (r".*", 1.0, 0.05))
-    optimizer, _, _ = make_optimizer(PARAMS, 100, learning_rate=1e-2, groups=rows)
+    optimizer, _, _ = optimizer_of(100, learning_rate=1e-2, groups=rows)
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
     assert not any(leaf.any() for leaf in jax.tree.leaves(updates["blocks_0"]))

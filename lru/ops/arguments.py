@@ -1,14 +1,10 @@
-"""Arguments of layers and models: converted to what they compute with, or refused."""
+"""Arguments of functions and layers: converted to what they compute with, or refused."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import operator
-from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,59 +123,3 @@ def check_sizes(**sizes: Any) -> None:
     if not fit:
         given = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(f"{given}; expected {wanted}")
-
-
-def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.Module]:
-    """A function that makes a Linen layer, such as `functools.partial(lru.LRU, 64)`.
-
-    Args:
-      name: of the argument, for the message.
-      module: that function; or an instance, such as `lru.LRU(64)`, of which it makes copies.
-      cells: whether it may be a recurrent cell.
-
-    Raises:
-      ValueError: if it is neither.
-
-    Example:
-      >>> as_factory("mixer", nn.Dense(4))().features
-      4
-    """
-    made = module.func if isinstance(module, functools.partial) else module
-    kind = made if isinstance(made, type) else type(made)
-    is_nnx = any(base.__module__.startswith("flax.nnx") for base in kind.__mro__)
-    is_cell = issubclass(kind, nn.RNNCellBase) and not cells
-    if is_nnx or is_cell or not (callable(module) or isinstance(module, nn.Module)):
-        raise ValueError(
-            f"{name} is a {kind.__module__}.{kind.__name__}; expected a Flax Linen layer such as "
-            "lru.LRU(64) or nn.RNN(cell), or what makes one, such as functools.partial(lru.LRU, 64)"
-        )
-    if isinstance(module, nn.Module):
-        fields = [f.name for f in dataclasses.fields(module) if f.init]
-        attributes = {f: getattr(module, f) for f in fields if f not in ("parent", "name")}
-        module = functools.partial(type(module), **attributes)
-    if isinstance(module, functools.partial):
-        return functools.partial(_make, module) if _holds_modules(module) else module
-    return module
-
-
-def _holds_modules(maker: functools.partial) -> bool:
-    leaves = jax.tree.leaves((maker.args, maker.keywords))
-    return any(isinstance(leaf, nn.Module) for leaf in leaves)
-
-
-def _make(maker: functools.partial, **options: Any) -> nn.Module:
-    """What `maker` makes, with copies of the modules among its arguments.
-
-    Flax shares the parameters of a module that it meets twice.
-    """
-    copies: dict[int, nn.Module] = {}
-
-    def copied(value):
-        if not isinstance(value, nn.Module):
-            return value
-        if id(value) not in copies:
-            copies[id(value)] = as_factory("module", value, cells=True)(parent=None)
-        return copies[id(value)]
-
-    arguments, keywords = jax.tree.map(copied, (maker.args, maker.keywords))
-    return maker.func(*arguments, **(keywords | options))

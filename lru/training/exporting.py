@@ -1,0 +1,215 @@
+"""Trained models as files that need neither their run nor their data."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lru.errors import UserError
+from lru.io.files import Fields, read_object
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from lru.training.experiment import Experiment
+
+WEIGHTS, ABOUT, STEP = "model.safetensors", "config.json", "step.jaxexport"
+_FIELDS: Fields = {
+    "config": {"model": dict},
+    "arguments": dict,
+    "inputs": {"shape": list, "dtype": str},
+}
+_REMEDY = "give a folder that lru.export has written, or export it again"
+
+
+def export_run(
+    workdir: Path,
+    out: Path,
+    *,
+    step: bool = False,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes a run's best checkpoint into a folder, which is there whole or not at all.
+
+    Args:
+      workdir: of the run.
+      out: the folder; it must not be there yet, or be empty.
+      step: write `step.jaxexport` too, see `lru.models.streaming.export_step`.
+      data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
+        version that wrote no `dataset.json`.
+      allow: packages of yours that the config may name, as in `load`.
+
+    Returns:
+      What `config.json` holds: `config`, of the run; `arguments`, what the data say about the
+      model; `inputs`, shape and type of one step of one sequence, as the data set's `decode` makes
+      them; `tokens`, what each token stands for, where that can be read; `data`, their kind; the
+      `step` of the checkpoint; `commit` and `test` of the run's record, None if it has not ended;
+      `sha256` of the weights.
+
+    Raises:
+      UserError: there is no run, or none that can be exported, or the folder is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already; choose another --out")
+    from lru.training.best import restore_best
+
+    experiment, state, best = restore_best(
+        workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
+    )
+    if step and not getattr(experiment.model, "causal", False):
+        raise UserError(
+            f"the model of {workdir} is not causal: its mixers look at later steps, so it has no "
+            "step of its own; leave out --step"
+        )
+    about = _about(experiment, workdir, best)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
+        folder = Path(temporary) / "whole"
+        folder.mkdir()
+        _write(folder, about, experiment, experiment.variables(state), step)
+        load(folder, allow)  # what cannot be read again is not worth having
+        os.replace(folder, out)
+    return about
+
+
+def _write(
+    folder: Path, about: dict[str, Any], experiment: Experiment, variables: Any, step: bool
+) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from lru.models.streaming import export_step
+    from lru.models.weights import write_weights
+
+    variables = jax.tree.map(jnp.asarray, jax.device_get(variables))  # on one device from here on
+    write_weights(folder / WEIGHTS, variables, {"model": _identity(about)})
+    about["sha256"] = _digest(folder / WEIGHTS)
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    if step:
+        with experiment.precision():
+            program = export_step(experiment.model, variables, _one_step(experiment))
+        (folder / STEP).write_bytes(program.serialize())
+
+
+def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
+    """Returns the model that was exported into a folder, and its variables; no data set is needed.
+
+    The folder may come from a stranger. Only Flax modules of `lru` and `flax` are made; anything
+    else that `config.json` names is refused before it is imported.
+
+    Args:
+      folder: that `python -m lru.export` has written.
+      allow: packages of yours whose modules it may name as well, such as `("my_package",)`.
+
+    Returns:
+      `(model, variables)`, for `model.apply(variables, inputs)`.
+
+    Raises:
+      UserError: a file is missing or damaged, a tensor is missing or of another shape, the two
+        files do not belong together, or a package is named that is not allowed.
+    """
+    import jax
+    import numpy as np
+
+    from lru.models.weights import read_weights
+    from lru.training.names import check_allow
+
+    if not os.fspath(folder):
+        raise UserError("the folder is empty; give one that lru.export has written")
+    weights, file = Path(folder) / WEIGHTS, Path(folder) / ABOUT
+    if not file.exists():
+        raise UserError(f"{file} is missing; {_REMEDY}")
+    about, allow = read_object(file, _FIELDS, _REMEDY), check_allow(allow)
+    for name, value in about["arguments"].items():
+        if value is not None and not (type(value) is int and 0 < value < 2**31):
+            raise UserError(f"{file} is damaged (arguments.{name} is {value!r}); {_REMEDY}")
+    try:
+        model = _model(about["config"]["model"], about["arguments"], allow)
+        inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
+        shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} describes no model ({reason}); export it again") from error
+    variables, metadata = read_weights(weights, shapes)
+    if metadata.get("model") != _identity(about):
+        raise UserError(
+            f"{file} is another config than {weights} was exported with; take both from one export"
+        )
+    if about.get("sha256", digest := _digest(weights)) != digest:
+        raise UserError(
+            f"{weights} is damaged: it is not as it was exported; export it anew, or, if the "
+            f"change is meant, delete sha256 from {file}"
+        )
+    return model, variables
+
+
+def _one_step(experiment: Experiment) -> Any:
+    """Inputs of one step of one sequence."""
+    inputs = experiment.task.example()
+    features = experiment.dataset.vocab_size is None
+    return inputs[..., :1, :] if features else inputs[..., :1]
+
+
+def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
+    from lru.training.config import recall
+
+    file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
+    record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
+    tokens = dataset.token_names
+    return {
+        "config": recall(workdir).to_dict(),
+        "arguments": dict(experiment.task.model_arguments),
+        "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
+        **({"tokens": list(tokens)} if tokens else {}),
+        "data": dataset.kind,
+        "step": step,
+        "commit": record.get("commit"),
+        "test": record.get("test"),
+    }
+
+
+def _model(
+    section: Mapping[str, Any], arguments: Mapping[str, Any], allow: Sequence[str]
+) -> nn.Module:
+    from lru.training.config import build
+
+    maker = build(section, "config.model", tuple(arguments), allow)
+    _check_modules(maker, "config.model")
+    return maker(**arguments)
+
+
+def _check_modules(maker: Any, where: str) -> None:
+    """Refuses functions of the user's own package, which could do more than make a module."""
+    import flax.linen as nn
+
+    if not (isinstance(maker.func, type) and issubclass(maker.func, nn.Module)):
+        raise UserError(f"{where}.type is {maker.func.__qualname__}; expected a Flax module")
+    for key, value in maker.keywords.items():
+        if isinstance(value, functools.partial):
+            _check_modules(value, f"{where}.{key}")
+
+
+def _identity(about: Mapping[str, Any]) -> str:
+    """The part of `config.json` that says which function of its weights the model is."""
+    parts = {"model": about["config"]["model"], "arguments": about["arguments"]}
+    return json.dumps(parts, sort_keys=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
