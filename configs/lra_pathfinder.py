@@ -4,7 +4,7 @@
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                500,000 steps            95.1 (0.1) %
-:quick      paths of 3 dashes, 16 x 16 pixels, small model   4 minutes, two CPU cores 70 % at least
+:quick      paths of 3 dashes, 16 x 16 pixels, small model   3 minutes, two CPU cores 70 % at least
 :smoke      a few made-up images, a tiny model, for tests    seconds                  none expected
 :ring ...   another recurrence, see configs/_lra.py
 
@@ -56,7 +56,7 @@ def quick(config: ConfigDict) -> None:
     config.data.update(difficulty="short", resolution=16, num_images=25_000)
     config.model.update(num_layers=4, d_model=64)
     config.model.mixer.update(d_state=64)
-    config.train.update(steps=3_000, eval_every=500)
+    config.train.update(steps=1_000, eval_every=250)
 
 
 def smoke(config: ConfigDict) -> None:
