@@ -13,12 +13,13 @@ text8: one run each, as far as is known.
 The reset gate stands after the matrix product, as in PyTorch's GRU and so in the authors' code;
 `--config.model.mixer.reset_after=False` is the GRU of the printed equations.
 
-Data, budgets and depths are variants, and explained in configs/_charlm.py.
+Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
 """
 
-import _charlm
 from ml_collections import ConfigDict
+
+from lru.training.recipes import charlm
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return _charlm.build("gru", variant)
+    return charlm.build("gru", variant)

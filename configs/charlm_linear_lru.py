@@ -6,12 +6,13 @@
 The other unit of this library, `lru.LRU`, in residual blocks as for the Long Range Arena, at the
 same number of parameters. It is in neither paper.
 
-Data, budgets and depths are variants, and explained in configs/_charlm.py.
+Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
 """
 
-import _charlm
 from ml_collections import ConfigDict
+
+from lru.training.recipes import charlm
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return _charlm.build("linear_lru", variant)
+    return charlm.build("linear_lru", variant)

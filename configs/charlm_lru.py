@@ -9,12 +9,13 @@ Test cross entropy at ten million parameters, in nats a character, read off the 
 Morency (2018): 0.965 on the Penn Treebank, 1.141 on War and Peace, 1.057 on enwik8, 1.010 on
 text8: one run each, as far as is known.
 
-Data, budgets and depths are variants, and explained in configs/_charlm.py.
+Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
 """
 
-import _charlm
 from ml_collections import ConfigDict
+
+from lru.training.recipes import charlm
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return _charlm.build("lru", variant)
+    return charlm.build("lru", variant)

@@ -9,12 +9,13 @@ Test cross entropy at ten million parameters, in nats a character, read off the 
 Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on
 text8: one run each, as far as is known.
 
-Data, budgets and depths are variants, and explained in configs/_charlm.py.
+Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
 """
 
-import _charlm
 from ml_collections import ConfigDict
+
+from lru.training.recipes import charlm
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return _charlm.build("ps_lru", variant)
+    return charlm.build("ps_lru", variant)

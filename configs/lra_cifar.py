@@ -6,25 +6,26 @@ variant     what                                             cost               
 (none)      Table 10 of Orvieto et al. (2023)                180,000 steps            89.0 (0.1) %
 :quick      a small model                                    minutes, two CPU cores   40 % at least
 :smoke      a few made-up images, a tiny model, for tests    seconds                  none expected
-:ring ...   another recurrence, see configs/_lra.py
+:ring ...   another recurrence, see lru.training.recipes.lra
 
 89.0 (0.1) is the paper's mean (standard error) of three runs; always guessing has 10 %. The images,
 170 MB, are downloaded, or read from --manual_dir. The Long Range Arena's own task is in grey:
 `--config.data.color=grey`.
 """
 
-import _lra
 from ml_collections import ConfigDict
+
+from lru.training.recipes import lra
 
 
 def get_config(variant: str = "") -> ConfigDict:
     ring = dict(r_min=0.9, r_max=0.99)  # Table 8, without gamma
     s5 = dict(blocks=3, c_init="lecun_normal", clip_eigenvalues=True)  # S5's script
-    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
+    return lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
 
 
 def paper() -> ConfigDict:
-    config = _lra.common()
+    config = lra.common()
 
     config.data.type = "lru.data.cifar10:CIFAR10.create"
     config.data.source = "released"
@@ -40,7 +41,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.999  # Table 8
 
     config.optimizer.learning_rate = 4e-3  # Appendix C.2
-    config.optimizer.groups = _lra.groups(factor=0.25, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(factor=0.25, weight_decay=0.05)  # Table 10
 
     config.train.steps = 180_000  # Table 10
     config.train.batch_size = 50  # Table 10

@@ -6,25 +6,26 @@ variant     what                                             cost               
 (none)      Table 10 of Orvieto et al. (2023)                100,000 steps            89.9 (0.1) %
 :quick      synthetic pairs of 511 characters, small model   1 minute, two CPU cores  95 % at least
 :smoke      a few made-up pairs, a tiny model, for tests     seconds                  none expected
-:ring ...   another recurrence, see configs/_lra.py
+:ring ...   another recurrence, see lru.training.recipes.lra
 
 89.9 (0.1) is the paper's mean (standard error) of three runs; always guessing has 50 %. LRA's
 archive, 8 GB, has to be in --manual_dir, packed or unpacked. Other pairs in files of that form are
 read with `--config.data.release=stand_in`; their scores cannot be compared with the paper's.
 """
 
-import _lra
 from ml_collections import ConfigDict
+
+from lru.training.recipes import lra
 
 
 def get_config(variant: str = "") -> ConfigDict:
     ring = dict(r_min=0.5, r_max=0.9)  # Table 8, without gamma
     s5 = dict(blocks=16, c_init="trunc_standard_normal")  # S5's script
-    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
+    return lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
 
 
 def paper() -> ConfigDict:
-    config = _lra.common()
+    config = lra.common()
 
     config.data.type = "lru.data.retrieval:Retrieval.create"
     config.data.source = "released"
@@ -40,7 +41,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.9  # Table 8
 
     config.optimizer.learning_rate = 2e-3  # not in the paper: S5's here
-    config.optimizer.groups = _lra.groups(factor=0.5, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(factor=0.5, weight_decay=0.05)  # Table 10
 
     config.train.steps = 100_000  # Table 10
     config.train.batch_size = 64  # Table 10

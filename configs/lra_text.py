@@ -6,25 +6,26 @@ variant     what                                             cost               
 (none)      Table 10 of Orvieto et al. (2023)                50,000 steps             89.4 (0.1) %
 :quick      the first 1,023 characters, small model          minutes, two CPU cores   75 % at least
 :smoke      a few made-up texts, a tiny model, for tests     seconds                  none expected
-:ring ...   another recurrence, see configs/_lra.py
+:ring ...   another recurrence, see lru.training.recipes.lra
 
 89.4 (0.1) is the paper's mean (standard error) of three runs; always guessing has 50 %. IMDb's
 reviews, 84 MB, are downloaded, or read from --manual_dir. By default 2,500 training reviews are
 held out for validation; `--config.data.protocol=paper` takes the test split for it, as LRA does.
 """
 
-import _lra
 from ml_collections import ConfigDict
+
+from lru.training.recipes import lra
 
 
 def get_config(variant: str = "") -> ConfigDict:
     ring = dict(r_min=0.0, r_max=0.9)  # Table 8, without gamma
     s5 = dict(blocks=12, c_init="lecun_normal")  # S5's script
-    return _lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
+    return lra.build(variant, paper, quick, smoke, ring=ring, s5=s5)
 
 
 def paper() -> ConfigDict:
-    config = _lra.common()
+    config = lra.common()
 
     config.data.type = "lru.data.text:Text.create"
     config.data.source = "released"
@@ -42,7 +43,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.9  # Table 8
 
     config.optimizer.learning_rate = 4e-3  # not in the paper: S5's here, and the paper's of sCIFAR
-    config.optimizer.groups = _lra.groups(factor=0.1, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(factor=0.1, weight_decay=0.05)  # Table 10
 
     config.train.steps = 50_000  # Table 10
     config.train.batch_size = 32  # Table 10

@@ -6,11 +6,11 @@ variant      what                                            cost               
 (none)       one layer of 32 modes, 1,024 tokens             1 minute, two CPU cores  100 %
 :quick       the same with smaller validation and test sets  1 minute, two CPU cores  99 % at least
 :smoke       32 tokens, a tiny model, for tests              seconds                  none expected
-:ring ...    another recurrence, see configs/_lra.py         minutes if dense         see below
+:ring ...    another recurrence, lru.training.recipes.lra    minutes if dense         see below
 
 A task of memory alone: one token is to be kept while all others are ignored. Chance is 25 %. The
 dense recurrences and those on the full disk stay there, and `ring`, the LRU without gamma, learns
-little. Beside the rungs of configs/_lra.py there are:
+little. Beside the rungs of lru.training.recipes.lra there are:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
 ring_full_phase  ... without gamma
@@ -23,26 +23,27 @@ runs all rungs, lengths and learning rates; see results/recall.md.
 
 import math
 
-import _lra
 from ml_collections import ConfigDict
+
+from lru.training.recipes import lra
 
 RING = dict(r_min=0.999, r_max=0.9999)  # Path-X's, Table 8 of Orvieto et al. (2023)
 _FULL_PHASE = dict(**RING, max_phase=2 * math.pi)
 _FIT = dict(dt_min=1e-4, dt_max=1e-3)  # time scales of 2,000 steps and more
 RUNGS = {
     "full_phase": dict(type="lru:LRU", **_FULL_PHASE),
-    "ring_full_phase": dict(_lra.RUNGS["ring"], **_FULL_PHASE),
-    "s4d_fit": dict(_lra.RUNGS["s4d"], **_FIT),
-    "s5_fit": dict(_lra.RUNGS["s5"], blocks=1, **_FIT),
+    "ring_full_phase": dict(lra.RUNGS["ring"], **_FULL_PHASE),
+    "s4d_fit": dict(lra.RUNGS["s4d"], **_FIT),
+    "s5_fit": dict(lra.RUNGS["s5"], blocks=1, **_FIT),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return _lra.build(variant, table, quick, smoke, RUNGS, ring=RING, s5=dict(blocks=1))
+    return lra.build(variant, table, quick, smoke, RUNGS, ring=RING, s5=dict(blocks=1))
 
 
 def table() -> ConfigDict:
-    config = _lra.common()
+    config = lra.common()
 
     config.data.type = "lru.data.recall:Recall.create"
     config.data.length = 1024  # T, from the token to be recalled to the last, both counted

@@ -2,7 +2,7 @@
 
 The paper's are read off its figures, as published with its code, to 0.002, or to 0.001 where there
 are four digits; one run each, as far as is known. Those of the first author's talk of May 2017 are
-the talk's own. Which row is which of our models: configs/_charlm.py.
+the talk's own. Which row is which of our models: lru.training.recipes.charlm.
 """
 
 from __future__ import annotations

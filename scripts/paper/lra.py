@@ -1,6 +1,6 @@
 """The numbers of Orvieto et al. (2023) that ours stand beside: mean (standard error) of three runs.
 
-"x" is a model that stayed at chance. Which row is which of our rungs: configs/_lra.py.
+"x" is a model that stayed at chance. Which row is which of our rungs: lru.training.recipes.lra.
 """
 
 from __future__ import annotations

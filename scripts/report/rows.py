@@ -51,7 +51,7 @@ def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Ro
     """A task of the Long Range Arena with a rung of the ladder, at a size.
 
     Args:
-      task, rung, size: as configs/_lra.py has them.
+      task, rung, size: as lru.training.recipes.lra has them.
       ring: r_min and r_max of the eigenvalues, if they are not to be the config's.
 
     Example:
@@ -75,7 +75,7 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     """A text with a model of characters, at a size, with so many layers.
 
     Args:
-      data, model, size, depth: as configs/_charlm.py has them.
+      data, model, size, depth: as lru.training.recipes.charlm has them.
       percent: of the text to learn from, if it is not to be the config's.
 
     Example:

@@ -1,7 +1,11 @@
 """The numbers of the configs are those of the paper's tables, and all variants of them train."""
 
 import math
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +17,7 @@ from lru.training.config import build, differences, load_config
 from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
 
+ROOT = Path(__file__).resolve().parents[2]
 PI = math.pi
 # Orvieto et al. (2023), Table 10, with the rings of Table 8.
 COLUMNS = """task depth H N steps batch factor decay dropout r_min r_max phase two_ways glu"""
@@ -261,3 +266,30 @@ def test_what_the_paper_leaves_open_is_as_in_the_published_code(task, rate, mome
     kind = "Matcher" if task == "retrieval" else "Classifier"
     assert config.model.type == f"lru.models:Sequence{kind}"
     assert (config.seed, config.train.matmul_precision, config.model.dtype) == (0, *["float32"] * 2)
+
+
+def test_every_config_loads_by_config_flags_from_any_directory(tmp_path):
+    files = sorted((ROOT / "configs").glob("*.py"))
+    defined = "\n".join(
+        f"config_flags.DEFINE_config_file('config{number}', {str(file)!r})"
+        for number, file in enumerate(files)
+    )
+    script = f"""
+from absl import app, flags
+from ml_collections import config_flags
+{defined}
+def main(_):
+    for number in range({len(files)}):
+        print(flags.FLAGS[f"config{{number}}"].value.seed)
+app.run(main)
+"""
+    (tmp_path / "program.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["0"] * len(files), done.stderr

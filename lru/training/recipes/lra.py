@@ -19,8 +19,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _variants import choose
 from ml_collections import ConfigDict
+
+from lru.training.recipes.variants import choose
 
 # What Appendix D.2 calls A, B, gamma and Delta, by the names that the rungs have for it.
 RECURRENT = (

@@ -17,13 +17,13 @@ Widths are solved from the number of parameters, embedding and read-out included
 (2018) is "the paper"; what it leaves open is as its authors' published code has it.
 """
 
-from _variants import choose
 from ml_collections import ConfigDict
 
 import lru
 from lru.baselines import GRU, LSTM, RHN, GridLSTM
 from lru.lattice import PSLRU, RGLRU, Lattice
 from lru.models.budget import count_layer, hidden_size, nearest
+from lru.training.recipes.variants import choose
 
 STACKS = {
     "gru": GRU,

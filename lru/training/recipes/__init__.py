@@ -1,0 +1,1 @@
+"""What the configs of a paper share: models, optimizers, variants."""
