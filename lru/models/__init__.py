@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -13,7 +14,14 @@ import jax.numpy as jnp
 from lru.layers.factory import as_factory
 from lru.layers.mixers import is_causal, zero_padding
 from lru.layers.stacks import RecurrentStack
-from lru.models.blocks import GELU, GLU, Norm, ResidualBlock, ResidualStack, padding_mask
+from lru.models.blocks import (
+    BLOCK_OPTIONS,
+    BlockOptions,
+    Norm,
+    ResidualBlock,
+    ResidualStack,
+    padding_mask,
+)
 from lru.ops.arguments import as_array, as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, ModelOptions
 from lru.ops.dtypes import at_least_float32
@@ -22,10 +30,10 @@ from lru.ops.initializers import uniform
 Pooling = Literal["mean", "last"]
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(BlockOptions):
     """What models of sequences share: an encoder, `num_layers` residual blocks, pooling over time.
 
-    Attributes:
+    Attributes: those of `lru.models.blocks.BlockOptions`; logits are float32 at least; and
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L.
@@ -33,10 +41,7 @@ class SequenceModel(nn.Module):
         makes one, e.g. `functools.partial(lru.LRU, 256)`.
       vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
         vectors, one more axis.
-      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
-        `lru.models.blocks.ResidualBlock`.
       pooling: `"mean"` over the valid steps, or the `"last"` of them.
-      dtype: of the activations; logits are float32 at least.
     """
 
     num_classes: int
@@ -44,16 +49,7 @@ class SequenceModel(nn.Module):
     num_layers: int
     mixer: Callable[..., nn.Module] | nn.Module
     vocab_size: int | None = None
-    norm: Norm = "batch"
-    norm_momentum: float = 0.99
-    gelu: GELU = "tanh"
-    glu: GLU = "full"
-    dropout: float = 0.0
-    tie_dropout: bool = True
-    pooling: Pooling = "mean"
-    remat: bool = False
-    chunk_size: int | None = None
-    dtype: Any = None
+    pooling: Pooling = dataclasses.field(default="mean", kw_only=True)
 
     def __post_init__(self) -> None:
         _check_model_sizes(self)
@@ -75,7 +71,8 @@ class SequenceModel(nn.Module):
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
         x = self._encode(zero_padding(inputs, seq_lengths))  # it must not reach a gradient either
-        carries, x = _residual_stack(self)(x, carries, seq_lengths, reset, train)
+        call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
+        carries, x = _residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
         return (carries, pooled), mean.astype(at_least_float32(mean))
@@ -248,23 +245,21 @@ def _no_pairs(x):
     return x.reshape(2 * x.shape[0], *x.shape[2:])
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(BlockOptions):
     """Logits of the token that comes next, at every step of a sequence of tokens.
 
     Embedding, what moves along time, one dense layer. The model of Ahuja & Morency (2018) has a
     stack of recurrent layers in between, without normalisation or dropout, and draws the embedding
     from N(0, 1), the dense layer from U(-1/sqrt(H), 1/sqrt(H)); so does this.
 
-    Attributes:
+    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"`; logits are float32
+      at least, and a stack has a `dtype` of its own; and
       vocab_size: V.
       d_model: H, the width of the embedding and of what is in between.
       mixer: the mixer of each residual block, as of `lru.models.blocks.ResidualBlock`, e.g.
         `lru.LRU(256)`. (Configs and weights of version 0.1.0 have a `RecurrentStack` here, without
         `num_layers`: it is taken as `stack`.)
       num_layers: the number of residual blocks.
-      norm, norm_momentum, gelu, glu, dropout, tie_dropout, remat, chunk_size: as of
-        `lru.models.blocks.ResidualBlock`.
-      dtype: of the activations; logits are float32 at least. A stack has its own.
       stack: instead of `mixer` and all other options of blocks, a whole stack of layers, e.g.
         `lru.lattice.Lattice(H, 2)`; or what makes one.
 
@@ -284,15 +279,7 @@ class LanguageModel(nn.Module):
     d_model: int
     mixer: Callable[..., nn.Module] | nn.Module | None = None
     num_layers: int | None = None
-    norm: Norm = "layer"
-    norm_momentum: float = 0.99
-    gelu: GELU = "tanh"
-    glu: GLU = "full"
-    dropout: float = 0.0
-    tie_dropout: bool = True
-    remat: bool = False
-    chunk_size: int | None = None
-    dtype: Any = None
+    norm: Norm = dataclasses.field(default="layer", kw_only=True)
     stack: Callable[..., nn.Module] | nn.Module | None = None
 
     def __post_init__(self) -> None:
@@ -399,11 +386,11 @@ class LanguageModel(nn.Module):
         x = nn.Embed(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
+        make = _residual_stack(self) if stack is None else stack(name="stack")
+        call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
         if stack is None:
-            carry, x = _residual_stack(self)(x, initial_carry, seq_lengths, reset, train)
-        else:
-            call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
-            carry, x = stack(name="stack")(x, return_carry=True, time_major=True, **call)
+            call["train"] = train
+        carry, x = make(x, return_carry=True, time_major=True, **call)
         drawn = uniform(1 / math.sqrt(self.d_model))
         dtype = at_least_float32(x)
         head = nn.Dense(
@@ -413,15 +400,12 @@ class LanguageModel(nn.Module):
         return (carry, logits) if return_carry else logits
 
 
-_OF_BLOCKS = (
-    "norm", "norm_momentum", "gelu", "glu", "dropout", "tie_dropout", "remat", "chunk_size"
-)  # fmt: skip
+_OF_BLOCKS = tuple(name for name in BLOCK_OPTIONS if name != "dtype")  # a stack has its own
 
 
 def _residual_stack(model):
     """The blocks of a model that has the attributes of a block."""
-    options = {name: getattr(model, name) for name in (*_OF_BLOCKS, "dtype")}
-    block = functools.partial(ResidualBlock, model.mixer, **options)
+    block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
     return ResidualStack(model.num_layers, block, name="stack")
 
 

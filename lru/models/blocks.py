@@ -1,17 +1,18 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
 A mixer moves information along time: any module with the call of `flax.linen.RNN` whose outputs
-are as wide as its inputs; it gets a `reset` only where the block gets one. Blocks and stacks pass
-its state on, so a model can be streamed if its mixers can. They have time first, so that a chunk of
-time is contiguous in memory.
+are as wide as its inputs; it gets a `reset` only where the block gets one. Blocks and stacks have
+the call of a layer, from `(B, T, H)` to `(B, T, H)`, and pass the mixers' state on, so a model can
+be streamed if its mixers can. Inside, time comes first: a chunk of time is contiguous in memory.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,14 +31,10 @@ GELU = Literal["tanh", "erf"]
 GLU = Literal["full", "half"]
 
 
-class ResidualBlock(nn.Module):
-    """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(T, B, H)`.
-
-    Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
+class BlockOptions(nn.Module, kw_only=True):
+    """The options of a residual block: those of the block itself, and of models made of blocks.
 
     Attributes:
-      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or what makes one,
-        e.g. `functools.partial(lru.LRU, 256)`.
       norm: `"batch"`, the paper's, over batch and time; or `"layer"`. Padding has no part in it,
         of which the paper says nothing.
       norm_momentum: of batch normalisation's running statistics.
@@ -46,14 +43,13 @@ class ResidualBlock(nn.Module):
         z * sigmoid(W z + b).
       dropout: the rate, after GELU and after the GLU.
       tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
-      remat: compute the block's insides again in the backward pass instead of keeping them. Where
+      remat: compute the block's insides again in the backward pass instead of saving them. Where
         the mixer says that it is `causal`, the whole block goes through time chunk by chunk; that
         promises that no output depends on a later input, and that the state begins with zeros.
       chunk_size: steps at a time then; chosen from the shape if None, all of them if 0.
       dtype: of the activations.
     """
 
-    mixer: Callable[..., nn.Module] | nn.Module
     norm: Norm = "batch"
     norm_momentum: float = 0.99
     gelu: GELU = "tanh"
@@ -64,112 +60,173 @@ class ResidualBlock(nn.Module):
     chunk_size: int | None = None
     dtype: Any = None
 
+    @nn.nowrap
+    def block_options(self) -> dict[str, Any]:
+        """Returns these options by name."""
+        return {name: getattr(self, name) for name in BLOCK_OPTIONS}
+
+
+BLOCK_OPTIONS = tuple(
+    field.name for field in dataclasses.fields(BlockOptions) if field.name not in ("parent", "name")
+)
+
+
+class _Layers(NamedTuple):
+    """A block's layers as functions: bound to the block, or of parameters given."""
+
+    norm: Callable[..., Any]
+    mixer: Callable[..., Any]
+    glu: Callable[..., Any]
+
+
+class ResidualBlock(BlockOptions):
+    """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
+
+    Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
+
+    Attributes: those of `BlockOptions`, and
+      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or what makes one,
+        e.g. `functools.partial(lru.LRU, 256)`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> from lru.models.blocks import ResidualBlock
+      >>> block, x = ResidualBlock(lru.LRU(64)), jnp.ones((8, 100, 16))
+      >>> variables = jax.jit(block.init)(jax.random.key(0), x)
+      >>> block.apply(variables, x).shape
+      (8, 100, 16)
+    """
+
+    mixer: Callable[..., nn.Module] | nn.Module
+
     def __post_init__(self) -> None:
         self.mixer = as_factory("mixer", self.mixer)
         super().__post_init__()
+
+    @property
+    def causal(self) -> bool:
+        """Whether no output depends on a later input: if the mixer says so, without batch norm."""
+        return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
     def __call__(
         self,
         inputs: ArrayLike,
+        *,
         initial_carry: Any = None,
         seq_lengths: Any = None,
         reset: Any = None,
+        return_carry: bool = False,
+        time_major: bool = False,
         train: bool = False,
-    ) -> tuple[Any, Float[Array, "T B H"]]:
-        """Returns the mixer's carry and the outputs `(T, B, H)`.
+    ) -> Any:
+        """Takes a layer's call, as `lru.layers.mixers.Mixer.__call__` explains it, and `train`.
 
         Args:
-          inputs: `(T, B, H)`.
-          initial_carry, seq_lengths, reset: as `lru.layers.mixers.Mixer.__call__` explains them;
-            `reset` is `(T, B)`.
+          inputs: `(B, T, H)`.
+          initial_carry: what `return_carry` gave for the steps before.
+          seq_lengths: `(B,)` valid steps of each sequence.
+          reset: `(B, T)`, True at the first step of a new sequence.
+          return_carry: return `(carry, outputs)` instead of the outputs `(B, T, H)`.
+          time_major: inputs, outputs and `reset` have time first.
           train: use the batch's own statistics (and update the running ones), and drop out.
 
         Raises:
           ValueError: if the arguments do not fit together, or an attribute has no meaning.
         """
         self._check()
-        inputs = as_inputs(inputs)
-        if inputs.ndim != 3:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected (T, B, H)")
-        seq_lengths = as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0])
-        reset = as_resets(reset, inputs.shape[:2])
+        x, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
         statistics = None
         if self.norm == "batch":
             norm = BatchStatistics(self.norm_momentum, name="norm")
-            statistics = norm(inputs, seq_lengths, train)
-        masks = self._dropout_masks(inputs.shape, train)
-        shared, stepwise = (masks, None) if self.tie_dropout else (None, masks)
-        given, xs, d_model = (statistics, shared), (inputs, reset, stepwise), inputs.shape[-1]
+            statistics = norm(x, seq_lengths, train)
+        masks = self._dropout_masks(x.shape, train)
+        tied, stepwise = (masks, None) if self.tie_dropout else (None, masks)
+        carry, y = self._run((statistics, tied), initial_carry, (x, reset, stepwise), seq_lengths)
+        y = y if time_major else jnp.moveaxis(y, 0, 1)
+        return (carry, y) if return_carry else y
 
-        def body(block, carry, xs, seq_lengths):
-            return block._body(block._parts(d_model), given, carry, xs, seq_lengths)
+    def _forward(self, layers, shared, carry, xs, seq_lengths, remat_gate=False):
+        """The block on a whole sequence or a chunk of it, once the statistics are known.
 
+        Args:
+          layers: `_Layers`.
+          shared: what all steps share: statistics of batch normalisation, masks of dropout.
+          carry: the mixer's.
+          xs: what differs from step to step: inputs `(T, B, H)`, resets, masks of dropout.
+          seq_lengths: `(B,)`, or None.
+          remat_gate: compute what follows the mixer again in the backward pass.
+        """
+        (statistics, tied), (x, reset, stepwise) = shared, xs
+        after_gelu, after_glu = tied or stepwise or (None, None)
+        z = layers.norm(x) if statistics is None else self._normalize(x, statistics)
+        call = {} if reset is None else {"reset": reset}  # `nn.RNN` takes none
+        call |= dict(initial_carry=carry, seq_lengths=seq_lengths)
+        carry, z = layers.mixer(z, return_carry=True, time_major=True, **call)
+
+        def gate(z):
+            z = self._drop(nn.gelu(z, approximate=self.gelu == "tanh"), after_gelu)
+            value, gates = z, by_rows(layers.glu, z)
+            if self.glu == "full":
+                value, gates = jnp.split(gates, 2, axis=-1)
+            value, gates = promoted(value, nn.sigmoid(gates))
+            return self._drop(value * gates, after_glu)
+
+        branch = (jax.checkpoint(gate) if remat_gate else gate)(z)
+        x, branch = promoted(x, branch)
+        return carry, x + branch
+
+    def _run(self, shared, carry, xs, seq_lengths):
+        """`_forward` at once, chunk by chunk, or computed again in the backward pass."""
+        x, d_model = xs[0], xs[0].shape[-1]
         if not self.remat or self.is_initializing():
-            return body(self, initial_carry, xs, seq_lengths)
-        mixer = self.mixer(parent=None)
+            return self._forward(self._bound(d_model), shared, carry, xs, seq_lengths)
+        mixer, params = self.mixer(parent=None), self.variables["params"]
         causal = is_causal(mixer)
         widest = 4 * d_model  # a mixer's states may be wider than the GLU's product
-        chunk_size = steps_at_once(self.chunk_size, inputs.shape[:-1], widest)
+        chunk_size = steps_at_once(self.chunk_size, x.shape[:-1], widest)
         params_only = all("mixer" not in v for k, v in self.variables.items() if k != "params")
-        if causal and params_only and chunk_size not in (0, inputs.shape[0]):
-            block, params = self.clone(parent=None, name=None), self.variables["params"]
-            return _in_chunks(block, chunk_size, (params, *given), initial_carry, xs, seq_lengths)
+        if causal and params_only and chunk_size not in (0, x.shape[0]):
+            block = self.clone(parent=None, name=None)
+            return _in_chunks(block, chunk_size, (params, shared), carry, xs, seq_lengths)
         rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
-        if causal or not rematerialises(inputs.shape[:-1]):
-            return nn.remat(body)(self, initial_carry, xs, seq_lengths)
-        carry, z = self._mix(self._parts(d_model), given, initial_carry, xs, seq_lengths)
-        gate = nn.remat(lambda block, z, xs: block._gate(block._parts(d_model), given, z, xs))
-        return carry, gate(self, z, xs)
+        if not causal and rematerialises(x.shape[:-1]):
+            layers = self._bound(d_model)._replace(glu=self._functions(d_model, params).glu)
+            return self._forward(layers, shared, carry, xs, seq_lengths, remat_gate=True)
 
-    def _body(self, parts, given, carry, xs, seq_lengths):
-        """The block once the statistics are known, on all steps or some; `parts` by name."""
-        carry, z = self._mix(parts, given, carry, xs, seq_lengths)
-        return carry, self._gate(parts, given, z, xs)
+        def forward(block, carry, xs, seq_lengths):
+            return block._forward(block._bound(d_model), shared, carry, xs, seq_lengths)
 
-    def _mix(self, parts, given, carry, xs, seq_lengths):
-        x, reset, _ = xs
-        if given[0] is None:
-            x = parts["norm"](x)
-        else:
-            mean, scale, bias = (v[None, None] for v in given[0])
-            dtype = result_type(x, scale)
-            x = ((x.astype(dtype) - mean) * scale + bias).astype(self.dtype or dtype)
-        call = {} if reset is None else {"reset": reset}  # `nn.RNN` takes none
-        return parts["mixer"](
-            x,
-            initial_carry=carry,
-            seq_lengths=seq_lengths,
-            return_carry=True,
-            time_major=True,
-            **call,
+        return nn.remat(forward)(self, carry, xs, seq_lengths)
+
+    def _makers(self, d_model) -> _Layers:
+        width = 2 * d_model if self.glu == "full" else d_model
+        return _Layers(
+            norm=functools.partial(nn.LayerNorm, dtype=self.dtype),
+            mixer=self.mixer,
+            glu=functools.partial(nn.Dense, width, dtype=self.dtype),
         )
 
-    def _gate(self, parts, given, z, xs):
-        x, _, masks = xs
-        after_gelu, after_glu = given[1] if self.tie_dropout else masks
-        z = self._dropped(after_gelu, nn.gelu(z, approximate=self.gelu == "tanh"))
-        value, gate = z, by_rows(parts["glu"], z)
-        if self.glu == "full":
-            value, gate = jnp.split(gate, 2, axis=-1)
-        value, gate = promoted(value, nn.sigmoid(gate))
-        x, branch = promoted(x, self._dropped(after_glu, value * gate))
-        return x + branch
+    def _bound(self, d_model) -> _Layers:
+        """The layers as submodules of this block, made when they are called."""
 
-    def _parts(self, d_model, params=None):
-        """The submodules by name: this module's own, or functions of the parameters given."""
-        width = 2 * d_model if self.glu == "full" else d_model
-        makers = {
-            "norm": functools.partial(nn.LayerNorm, dtype=self.dtype),
-            "mixer": self.mixer,
-            "glu": functools.partial(nn.Dense, width, dtype=self.dtype),
-        }
-        if params is None:
-            return {name: functools.partial(_call, make, name) for name, make in makers.items()}
-        return {
-            name: functools.partial(make(parent=None).apply, {"params": params.get(name, {})})
-            for name, make in makers.items()
-        }
+        def bound(make, name):
+            return lambda *args, **kwargs: make(name=name)(*args, **kwargs)
+
+        return _Layers(*map(bound, self._makers(d_model), _Layers._fields))
+
+    def _functions(self, d_model, params) -> _Layers:
+        """The layers as functions of the block's parameters."""
+
+        def applied(make, name):
+            return functools.partial(make(parent=None).apply, {"params": params.get(name, {})})
+
+        return _Layers(*map(applied, self._makers(d_model), _Layers._fields))
+
+    def _normalize(self, x, statistics):
+        mean, scale, bias = (v[None, None] for v in statistics)
+        dtype = result_type(x, scale)
+        return ((x.astype(dtype) - mean) * scale + bias).astype(self.dtype or dtype)
 
     def _check(self):
         for name in ("dropout", "norm_momentum"):
@@ -185,12 +242,31 @@ class ResidualBlock(nn.Module):
     def _dropout_masks(self, shape, train):
         """Which to keep after GELU and after the GLU, or None: drawn for the whole sequence."""
         if not train or not self.dropout:
-            return None, None
+            return None
         shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)
         return tuple(jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, shape))
 
-    def _dropped(self, mask, x):
+    def _drop(self, x, mask):
         return x if mask is None else jnp.where(mask, x / (1 - self.dropout), jnp.zeros_like(x))
+
+
+def time_first(
+    inputs: ArrayLike, seq_lengths: Any, reset: Any, time_major: bool
+) -> tuple[Array, Any, Any]:
+    """Inputs `(T, B, H)`, lengths `(B,)` and resets `(T, B)` of a block's call, checked.
+
+    Raises:
+      ValueError: if they do not fit together.
+    """
+    inputs = as_inputs(inputs)
+    if inputs.ndim != 3:
+        axes = "(T, B, H)" if time_major else "(B, T, H)"
+        raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+    reset = as_resets(reset, inputs.shape[:2])
+    if not time_major:
+        inputs = jnp.moveaxis(inputs, 1, 0)
+        reset = None if reset is None else reset.T
+    return inputs, as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0]), reset
 
 
 class BatchStatistics(nn.Module):
@@ -234,21 +310,19 @@ def _mean_and_variance(x, mask):
     return mean, jnp.maximum(square - mean * mean, 0)
 
 
-def _call(make, name, *args, **kwargs):
-    return make(name=name)(*args, **kwargs)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _in_chunks(block, chunk_size, owner, carry, xs, seq_lengths):
-    """A block's body chunk by chunk: traced once for all blocks of a stack that are alike."""
+def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
+    """A block chunk by chunk: traced once for all blocks of a stack that are alike."""
 
-    def body(owner, carry, xs, seq_lengths):
-        params, *given = owner
-        parts = block._parts(xs[0].shape[-1], params)
-        return block._body(parts, given, carry, xs, seq_lengths)
+    def body(params_and_shared, carry, xs, seq_lengths):
+        params, shared = params_and_shared
+        layers = block._functions(xs[0].shape[-1], params)
+        return block._forward(layers, shared, carry, xs, seq_lengths)
 
     carry = _full_carry(block.mixer(parent=None), carry, xs[0][:chunk_size])
-    return scan_chunks(body, owner, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths)
+    return scan_chunks(
+        body, params_and_shared, carry, xs, chunk_size=chunk_size, seq_lengths=seq_lengths
+    )
 
 
 def _full_carry(mixer, carry, inputs):
@@ -263,7 +337,7 @@ def _full_carry(mixer, carry, inputs):
 
 
 class ResidualStack(nn.Module):
-    """`num_layers` blocks in depth.
+    """`num_layers` blocks in depth, from `(B, T, H)` to `(B, T, H)`.
 
     Attributes:
       num_layers: L.
@@ -279,16 +353,29 @@ class ResidualStack(nn.Module):
         self.block = as_factory("block", self.block)
         super().__post_init__()
 
+    @property
+    def causal(self) -> bool:
+        """Whether no output depends on a later input: if the blocks say so."""
+        return is_causal(self.block(parent=None))
+
     @nn.compact
     def __call__(
         self,
-        x: ArrayLike,
+        inputs: ArrayLike,
+        *,
         initial_carry: Any = None,
         seq_lengths: Any = None,
         reset: Any = None,
+        return_carry: bool = False,
+        time_major: bool = False,
         train: bool = False,
-    ) -> tuple[Any, Float[Array, "T B H"]]:
-        """Calls the blocks one after another; the carry is a tuple with one entry a layer."""
+    ) -> Any:
+        """Calls the blocks one after another; the carry is a tuple with one entry a layer.
+
+        Args:
+          inputs, initial_carry, seq_lengths, reset: as of `ResidualBlock`.
+          return_carry, time_major, train: as of `ResidualBlock`.
+        """
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers
         if not isinstance(initial_carry, tuple | list):
@@ -300,12 +387,15 @@ class ResidualStack(nn.Module):
             raise ValueError(
                 f"initial_carry is of {len(initial_carry)} layers; expected {self.num_layers}"
             )
-        y, carries = as_inputs(x), []
+        y, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
+        carries = []
         for layer, carry in enumerate(initial_carry):
             block = self.block(name=f"blocks_{layer}")
-            carry, y = block(y, carry, seq_lengths, reset, train)
+            call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
+            carry, y = block(y, initial_carry=carry, return_carry=True, **call)
             carries.append(carry)
-        return tuple(carries), y
+        y = y if time_major else jnp.moveaxis(y, 0, 1)
+        return (tuple(carries), y) if return_carry else y
 
 
 def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:

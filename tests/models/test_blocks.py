@@ -24,21 +24,29 @@ def inputs(seed=0):
     return jax.random.normal(jax.random.key(seed), (T, B, H))
 
 
-def make(block, *arguments):
-    return jax.jit(block.init)(jax.random.key(1), inputs(), *arguments)
+def make(block, **call):
+    return jax.jit(functools.partial(block.init, time_major=True, **call))(
+        jax.random.key(1), inputs()
+    )
+
+
+def apply(block, variables, x, carry=None, lengths=None, reset=None, **options):
+    """The carry and the outputs `(T, B, H)`."""
+    call = dict(initial_carry=carry, seq_lengths=lengths, reset=reset, return_carry=True)
+    return block.apply(variables, x, time_major=True, **call, **options)
 
 
 def train(block, variables, x, lengths=None, seed=0):
     """Outputs and updated statistics of a training step's forward pass."""
 
     @jax.jit
-    def apply(variables, x):
-        return block.apply(
-            variables, x, None, lengths, None, True,
+    def run(variables, x):
+        return apply(
+            block, variables, x, lengths=lengths, train=True,
             mutable=["batch_stats"], rngs={"dropout": jax.random.key(seed)},
         )  # fmt: skip
 
-    (_, y), updated = apply(variables, x)
+    (_, y), updated = run(variables, x)
     return y, updated
 
 
@@ -48,7 +56,7 @@ def test_a_block_is_norm_mixer_gelu_glu_skip(norm, glu):
     block = ResidualBlock(MIXER, norm=norm, glu=glu)
     variables = make(block)
     params = variables["params"]
-    _, y = jax.jit(block.apply)(variables, inputs())
+    _, y = apply(block, variables, inputs())
 
     x = np.asarray(inputs(), np.float64)
     z = x / np.sqrt(1 + 1e-5)  # fresh running statistics: mean 0, variance 1
@@ -102,7 +110,7 @@ def test_gelu_is_x_times_the_normal_distribution_at_x(gelu, least, most):
     variables = make(block)
     variables["params"]["glu"] = {"kernel": jnp.zeros((H, H)), "bias": jnp.full(H, 40.0)}  # open
     x = jnp.linspace(-6, 6, T * B * H).reshape(T, B, H)
-    _, y = jax.jit(block.apply)(variables, x)
+    _, y = apply(block, variables, x)
     z = np.float64(x) / np.sqrt(1 + 1e-5)  # fresh running statistics
     want = z * (1 + np.vectorize(math.erf)(z / np.sqrt(2))) / 2
     assert least <= abs(y - x - want).max() < most
@@ -135,8 +143,8 @@ def test_rematerialisation_changes_neither_values_nor_gradients(options, dropout
 
     def loss(variables, carry, remat):
         stack = ResidualStack(2, functools.partial(make_block, remat=remat))
-        (carry, y), updated = stack.apply(
-            variables, inputs(), carry, lengths, RESET, True,
+        (carry, y), updated = apply(
+            stack, variables, inputs(), carry, lengths, RESET, train=True,
             mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)},
         )  # fmt: skip
         return jnp.sum(y**2), (carry, y, updated)
@@ -153,7 +161,7 @@ def test_rematerialisation_changes_neither_values_nor_gradients(options, dropout
 def test_a_block_in_chunks_begins_from_zero():
     plain, chunked = (ResidualBlock(MIXER, **options) for options in ({}, CHUNKED))
     variables = make(plain)
-    got, want = (jax.jit(block.apply)(variables, inputs()) for block in (chunked, plain))
+    got, want = (apply(block, variables, inputs()) for block in (chunked, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
@@ -167,7 +175,7 @@ def test_only_a_mixer_that_says_it_is_causal_is_chunked():
 
     plain, remat = (ResidualBlock(Ahead, **options) for options in ({}, CHUNKED))
     variables = make(plain)
-    (_, got), (_, want) = (jax.jit(b.apply)(variables, inputs()) for b in (remat, plain))
+    (_, got), (_, want) = (apply(block, variables, inputs()) for block in (remat, plain))
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -184,7 +192,7 @@ def test_what_a_mixer_keeps_beside_its_parameters_is_not_lost_in_chunks():
 
     block = ResidualBlock(Counting, **CHUNKED)
     variables = make(block)
-    _, updated = block.apply(variables, inputs(), mutable=["batch_stats"])
+    _, updated = apply(block, variables, inputs(), mutable=["batch_stats"])
     assert updated["batch_stats"]["mixer"]["calls"] == 1
 
 
@@ -193,8 +201,8 @@ def test_lengths_beyond_the_end_and_small_carries_mean_the_same_in_chunks(option
     block = ResidualBlock(MIXER, norm="layer", glu="half", **options)
     variables = make(block)
     carry = jnp.full(6, 0.5)  # real, and one for all sequences
-    got = block.apply(variables, inputs(), carry, jnp.full(B, 99))
-    want = block.apply(variables, inputs(), jnp.full((B, 6), 0.5 + 0j))
+    got = apply(block, variables, inputs(), carry, jnp.full(B, 99))
+    want = apply(block, variables, inputs(), jnp.full((B, 6), 0.5 + 0j))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
@@ -204,11 +212,11 @@ def test_the_states_of_a_long_sequence_are_not_kept():
     def temporaries(remat, **options):
         mixer = functools.partial(lru.LRU, 64, **options)
         block = ResidualBlock(mixer, remat=remat, chunk_size=64)
-        x = jnp.ones((2048, 1, 2))
-        variables = jax.jit(block.init)(jax.random.key(0), x[:4])
+        x = jnp.ones((1, 2048, 2))
+        variables = jax.jit(block.init)(jax.random.key(0), x[:, :4])
 
         def loss(variables):
-            return block.apply(variables, x)[1].sum()
+            return block.apply(variables, x).sum()
 
         compiled = jax.jit(jax.grad(loss)).lower(variables).compile()
         return compiled.memory_analysis().temp_size_in_bytes
@@ -233,7 +241,7 @@ def test_blocks_that_are_alike_are_traced_once():
         stack = ResidualStack(num_layers, block)
         variables = make(stack)
         calls.clear()
-        jax.eval_shape(stack.apply, variables, inputs())
+        jax.eval_shape(functools.partial(apply, stack), variables, inputs())
         return len(calls)
 
     assert traced(4) == traced(1) > 0
@@ -262,11 +270,11 @@ def test_batch_normalisation_is_that_of_flax():
 @pytest.mark.parametrize("cuts", [[3], list(range(1, T))], ids=["chunks", "steps"])
 def test_a_streamed_stack_equals_the_whole_sequence(cuts):
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
-    variables, apply = make(stack), jax.jit(stack.apply)
-    whole_carry, whole = apply(variables, inputs())
+    variables, run = make(stack), jax.jit(functools.partial(apply, stack))
+    whole_carry, whole = run(variables, inputs())
     carry, parts = None, []
     for start, stop in zip([0, *cuts], [*cuts, T]):
-        carry, y = apply(variables, inputs()[start:stop], carry)
+        carry, y = run(variables, inputs()[start:stop], carry)
         parts.append(y)
     np.testing.assert_allclose(jnp.concatenate(parts), whole, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry)
@@ -275,7 +283,7 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
 def test_a_carry_of_another_depth_is_said():
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
     with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
-        stack.apply(make(stack), inputs(), (None,) * 3)
+        apply(stack, make(stack), inputs(), (None,) * 3)
 
 
 def test_any_flax_rnn_is_a_mixer():
@@ -285,7 +293,7 @@ def test_any_flax_rnn_is_a_mixer():
             return nn.RNN(nn.GRUCell(H))(x, **call)
 
     block = ResidualBlock(Gru)
-    carry, y = jax.jit(block.apply)(make(block, None, LENGTHS), inputs(), None, LENGTHS)
+    carry, y = apply(block, make(block, seq_lengths=LENGTHS), inputs(), None, LENGTHS)
     assert (carry.shape, y.shape) == ((B, H), (T, B, H))
 
 
@@ -307,7 +315,7 @@ def branches(num_layers, **options):
     x, variables, found = jax.random.normal(jax.random.key(5), (T, 32, 32)), None, []
     for depth in range(1, num_layers + 1):
         stack = ResidualStack(depth, make_block)
-        variables = stack.init(jax.random.key(1), x)
+        variables = stack.init(jax.random.key(1), x, time_major=True)
         for name in variables["params"]:
             glu = {"kernel": jnp.zeros((32, 32)), "bias": jnp.full(32, 40.0)}
             variables["params"][name]["glu"] = glu
@@ -333,3 +341,15 @@ def test_a_dropout_mask_differs_between_sequences_features_and_layers_and_betwee
     assert (first != second).any()
     alike = [(np.roll(first, 1, axis) == first).all() for axis in range(3)]
     assert alike == [tied, False, False]
+
+
+@pytest.mark.parametrize("module", [ResidualBlock, functools.partial(ResidualStack, 2)])
+def test_a_backbone_takes_batches_first_unless_time_major(module):
+    make_block = functools.partial(ResidualBlock, MIXER)
+    backbone = module(MIXER) if module is ResidualBlock else module(make_block)
+    variables = make(backbone)
+    carry, want = apply(backbone, variables, inputs(), None, LENGTHS, RESET)
+    x, call = inputs().swapaxes(0, 1), dict(seq_lengths=LENGTHS, reset=RESET.T)
+    np.testing.assert_array_equal(backbone.apply(variables, x, **call).swapaxes(0, 1), want)
+    got, _ = backbone.apply(variables, x, return_carry=True, **call)
+    jax.tree.map(np.testing.assert_array_equal, got, carry)

@@ -322,7 +322,7 @@ def blocks_called(model, inputs, **call):
 
     def note(method, arguments, options, context):
         if isinstance(context.module, ResidualBlock) and context.method_name == "__call__":
-            found.append((context.module, arguments[-1]))
+            found.append((context.module, options["train"]))
         return method(*arguments, **options)
 
     variables = jax.eval_shape(model.init, jax.random.key(0), inputs)

@@ -34,7 +34,7 @@ def draw(trained, prompt, number, **options):
 def test_the_likeliest_are_those_of_the_model_given_all_before(trained):
     model, variables = trained
     prompt = [1, 4, 2]
-    found = draw(trained, prompt, 8, seed=0, temperature=0)
+    found = draw(trained, prompt, 8, seed=0, temperature=0.0)
     logits = jax.jit(model.apply)(variables, jnp.array([prompt + found]))[0]
     likeliest = 1 + jnp.argmax(logits[:, 1:], axis=-1)
     assert found == likeliest[len(prompt) - 1 : -1].tolist()
@@ -42,7 +42,7 @@ def test_the_likeliest_are_those_of_the_model_given_all_before(trained):
 
 def test_one_likeliest_leaves_no_choice_however_hot(trained):
     options = dict(temperature=50.0, top_k=1)
-    assert draw(trained, [1], 8, seed=3, **options) == draw(trained, [1], 8, seed=0, temperature=0)
+    assert draw(trained, [1], 8, seed=3, **options) == draw(trained, [1], 8, seed=0, temperature=0.0)
 
 
 def test_the_draws_are_a_function_of_the_seed(trained):
