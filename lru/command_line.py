@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import lru
 from lru.errors import Stopped, UserError
-from lru.io.terminal import printable, say
+from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -219,7 +219,7 @@ def _device_trouble(error: RuntimeError) -> str:
 
 def _complain(text: str, exit_code: int) -> int:
     with suppress(BrokenPipeError):  # nobody reads on
-        say(f"error: {text}", sys.stderr)
+        log(f"error: {text}", sys.stderr)
     return exit_code
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
-from lru.io.terminal import say
+from lru.io.terminal import log
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
         manual_dir=known.manual_dir,
         allow=known.allow,
     )
-    say(format_result(row))
+    log(format_result(row))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
-from lru.io.terminal import say
+from lru.io.terminal import log
 from lru.training.exporting import export_run, load
 
 __all__ = ["export_run", "load", "main"]
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         allow=known.allow,
     )
     files = ", ".join(sorted(file.name for file in known.out.iterdir()))
-    say(f"checkpoint of step {about['step']:,}, in {known.out}: {files}")
+    log(f"checkpoint of step {about['step']:,}, in {known.out}: {files}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
 from lru.errors import UserError
-from lru.io.terminal import printable, say, write
+from lru.io.terminal import log, printable, write
 
 
 def main(argv: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
         shown = printable(" ".join(odd), keep="")
-        say(f"note: not in the training text, read as unknown: {shown}", sys.stderr)
+        log(f"note: not in the training text, read as unknown: {shown}", sys.stderr)
     seed = secrets.randbits(32) if known.seed is None else known.seed
     print(f"seed: {seed}", file=sys.stderr)
     tokens = sample(

@@ -63,7 +63,7 @@ class _LatticeCell(TwoWayCell):
         )
 
     @nn.nowrap
-    def drive(self, weights: Weights, below: Any) -> Any:
+    def input_projection(self, weights: Weights, below: Any) -> Any:
         return add_bias(self.times(below, weights.below), weights.below_bias)
 
     @nn.nowrap

@@ -47,8 +47,8 @@ def main(argv: Sequence[str]) -> None:
     )
     sizes = ", ".join(f"{len(dataset.source(split)):,} {split}" for split in SPLITS)
     print(f"{dataset.name} ({dataset.kind}): {sizes} examples in {dataset.data_dir}")
-    if dataset.remark:
-        print(f"remark: {dataset.remark}")
+    if dataset.note:
+        print(f"note: {dataset.note}")
     if arguments.write_tsv:
         dataset.write_tsv(arguments.write_tsv)
         print(f"written as text to {arguments.write_tsv}")

@@ -53,7 +53,7 @@ from lru.analysis.statistics import (
 )
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
 from lru.errors import UserError
-from lru.io.terminal import say
+from lru.io.terminal import log
 
 __all__ = [
     "InputGains", "Modes", "RunModes", "eigenvalues", "find_layers", "fractions", "frequencies",
@@ -97,13 +97,13 @@ def read_run(
       UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
-    from lru.training.config import recall
+    from lru.training.config import load_run_config
     from lru.training.init_from import begin
 
     experiment, state, step = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
-    begin(recall(workdir), workdir, experiment)
+    begin(load_run_config(workdir), workdir, experiment)
     trained = model_modes(state.params, experiment.layers)
     if not trained:
         raise UserError(
@@ -138,27 +138,27 @@ def main(argv: Sequence[str]) -> None:
 
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.analysis.pages import save_page
-    from lru.training.config import recall
+    from lru.training.config import load_run_config
     from lru.training.figures import name_of
 
     modes = read_run(workdir, **reading)
-    what = f"{name_of(recall(workdir))}, {workdir.resolve().name}"
+    what = f"{name_of(load_run_config(workdir))}, {workdir.resolve().name}"
     title = f"{what}\nbefore training (grey) and at step {modes.step:,} (blue)"
     save_page(modes.initial, modes.trained, out, title)
-    say(f"see {out}")
+    log(f"see {out}")
 
 
 def _animate(workdir: Path, file: Path) -> None:
     from lru.analysis.pages import save_animation
-    from lru.training.config import recall
+    from lru.training.config import load_run_config
     from lru.training.eigenvalue_log import EigenvalueLog
     from lru.training.history import latest_history
     from lru.training.recovery import check_spectra
 
-    recall(workdir)
+    load_run_config(workdir)
     if found := latest_history(workdir / "checkpoints"):
-        log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
-        check_spectra(log, workdir / "spectra", print)
+        eigenvalue_log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
+        check_spectra(eigenvalue_log, workdir / "spectra", print)
     steps, paths = EigenvalueLog(workdir / "spectra").paths()
     if not paths:
         raise UserError(
@@ -166,7 +166,7 @@ def _animate(workdir: Path, file: Path) -> None:
             "that has a Linear Recurrent Unit or another diagonal layer; train one"
         )
     save_animation(steps, paths, file)
-    say(f"see {file}")
+    log(f"see {file}")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def rise(name, params, inputs, probes):
 
     def cross(rising, layer):
         weights, state, probe = layer
-        state, rising = cell.step(weights, state, rising, cell.drive(weights, rising))
+        state, rising = cell.step(weights, state, rising, cell.input_projection(weights, rising))
         return rising + probe[0], state + probe[1]
 
     def step(states, now):

@@ -20,7 +20,7 @@ from lru.command_line import run
 from lru.errors import UserError
 from lru.training import exporting
 from lru.training.best import restore_best
-from lru.training.config import load_config, remember
+from lru.training.config import load_config, save_config
 from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
 
@@ -181,7 +181,7 @@ def test_a_model_that_looks_ahead_has_no_step(root, tmp_path, monkeypatch):
     overrides = ["--config.model.mixer.bidirectional=True"]
     config = load_config(RUNS["classifier"][0], overrides)
     (tmp_path / "run").mkdir()
-    remember(config, tmp_path / "run")
+    save_config(config, tmp_path / "run")
     experiment = Experiment(config, root / "data")
     restored = (experiment, experiment.init_state(), 0)
     monkeypatch.setattr("lru.training.best.restore_best", lambda *_, **__: restored)

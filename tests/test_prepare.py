@@ -78,7 +78,7 @@ def test_every_text_can_be_prepared(prepare, task):
     told, remark = output.splitlines()[-2:]
     expected = f"{task} (made-up): 1 train, 1 validation, 1 test examples"
     assert (code, told.split(" in ")[0]) == (0, expected)
-    assert remark == "remark: trained on the first 20 % of the training text"
+    assert remark == "note: trained on the first 20 % of the training text"
 
 
 def test_it_shows_images(prepare, tmp_path):
@@ -96,7 +96,7 @@ def test_what_has_to_be_said_of_the_data_is_said(prepare):
     arguments = ["--task=text", "--source=made_up", "--protocol=paper", "--pad_to=30"]
     code, output, _ = prepare(*arguments)
     assert code == 0
-    assert output.splitlines()[-1].startswith("remark: validation is the test split")
+    assert output.splitlines()[-1].startswith("note: validation is the test split")
 
 
 @pytest.mark.parametrize(

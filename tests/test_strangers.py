@@ -15,7 +15,7 @@ import lru.spectrum
 from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
-from lru.training.config import build, load_config, remember
+from lru.training.config import build, load_config, save_config
 from lru.training.names import resolve
 
 MODEL, DATA = "expected a Flax module of lru or flax", "expected the create of a data set of lru"
@@ -272,7 +272,7 @@ def test_types_of_the_users_config_must_be_those_in_the_work_directory(config, t
     from lru.training.config import check_workdir
 
     mine = load_config("configs/lra_listops.py:smoke")
-    remember(mine, tmp_path)
+    save_config(mine, tmp_path)
     mine.model.mixer.type = "evil:Model"
     with pytest.raises(UserError, match="config.model.mixer.type is 'lru:LRU' there, 'evil:Model'"):
         check_workdir(mine, tmp_path)

@@ -216,7 +216,7 @@ class SequenceDataset(
         return "full"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         """What else has to be said beside every result, if anything."""
         return ""
 

@@ -109,7 +109,7 @@ class TextStream(SequenceDataset):
         return "prefix" if self._is_prefix else "full"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         remarks = []
         if self._is_prefix:
             read = self.info.metadata["bytes"]

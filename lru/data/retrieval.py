@@ -90,7 +90,7 @@ class Retrieval(CharacterDataset):
         return "full" if self.numbers.release == "lra" else "stand-in"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         return taken_from(self.info.metadata) if self.kind == "full" else ""
 
     def release_needed(self) -> Release | None:

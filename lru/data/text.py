@@ -80,7 +80,7 @@ class Text(CharacterDataset):
         return "made-up" if self.numbers.made_up else "full"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         if self.numbers.protocol == "held_out":
             return ""
         return "validation is the test split, as in LRA: the test has selected the model"

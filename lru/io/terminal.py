@@ -46,6 +46,6 @@ def write(text: str, file: IO[str] | None = None) -> None:
     file.flush()
 
 
-def say(text: str, file: IO[str] | None = None) -> None:
+def log(text: str, file: IO[str] | None = None) -> None:
     """Writes a line, see `write`."""
     write(f"{text}\n", file)

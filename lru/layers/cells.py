@@ -2,7 +2,7 @@
 
 A lattice of them has layers in depth and steps in time: h1 rises through the layers, h2 goes from
 step to step. A cell is pure functions of its weights, so that whatever walks the lattice
-(`lru.layers.stacks`) can compute products ahead, for many steps, or abreast, for many layers.
+(`lru.layers.stacks`) can compute products ahead, for many steps, or batched, for many layers.
 """
 
 from __future__ import annotations
@@ -55,13 +55,20 @@ class TwoWayCell(nn.RNNCellBase):
         return params
 
     @nn.nowrap
-    def drive(self, weights: Any, below: Real[Array, "*B H"]) -> Any:
+    def input_projection(self, weights: Any, below: Real[Array, "*B H"]) -> Any:
         """What of a step needs the input from below alone."""
         raise NotImplementedError(f"{type(self).__name__} has no drive")
 
     @nn.nowrap
     def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        """`(state, what rises)` from the state before, the input from below and its `drive`."""
+        """Returns the state and the output.
+
+        Args:
+          weights: what `pack` made.
+          state: the one before.
+          below: the input.
+          driven: its `input_projection`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     @nn.nowrap
@@ -125,7 +132,7 @@ class TwoWayCell(nn.RNNCellBase):
         cell, weights = self.clone(parent=None, dtype=dtype), self.pack(params)
         below = cell.enter(inputs.astype(at_least_float32(inputs, dtype)))
         state = carry.astype(at_least_float32(carry, dtype))
-        state, above = cell.step(weights, state, below, cell.drive(weights, below))
+        state, above = cell.step(weights, state, below, cell.input_projection(weights, below))
         # The state's type must not change from step to step: `nn.RNN` scans over them.
         return state.astype(state_dtype), cell.leave(above).astype(dtype)
 

@@ -50,7 +50,7 @@ class GRUCell(TwoWayCell):
         return {"input": params["input"], "gates": gates, "candidate": candidate}
 
     @nn.nowrap
-    def drive(self, weights: Any, below: Any) -> Any:
+    def input_projection(self, weights: Any, below: Any) -> Any:
         return self.dense(below, weights["input"])
 
     @nn.nowrap
@@ -85,7 +85,7 @@ class LSTMCell(TwoWayCell):
         return 2 * self.features
 
     @nn.nowrap
-    def drive(self, weights: Any, below: Any) -> Any:
+    def input_projection(self, weights: Any, below: Any) -> Any:
         return self.dense(below, weights["input"])
 
     @nn.nowrap
@@ -129,7 +129,7 @@ class GridLSTMCell(TwoWayCell):
         return above[..., : self.features]
 
     @nn.nowrap
-    def drive(self, weights: Any, below: Any) -> Any:
+    def input_projection(self, weights: Any, below: Any) -> Any:
         return self.dense(below[..., : self.features], weights["depth_state"])
 
     @nn.nowrap
@@ -189,7 +189,7 @@ class RHNCell(TwoWayCell):
         return {"input": {"kernel": into, "bias": first["bias"]}, "across": across} | rest
 
     @nn.nowrap
-    def drive(self, weights: Any, below: Any) -> Any:
+    def input_projection(self, weights: Any, below: Any) -> Any:
         return self.dense(below, weights["input"])
 
     @nn.nowrap

@@ -169,7 +169,7 @@ def layer_by_layer(
             after, above = cell.step(of_layer, unless(reset, state), below, driven)
             return _where(valid, after, state), above
 
-        driven = cell.drive(of_layer, below)
+        driven = cell.input_projection(of_layer, below)
         end, below = lax.scan(step, state, (below, driven, valid, reset))
         ends.append(end)
     return ends, below
@@ -183,20 +183,20 @@ def wavefront(
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """As `layer_by_layer`, but one anti-diagonal after the other, all its cells abreast."""
+    """As `layer_by_layer`, but one anti-diagonal after the other, all its cells batched."""
     depth = len(weights)
     together = jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *weights)
     if valid is None:
         valid = jnp.ones((below.shape[0],) + (1,) * (below.ndim - 1), bool)
 
     @jax.vmap
-    def abreast(of_layer, state, below):
-        return cell.step(of_layer, state, below, cell.drive(of_layer, below))
+    def batched(of_layer, state, below):
+        return cell.step(of_layer, state, below, cell.input_projection(of_layer, below))
 
     def diagonal(carry, inputs):
         (states, rising), (lowest, valid, reset) = carry, inputs
         below = jnp.concatenate([lowest[None], rising[:-1]])  # from the diagonal before
-        after, rising = abreast(together, unless(reset, states), below)
+        after, rising = batched(together, unless(reset, states), below)
         return (_where(valid, after, states), rising), rising[-1]
 
     lowest = jnp.pad(below, [(0, depth - 1)] + [(0, 0)] * (below.ndim - 1))

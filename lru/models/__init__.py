@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -49,7 +48,8 @@ class SequenceModel(BlockOptions):
     num_layers: int
     mixer: Callable[..., nn.Module] | nn.Module
     vocab_size: int | None = None
-    pooling: Pooling = dataclasses.field(default="mean", kw_only=True)
+    norm: Norm = "batch"
+    pooling: Pooling = "mean"
 
     def __post_init__(self) -> None:
         _check_model_sizes(self)
@@ -279,7 +279,7 @@ class LanguageModel(BlockOptions):
     d_model: int
     mixer: Callable[..., nn.Module] | nn.Module | None = None
     num_layers: int | None = None
-    norm: Norm = dataclasses.field(default="layer", kw_only=True)
+    norm: Norm = "layer"
     stack: Callable[..., nn.Module] | nn.Module | None = None
 
     def __post_init__(self) -> None:

@@ -34,6 +34,8 @@ GLU = Literal["full", "half"]
 class BlockOptions(nn.Module, kw_only=True):
     """The options of a residual block: those of the block itself, and of models made of blocks.
 
+    Each of these also has an attribute `norm`, with a default of its own.
+
     Attributes:
       norm: `"batch"`, the paper's, over batch and time; or `"layer"`. Padding has no part in it,
         of which the paper says nothing.
@@ -50,7 +52,6 @@ class BlockOptions(nn.Module, kw_only=True):
       dtype: of the activations.
     """
 
-    norm: Norm = "batch"
     norm_momentum: float = 0.99
     gelu: GELU = "tanh"
     glu: GLU = "full"
@@ -66,7 +67,7 @@ class BlockOptions(nn.Module, kw_only=True):
         return {name: getattr(self, name) for name in BLOCK_OPTIONS}
 
 
-BLOCK_OPTIONS = tuple(
+BLOCK_OPTIONS = ("norm",) + tuple(
     field.name for field in dataclasses.fields(BlockOptions) if field.name not in ("parent", "name")
 )
 
@@ -98,6 +99,7 @@ class ResidualBlock(BlockOptions):
     """
 
     mixer: Callable[..., nn.Module] | nn.Module
+    norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         self.mixer = as_factory("mixer", self.mixer)

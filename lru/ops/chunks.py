@@ -26,7 +26,7 @@ Body = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 def scan_chunks(
     body: Body,
-    owner: Any,
+    params: Any,
     carry: Any,
     xs: Any,
     *,
@@ -34,14 +34,14 @@ def scan_chunks(
     seq_lengths: Int[Array, "*B"] | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Equals `body(owner, carry, xs, seq_lengths)`, for a body that is causal.
+    """Equals `body(params, carry, xs, seq_lengths)`, for a body that is causal.
 
     Where a sequence has no valid step the state stays as it was, whatever the body makes of it.
 
     Args:
-      body: `(owner, carry, xs, seq_lengths) -> (carry, ys)`. Two pieces of a sequence, the carry
+      body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Two chunks of a sequence, the carry
         handed on, must equal the whole.
-      owner: what the body is a function of beside these, such as parameters: a tree of arrays.
+      params: what the body is a function of beside these, such as parameters: a tree of arrays.
       carry: the state before, with the structure and types that the body returns; each of its
         arrays has the batch's axes first. None, which the body gets, only if `chunk_size` is 0.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
@@ -57,7 +57,7 @@ def scan_chunks(
     time, batch = first.shape[0], first.shape[1:-1]
 
     if not chunk_size or is_symbolic_dim(time) or time <= chunk_size:
-        after, ys = body(owner, carry, xs, seq_lengths)
+        after, ys = body(params, carry, xs, seq_lengths)
         return _where_any(seq_lengths, after, carry), ys
     missing = -time % chunk_size
     if missing:  # what is filled up counts as padding
@@ -65,15 +65,15 @@ def scan_chunks(
             jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
         )
 
-    def step(owner, carry, inputs):
+    def step(params, carry, inputs):
         start, xs = inputs
         valid = None if seq_lengths is None else jnp.clip(seq_lengths - start, 0, chunk_size)
-        after, ys = body(owner, carry, xs, valid)
+        after, ys = body(params, carry, xs, valid)
         return _where_any(valid, after, carry), ys
 
     starts = jnp.arange(0, time, chunk_size)
     xs = jax.tree.map(functools.partial(_split, missing, chunk_size), xs)
-    step = functools.partial(jax.checkpoint(step, prevent_cse=False), owner)
+    step = functools.partial(jax.checkpoint(step, prevent_cse=False), params)
     carry, ys = lax.scan(step, carry, (starts, xs), reverse=reverse)
     return carry, jax.tree.map(
         lambda y: y.reshape(len(starts) * chunk_size, *y.shape[2:])[:time], ys

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import recall
+from lru.training.config import load_run_config
 from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.experiment import Experiment, State
@@ -78,7 +78,7 @@ def restore_best(
         package that is not allowed.
     """
     restore_config(workdir, _logger.warning)
-    config, allow = recall(workdir), check_allow(allow)
+    config, allow = load_run_config(workdir), check_allow(allow)
     check_config(config.to_dict(), allow)
     if not (workdir / "checkpoints").is_dir():
         raise _nothing(workdir)

@@ -37,11 +37,11 @@ class Checkpoints:
 
     Args:
       directory: where they are, or will be.
-      say: called with a line of text when a damaged checkpoint is passed over.
+      log: called with a line of text when a damaged checkpoint is passed over.
     """
 
-    def __init__(self, directory: Path, say: Callable[[str], None] = print):
-        self._directory, self._say, self._keep = directory.absolute(), say, _Keep()
+    def __init__(self, directory: Path, log: Callable[[str], None] = print):
+        self._directory, self._log, self._keep = directory.absolute(), log, _Keep()
         self._failed = False
         options = ocp.CheckpointManagerOptions(preservation_policy=self._keep)
         try:
@@ -120,7 +120,7 @@ class Checkpoints:
                 continue
             for damaged, reason in reasons.items():
                 self._move_aside(damaged)
-                self._say(f"{reason}; going on from step {step}")
+                self._log(f"{reason}; going on from step {step}")
             return state
         if reasons:
             first = next(iter(reasons.values()))

@@ -176,10 +176,10 @@ def _check_type(annotation: Any, value: Any, where: str) -> None:
         raise UserError(f"{where} is {value!r}; expected {text}")
 
 
-def remember(config: ConfigDict, workdir: Path) -> None:
+def save_config(config: ConfigDict, workdir: Path) -> None:
     """Writes the config into the work directory, where it stays unless the run is made longer."""
     file = workdir / "config.json"
-    if not file.exists() or differences(recall(workdir).to_dict(), config.to_dict()):
+    if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
         write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
@@ -202,7 +202,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """
     if not (workdir / "config.json").exists():
         return
-    found = differences(recall(workdir).to_dict(), config.to_dict())
+    found = differences(load_run_config(workdir).to_dict(), config.to_dict())
     if _is_longer(found):
         return _check_constant(config, workdir, found)
     for key, (there, here) in found.items():
@@ -261,7 +261,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     }
 
 
-def recall(workdir: Path) -> ConfigDict:
+def load_run_config(workdir: Path) -> ConfigDict:
     """Returns the config of the run in a work directory, whose names are not resolved.
 
     Raises:

@@ -72,7 +72,7 @@ class Description:
             return cls(
                 name=dataset.name,
                 kind=dataset.kind,
-                remark=dataset.remark,
+                remark=dataset.note,
                 num_classes=task.model_arguments.get("num_classes"),
                 vocab_size=task.model_arguments["vocab_size"],
                 shape=tuple(inputs.shape),

@@ -62,7 +62,7 @@ class EigenvalueLog:
             if not self._file(int(step)).is_file() or digest(self._file(int(step))) != wanted
         ]
 
-    def keep(self, step: int) -> None:
+    def rewind(self, step: int) -> None:
         """Drops the files of all later steps, and one that a kill left half-written."""
         for later in self.steps():
             if later > step:

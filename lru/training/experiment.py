@@ -268,9 +268,9 @@ class Experiment:
         return jax.device_put(Metrics.empty(), self._replicated)
 
     @functools.cached_property
-    def _resident(self) -> Mapping[str, Array] | None:
+    def _on_device(self) -> Mapping[str, Array] | None:
         """The training split on every device, if it may be there; None if not."""
-        split = self.task.resident()
+        split = self.task.on_device()
         return None if split is None else jax.device_put(split, self._replicated)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
@@ -278,7 +278,7 @@ class Experiment:
 
         Which examples stand in the batch of a step is a function of seed and step alone.
         """
-        split, spans = self._resident, self.settings.spans(first_step)
+        split, spans = self._on_device, self.settings.spans(first_step)
         batches = self.task.batches(self._seed, indices=split is not None)
         # Some calls at a time: a list of all would take hours and memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):

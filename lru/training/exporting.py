@@ -166,13 +166,13 @@ def _one_step(experiment: Experiment) -> Any:
 
 
 def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
-    from lru.training.config import recall
+    from lru.training.config import load_run_config
 
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names
     return {
-        "config": recall(workdir).to_dict(),
+        "config": load_run_config(workdir).to_dict(),
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),

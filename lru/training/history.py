@@ -52,13 +52,13 @@ def is_sealed(checkpoint: Path) -> bool:
 
 
 def latest_history(
-    directory: Path, say: Callable[[str], None] = lambda _: None
+    directory: Path, log: Callable[[str], None] = lambda _: None
 ) -> tuple[int, dict[str, Any]] | None:
     """Returns the newest step whose history can be read, and that history.
 
     Args:
       directory: of the checkpoints of a run.
-      say: called with a line of text for each newer checkpoint that is damaged.
+      log: called with a line of text for each newer checkpoint that is damaged.
 
     Returns:
       None if there is no checkpoint, or none that has a history.
@@ -67,7 +67,7 @@ def latest_history(
         try:
             history = read_history(directory / str(step))
         except Damaged as error:
-            say(f"checkpoint {directory / str(step)} cannot be read ({error})")
+            log(f"checkpoint {directory / str(step)} cannot be read ({error})")
             continue
         return None if history is None else (step, history)
     return None

@@ -23,7 +23,7 @@ from lru.io.files import read_object
 from lru.models.weights import array_type, by_path, read_tensors, read_weights, write_weights
 from lru.training.best import best_of, evaluated_rows
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import recall
+from lru.training.config import load_run_config
 from lru.training.description import Description
 from lru.training.experiment import Experiment
 
@@ -158,7 +158,7 @@ def _of_export(weights: Path, about: Path) -> Source:
 
 
 def _of_run(workdir: Path) -> Source:
-    train = recall(workdir).get("train")
+    train = load_run_config(workdir).get("train")
     select = train.get("select", "accuracy") if isinstance(train, ConfigDict) else "accuracy"
     if select not in ("accuracy", "loss"):
         raise UserError(f"{workdir / 'config.json'} is damaged (train.select is {select!r})")

@@ -22,10 +22,10 @@ from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
 from lru.io.files import lock, write_whole
-from lru.io.terminal import say
+from lru.io.terminal import log
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, is_extended, recall, remember
+from lru.training.config import check_workdir, is_extended, load_run_config, save_config
 from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
@@ -86,7 +86,7 @@ def train_and_evaluate(
       UserError: something given is wrong.
       Diverged: the loss or the parameters were not finite.
     """
-    restore_config(workdir, say)
+    restore_config(workdir, log)
     check_workdir(config, workdir)
     check_source(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
@@ -97,7 +97,7 @@ def train_and_evaluate(
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have begun in the meantime
         check_data(experiment.dataset, workdir, begin=True)
-        remember(config, workdir)
+        save_config(config, workdir)
         if (description := Description.of(experiment)) is not None:
             description.save(workdir)
         begin(config, workdir, experiment, initial)
@@ -106,7 +106,7 @@ def train_and_evaluate(
             return finished
         run = _Run(config, experiment, workdir)
         try:
-            run.greet()
+            run.log_start()
             run.train()
             record = run.finish()
         except BaseException:
@@ -122,8 +122,8 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
     record = read_run_record(workdir)
     if record is None or "test" not in record:  # there is none, or it is of a stopped run
         return None
-    restore_finished(workdir, record, say)
-    say(f"finished before; {format_result({'split': 'test'} | record['test'])}")
+    restore_finished(workdir, record, log)
+    log(f"finished before; {format_result({'split': 'test'} | record['test'])}")
     return record
 
 
@@ -132,7 +132,7 @@ class _Run:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
-        self._kept_config = recall(workdir).to_dict()
+        self._kept_config = load_run_config(workdir).to_dict()
         self.experiment, self.settings = experiment, experiment.settings
         self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
         self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
@@ -164,27 +164,27 @@ class _Run:
             file, steps = self.workdir / "metrics.jsonl", self.checkpoints.steps()
             check_rows(rows, steps, self.settings.eval_every, file)
         self.spectra = EigenvalueLog(self.workdir / "spectra", layers=self.experiment.layers)
-        self.spectra.keep(self.step)
+        self.spectra.rewind(self.step)
         if from_the_start:
             self.spectra.write(0, self.state.params)
         for lines, found in ((self.metrics, rows), (self.timing, self.timing.read())):
-            lines.keep([row for row in found if row["step"] <= self.step])
+            lines.rewrite([row for row in found if row["step"] <= self.step])
 
     def _restore_files(self, history: Mapping[str, Any]) -> None:
         """Makes the files what they were when the checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             file = self.workdir / f"{name}.jsonl"
-            restore_rows(lines, history[name], file, self.step, say)
+            restore_rows(lines, history[name], file, self.step, log)
         self.spectra = EigenvalueLog(
             self.workdir / "spectra", history["spectra"], self.experiment.layers
         )
-        self.spectra.keep(self.step)
+        self.spectra.rewind(self.step)
         damaged = self.spectra.damaged()
         if 0 in damaged:
             self.spectra.write(0, self.experiment.init_state().params)
         if self.step in damaged:
             self.spectra.write(self.step, self.state.params)
-        check_spectra(self.spectra, self.workdir / "spectra", say)
+        check_spectra(self.spectra, self.workdir / "spectra", log)
 
     def _history(self) -> dict[str, Any]:
         """What a checkpoint carries, see `lru.training.history`."""
@@ -201,22 +201,22 @@ class _Run:
         best = best_row(rows, self.settings.select)
         there = best_row([row for row in rows if row["step"] in kept], self.settings.select)
         if best is not None and best is not there:
-            say(missing_best(self.checkpoints.path(best["step"]), there))
+            log(missing_best(self.checkpoints.path(best["step"]), there))
         return there
 
-    def greet(self) -> None:
+    def log_start(self) -> None:
         """Says what is about to be trained, and on what."""
-        tell, dataset = self.progress.say, self.experiment.dataset
-        tell(format_table(self.experiment.groups))
-        tell(
+        log, dataset = self.progress.log, self.experiment.dataset
+        log(format_table(self.experiment.groups))
+        log(
             f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
             f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
-        if dataset.remark:
-            tell(f"remark: {dataset.remark}")
+        if dataset.note:
+            log(f"note: {dataset.note}")
         if self.step:
-            tell(f"going on from step {self.step:,}")
+            log(f"going on from step {self.step:,}")
 
     def train(self) -> None:
         """Runs the steps that are left.
@@ -253,7 +253,7 @@ class _Run:
         rule = ("patience", "least_improvement", "improvement_over")
         early = stops_early(self.losses, **{name: getattr(self.settings, name) for name in rule})
         if early:
-            self.progress.say(
+            self.progress.log(
                 f"validation loss has not improved {self.settings.patience} times in a row: "
                 f"ended at step {self.step:,}"
             )
@@ -280,7 +280,7 @@ class _Run:
         self._write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
-        say(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
+        log(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
     def _record(
@@ -338,7 +338,7 @@ class _Run:
         self.best = best_row([self.best, row] if self.best else [row], self.settings.select)
         if self.settings.test_curve:
             self._test(self.state, self.step)
-        self.progress.say(format_result(row))
+        self.progress.log(format_result(row))
         self.clock.restart(self.step)
 
     def _test(self, state: State, step: int) -> None:
@@ -400,7 +400,7 @@ class _Run:
         self.checkpoints.wait()
         self._write_record(self._record(self.metrics.rows, test=None))
         self.progress.close()
-        say(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
+        log(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
         raise Stopped(number)
 
 

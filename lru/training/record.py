@@ -48,7 +48,7 @@ def make_record(
         recorded.
     """
     found = {"validation": validation, "test": test}
-    remark, epoch = experiment.dataset.remark, experiment.task.steps_per_epoch
+    remark, epoch = experiment.dataset.note, experiment.task.steps_per_epoch
     return {
         "config": config.to_dict(),
         "seed": config.seed,

@@ -13,13 +13,13 @@ from typing import Any
 
 from lru.errors import UserError
 from lru.io.files import write_whole
-from lru.training.config import differences, recall
+from lru.training.config import differences, load_run_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.history import METRICS, TIMING, checkpoint_steps, latest_history
 from lru.training.record import read_record
 from lru.training.writers import JsonLines
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 # A run may go on with more steps than its first checkpoints were made for.
 _MAY_GROW = {"train.steps", "train.epochs"}
 
@@ -37,12 +37,12 @@ def read_run_record(workdir: Path) -> dict[str, Any] | None:
         return None
 
 
-def restore_config(workdir: Path, say: Say) -> None:
+def restore_config(workdir: Path, log: Log) -> None:
     """Writes a lost or damaged `config.json` again, and checks one that is there.
 
     Args:
       workdir: of the run.
-      say: called with a line of text about what was wrong.
+      log: called with a line of text about what was wrong.
 
     Raises:
       UserError: the config is another one than that of the checkpoints, or it is lost and nothing
@@ -50,14 +50,14 @@ def restore_config(workdir: Path, say: Say) -> None:
     """
     known, file = _known_config(workdir), workdir / "config.json"
     try:
-        there = recall(workdir).to_dict() if file.exists() else None
+        there = load_run_config(workdir).to_dict() if file.exists() else None
     except UserError:
         if known is None:
             raise
         there = None
     if there is None and known is not None:
         write_whole(file, json.dumps(known[1], indent=2) + "\n")
-        say(f"{file} was missing or damaged: written again from {known[0]}")
+        log(f"{file} was missing or damaged: written again from {known[0]}")
     elif there is None and checkpoint_steps(workdir / "checkpoints"):
         raise UserError(
             f"{workdir} has checkpoints, but no config.json, which says what they are of; restore "
@@ -90,25 +90,25 @@ def _check_config(
 
 
 def restore_rows(
-    lines: JsonLines, rows: Sequence[Mapping[str, Any]], file: Path, step: int, say: Say
+    lines: JsonLines, rows: Sequence[Mapping[str, Any]], file: Path, step: int, log: Log
 ) -> None:
     """Leaves the rows that a checkpoint knows in a file, and says if others were there."""
     if not lines.begins_with(rows):
-        say(f"{file} was missing, cut or changed: written again from checkpoint {step}")
-    lines.keep(rows)
+        log(f"{file} was missing, cut or changed: written again from checkpoint {step}")
+    lines.rewrite(rows)
 
 
-def check_spectra(log: EigenvalueLog, directory: Path, say: Say) -> None:
+def check_spectra(eigenvalue_log: EigenvalueLog, directory: Path, log: Log) -> None:
     """Says which files of eigenvalues are missing or damaged, if any are."""
-    if damaged := log.damaged():
+    if damaged := eigenvalue_log.damaged():
         steps = ", ".join(f"{step:,}" for step in damaged[:5]) + ", ..." * (len(damaged) > 5)
-        say(
+        log(
             f"{directory} lacks the eigenvalues of step {steps}, or they are damaged: restore them "
             "from a copy, or the animation of lru.spectrum is without them"
         )
 
 
-def known_rows(workdir: Path, say: Say) -> tuple[list[dict[str, Any]], bool]:
+def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
@@ -116,7 +116,7 @@ def known_rows(workdir: Path, say: Say) -> tuple[list[dict[str, Any]], bool]:
       of an older version's run, those of `metrics.jsonl`, of which nobody knows; or, if they are
       lost, the best row, which `record.json` has.
     """
-    if found := latest_history(workdir / "checkpoints", say):
+    if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
     rows = JsonLines(workdir / "metrics.jsonl", METRICS).read()
     if not any(row["split"] == "validation" for row in rows):
@@ -171,9 +171,9 @@ def check_nothing_is_lost(workdir: Path, rows: Sequence[Mapping[str, Any]], firs
         )
 
 
-def restore_finished(workdir: Path, record: Mapping[str, Any], say: Say) -> None:
+def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
     """Writes lost files of a run that has ended again, as far as its checkpoints know them."""
-    found = latest_history(workdir / "checkpoints", say)
+    found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return
     step, history = found
@@ -184,8 +184,8 @@ def restore_finished(workdir: Path, record: Mapping[str, Any], say: Say) -> None
     ):  # fmt: skip
         lines = JsonLines(workdir / name, fields)
         if not lines.begins_with(rows):
-            restore_rows(lines, rows, workdir / name, step, say)
-    check_spectra(EigenvalueLog(workdir / "spectra", history["spectra"]), workdir / "spectra", say)
+            restore_rows(lines, rows, workdir / name, step, log)
+    check_spectra(EigenvalueLog(workdir / "spectra", history["spectra"]), workdir / "spectra", log)
 
 
 def missing_best(checkpoint: Path, there: Mapping[str, Any] | None) -> str:

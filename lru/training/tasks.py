@@ -66,12 +66,12 @@ class Task:
           UserError: one is.
         """
 
-    def resident(self) -> Batch | None:
+    def on_device(self) -> Batch | None:
         """The whole training split, if it is to be kept on the devices."""
         raise NotImplementedError
 
     def batches(self, seed: int, indices: bool) -> grain.MapDataset:
-        """The batch of every step, or which rows of `resident` stand in it."""
+        """The batch of every step, or which rows of `on_device` stand in it."""
         raise NotImplementedError
 
     def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
@@ -150,7 +150,7 @@ class Classification(Task):
         for name in ("batch_size", "eval_batch_size"):
             _check_size(name, getattr(self.settings, name), number, "training examples")
 
-    def resident(self) -> Batch | None:
+    def on_device(self) -> Batch | None:
         most_bytes = self.settings.device_data_mb * 1_000_000
         return read_all(self._dataset.source("train"), most_bytes) if most_bytes else None
 
@@ -223,7 +223,7 @@ class LanguageModelling(Task):
     def example(self) -> Any:
         return jnp.zeros((1, 1), jnp.int32)
 
-    def resident(self) -> None:
+    def on_device(self) -> None:
         return None
 
     def batches(self, seed: int, indices: bool) -> grain.MapDataset:

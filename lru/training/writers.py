@@ -23,7 +23,7 @@ class JsonLines:
       fields: what every line must have, see `lru.io.files.parse_object`.
 
     Attributes:
-      rows: the lines that `keep` left and `write` appended.
+      rows: the lines that `rewrite` left and `write` appended.
     """
 
     def __init__(self, path: Path, fields: Fields | None = None):
@@ -50,7 +50,7 @@ class JsonLines:
                 ) from error
         return rows
 
-    def keep(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def rewrite(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Leaves these lines and no others, by one rename; returns them."""
         write_whole(self._path, _text(rows))
         self.rows = [dict(row) for row in rows]
@@ -153,9 +153,9 @@ class Progress:
         self._bar.set_description_str(text)
         if self._bar.disable:
             left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"
-            self.say(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
+            self.log(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Prints a line above the progress bar."""
         tqdm.write(printable(text), file=sys.stdout)
         sys.stdout.flush()

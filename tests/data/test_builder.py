@@ -66,11 +66,11 @@ def test_an_example_is_its_sequence_padded_its_length_and_its_label(tmp_path):
     }
 
 
-def test_a_data_set_of_tokens_is_decoded_as_it_is_and_has_no_remark(tmp_path):
+def test_a_data_set_of_tokens_is_decoded_as_it_is_and_has_no_note(tmp_path):
     dataset = Counting.create(tmp_path)
     tokens = dataset.source("train")[1]["inputs"]
     assert dataset.decode(tokens) is tokens
-    assert (dataset.remark, dataset.kind) == ("", "full")
+    assert (dataset.note, dataset.kind) == ("", "full")
 
 
 def test_reading_at_random_in_bulk_and_in_order_give_the_same(tmp_path):

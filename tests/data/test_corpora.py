@@ -43,7 +43,7 @@ def test_the_last_twentieths_are_test_and_validation(tmp_path, manual):
     dataset = Little.create(tmp_path, manual)
     train, validation, test = TEXT[:180], TEXT[180:190], TEXT[190:]
     assert texts(dataset) == [train, validation, "?" * 8 + "\n?"] and test.endswith("\r\n!")
-    assert (dataset.kind, dataset.remark) == ("full", "")
+    assert (dataset.kind, dataset.note) == ("full", "")
     assert dataset.tokens("test").dtype == np.uint8
 
 
@@ -72,13 +72,13 @@ def test_fixed_less_is_trained_on_and_the_same_tested_on(tmp_path, manual):
         shown = "".join(character if character in kept else "?" for character in text)
         assert part.vocabulary.decode(part.tokens(split)) == shown
         assert len(part.tokens(split)) == len(whole.tokens(split))
-    assert part.remark == "trained on the first 41 % of the training text"
+    assert part.note == "trained on the first 41 % of the training text"
 
 
 def test_moving_the_whole_text_is_shortened_before_it_is_divided(tmp_path, manual):
     dataset = Little.create(tmp_path, manual, percent=41, fraction_test="moving")
     assert texts(dataset) == [TEXT[:74], TEXT[74:78], TEXT[78:82]]
-    assert "on other texts than at 100 %" in dataset.remark
+    assert "on other texts than at 100 %" in dataset.note
 
 
 def test_at_100_percent_fixed_and_moving_are_the_same_data(tmp_path, manual):
@@ -104,12 +104,12 @@ def test_a_shorter_file_is_a_prefix_only_where_there_may_be_one(tmp_path, manual
     for _ in range(2):  # made, and read again
         dataset = Long.create(tmp_path, manual, percent=50)
         assert dataset.kind == "prefix"
-        first, second = dataset.remark.split("; ")
+        first, second = dataset.note.split("; ")
         assert first == f"the first {Little.size} of the 1,000 bytes of long"
         assert second == "trained on the first 50 % of the training text"
     (manual / "little.txt").write_bytes(b"x" * 1000)
     whole = Long.create(tmp_path / "whole", manual)
-    assert (whole.kind, whole.remark) == ("full", "")
+    assert (whole.kind, whole.note) == ("full", "")
     with pytest.raises(UserError, match=r"little\.txt has 1,000 bytes, expected 203: download"):
         Little.create(tmp_path, manual)
     (manual / "little.txt").write_bytes(b"x" * 1001)
@@ -145,7 +145,7 @@ def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
 def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):
     numbers = {"source": "made_up", "made_up_length": 1_000}
     dataset = Little.create(tmp_path, **numbers)
-    assert (dataset.kind, dataset.remark) == ("made-up", "")
+    assert (dataset.kind, dataset.note) == ("made-up", "")
     assert [len(text) for text in texts(dataset)] == [900, 50, 50]
     assert set(texts(dataset)[0].split()[:-1]) == set(made_up._WORDS)
     assert texts(Little.create(tmp_path / "again", **numbers)) == texts(dataset)

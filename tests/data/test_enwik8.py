@@ -32,14 +32,14 @@ def test_the_archive_is_the_one_of_that_size(tmp_path, monkeypatch):
     size = (tmp_path / "enwik8.zip").stat().st_size
     monkeypatch.setattr(Enwik8, "release", release.__class__(**vars(release) | {"size": size}))
     dataset = Enwik8.create(tmp_path / "data", tmp_path)
-    assert dataset.remark == "the first 60 of the 100,000,000 bytes of enwik8"
+    assert dataset.note == "the first 60 of the 100,000,000 bytes of enwik8"
 
 
 def test_the_first_four_million_bytes_are_a_prefix(shared_data, tmp_path):
     directory = shared_data("enwik8")
     dataset = Enwik8.create(tmp_path, directory)
     assert dataset.kind == "prefix"
-    assert dataset.remark == "the first 4,000,000 of the 100,000,000 bytes of enwik8"
+    assert dataset.note == "the first 4,000,000 of the 100,000,000 bytes of enwik8"
     content = np.frombuffer((directory / "enwik8").read_bytes(), np.uint8)
     for split, part in zip(
         SPLITS, (slice(3_600_000), slice(3_600_000, 3_800_000), slice(-200_000, None))

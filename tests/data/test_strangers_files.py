@@ -284,7 +284,7 @@ def test_folders_of_public_pipelines_are_known_and_said(generated, tmp_path, fol
         put(tmp_path / "manual" / folder / name, content)
     with caplog.at_level("INFO", logger="lru.data.builder"):
         dataset = read_listops(tmp_path, tmp_path / "manual")
-    assert dataset.remark == f"read from {folder}"
+    assert dataset.note == f"read from {folder}"
     assert caplog.messages[1].endswith(f", folder {folder}")
 
 
@@ -297,14 +297,14 @@ def test_of_two_copies_the_inner_one_is_read_and_said(generated, tmp_path, packe
         tarred(tmp_path / "manual" / "lra_release", tmp_path / "manual" / "lra_release.gz", "w:gz")
     for _ in range(2):  # prepared, and read again
         dataset = read_listops(tmp_path, tmp_path / "manual")
-        assert (dataset.remark, len(dataset.source("train"))) == (f"read from {INNER}", 20)
+        assert (dataset.note, len(dataset.source("train"))) == (f"read from {INNER}", 20)
 
 
 def test_an_outer_copy_is_read_where_the_inner_one_lacks_files(generated, tmp_path):
     for name, content in generated.items():
         put(tmp_path / "manual" / OUTER / name, content)
     put(tmp_path / "manual" / INNER / "basic_val.tsv", b"another")
-    assert read_listops(tmp_path, tmp_path / "manual").remark == f"read from {OUTER}"
+    assert read_listops(tmp_path, tmp_path / "manual").note == f"read from {OUTER}"
 
 
 def test_an_archive_that_gunzip_unpacked_is_read(generated, tmp_path):
@@ -388,7 +388,7 @@ def test_images_are_read_from_s4s_folders_among_what_macos_leaves(tmp_path):
     images(tmp_path / "manual" / "pathfinder" / "pathfinder64", HARD, size=64)
     images(tmp_path / "manual" / "pathfinder" / "pathfinder32", HARD)
     dataset = read_images(tmp_path)
-    assert dataset.remark == "read from pathfinder/pathfinder32"
+    assert dataset.note == "read from pathfinder/pathfinder32"
     assert [len(dataset.source(split)) for split in ("train", "validation", "test")] == [16, 2, 2]
 
 
@@ -396,7 +396,7 @@ def test_the_empty_image_of_the_release_is_left_out_and_said(tmp_path):
     images(tmp_path / "manual" / "pathfinder32", EASY, empty=(0, 172))
     dataset = read_images(tmp_path, difficulty="easy")
     assert sum(len(dataset.source(split)) for split in ("train", "validation", "test")) == 19
-    assert dataset.remark == (
+    assert dataset.note == (
         "read from pathfinder32; imgs/0/sample_172.png, an empty file in the release, is left out"
     )
 

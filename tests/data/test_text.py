@@ -57,7 +57,7 @@ def test_every_review_is_there_with_its_label_as_far_as_it_fits(released, tmp_pa
     assert examples(dataset, "test") == reviews("test")
     both = examples(dataset, "train") + examples(dataset, "validation")
     assert sorted(both) == sorted(reviews("train"))
-    assert (dataset.kind, dataset.remark, dataset.max_length) == ("full", "", 24)
+    assert (dataset.kind, dataset.note, dataset.max_length) == ("full", "", 24)
     longest = [example for example in dataset.source("test") if example["length"] == 24]
     assert len(longest) == 2 and all(example["inputs"][-1] == END for example in longest)
 
@@ -97,7 +97,7 @@ def test_as_in_the_paper_all_is_trained_on_and_that_the_test_selects_is_said(rel
     dataset = Text.create(tmp_path, released, protocol="paper", **SMALL)
     assert examples(dataset, "train") == reviews("train")
     assert examples(dataset, "validation") == examples(dataset, "test") == reviews("test")
-    assert dataset.remark.startswith("validation is the test split")
+    assert dataset.note.startswith("validation is the test split")
     again = Text.create(tmp_path, protocol="paper", **SMALL | {"num_validation": 2}, seed=7)
     assert again.data_dir == dataset.data_dir
 
@@ -141,7 +141,7 @@ def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(made_up, tmp_
 def test_made_up_reviews_follow_the_protocol_too(tmp_path):
     dataset = Text.create(tmp_path, **MADE_UP, protocol="paper")
     assert examples(dataset, "validation") == examples(dataset, "test")
-    assert dataset.remark
+    assert dataset.note
     other = {"made_up_validation": MADE_UP["made_up_validation"] + 1, "protocol": "paper"}
     assert examples(Text.create(tmp_path / "b", **MADE_UP | other), "test") == examples(
         dataset, "test"

@@ -15,7 +15,7 @@ def test_the_first_characters_are_a_prefix_of_letters_and_spaces(shared_data, tm
     dataset = Text8.create(tmp_path, directory, percent=20, fraction_test="moving")
     text = (directory / "text8").read_text()
     assert (dataset.kind, len(text)) == ("prefix", 12_549_840)
-    assert dataset.remark.startswith("the first 12,549,840 of the 100,000,000 bytes of text8; tra")
+    assert dataset.note.startswith("the first 12,549,840 of the 100,000,000 bytes of text8; tra")
     tokens = [dataset.tokens(split) for split in SPLITS]
     assert [len(part) for part in tokens] == [2_258_972, 125_498, 125_498]
     assert "".join(map(dataset.vocabulary.decode, tokens)) == text[:2_509_968]

@@ -20,4 +20,4 @@ def test_all_of_war_and_peace_is_read_with_its_mark_and_its_line_ends(shared_dat
     tokens = [dataset.tokens(split) for split in SPLITS]
     assert [len(part) for part in tokens] == [2_932_405, 162_911, 162_911]
     assert "".join(map(dataset.vocabulary.decode, tokens)) == text
-    assert (dataset.vocab_size, dataset.kind, dataset.remark) == (84 + 1, "full", "")
+    assert (dataset.vocab_size, dataset.kind, dataset.note) == (84 + 1, "full", "")

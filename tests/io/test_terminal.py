@@ -11,7 +11,7 @@ import lru.train
 from lru import evaluate, export, generate, spectrum
 from lru.command_line import run
 from lru.errors import UserError
-from lru.io.terminal import printable, say, write
+from lru.io.terminal import log, printable, write
 from lru.training.description import Description
 from lru.training.writers import Progress
 
@@ -37,7 +37,7 @@ def test_a_line_feed_can_be_escaped_too():
 
 def test_what_a_file_cannot_encode_is_escaped():
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    say("ü\x1b", file)
+    log("ü\x1b", file)
     assert file.buffer.getvalue() == b"\\xfc\\x1b\n"
     write("☃", file)
     assert file.buffer.getvalue().endswith(b"\\u2603")
@@ -61,9 +61,9 @@ def test_arguments_in_messages_are_escaped(capsys):
 
 def test_what_training_prints_is_escaped(capsys):
     progress = Progress(3, 0, ("examples", 1))
-    progress.say(f"remark: {CLEAR}")
+    progress.log(f"note: {CLEAR}")
     progress.close()
-    assert capsys.readouterr().out == "remark: \\x1b[2J\n"
+    assert capsys.readouterr().out == "note: \\x1b[2J\n"
 
 
 @pytest.fixture
@@ -130,10 +130,10 @@ def test_an_empty_folder_to_load_from_raises():
 
 def test_a_damaged_record_prints_no_control_characters(tmp_path, capsys):
     """A stranger's record could name its split as it likes."""
-    from lru.training.config import load_config, remember
+    from lru.training.config import load_config, save_config
     from lru.training.loop import _finished
 
-    remember(load_config("configs/lra_listops.py:smoke"), tmp_path)
+    save_config(load_config("configs/lra_listops.py:smoke"), tmp_path)
     row = {"step": 1, "split": CLEAR, "accuracy": 0.5, "loss": 1.0}
     record = {"config": {}, "steps": 1, "steps_planned": 1, "test": row}
     (tmp_path / "record.json").write_text(json.dumps(record))

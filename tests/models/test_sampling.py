@@ -42,7 +42,9 @@ def test_the_likeliest_are_those_of_the_model_given_all_before(trained):
 
 def test_one_likeliest_leaves_no_choice_however_hot(trained):
     options = dict(temperature=50.0, top_k=1)
-    assert draw(trained, [1], 8, seed=3, **options) == draw(trained, [1], 8, seed=0, temperature=0.0)
+    assert draw(trained, [1], 8, seed=3, **options) == draw(
+        trained, [1], 8, seed=0, temperature=0.0
+    )
 
 
 def test_the_draws_are_a_function_of_the_seed(trained):

@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(how, tmp_
     filled(tmp_path, {1: 1, 2: 1, 3: 1}).close()
     damage(tmp_path, 3, how)
     said = []
-    checkpoints = opened(tmp_path, say=said.append)
+    checkpoints = opened(tmp_path, log=said.append)
     assert checkpoints.restore_latest(TARGET)["step"] == 2
     assert len(said) == 1 and "checkpoints/3 cannot be read" in said[0]
     assert said[0].endswith("going on from step 2")
@@ -158,7 +158,7 @@ def test_a_flipped_bit_in_an_array_falls_back_to_the_checkpoint_before(tmp_path)
     filled(tmp_path, {1: 1, 2: 1}).close()
     flip(max(files_of(tmp_path, 2), key=lambda file: file.stat().st_size), 9999)
     said = []
-    assert opened(tmp_path, say=said.append).restore_latest(TARGET)["step"] == 1
+    assert opened(tmp_path, log=said.append).restore_latest(TARGET)["step"] == 1
     assert len(said) == 1 and "has changed since it was saved" in said[0]
     assert (tmp_path / "damaged" / "2").is_dir()
 
@@ -184,7 +184,7 @@ def save_as_older_versions_did(directory, steps):
 def test_checkpoints_of_older_versions_restore_without_a_word(tmp_path):
     save_as_older_versions_did(tmp_path, [1, 2])
     said = []
-    checkpoints = opened(tmp_path, say=said.append)
+    checkpoints = opened(tmp_path, log=said.append)
     assert checkpoints.restore_latest(TARGET)["step"] == 2
     assert not said and checkpoints.history(2) is None
     assert latest_history(tmp_path / "checkpoints") is None

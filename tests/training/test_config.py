@@ -15,8 +15,8 @@ from lru.training.config import (
     check_workdir,
     differences,
     load_config,
-    recall,
-    remember,
+    load_run_config,
+    save_config,
 )
 from lru.training.experiment import Experiment
 from lru.training.ranges import check_ranges
@@ -238,21 +238,21 @@ def test_sections_become_partials_inside_partials():
 def test_a_work_directory_belongs_to_one_config(tmp_path):
     config = ConfigDict({"a": {"b": 1, "rows": (("x", 1.0),)}})
     check_workdir(config, tmp_path)
-    remember(config, tmp_path)
+    save_config(config, tmp_path)
     check_workdir(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["a"]["b"] == 1
     with pytest.raises(UserError, match="config.a.b is 1 there, 2 here; choose another --workdir"):
         check_workdir(ConfigDict({"a": {"b": 2, "rows": (("x", 1.0),)}}), tmp_path)
-    assert recall(tmp_path).a.b == 1
+    assert load_run_config(tmp_path).a.b == 1
 
 
 def test_a_work_directory_without_a_run_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
-        recall(tmp_path)
+        load_run_config(tmp_path)
     for text in ("{", "[3]"):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match="is damaged"):
-            recall(tmp_path)
+            load_run_config(tmp_path)
 
 
 OF_SPEED = {

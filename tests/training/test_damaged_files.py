@@ -8,7 +8,7 @@ import pytest
 import lru.export
 from lru.errors import UserError
 from lru.io.files import parse_object
-from lru.training.config import recall
+from lru.training.config import load_run_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 from lru.training.history import METRICS, TIMING
@@ -34,7 +34,7 @@ def timing(file):
 
 
 def config(file):
-    Experiment(recall(file.parent), file.parent)
+    Experiment(load_run_config(file.parent), file.parent)
 
 
 def exported(file):

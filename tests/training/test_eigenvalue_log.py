@@ -42,7 +42,7 @@ def test_the_same_parameters_give_the_same_bytes(logged, tmp_path):
 
 def test_later_steps_are_dropped_and_a_file_half_written_is_none(logged, tmp_path):
     (tmp_path / "spectra/12.npz.part").write_bytes(b"PK")
-    logged.keep(9)
+    logged.rewind(9)
     assert logged.steps() == [0, 9]
     assert {file.name for file in (tmp_path / "spectra").iterdir()} == {"0.npz", "9.npz"}
 
@@ -50,7 +50,7 @@ def test_later_steps_are_dropped_and_a_file_half_written_is_none(logged, tmp_pat
 def test_a_model_without_diagonal_layers_leaves_nothing(tmp_path):
     spectra = EigenvalueLog(tmp_path / "spectra")
     spectra.write(0, {"head": {"bias": np.ones(3)}})
-    spectra.keep(0)
+    spectra.rewind(0)
     assert not (tmp_path / "spectra").exists()
     assert spectra.paths() == ([], {})
 

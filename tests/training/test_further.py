@@ -13,7 +13,7 @@ from lru import export
 from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
-from lru.training.config import check_workdir, is_extended, load_config, remember
+from lru.training.config import check_workdir, is_extended, load_config, save_config
 from lru.training.description import FILE, Description
 from lru.training.experiment import Experiment
 from lru.training.init_from import begin, read_initial
@@ -80,7 +80,7 @@ def test_a_longer_run_ends_as_one_that_was_long_from_the_start(root, finished, t
 def test_a_longer_run_killed_at_its_start_is_not_taken_for_finished(finished):
     """The config is there by then, and the record is still that of the shorter run."""
     longer = load_config(TEXT, [*QUICK, "--config.train.epochs=2"])
-    remember(longer, finished)
+    save_config(longer, finished)
     check_workdir(longer, finished)
     assert is_extended(longer, finished)
     assert not is_extended(load_config(TEXT, QUICK), finished)
@@ -269,7 +269,7 @@ def test_a_resumed_run_reads_its_source_no_more(root, tmp_path):
     source = shutil.copytree(root / "text", tmp_path / "source")
     config, workdir = start(TEXT, source, QUICK), tmp_path / "run"
     first = begun_with(config, workdir, root)
-    remember(config, workdir)
+    save_config(config, workdir)
     shutil.rmtree(source)
     again = begun_with(config, workdir, root)
     assert_equal(first.init_state(), again.init_state())

@@ -699,10 +699,10 @@ def test_pixels_are_bytes_up_to_the_device_and_normalised_for_the_model(data_dir
 def test_what_has_to_be_said_of_the_data_is_said_and_recorded(
     whole, run, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(ListOps, "remark", "half of it is missing")
+    monkeypatch.setattr(ListOps, "note", "half of it is missing")
     assert run(tmp_path)["remark"] == "half of it is missing"
     assert json.loads((tmp_path / "record.json").read_text())["remark"] == "half of it is missing"
-    assert "remark: half of it is missing\n" in capsys.readouterr().out
+    assert "note: half of it is missing\n" in capsys.readouterr().out
     assert "remark" not in json.loads((whole / "record.json").read_text())
 
 

@@ -17,7 +17,7 @@ def test_the_environment_names_the_commit_of_a_copied_tree(monkeypatch, tmp_path
 
 def experiment(**task):
     return SimpleNamespace(
-        dataset=SimpleNamespace(kind="full", remark=""),
+        dataset=SimpleNamespace(kind="full", note=""),
         task=SimpleNamespace(steps_per_epoch=None, **task),
         origin=None,
         groups=[SimpleNamespace(arrays=2, parameters=30), SimpleNamespace(arrays=1, parameters=4)],

@@ -50,7 +50,7 @@ def work(whole, tmp_path):
 def resume(experiment, monkeypatch):
     """Goes on with a run as far as its files are looked at; returns the run, closed."""
     monkeypatch.setattr("lru.training.loop.Experiment", lambda *_: experiment[1])
-    monkeypatch.setattr(_Run, "greet", lambda run: None)
+    monkeypatch.setattr(_Run, "log_start", lambda run: None)
     monkeypatch.setattr(_Run, "train", lambda run: None)
     monkeypatch.setattr(_Run, "finish", lambda run: run)
     return lambda work: train_and_evaluate(experiment[0], work, data_dir=Path("unused"))

@@ -15,7 +15,7 @@ def test_a_line_cut_short_by_a_kill_is_no_line(tmp_path):
     with (tmp_path / "m.jsonl").open("a") as raw:
         raw.write('{"step": 2, "lo')
     assert file.read() == [{"step": 1}]
-    file.keep(file.read())
+    file.rewrite(file.read())
     file.write({"step": 2})
     assert file.read() == [{"step": 1}, {"step": 2}]
 
@@ -24,7 +24,7 @@ def test_lines_that_are_not_kept_are_gone(tmp_path):
     file = JsonLines(tmp_path / "m.jsonl")
     for step in range(5):
         file.write({"step": step})
-    file.keep([row for row in file.read() if row["step"] <= 2])
+    file.rewrite([row for row in file.read() if row["step"] <= 2])
     assert file.read() == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 

@@ -110,7 +110,7 @@ class ListOps(SequenceDataset):
         return "stand-in" if self.numbers.changed().keys() & _SIZES else "full"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         return taken_from(self.info.metadata) if self.numbers.source == "released" else ""
 
     def release_needed(self) -> Release | None:

@@ -91,7 +91,7 @@ class Pathfinder(SequenceDataset):
         return "made-up" if self.numbers.made_up else "generated"
 
     @property
-    def remark(self) -> str:
+    def note(self) -> str:
         if self.numbers.source != "released":
             return ""
         left_out = self.info.metadata.get("left_out")
