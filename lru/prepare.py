@@ -1,9 +1,9 @@
 """Prepares a data set ahead of time: `python -m lru.prepare --task=listops`.
 
-Training prepares what it misses by itself; this is for doing it before, from files of the official
-release (--manual_dir=DIRECTORY) where they are not downloaded; for writing ListOps as files like
-LRA's (--write_tsv=DIRECTORY); and for a look at images (--write_sheet=FILE.png). Every number of
-the data set can be set too; its documentation explains them.
+Training prepares missing data itself. This command prepares them in advance, from files of the
+official release (--manual_dir=DIRECTORY) if they are not downloaded. It can also write ListOps in
+LRA's file format (--write_tsv=DIRECTORY), and an image with examples (--write_sheet=FILE.png). The
+options of the data set are explained in its documentation.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from lru.command_line import Parser, add_data_arguments, path, run
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, prepares the data set, and writes it as text where that is asked."""
+    """Prepares the data set, and writes it as text or as an image if requested."""
     from lru.data import dataset_class
     from lru.data.builder import SPLITS
     from lru.errors import UserError
 
     task = Parser(add_help=False)
-    task.add_argument("--task", default="listops", help="name of a data set")
+    task.add_argument("--task", default="listops", help="name of the data set")
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 
     parser = Parser(prog="python -m lru.prepare", description=__doc__, parents=[task])
     add_data_arguments(parser)
     parser.add_argument("--write_tsv", type=path, help="directory to write text files to")
-    parser.add_argument("--write_sheet", type=path, help="file to write a row a class to")
-    group = parser.add_argument_group(f"numbers of {dataset_type.name}")
-    numbers = dataclasses.fields(dataset_type.numbers_class)
-    for number in numbers:
-        default: Any = number.default
+    parser.add_argument(
+        "--write_sheet", type=path, help="image file to write some examples of each class to"
+    )
+    group = parser.add_argument_group(f"options of {dataset_type.name}")
+    options = dataclasses.fields(dataset_type.options_class)
+    for option in options:
+        default: Any = option.default
         text = f"default: {default}"
-        group.add_argument(f"--{number.name}", type=type(default), default=default, help=text)
+        group.add_argument(f"--{option.name}", type=type(default), default=default, help=text)
     arguments = parser.parse_args(argv)
     if arguments.write_tsv and not hasattr(dataset_type, "write_tsv"):
         raise UserError(f"{dataset_type.name} has no text form: leave --write_tsv out")
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     dataset = dataset_type.create(
         arguments.data_dir,
         arguments.manual_dir,
-        **{number.name: getattr(arguments, number.name) for number in numbers},
+        **{option.name: getattr(arguments, option.name) for option in options},
     )
     sizes = ", ".join(f"{len(dataset.source(split)):,} {split}" for split in SPLITS)
     print(f"{dataset.name} ({dataset.kind}): {sizes} examples in {dataset.data_dir}")

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from lru.data.made_up import words
+from lru.data.synthetic import words
 from lru.lattice import LRUCell, PSLRUCell, RGLRUCell
 from lru.layers.gated import GRUCell
 

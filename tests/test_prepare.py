@@ -89,7 +89,7 @@ def test_it_shows_images(prepare, tmp_path):
     assert sheet.read_bytes().startswith(b"\x89PNG")
     code, _, errors = prepare("--task=text", *arguments[1:])
     assert code == 2
-    assert "are no square images" in errors
+    assert "are not square images" in errors
 
 
 def test_what_has_to_be_said_of_the_data_is_said(prepare):

@@ -1,7 +1,7 @@
 """Data sets, one module each, and the pipeline that turns one into batches.
 
-Nothing here knows of models. Importing this package alone stays fast: TensorFlow Datasets comes
-with the first data set.
+This package does not depend on models. Importing it is fast: TensorFlow Datasets is imported with
+the first data set.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def dataset_class(name: str) -> type[SequenceDataset]:
-    """Returns the data set of that name, which is the name of its module too.
+    """Returns the class of a data set by its name, which is also the name of its module.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no such data set.
 
     Example:
       >>> dataset_class("listops").num_classes

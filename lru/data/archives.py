@@ -1,7 +1,7 @@
-"""Unpacks archives: all of what is asked for, checked, or nothing.
+"""Unpacks archives, and verifies their checksums; after an error, nothing is left behind.
 
-An archive is read to its very end, because the checksums of gzip, bzip2 and xz stand there. What
-kind it is, its first bytes say and not its name.
+An archive is read to its end, where gzip, bzip2 and xz store their checksums. Its first bytes, not
+its name, decide which format it has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lru.errors import UserError
 
 try:
     import lzma
-except ImportError:  # a Python that was built without it
+except ImportError:  # Python was built without it
     lzma = None  # type: ignore[assignment]
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.BZ2File,
 }
 _OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
-# What Python's modules raise where bytes are not as they should be.
+# What Python's modules raise on damaged bytes.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -45,7 +45,7 @@ _DAMAGE = (
     EOFError,
     ValueError,
     OverflowError,
-    RuntimeError,  # a bit of a zip archive that says it is encrypted, or packed in another way
+    RuntimeError,  # a flipped bit marks a zip archive as encrypted, or as packed in another way
     UnicodeError,
     *([lzma.LZMAError] if lzma else []),
 )
@@ -59,16 +59,16 @@ else:
 def unpack(
     archive: Path, directory: Path, wanted: Callable[[str], bool], single: str | None = None
 ) -> None:
-    """Unpacks what is wanted of an archive: tar (also compressed by gzip, bzip2 or xz) or zip.
+    """Unpacks the wanted members of an archive: zip, or tar, also compressed by gzip, bzip2 or xz.
 
     Args:
       archive: the archive.
-      directory: what is unpacked goes there; it is removed if anything goes wrong.
-      wanted: says of a member's path whether it is unpacked. Links never are.
-      single: the name for the content of a compressed file that is no archive, such as `x.gz`.
+      directory: the directory to unpack to; it is removed on any error.
+      wanted: returns whether to unpack the member with this path. Links are never unpacked.
+      single: the name for the content of a compressed file that is not an archive, such as `x.gz`.
 
     Raises:
-      UserError: if the archive is damaged, cut off or of another kind, or a member would be
+      UserError: if the archive is damaged, truncated or of another format, or a member would be
         written outside the directory.
     """
     _logger.info("unpacking %s", archive)
@@ -79,14 +79,14 @@ def unpack(
     except BaseException as error:
         shutil.rmtree(directory, ignore_errors=True)
         if isinstance(error, tarfile.FilterError):
-            raise UserError(f"{archive} is not to be trusted: {error}") from error
+            raise UserError(f"{archive} is unsafe: {error}") from error
         if isinstance(error, _DAMAGE) or _is_damage(error):
             raise UserError(f"{archive} is damaged ({error}): download it again") from error
         raise
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether it is the OSError by which gzip and bz2 report damage, and not, say, a full disk."""
+    """Whether this is the OSError that gzip and bz2 raise for damage, not, say, a full disk."""
     return isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
 
 
@@ -100,7 +100,7 @@ def _extract(
     start = file.read(6)
     file.seek(0)
     if name := next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None):
-        raise UserError(f"{file.name} is a {name} archive, which is not read: unpack it")
+        raise UserError(f"{file.name} is a {name} archive, which is not supported: unpack it")
     if start.startswith(b"PK"):
         return _extract_zip(file, directory, wanted)
     openers = (opener for magic, opener in _OPENERS.items() if start.startswith(magic))
@@ -114,9 +114,9 @@ def _extract(
             shutil.copyfileobj(stream, target, _CHUNK)
         return
     if not opener:
-        _logger.info("%s is not compressed: no checksum tells whether it is whole", file.name)
+        _logger.info("%s is not compressed, so it has no checksum to verify", file.name)
     _extract_tar(_Joined(first, stream), directory, wanted)
-    while stream.read(_CHUNK):  # to the checksum
+    while stream.read(_CHUNK):  # the checksum is at the end
         pass
 
 
@@ -129,7 +129,7 @@ def _is_tar(block: bytes) -> bool:
 
 
 class _Joined:
-    """A stream whose first bytes were read already."""
+    """A stream whose first bytes have already been read."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self._first, self._rest = first, rest
@@ -140,7 +140,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header is an error; tarfile would take it for the archive's end."""
+    """A member that raises if its header is damaged; tarfile would end the archive there."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
@@ -169,7 +169,7 @@ def _extract_zip(file: IO[bytes], directory: Path, wanted: Callable[[str], bool]
 
 @contextmanager
 def progress(file: Any, size: int, what: str, initial: int = 0) -> Iterator[IO[bytes]]:
-    """Yields the file with a bar, on a terminal, of how much of it was read."""
+    """Yields the file; shows a progress bar of reading it on a terminal."""
     options = {"total": size or None, "initial": initial, "desc": what}
     with tqdm.wrapattr(
         file, "read", disable=None, leave=False, unit="B", unit_scale=True, **options

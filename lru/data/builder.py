@@ -1,7 +1,7 @@
-"""What all data sets share: each is prepared once, and from then on checked and read at random.
+"""The base class of all data sets: prepares once, verifies checksums, and gives random access.
 
-A new one is one module of this package, with a subclass of `SequenceDataset` whose `name` is the
-module's; `lru.data.dataset_class` finds it.
+To add a data set, add a module to this package that defines a subclass of `SequenceDataset` with
+the module's name as its `name`; `lru.data.dataset_class` finds it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow_datasets as tfds
 
-from lru.data.numbers import Numbers
-from lru.data.released import Found, Places, Release
+from lru.data.options import Options
+from lru.data.released import Found, Paths, Release
 from lru.data.sources import SourceFile, Sources, unchanged
 from lru.errors import UserError, did_you_mean
 from lru.io.files import lock, wait_for_lock
@@ -35,39 +35,39 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class _Config(tfds.core.BuilderConfig):
-    numbers: Numbers | None = None
+    options: Options | None = None
 
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Asks nobody: TFDS would look for a data set of that name on its own servers."""
+        """Does nothing; TFDS would look for the data set on its own servers."""
 
 
 class SequenceDataset(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A TFDS builder that needs no TensorFlow, asks no server of TFDS, and checks what it reads.
+    """A TFDS builder that needs neither TensorFlow nor TFDS servers, and verifies what it reads.
 
-    A subclass sets the attributes below, and defines `splits`, `max_length` and `vocab_size`. That
-    will do for sequences of tokens with one label; for anything else, override `features`,
-    `example` and `decode` too.
+    A subclass sets the attributes below, and defines `splits`, `max_length` and `vocab_size`. This
+    suffices for sequences of tokens with one label; for anything else, also override `features`,
+    `example` and `decode`.
 
     Attributes:
-      name: of the data set, of its directory and of its module.
-      VERSION: to be raised whenever the same numbers come to mean other data.
-      numbers_class: the subclass of `Numbers`.
-      num_classes: labels are 0 .. num_classes - 1.
-      class_names: what the labels mean, in their order; empty if they are numbers.
-      places: where a preparation looks for released files, see `lru.data.released`.
-      found: the files that `release_needed` names, during a preparation.
+      name: the name of the data set, of its directory and of its module.
+      VERSION: increase it whenever the same options give other data than before.
+      options_class: the subclass of `Options`.
+      num_classes: the number of classes; labels are 0 .. num_classes - 1.
+      class_names: the names of the classes, in the order of the labels; empty if they have none.
+      paths: where a preparation looks for released files, see `lru.data.released`.
+      found: during a preparation, the files that `release_needed` names.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    numbers_class: ClassVar[type[Numbers]]
+    options_class: ClassVar[type[Options]]
     num_classes: ClassVar[int]
     class_names: ClassVar[tuple[str, ...]] = ()
-    places: Places
+    paths: Paths
     found: Found
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -78,30 +78,30 @@ class SequenceDataset(
         cls,
         data_dir: str | os.PathLike[str],
         manual_dir: str | os.PathLike[str] | None = None,
-        **numbers: Any,
+        **options: Any,
     ) -> Self:
-        """Returns the data set, after preparing it if it is not there, or else checking it.
+        """Returns the data set; prepares it if it does not exist, and verifies it otherwise.
 
         Args:
-          data_dir: where prepared data sets are kept.
-          manual_dir: where the released files are, if any are needed.
-          **numbers: fields of `numbers_class`.
+          data_dir: the directory of all prepared data sets.
+          manual_dir: the directory of the released files, if the data set needs any.
+          **options: fields of `options_class`.
 
         Raises:
-          UserError: if a number is unknown or impossible, a released file is missing or damaged,
-            or a prepared file is not what it was when it was made.
+          UserError: if an option is unknown or impossible, a released file is missing or damaged,
+            or a prepared file has changed since it was prepared.
         """
-        chosen = cls.numbers_class.choose(numbers)
-        config = _Config(name=chosen.directory_name(), numbers=chosen)
+        chosen = cls.options_class.choose(options)
+        config = _Config(name=chosen.directory_name(), options=chosen)
         root, manual = _absolute(data_dir), _absolute(manual_dir) if manual_dir else None
         directory = root / cls.name / config.name / str(cls.VERSION)
         if manual is None and (known := Sources.read(directory)) and known.manual_dir:
             manual = Path(known.manual_dir)
         _remove_leftovers(root)
-        if cls._due(root, directory, config, manual):
-            with _turn(root, directory) as scratch:
-                # It may have been prepared in a turn of another process.
-                if why := cls._due(root, directory, config, manual):
+        if cls._reason_to_prepare(root, directory, config, manual):
+            with _scratch_directory(root, directory) as scratch:
+                # Another process may have prepared it while this one waited.
+                if why := cls._reason_to_prepare(root, directory, config, manual):
                     _logger.info("%s", why)
                     start = time.monotonic()
                     cls._prepare(root, directory, scratch, config, manual)
@@ -110,19 +110,21 @@ class SequenceDataset(
         return cls(data_dir=root, config=config)
 
     @classmethod
-    def _due(cls, root: Path, directory: Path, config: _Config, manual: Path | None) -> str:
-        """Why the data have to be prepared, for the first time or again; "" if they are."""
+    def _reason_to_prepare(
+        cls, root: Path, directory: Path, config: _Config, manual: Path | None
+    ) -> str:
+        """Returns why the data must be prepared, also if again; "" if they need not be."""
         preparing = f"preparing {cls.name} in {directory}"
         if not directory.exists():
             return preparing
-        builder = cls(data_dir=root / "nothing", config=config)  # it reads no damaged file
+        builder = cls(data_dir=root / "nothing", config=config)  # reads no file, so no damaged one
         if (release := builder.release_needed()) is None:
             return ""
-        paths = _present(release, builder._places(root, directory, root, manual), directory)
+        paths = _present(release, builder._paths(root, directory, root, manual), directory)
         if not paths or unchanged(directory, manual, paths):
             return ""
         if Sources.read(directory) is None:
-            why = f"{cls.name} was prepared by an older version, which noted no source"
+            why = f"{cls.name} was prepared by an older version, which did not record its source"
         else:
             why = f"{paths[0]} is not what {cls.name} was prepared from"
         return f"{why}: {preparing} again"
@@ -131,41 +133,40 @@ class SequenceDataset(
     def _prepare(
         cls, root: Path, directory: Path, scratch: Path, config: _Config, manual: Path | None
     ) -> None:
-        # TFDS makes a temporary directory too, but gives it its final name before checksums could
-        # be in it.
+        # TFDS has a temporary directory too, but renames it before we can add the checksums.
         builder = cls(data_dir=scratch, config=config)
-        builder.places = builder._places(root, directory, scratch, manual)
+        builder.paths = builder._paths(root, directory, scratch, manual)
         sources = builder._find()
         builder._write_examples(root)
         for source in sources:
             if not source.is_at(Path(source.path)):
-                raise UserError(f"{source.path} changed while it was read: start once more")
+                raise UserError(f"{source.path} changed while it was read: run the command again")
         made = Path(builder.data_dir)
         _write_checksums(made)
         if sources:
             Sources(str(manual) if manual else None, sources).write(made)
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists():
-            directory.rename(scratch / "before")  # and removed with it
+            directory.rename(scratch / "before")  # removed together with `scratch`
         made.rename(directory)
-        shutil.rmtree(builder.places.unfinished, ignore_errors=True)
+        shutil.rmtree(builder.paths.unfinished, ignore_errors=True)
 
     def _find(self) -> list[SourceFile]:
-        """Sets `found`, and returns what it comes from."""
+        """Sets `found`, and returns the source files it comes from."""
         if (release := self.release_needed()) is None:
             return []
-        # Before an archive is unpacked, so that a change of it meanwhile is noticed.
-        there = release.locate(self.places)
-        sources = [SourceFile.of(path) for path in there.origin] if there else []
-        self.found = release.find(self.places)
+        # Digests are taken before unpacking, so that a later change of an archive is detected.
+        located = release.locate(self.paths)
+        sources = [SourceFile.of(path) for path in located.origin] if located else []
+        self.found = release.find(self.paths)
         self.info.metadata["folder"] = self.found.folder
         inside = f", folder {self.found.folder}" if self.found.folder else ""
         _logger.info("reading %s%s", ", ".join(map(str, self.found.origin)), inside)
         return sources or [SourceFile.of(path) for path in self.found.origin]
 
-    def _places(self, root: Path, directory: Path, scratch: Path, manual: Path | None) -> Places:
+    def _paths(self, root: Path, directory: Path, scratch: Path, manual: Path | None) -> Paths:
         unfinished = directory.with_name(f"unfinished.{directory.name}")
-        return Places(manual, root / "downloads", scratch, unfinished, self._command())
+        return Paths(manual, root / "downloads", scratch, unfinished, self._command())
 
     def _write_examples(self, root: Path) -> None:
         tfds.display_progress_bar(sys.stderr.isatty())
@@ -174,21 +175,21 @@ class SequenceDataset(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
                 file_format="array_record",
             )
-        except RuntimeError as error:  # what the writer raises for a full disk
+        except RuntimeError as error:  # the writer raises it if the disk is full
             reason = str(error).partition(";")[0]
             raise UserError(
                 f"{self.name} cannot be prepared in {root}: {reason}; nothing was left behind"
             ) from error
 
     def _command(self) -> str:
-        """What prepares this data set, but for where released files are."""
-        numbers = "".join(f" --{key}={value}" for key, value in self.numbers.changed().items())
-        return f"python -m lru.prepare --task={self.name}{numbers}"
+        """Returns the command that prepares this data set, without the path of released files."""
+        options = "".join(f" --{key}={value}" for key, value in self.options.changed().items())
+        return f"python -m lru.prepare --task={self.name}{options}"
 
     @property
-    def numbers(self) -> Any:
-        """The `numbers_class` this data set was created with."""
-        return self.builder_config.numbers
+    def options(self) -> Any:
+        """The options of this data set, an instance of `options_class`."""
+        return self.builder_config.options
 
     @property
     def max_length(self) -> int:
@@ -202,53 +203,54 @@ class SequenceDataset(
 
     @property
     def token_names(self) -> Sequence[str] | None:
-        """What each token stands for; None where that is nothing to be read."""
+        """The text of each token; None where tokens have none."""
         return None
 
     @property
     def kind(self) -> str:
-        """What the examples are, which stands beside every result.
+        """The provenance of the examples, shown beside every result.
 
-        "full" is the released data; "prefix" a part of them, "stand-in" others of their form;
-        "generated" by the rules of the released ones; "made-up" for tests alone; "artificial" a
-        task that its generator defines, of which nothing was ever released.
+        "full": the released data. "prefix": the first part of them. "stand-in": other data of the
+        same form. "generated": made by the rules of the released data. "made-up": synthetic, only
+        for tests. "artificial": a task that its generator defines, without any release.
         """
         return "full"
 
     @property
     def note(self) -> str:
-        """What else has to be said beside every result, if anything."""
+        """A note to show beside every result; "" if there is none."""
         return ""
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """A digest of the examples of each split; none if an older version prepared them."""
+        """A digest of the examples of each split; empty if an older version prepared them."""
         return self.info.metadata.get("digests", {})
 
     def release_needed(self) -> Release | None:
-        """Returns the files that this data set is made of; None if it needs none.
+        """Returns the released files that this data set is read from; None if it needs none.
 
-        They are `found` when it is prepared, and it is prepared again when they have changed.
+        A preparation finds them and sets `found`. If they change, the data are prepared again.
         """
         return None
 
     def features(self) -> dict[str, Any]:
-        """Returns the TFDS features of what is stored of an example."""
+        """Returns the TFDS features of a stored example."""
         return {
-            # As one string of bytes: reading a list of integers is 50 times slower.
+            # Stored as one byte string: reading a list of integers is 50 times slower.
             "inputs": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
             "label": tfds.features.Scalar(np.int32),
         }
 
     def splits(self) -> Mapping[str, Iterable[dict[str, Any]]]:
-        """Returns the examples of each split, as `features` describes them.
+        """Returns the examples of each split, with the structure of `features`.
 
-        Called once, to prepare. What it puts into `self.info.metadata` is kept beside the examples.
+        Called once, during the preparation. `self.info.metadata` is saved with the examples, so
+        this method may add to it.
         """
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Makes what a model sees of what is stored: the sequence padded with zeros to T."""
+        """Converts a stored example to the one a model sees: pads the sequence with zeros to T."""
         return {
             "inputs": self.padded(stored["inputs"]),
             "length": np.int32(len(stored["inputs"])),
@@ -256,24 +258,24 @@ class SequenceDataset(
         }
 
     def padded(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns the tokens and zeros up to T, int32."""
+        """Returns the tokens padded with zeros to T, int32."""
         inputs = np.zeros(self.max_length, np.int32)
         inputs[: len(tokens)] = tokens
         return inputs
 
     def decode(self, inputs: Any) -> Any:
-        """Makes what goes into the model of what `source` gives, on the device.
+        """Converts inputs from `source` to inputs of the model; called on the device.
 
         Args:
-          inputs: of one example or of many, an array of NumPy or of JAX.
+          inputs: the inputs of one example or of a batch, a NumPy or JAX array.
 
         Returns:
-          An array of the same kind: here just the inputs, tokens.
+          An array of the same library: here the tokens, unchanged.
         """
         return inputs
 
     def source(self, split: str) -> Source:
-        """Returns a split for random access: `len(source)`, and `source[i]` as `example` says.
+        """Returns a split with random access: `len(source)`, and `source[i]` as in `example`.
 
         Example `i` of tokens is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
@@ -287,7 +289,7 @@ class SequenceDataset(
         return Source(self.as_data_source(split), self.example)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        # Not shuffled: that is for the pipeline to do, anew in every epoch.
+        # Not shuffled here: the pipeline shuffles in every epoch.
         features = tfds.features.FeaturesDict(self.features())
         return _Info(
             builder=self,
@@ -297,7 +299,7 @@ class SequenceDataset(
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # `released` downloads, where that has to be
+        del dl_manager  # `lru.data.released` downloads instead
         self.info.metadata["digests"] = {}
         return {
             split: enumerate(self._digested(split, examples))
@@ -305,7 +307,7 @@ class SequenceDataset(
         }
 
     def _digested(self, split: str, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Passes the examples on, and notes a digest of all of them."""
+        """Yields the examples unchanged, and saves a digest of them at the end."""
         digest = hashlib.sha256()
         for example in examples:
             for key, value in sorted(example.items()):
@@ -316,20 +318,20 @@ class SequenceDataset(
         self.info.metadata["digests"][split] = digest.hexdigest()
 
     def _generate_examples(self) -> Any:
-        raise NotImplementedError("`_split_generators` has the examples already")
+        raise NotImplementedError("`_split_generators` returns the examples")
 
     def _create_builder_config(self, builder_config: Any, *args: Any, **kwargs: Any) -> Any:
-        return builder_config  # TFDS would warn that it is not in a list of known ones
+        return builder_config  # TFDS would warn that it is not in its list of configs
 
     def _log_download_bytes(self) -> None:
-        """Says nothing: TFDS prints to standard output here, and below."""
+        """Does nothing; TFDS would print to standard output."""
 
     def _log_download_done(self) -> None:
-        """Says nothing."""
+        """Does nothing; TFDS would print to standard output."""
 
 
 class Source:
-    """A split for random access; each example is made when it is asked for."""
+    """A split with random access; examples are converted when they are read."""
 
     def __init__(self, stored: Any, example: Callable[[dict[str, Any]], dict[str, Any]]):
         self._stored = stored
@@ -342,7 +344,7 @@ class Source:
         return self._example(self._stored[range(len(self))[index]])
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Reads a whole batch, in less time than one by one."""
+        """Reads a whole batch, which is faster than reading examples one by one."""
         return [self._example(stored) for stored in self._stored.__getitems__(indices)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -351,8 +353,8 @@ class Source:
 
 
 @contextmanager
-def _turn(root: Path, directory: Path) -> Iterator[Path]:
-    """Waits until no other process prepares the same, and yields an empty directory to do it in."""
+def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
+    """Waits until no other process prepares the same data, and yields an empty directory."""
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     waiting = f"waiting for another process, which prepares {what}"
@@ -368,15 +370,15 @@ def _turn(root: Path, directory: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Removes what killed preparations of whatever data set left, gigabytes perhaps.
+    """Removes the directories that killed preparations of any data set left: maybe gigabytes.
 
-    One that is under way has the lock.
+    A running preparation holds the lock of its directory, which is then left alone.
     """
     for scratch in root.glob("incomplete.*"):
         if scratch.is_dir() and not scratch.is_symlink():
             file = root / f"{scratch.name}.lock"
-            with suppress(UserError), lock(file) as gone:
-                if gone:
+            with suppress(UserError), lock(file) as acquired:
+                if acquired:
                     _logger.info("removing %s, left by a preparation that was killed", scratch)
                     shutil.rmtree(scratch, ignore_errors=True)
                     with suppress(OSError):
@@ -386,20 +388,20 @@ def _remove_leftovers(root: Path) -> None:
 def _absolute(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # `~somebody`, who is nobody here
+    except RuntimeError as error:  # an unknown user in `~user`
         raise UserError(f"{path} cannot be found: {error}") from error
 
 
-def _present(release: Release, places: Places, directory: Path) -> Sequence[Path]:
-    """The sources that are at hand: where the user has them now, or else where they were."""
+def _present(release: Release, paths: Paths, directory: Path) -> Sequence[Path]:
+    """Returns the existing source files: from the user's paths, or else from the recorded ones."""
     found = None
-    with suppress(UserError):  # they need not be there any more
-        found = release.locate(places)
+    with suppress(UserError):  # the files may be gone
+        found = release.locate(paths)
     if found:
         return found.origin
     known = Sources.read(directory)
-    paths = [Path(source.path) for source in known.files] if known else []
-    return paths if all(path.exists() for path in paths) else []
+    recorded = [Path(source.path) for source in known.files] if known else []
+    return recorded if all(path.exists() for path in recorded) else []
 
 
 def _write_checksums(directory: Path) -> None:
@@ -416,8 +418,8 @@ def _verify_checksums(directory: Path) -> None:
         wrong = [_CHECKSUMS]
     if wrong:
         raise UserError(
-            f"{directory / wrong[0]} is not as it was prepared: "
-            f"delete the directory {directory} so that it is made again"
+            f"{directory / wrong[0]} has changed since it was prepared: "
+            f"delete the directory {directory} to prepare it again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Texts as sequences of characters: the vocabulary, and what data sets of texts share."""
+"""Vocabularies of characters, and the base class of data sets of texts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lru.data.builder import SequenceDataset
 PAD, UNKNOWN, END = range(3)
 
 
-class _Numbering:
-    """A number for each of some characters, after those that stand for something else."""
+class _CharacterIds:
+    """Token ids of characters; the first ids are special tokens."""
 
-    _special: ClassVar[tuple[str, ...]]  # how each is shown; "?" is any other character
+    _special: ClassVar[tuple[str, ...]]  # the text of each; "?" is the unknown character
 
     def __init__(self, characters: str):
         self.characters = characters
@@ -28,7 +28,7 @@ class _Numbering:
 
     @classmethod
     def of(cls, texts: Iterable[str], min_freq: int = 1) -> Self:
-        """Returns that of all characters that occur so often in all texts, the commonest first.
+        """Returns the ids of all characters that occur at least `min_freq` times, commonest first.
 
         Example:
           >>> Vocabulary.of(["brav", "bravo", "brr"], min_freq=2).characters
@@ -41,14 +41,14 @@ class _Numbering:
             longer[: len(shorter)] += shorter
             counts = longer
         (often,) = np.nonzero(counts >= max(min_freq, 1))
-        order = np.argsort(-counts[often], kind="stable")  # of equals the first in Unicode
+        order = np.argsort(-counts[often], kind="stable")  # ties in the order of Unicode
         return cls("".join(map(chr, often[order].tolist())))
 
     def __len__(self) -> int:
         return len(self.characters) + len(self._special)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Returns the text, `?` where a character has no number; what ends or pads it is left out.
+        """Returns the text without end and padding; unknown characters become `?`.
 
         Example:
           >>> Vocabulary("ab").decode([3, 4, 1, 2, 0])
@@ -59,18 +59,18 @@ class _Numbering:
 
     @property
     def names(self) -> list[str]:
-        """What each number stands for."""
+        """The text of each token."""
         return [*self._special, *self.characters]
 
     def _look_up(self, text: str) -> np.ndarray:
         return self._table[np.minimum(_codes(text), len(self._table) - 1)]
 
 
-class Vocabulary(_Numbering):
-    """Numbers for characters: 0 is padding, 1 any other character, 2 the end of sequence.
+class Vocabulary(_CharacterIds):
+    """Token ids of characters: 0 is padding, 1 any other character, 2 the end of sequence.
 
     Args:
-      characters: those that have numbers of their own, 3 and up.
+      characters: the known characters, with ids from 3.
 
     Example:
       >>> vocabulary = Vocabulary("ab")
@@ -83,15 +83,15 @@ class Vocabulary(_Numbering):
     _special = ("", "?", "")
 
     def encode(self, text: str, pad_to: int) -> np.ndarray:
-        """Returns the first `pad_to - 1` characters' numbers and the end of sequence, uint16."""
+        """Returns the ids of the first `pad_to - 1` characters and the end of sequence, uint16."""
         return np.append(self._look_up(text[: pad_to - 1]), np.uint16(END))
 
 
-class Alphabet(_Numbering):
-    """Numbers for characters of a text without end or padding: 0 is any other character.
+class Alphabet(_CharacterIds):
+    """Token ids of characters of a text without end or padding: 0 is any other character.
 
     Args:
-      characters: those that have numbers of their own, 1 and up.
+      characters: the known characters, with ids from 1.
 
     Example:
       >>> alphabet = Alphabet("ab")
@@ -102,20 +102,20 @@ class Alphabet(_Numbering):
     _special = ("?",)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the number of every character, uint16."""
+        """Returns the id of every character, uint16."""
         return self._look_up(text)
 
 
-def bytes_as_text(pieces: Iterable[str]) -> Iterator[str]:
-    """Yields the text whose UTF-8 is given, a byte as one character, each as soon as it is whole.
+def bytes_as_text(chunks: Iterable[str]) -> Iterator[str]:
+    """Decodes UTF-8 given as one character a byte; yields each character once it is complete.
 
     Example:
       >>> list(bytes_as_text("g\\u00c3\\u00b6"))
       ['g', '', 'ö']
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for piece in pieces:
-        yield decoder.decode(piece.encode("latin-1"))
+    for chunk in chunks:
+        yield decoder.decode(chunk.encode("latin-1"))
 
 
 def _codes(text: str) -> np.ndarray:
@@ -123,11 +123,11 @@ def _codes(text: str) -> np.ndarray:
 
 
 class CharacterDataset(SequenceDataset):
-    """A data set of texts, with the vocabulary of their characters kept beside the examples."""
+    """A data set of texts; the vocabulary of their characters is saved with the examples."""
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The characters of the training part."""
+        """The vocabulary of the training split."""
         return Vocabulary(self.info.metadata["characters"])
 
     @property
@@ -140,9 +140,9 @@ class CharacterDataset(SequenceDataset):
 
     @property
     def max_length(self) -> int:
-        return self.numbers.pad_to
+        return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Makes `vocabulary` from what a model will see of the texts; part of a preparation."""
+        """Makes `vocabulary` from the parts of texts that a model sees; called in a preparation."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

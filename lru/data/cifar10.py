@@ -1,6 +1,6 @@
-"""CIFAR-10 as sequences of pixels, row by row: in colour, or grey as the Long Range Arena has it.
+"""CIFAR-10 as sequences of pixels, row by row: in colour, or grey as in the Long Range Arena.
 
-The images are of Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images".
+Source: Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lru.data.builder import SequenceDataset
-from lru.data.numbers import ReleasedNumbers
+from lru.data.options import ReleasedOptions
 from lru.data.released import Release
 from lru.errors import UserError
 
@@ -27,29 +27,29 @@ _RELEASE = Release(
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     unusable={
-        "cifar-10-python": "the Python version, which is pickled and never read",
-        "cifar-10-batches-py": "the Python version, which is pickled and never read",
-        "cifar-10-matlab": "the MATLAB version, which is not read",
-        "cifar-10-batches-mat": "the MATLAB version, which is not read",
+        "cifar-10-python": "the Python version, whose pickle files are never read",
+        "cifar-10-batches-py": "the Python version, whose pickle files are never read",
+        "cifar-10-matlab": "the MATLAB version, which is not supported",
+        "cifar-10-batches-mat": "the MATLAB version, which is not supported",
     },
 )
 _PER_FILE = 10_000
 _STEPS = 32 * 32
-_ROW = 1 + 3 * _STEPS  # a label; then all of red, all of green, all of blue
-# S4's and S5's, which the paper's results follow, on a scale of 0 to 1.
+_ROW = 1 + 3 * _STEPS  # the label, then the planes of red, green and blue
+# As in S4 and S5, which the paper follows; on a scale of 0 to 1.
 _MEAN = {"rgb": (0.4914, 0.4822, 0.4465), "grey": (122.6 / 255,)}
 _STD = {"rgb": (0.247, 0.243, 0.261), "grey": (61 / 255,)}
 Images = tuple[np.ndarray, np.ndarray]  # pixels (n, T, 3) and labels (n,), uint8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CIFAR10Numbers(ReleasedNumbers):
-    """The numbers of the data set; see also those that all released ones share.
+class CIFAR10Options(ReleasedOptions):
+    """The options of CIFAR-10, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      color: "rgb", three features a step, the paper's sCIFAR; or "grey", one, LRA's.
-      num_validation: so many of the 50,000 training images, drawn with `seed` and without regard
-        to their classes, are the validation split, and are not trained on.
+      color: "rgb", three features a step, the paper's sCIFAR; or "grey", one feature, LRA's task.
+      num_validation: the size of the validation split, which is taken from the 50,000 training
+        images: drawn with `seed`, without regard to classes, and not trained on.
     """
 
     color: str = "rgb"
@@ -62,18 +62,18 @@ class CIFAR10Numbers(ReleasedNumbers):
         if self.num_validation >= len(_TRAIN) * _PER_FILE:
             raise UserError(
                 f"num_validation is {self.num_validation}, expected less than the "
-                f"{len(_TRAIN) * _PER_FILE:,} images that there are to train on"
+                f"{len(_TRAIN) * _PER_FILE:,} training images"
             )
 
     def unused(self) -> Collection[str]:
-        return {*super().unused(), *(["num_validation"] if self.made_up else [])}
+        return {*super().unused(), *(["num_validation"] if self.synthetic else [])}
 
 
 class CIFAR10(SequenceDataset):
-    """Images of ten kinds of things, 1,024 pixels each, bytes until they are on the device."""
+    """Images of ten classes, 1,024 pixels each, stored as bytes until they are on the device."""
 
     name = "cifar10"
-    numbers_class = CIFAR10Numbers
+    options_class = CIFAR10Options
     num_classes = 10
     class_names = (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -85,17 +85,17 @@ class CIFAR10(SequenceDataset):
 
     @property
     def kind(self) -> str:
-        return "made-up" if self.numbers.made_up else "full"
+        return "made-up" if self.options.synthetic else "full"
 
     def features(self) -> dict[str, Any]:
-        shape = (_STEPS, len(_MEAN[self.numbers.color]))
+        shape = (_STEPS, len(_MEAN[self.options.color]))
         return {
             "inputs": tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes"),
             "label": tfds.features.Scalar(np.int32),
         }
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Makes `{"inputs": (T, features) uint8, "length": int32, "label": int32}`."""
+        """Returns `{"inputs": (T, features) uint8, "length": int32, "label": int32}`."""
         return {
             "inputs": stored["inputs"],
             "length": np.int32(_STEPS),
@@ -103,7 +103,7 @@ class CIFAR10(SequenceDataset):
         }
 
     def decode(self, inputs: Any) -> Any:
-        """Makes float32 of bytes, normalised: of mean 0 and standard deviation 1, on the whole.
+        """Converts bytes to float32, normalised to mean 0 and standard deviation 1 over the data.
 
         Example:
           >>> import tempfile
@@ -113,69 +113,70 @@ class CIFAR10(SequenceDataset):
           array([[-2.01],
                  [ 2.17]], dtype=float32)
         """
-        color = self.numbers.color
+        color = self.options.color
         mean, std = np.array(_MEAN[color], np.float32), np.array(_STD[color], np.float32)
         return (inputs.astype(np.float32) / 255 - mean) / std
 
     def release_needed(self) -> Release | None:
-        return None if self.numbers.made_up else _RELEASE
+        return None if self.options.synthetic else _RELEASE
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        parts = self._made_up() if self.numbers.made_up else self._released()
-        return {split: self._examples(*images) for split, images in parts.items()}
+        splits = self._synthetic() if self.options.synthetic else self._released()
+        return {split: self._examples(*images) for split, images in splits.items()}
 
     def _examples(self, pixels: np.ndarray, labels: np.ndarray) -> Iterator[dict[str, Any]]:
         for image, label in zip(pixels, labels):
-            inputs = image if self.numbers.color == "rgb" else grey(image)
+            inputs = image if self.options.color == "rgb" else grey(image)
             yield {"inputs": inputs, "label": int(label)}
 
     def _released(self) -> dict[str, Images]:
         trained = (read_images(self.found[name]) for name in _TRAIN)
         pixels, labels = map(np.concatenate, zip(*trained))
-        held = held_out(len(labels), self.numbers)
+        held = held_out(len(labels), self.options)
         return {
             "train": (pixels[~held], labels[~held]),
             "validation": (pixels[held], labels[held]),
             "test": read_images(self.found[_TEST]),
         }
 
-    def _made_up(self) -> dict[str, Images]:
-        rng = np.random.default_rng(self.numbers.seed)
+    def _synthetic(self) -> dict[str, Images]:
+        rng = np.random.default_rng(self.options.seed)
         return {
-            split: made_up_images(rng, size) for split, size in self.numbers.made_up_sizes.items()
+            split: synthetic_images(rng, size)
+            for split, size in self.options.synthetic_sizes.items()
         }
 
 
-def held_out(number: int, numbers: CIFAR10Numbers) -> np.ndarray:
-    """Returns which of so many images are the validation split, as a mask `(number,)`.
+def held_out(number: int, options: CIFAR10Options) -> np.ndarray:
+    """Returns a mask `(number,)` of the images in the validation split.
 
     Example:
-      >>> held_out(10, CIFAR10Numbers(num_validation=3)).nonzero()[0].tolist()
+      >>> held_out(10, CIFAR10Options(num_validation=3)).nonzero()[0].tolist()
       [2, 4, 6]
     """
-    order = np.random.default_rng(numbers.seed).permutation(number)
-    return np.isin(np.arange(number), order[: numbers.num_validation])
+    order = np.random.default_rng(options.seed).permutation(number)
+    return np.isin(np.arange(number), order[: options.num_validation])
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
-    """Returns the brightness of pixels, `(..., 3)` uint8 to `(..., 1)` uint8.
+    """Converts colours to brightness, `(..., 3)` uint8 to `(..., 1)` uint8.
 
-    It is 0.299 R + 0.587 G + 0.114 B in whole numbers, rounded as Pillow does: so torchvision's
-    `Grayscale` makes it, through which S4's and S5's images went.
+    Computes 0.299 R + 0.587 G + 0.114 B in whole numbers, rounded as in Pillow, and so as in the
+    `Grayscale` of torchvision that S4 and S5 use.
 
     Example:
       >>> grey(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7]], np.uint8)).tolist()
       [[76], [150], [29], [7]]
     """
-    weights = np.array([19595, 38470, 7471], np.uint32)  # of 2**16
+    weights = np.array([19595, 38470, 7471], np.uint32)  # in units of 2**-16
     return ((pixels @ weights + (1 << 15)) >> 16).astype(np.uint8)[..., None]
 
 
 def read_images(path: Path) -> Images:
-    """Reads the images of one of the released files, and their labels.
+    """Reads the images and labels of one of the released files.
 
     Raises:
-      UserError: if it has another size, or a label that is no class.
+      UserError: if the file has another size, or a label is not a class.
     """
     rows = np.fromfile(path, np.uint8)
     if rows.size != _PER_FILE * _ROW:
@@ -189,8 +190,8 @@ def read_images(path: Path) -> Images:
     return planes.reshape(-1, 3, _STEPS).transpose(0, 2, 1), labels[:, 0]
 
 
-def made_up_images(rng: np.random.Generator, number: int) -> Images:
-    """Returns images of noise with a bright bar: class c has it in lines 3 c, 3 c + 1, 3 c + 2."""
+def synthetic_images(rng: np.random.Generator, number: int) -> Images:
+    """Returns images of noise with a bright bar, for class c in lines 3 c, 3 c + 1 and 3 c + 2."""
     labels = rng.integers(10, size=number, dtype=np.uint8)
     pixels = rng.integers(156, size=(number, 32, 32, 3), dtype=np.uint8)
     pixels[labels[:, None] == np.arange(32) // 3] += 100

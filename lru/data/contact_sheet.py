@@ -1,4 +1,4 @@
-"""A look at a data set of images: some of each class, side by side."""
+"""Draws a sheet with some images of each class of a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lru.errors import UserError
 
-_LEAST = 128  # pixels of an image on the sheet, where it has fewer
+_LEAST = 128  # minimal side of an image on the sheet, in pixels; smaller ones are enlarged
 _GAP = 6
 _GREY = 96
 
@@ -23,16 +23,16 @@ def write_contact_sheet(
     names: Sequence[str],
     columns: int = 6,
 ) -> None:
-    """Writes an image with a row of examples for each class, in the order in which they come.
+    """Writes an image with one row of examples for each class, in the order of the data.
 
     Args:
-      path: of the image, whose ending names its format, such as .png.
-      examples: of a data set of square images: inputs (T, 1) or (T, 3) uint8, and label.
-      names: of the classes, by their labels.
-      columns: examples a class, or fewer where there are no more.
+      path: the image file to write; its ending, such as .png, sets the format.
+      examples: examples of square images, with inputs (T, 1) or (T, 3) uint8, and label.
+      names: the names of the classes, in the order of the labels.
+      columns: the maximal number of examples of a class.
 
     Raises:
-      UserError: if inputs are no square images, or the format is unknown.
+      UserError: if inputs are not square images, or the format is unknown.
     """
     rows: list[list[np.ndarray]] = [[] for _ in names]
     for example in examples:
@@ -54,14 +54,16 @@ def write_contact_sheet(
     try:
         sheet.save(path)
     except ValueError as error:
-        raise UserError(f"{os.fspath(path)} is no name of an image: end it with .png") from error
+        raise UserError(
+            f"{os.fspath(path)} is not the name of an image file: end it with .png"
+        ) from error
 
 
 def _square(inputs: np.ndarray) -> np.ndarray:
-    """Returns pixels (T, 1) or (T, 3) as an image, (side, side, 3), large enough to be seen."""
+    """Returns pixels (T, 1) or (T, 3) as an enlarged image, (side, side, 3)."""
     side = round(len(inputs) ** 0.5)
     if inputs.dtype != np.uint8 or inputs.ndim != 2 or side**2 != len(inputs):
-        raise UserError(f"inputs {inputs.shape} of {inputs.dtype} are no square images of bytes")
+        raise UserError(f"inputs {inputs.shape} of {inputs.dtype} are not square images of bytes")
     image = np.broadcast_to(inputs.reshape(side, side, -1), (side, side, 3))
     scale = -(-_LEAST // side)
     return np.kron(image, np.ones((scale, scale, 1), np.uint8))

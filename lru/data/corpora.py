@@ -1,7 +1,7 @@
-"""What data sets of one long text share: it is cut into three parts, and read as one stream each.
+"""The base class of data sets of one long text, divided into three splits of one stream each.
 
-They are for language models, as Ahuja & Morency (2018) compare them: characters in, the next
-character out. `lru.data.streams` makes batches of them.
+They are for language models that read characters and predict the next one, as in Ahuja & Morency
+(2018). `lru.data.streams` makes batches of them.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from lru.data import made_up
+from lru.data import synthetic
 from lru.data.builder import SPLITS, SequenceDataset
 from lru.data.characters import Alphabet, bytes_as_text
-from lru.data.numbers import Numbers
+from lru.data.options import Options
 from lru.data.released import Release
 from lru.errors import UserError
 
-_PIECE = 1_000_000
-_HOLE = 512  # bytes of 0 in a row, which no text has
+_CHUNK = 1_000_000
+_HOLE = 512  # consecutive zero bytes, which no text has
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamNumbers(Numbers):
-    """What a text can be asked for.
+class StreamOptions(Options):
+    """The options of a text.
 
     Attributes:
-      source: "released", or "made_up": words of a small language, from no file.
-      percent: how much of it there is to learn from, as in the paper's figure of statistical
-        efficiency: the first so many percent.
-      fraction_test: "fixed": the training part is shortened, and validation and test are what they
-        are at 100 percent. "moving", as the authors' code does it: the whole text is shortened,
-        and then divided, so that every percentage is tested on another text.
-      made_up_length: how many characters are made up.
-      seed: of what is made up.
+      source: "released"; or "made_up", a synthetic text of a few words, which needs no file.
+      percent: the percentage of the text to train on, from its beginning, as in the paper's figure
+        of statistical efficiency.
+      fraction_test: "fixed" shortens the training split only; validation and test are the same as
+        at 100 percent. "moving", as in the authors' code, shortens the whole text and then divides
+        it, so that every percentage is tested on another text.
+      made_up_length: the number of characters of the synthetic text.
+      seed: the seed of the synthetic text.
     """
 
     source: str = "released"
@@ -56,28 +56,28 @@ class StreamNumbers(Numbers):
             raise UserError(f"percent is {self.percent}, expected at most 100")
 
     @property
-    def made_up(self) -> bool:
-        """Whether no file is read."""
+    def synthetic(self) -> bool:
+        """Whether the text is synthetic, so that no file is read."""
         return self.source == "made_up"
 
     def unused(self) -> Collection[str]:
-        unused = set() if self.made_up else {"made_up_length", "seed"}
+        unused = set() if self.synthetic else {"made_up_length", "seed"}
         return unused | ({"fraction_test"} if self.percent == 100 else set())
 
 
 class TextStream(SequenceDataset):
-    """A text as three streams of characters; a subclass says where it is from.
+    """A text as three streams of characters; a subclass defines its release.
 
     Attributes:
-      release: its file, or files.
-      size: of the one file, in bytes.
-      md5: of the whole file; "" if it is not checked.
-      encoding: of the text; by "latin-1", a character is a byte.
-      prefix: whether a file may be shorter than that.
+      release: the released file or files.
+      size: the size of the whole text in bytes.
+      md5: the digest of the whole text; "" if it is not verified.
+      encoding: the encoding of the text; with "latin-1", a character is a byte.
+      prefix: whether a file with only the beginning of the text is allowed.
     """
 
-    numbers_class = StreamNumbers
-    num_classes = 0  # there are no labels: what is asked for is the next character
+    options_class = StreamOptions
+    num_classes = 0  # there are no classes: a model predicts the next character
     release: ClassVar[Release]
     size: ClassVar[int]
     md5: ClassVar[str] = ""
@@ -86,7 +86,7 @@ class TextStream(SequenceDataset):
 
     @functools.cached_property
     def vocabulary(self) -> Alphabet:
-        """The characters of the training part, the commonest first; 0 is any other."""
+        """The characters of the training split, the commonest first; 0 is any other."""
         return Alphabet(self.info.metadata["characters"])
 
     @property
@@ -99,27 +99,27 @@ class TextStream(SequenceDataset):
 
     @property
     def max_length(self) -> int:
-        """How many characters of a stream `source` gives at once; fewer at its end."""
-        return _PIECE
+        """The number of characters of an example; the last example of a stream has fewer."""
+        return _CHUNK
 
     @property
     def kind(self) -> str:
-        if self.numbers.made_up:
+        if self.options.synthetic:
             return "made-up"
         return "prefix" if self._is_prefix else "full"
 
     @property
     def note(self) -> str:
-        remarks = []
+        notes = []
         if self._is_prefix:
             read = self.info.metadata["bytes"]
-            remarks.append(f"the first {read:,} of the {self.size:,} bytes of {self.name}")
-        if (percent := self.numbers.percent) < 100:
-            of = "training text" if self.numbers.fraction_test == "fixed" else "text"
-            remarks.append(f"trained on the first {percent} % of the {of}")
+            notes.append(f"the first {read:,} of the {self.size:,} bytes of {self.name}")
+        if (percent := self.options.percent) < 100:
+            of = "training text" if self.options.fraction_test == "fixed" else "text"
+            notes.append(f"trained on the first {percent} % of the {of}")
             if of == "text":
-                remarks[-1] += ", validated and tested on its end: on other texts than at 100 %"
-        return "; ".join(remarks)
+                notes[-1] += ", validated and tested on its end: on other texts than at 100 %"
+        return "; ".join(notes)
 
     @property
     def _is_prefix(self) -> bool:
@@ -129,7 +129,7 @@ class TextStream(SequenceDataset):
         return {"inputs": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes")}
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Makes `{"inputs": (n,) int32, "length": int32}`: not padded, the next one goes on."""
+        """Returns `{"inputs": (n,) int32, "length": int32}`, not padded; the next continues it."""
         tokens = stored["inputs"]
         return {"inputs": tokens.astype(np.int32), "length": np.int32(len(tokens))}
 
@@ -139,54 +139,54 @@ class TextStream(SequenceDataset):
         Raises:
           UserError: if there is no such split.
         """
-        return np.concatenate([piece["inputs"].astype(np.uint8) for piece in self.source(split)])
+        return np.concatenate([chunk["inputs"].astype(np.uint8) for chunk in self.source(split)])
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens of a text as one writes it; where a token is a byte, of its UTF-8."""
+        """Returns the tokens of a text: its characters, or the bytes of its UTF-8 if `of_bytes`."""
         return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yields what tokens stand for, each as soon as it is whole: a character may be bytes."""
-        pieces = (self.vocabulary.decode([token]) for token in tokens)
-        return bytes_as_text(pieces) if self.of_bytes else pieces
+        """Decodes tokens; yields each character once all of its bytes are complete."""
+        chunks = (self.vocabulary.decode([token]) for token in tokens)
+        return bytes_as_text(chunks) if self.of_bytes else chunks
 
     @property
     def of_bytes(self) -> bool:
-        """Whether a token is a byte of UTF-8 instead of a character."""
-        return self.encoding == "latin-1" and not self.numbers.made_up
+        """Whether tokens are bytes of UTF-8 instead of characters."""
+        return self.encoding == "latin-1" and not self.options.synthetic
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        numbers = self.numbers
-        parts = self._made_up() if numbers.made_up else self.released()
-        if numbers.fraction_test == "fixed":
-            parts["train"] = _first(parts["train"], numbers.percent)
-        for split, text in parts.items():
+        options = self.options
+        texts = self._synthetic() if options.synthetic else self.released()
+        if options.fraction_test == "fixed":
+            texts["train"] = _first(texts["train"], options.percent)
+        for split, text in texts.items():
             if len(text) < 2:
                 raise UserError(
-                    f"{split} of {self.name} would have {len(text)} characters, expected 2 at "
-                    "least: the text, or the percentage of it, is too short"
+                    f"{split} of {self.name} would have {len(text)} characters, expected at "
+                    "least 2: the text, or the percentage of it, is too short"
                 )
-        found = Alphabet.of(_pieces(parts["train"]))
+        found = Alphabet.of(_chunks(texts["train"]))
         if len(found) > 256:
             raise UserError(
-                f"{self.name} has {len(found.characters)} different characters, expected 255 at "
-                "most: is it the released file?"
+                f"{self.name} has {len(found.characters)} different characters, expected at "
+                "most 255: is it the released file?"
             )
         self.info.metadata["characters"] = found.characters
-        return {split: self._examples(text) for split, text in parts.items()}
+        return {split: self._examples(text) for split, text in texts.items()}
 
     def _examples(self, text: str) -> Iterator[dict[str, Any]]:
-        for piece in _pieces(text):
-            yield {"inputs": self.vocabulary.encode(piece).astype(np.uint8)}
+        for chunk in _chunks(text):
+            yield {"inputs": self.vocabulary.encode(chunk).astype(np.uint8)}
 
     def released(self) -> dict[str, str]:
-        """Returns the text of each split, from the released file, or from its three parts."""
+        """Returns the text of each split, from the released file or from three files."""
         paths = list(self.found.files.values())
         content = b"".join(map(read, paths))
         prefix = self.prefix and len(paths) == 1
         if len(content) > self.size or (len(content) < self.size and not prefix):
-            have = "have together" if paths[1:] else "has"
-            coded = " (parts written as numbers are not read)" if paths[1:] else ""
+            have = "together have" if paths[1:] else "has"
+            coded = " (parts written as numbers are not supported)" if paths[1:] else ""
             raise UserError(
                 f"{', '.join(map(str, paths))} {have} {len(content):,} bytes, expected "
                 f"{self.size:,}{coded}: download {self.release.url} again"
@@ -196,7 +196,7 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError where the bytes of the whole file are not the released ones."""
+        """Raises a UserError if a text of full size has another digest than the released one."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(
@@ -205,13 +205,13 @@ class TextStream(SequenceDataset):
             )
 
     def release_needed(self) -> Release | None:
-        return None if self.numbers.made_up else self.release
+        return None if self.options.synthetic else self.release
 
     def decoded(self, content: bytes) -> str:
-        """Returns the text that a file holds, its line ends and its byte order mark kept.
+        """Decodes the content of a file, including its line ends and byte order mark.
 
         Raises:
-          UserError: if it is not in the encoding that it should be in.
+          UserError: if the content is not valid in `encoding`.
         """
         try:
             return content.decode(self.encoding)
@@ -221,17 +221,17 @@ class TextStream(SequenceDataset):
             ) from error
 
     def divided(self, text: str) -> dict[str, str]:
-        """Returns the parts of a text, of which there may be less, see `fraction_test`."""
-        moving = self.numbers.fraction_test == "moving"
-        return by_position(_first(text, self.numbers.percent) if moving else text)
+        """Divides a text into splits; shortens it first if `fraction_test` is "moving"."""
+        moving = self.options.fraction_test == "moving"
+        return by_position(_first(text, self.options.percent) if moving else text)
 
-    def _made_up(self) -> dict[str, str]:
-        rng = np.random.default_rng(self.numbers.seed)
-        return self.divided(made_up.words(rng, self.numbers.made_up_length))
+    def _synthetic(self) -> dict[str, str]:
+        rng = np.random.default_rng(self.options.seed)
+        return self.divided(synthetic.words(rng, self.options.made_up_length))
 
 
 def by_position(text: str) -> dict[str, str]:
-    """Returns the last 5 % of a text, rounded down, to test on, as many before, and the rest.
+    """Returns the last 5 % of a text, rounded down, as test, 5 % before as validation, the rest.
 
     Example:
       >>> by_position("abcdefghijklmnopqrstuvwxyz")
@@ -243,10 +243,10 @@ def by_position(text: str) -> dict[str, str]:
 
 
 def read(path: Path) -> bytes:
-    """Returns what is in a file.
+    """Returns the content of a file.
 
     Raises:
-      UserError: if it cannot be read, or has a hole, as a crash of the system may leave one.
+      UserError: if it cannot be read, or has a hole of zeros, as system crashes may leave.
     """
     try:
         content = path.read_bytes()
@@ -261,6 +261,6 @@ def _first(text: str, percent: int) -> str:
     return text[: len(text) * percent // 100]
 
 
-def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _PIECE):
-        yield text[start : start + _PIECE]
+def _chunks(text: str) -> Iterator[str]:
+    for start in range(0, len(text), _CHUNK):
+        yield text[start : start + _CHUNK]

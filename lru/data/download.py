@@ -1,4 +1,4 @@
-"""Downloads a file, and resumes where the connection broke off, in this process or an earlier one.
+"""Downloads a file, and resumes an interrupted download of this process or an earlier one.
 
 Pooch and the downloads of TensorFlow Datasets retry from the first byte; neither resumes.
 """
@@ -19,22 +19,22 @@ from lru.io.files import open_new, open_to_append
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 1 << 18
-_WAITS = (1.0, 2.0, 4.0)  # seconds before another try, as long as nothing more arrives
+_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try while nothing arrives
 
 
 def download(url: str, part: Path, size: int = 0) -> None:
-    """Downloads a file to `part`, of which an earlier try may have left the beginning.
+    """Downloads a file to `part`, which may already hold the beginning of it from an earlier try.
 
-    Each time that the connection breaks off or the server answers with an error, it waits and
-    resumes, until nothing has arrived in four tries in a row.
+    If the connection breaks off or the server answers with an error, waits and resumes. Gives up
+    after four tries in a row in which nothing arrived.
 
     Args:
       url: where the file is.
-      part: where to write it; on failure, what has arrived stays there for the next time.
-      size: of the file in bytes; 0 if unknown.
+      part: the file to write; after a failure, it keeps the bytes that arrived for the next try.
+      size: the size of the file in bytes; 0 if unknown.
 
     Raises:
-      OSError or HTTPException: what the last try failed with.
+      OSError or HTTPException: the error of the last try.
     """
     waits, most = list(_WAITS), _length(part)
     while True:
@@ -42,7 +42,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
             return _continue(url, part, size)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it is the connection, too
+                error.close()  # the error holds the connection
             if _length(part) > most:
                 waits, most = list(_WAITS), _length(part)
             if not waits or not from_network(error):
@@ -53,13 +53,13 @@ def download(url: str, part: Path, size: int = 0) -> None:
 
 
 def from_network(error: Exception) -> bool:
-    """Whether another try may help; it does not for a local error, such as a full disk."""
+    """Whether the network caused the error, so that another try may help; not, say, a full disk."""
     network = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
     return isinstance(error, network)
 
 
 def _continue(url: str, part: Path, size: int) -> None:
-    """Requests what is missing, and appends it."""
+    """Requests the missing bytes, and appends them."""
     start = _length(part)
     if size and start == size:
         return
@@ -72,7 +72,7 @@ def _continue(url: str, part: Path, size: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # there is nothing beyond what we have: it is another file
+        if error.code == 416:  # the server has fewer bytes than we have: another file
             part.unlink(missing_ok=True)
         raise
     with response:
@@ -83,7 +83,7 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
-    """Whether the answer is the rest of the file; a server may ignore that only this was asked."""
+    """Whether the response is the rest of the file; a server may ignore the requested range."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status == 206 and found is not None and int(found[1]) == start
 
@@ -91,7 +91,7 @@ def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
 def _copy(response: http.client.HTTPResponse, part: Path, start: int, size: int) -> None:
     length = response.headers.get("Content-Length")
     expected = start + int(length) if length and length.isdigit() else size
-    if size:  # a byte too many is enough to know that it is another file
+    if size:  # one byte too many proves that this is another file
         expected = min(expected, size + 1)
     opened = open_to_append(part) if start else open_new(part)
     with opened as file, progress(response, expected, "downloading", start) as watched:

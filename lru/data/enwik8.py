@@ -1,6 +1,6 @@
 """enwik8: the first 100 million bytes of the English Wikipedia of March 2006, with all its XML.
 
-Read byte by byte, as Hutter's prize for compressing it has it, and as language models are compared.
+Tokens are bytes, as in Hutter's prize for compressing it and in comparisons of language models.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from lru.data.released import Release
 
 
 class Enwik8(TextStream):
-    """Bytes: 90 million to train on, and 5 million each to validate and to test on."""
+    """Bytes: 90 million for training, and 5 million each for validation and test."""
 
     name = "enwik8"
     size = 100_000_000
@@ -21,7 +21,7 @@ class Enwik8(TextStream):
         url="http://mattmahoney.net/dc/enwik8.zip",
         files=("enwik8",),
         folders=("enwik8",),
-        # As the scripts of Transformer-XL and others divide it, by 90, 5 and 5 million bytes.
+        # Divided into 90, 5 and 5 million bytes by the scripts of Transformer-XL and others.
         instead=(
             ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
             ("train.txt", "valid.txt", "test.txt"),

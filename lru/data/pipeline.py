@@ -1,7 +1,7 @@
-"""Batches: which examples stand in one is a function of seed and step, and of nothing else.
+"""Batches: the examples in a batch are a function of seed and step alone.
 
-So a run that stops after a step goes on with `training_batches(...)[step]`, and needs to remember
-no more of the pipeline than that number.
+So an interrupted run resumes with `training_batches(...)[step]`, and has to save nothing of the
+pipeline except the step.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Batch = Mapping[str, np.ndarray]
 def training_batches(
     source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
 ) -> grain.MapDataset:
-    """Returns shuffled batches without end; `batches[step]` is a function of seed and step.
+    """Returns endless shuffled batches; `batches[step]` is a function of seed and step.
 
     Every epoch is a new permutation of all examples. A batch may hold the end of one epoch and
     the start of the next, so that no example is left out.
 
     Args:
-      source: B examples or fewer or more, each a dict of arrays of fixed shapes.
+      source: any number of examples, each a dict of arrays of fixed shapes.
       batch_size: B.
-      seed: of the shuffling, 0 .. 2**32 - 1.
+      seed: the seed of shuffling, 0 .. 2**32 - 1.
 
     Returns:
-      Batches: an example's arrays stacked, such as inputs `(B, T)`, length `(B,)` and label
+      Batches: the stacked arrays of examples, such as inputs `(B, T)`, length `(B,)` and label
       `(B,)`; and weight `(B,)`, float32 ones.
 
     Raises:
@@ -44,7 +44,7 @@ def training_batches(
       >>> sorted(int(label) for step in range(5) for label in batches[step]["label"])
       [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
     """
-    # The indices are batched, not the examples: a source that can reads a whole batch at once.
+    # Batches of indices, not of examples: sources with `__getitems__` read a whole batch at once.
     indices = training_indices(source, batch_size=batch_size, seed=seed)
     return indices.map(functools.partial(_gather, source))
 
@@ -52,7 +52,7 @@ def training_batches(
 def training_indices(
     source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
 ) -> grain.MapDataset:
-    """Returns which examples stand in each batch of `training_batches`, int32 `(B,)`.
+    """Returns the indices of the examples in each batch of `training_batches`, int32 `(B,)`.
 
     Example:
       >>> indices = training_indices(range(5), batch_size=4, seed=0)
@@ -70,12 +70,12 @@ def training_indices(
 def stacked(
     batches: grain.MapDataset, spans: Sequence[tuple[int, int]], most: int
 ) -> grain.MapDataset:
-    """Returns consecutive batches stacked, all of one shape: `(most, B, ...)`.
+    """Returns consecutive batches stacked to a common shape, `(most, B, ...)`.
 
     Args:
       batches: arrays, or dicts of them.
-      spans: (step, count): item i holds `batches[step]` and what follows it, `count` of them.
-      most: what no count exceeds; a shorter span is filled up with its last batch.
+      spans: pairs (step, count): item i holds `count` batches from `batches[step]` on.
+      most: the maximal count; a shorter span is padded with copies of its last batch.
 
     Example:
       >>> indices = training_indices(range(8), batch_size=2, seed=0)
@@ -96,15 +96,15 @@ def stacked(
 
 
 def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf")) -> Batch | None:
-    """Reads a whole split as one batch, whole numbers in the smallest type that holds them.
+    """Reads a whole split as one batch; integers take the smallest type that holds them.
 
     Args:
       source: examples, as in `training_batches`.
-      most_bytes: what the batch may take; judged by the first thousand examples, so that a split
-        that is too large costs no time.
+      most_bytes: the maximal size of the batch; estimated from the first thousand examples, so
+        that a split that is too large costs little time.
 
     Returns:
-      The batch, as in `training_batches` but for its types; None if it would take more.
+      The batch, as in `training_batches` except for the types; None if it would be larger.
 
     Example:
       >>> split = read_all([{"inputs": np.full(3, i), "label": i} for i in range(5)])
@@ -114,15 +114,15 @@ def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf
       True
     """
     _check(source, 1)
-    parts: list[Batch] = []
+    chunks: list[Batch] = []
     for start in range(0, len(source), 1000):
-        part = _gather(source, np.arange(start, min(start + 1000, len(source))))
-        parts.append({key: _narrow(value) for key, value in part.items()})
+        chunk = _gather(source, np.arange(start, min(start + 1000, len(source))))
+        chunks.append({key: _narrow(value) for key, value in chunk.items()})
         if start == 0:
-            each = sum(value[0].nbytes for value in parts[0].values())
+            each = sum(value[0].nbytes for value in chunks[0].values())
             if each * len(source) > most_bytes:
                 return None
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -135,17 +135,17 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 def evaluation_batches(
     source: Sequence[Mapping[str, Any]], *, batch_size: int
 ) -> grain.IterDataset:
-    """Returns every example once, in order, as batches of one shape; iterate as often as needed.
+    """Returns every example once, in order, as batches of one shape; can be iterated repeatedly.
 
-    The last batch is filled up with rows of weight 0: zeros, but of length 1, so that a mean over
-    a row's valid steps is finite. Metrics weight by example: `sum(weight * x) / sum(weight)`.
+    The last batch is padded with rows of weight 0: zeros, but with length 1, so that a mean over
+    the valid steps of a row is finite. Metrics weight by example: `sum(weight * x) / sum(weight)`.
 
     Args:
       source: examples, as in `training_batches`.
       batch_size: B.
 
     Returns:
-      Batches, as in `training_batches`; weight is 0 in the rows that are filled in.
+      Batches, as in `training_batches`; weight is 0 in the padding rows.
 
     Raises:
       UserError: if the batch size is below 1, or the source is empty.
@@ -162,7 +162,7 @@ def evaluation_batches(
 
 
 def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
-    """Yields `batches[first_step]` and all that follow it, in order, read ahead by two threads.
+    """Yields the batches from `batches[first_step]` on, in order, read ahead by two threads.
 
     Example:
       >>> next(prefetch(grain.MapDataset.range(10).repeat(), first_step=12))
@@ -172,15 +172,15 @@ def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
 
 
 def read_ahead(batches: grain.MapDataset) -> grain.IterDataset:
-    """Returns the same in order, read ahead by two threads."""
-    # By its own defaults grain would keep 500 batches in memory.
+    """Returns the batches in order, read ahead by two threads."""
+    # By default, grain would hold 500 batches in memory.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 
 
 def _gather(source: Sequence[Mapping[str, Any]], indices: np.ndarray) -> Batch:
-    """Reads a batch; an index beyond the end stands for a row of weight 0."""
+    """Reads a batch; an index beyond the end gives a row of weight 0."""
     valid = indices < len(source)
-    read = getattr(source, "__getitems__", lambda found: [source[index] for index in found])
+    read = getattr(source, "__getitems__", lambda items: [source[index] for index in items])
     examples = read(indices[valid].tolist())
     batch = {key: _stack(key, examples, len(indices)) for key in examples[0]}
     return batch | {"weight": valid.astype(np.float32)}
@@ -196,4 +196,4 @@ def _check(source: Sequence[Mapping[str, Any]], batch_size: int) -> None:
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}, expected at least 1")
     if len(source) == 0:
-        raise UserError("there is no example to make a batch of")
+        raise UserError("the source is empty, expected at least one example")

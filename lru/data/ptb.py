@@ -1,6 +1,7 @@
-"""The Penn Treebank, character by character, as Mikolov et al. (2012) prepared it.
+"""The Penn Treebank as characters, as prepared by Mikolov et al. (2012).
 
-10,000 words are left, lower case, rarer ones are `<unk>` and numbers `N`: 50 different characters.
+The text has 10,000 words in lower case; rarer words are `<unk>`, and numbers are `N`. It has 50
+different characters.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from collections.abc import Collection
 
 from lru.data.builder import SPLITS
-from lru.data.corpora import StreamNumbers, TextStream, read
+from lru.data.corpora import StreamOptions, TextStream, read
 from lru.data.released import Release
 from lru.errors import UserError
 
@@ -22,13 +23,13 @@ _MD5 = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PTBNumbers(StreamNumbers):
-    """The numbers of the data set; see also those that all texts share.
+class PTBOptions(StreamOptions):
+    """The options of the Penn Treebank, in addition to those of `StreamOptions`.
 
     Attributes:
-      split: "mikolov": the three files, as nearly everybody has it. "fraction", as the code of
-        Ahuja & Morency (2018) does it: of the files joined, in the order of training, validation
-        and test, the last 5 % are the test, and as many before it the validation split.
+      split: "mikolov": the three files, the usual choice. "fraction", as in the code of Ahuja &
+        Morency (2018): joins the training, validation and test file, and takes the last 5 % as
+        the test split and the 5 % before as the validation split.
     """
 
     split: str = "mikolov"
@@ -36,26 +37,26 @@ class PTBNumbers(StreamNumbers):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_choice("split", "mikolov", "fraction")
-        if self.split == "mikolov" and self.fraction_test == "moving" and not self.made_up:
+        if self.split == "mikolov" and self.fraction_test == "moving" and not self.synthetic:
             raise UserError(
-                "fraction_test is 'moving' and split 'mikolov', whose test text is a file of its "
-                "own: choose split='fraction', or fraction_test='fixed'"
+                "fraction_test is 'moving' and split 'mikolov', which has a separate test "
+                "file: choose split='fraction', or fraction_test='fixed'"
             )
 
     def unused(self) -> Collection[str]:
-        return {*super().unused(), *(["split"] if self.made_up else [])}
+        return {*super().unused(), *(["split"] if self.synthetic else [])}
 
 
 class PTB(TextStream):
-    """5.95 million characters of the Wall Street Journal, a sentence a line."""
+    """5.95 million characters of the Wall Street Journal, one sentence per line."""
 
     name = "ptb"
-    numbers_class = PTBNumbers
+    options_class = PTBOptions
     release = Release(
         url="http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
         files=tuple(_MD5),
         folders=("data", "ptb", "penn"),
-        instead=(("train.txt", "valid.txt", "test.txt"),),  # as other pipelines call the same files
+        instead=(("train.txt", "valid.txt", "test.txt"),),  # the names in other pipelines
     )
 
     def released(self) -> dict[str, str]:
@@ -69,6 +70,6 @@ class PTB(TextStream):
                     f"download {self.release.url} again"
                 )
             texts.append(self.decoded(content))
-        if self.numbers.split == "fraction":
+        if self.options.split == "fraction":
             return self.divided("".join(texts))
         return dict(zip(SPLITS, texts))

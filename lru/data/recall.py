@@ -1,8 +1,8 @@
-"""Recall: a sequence of random tokens, labelled with the one that stands at a given position.
+"""Recall: a sequence of random tokens, labelled with the token at a given position.
 
-A task of memory alone. One token, the cue, tells the label; all others, the distractors, are drawn
-from other tokens and tell nothing. With the cue first and the label read from the last state, a
-model has to carry the cue through all T steps.
+The task tests memory alone. One token, the cue, determines the label; all others, the distractors,
+carry no information. With the cue first and the label read from the last state, a model has to
+carry the cue through all T steps.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any
 import numpy as np
 
 from lru.data.builder import SequenceDataset
-from lru.data.numbers import Numbers
+from lru.data.options import Options
 from lru.errors import UserError
 
-_MOST_TOKENS = 255  # those stored in a byte, without padding
+_MOST_TOKENS = 255  # tokens are stored as bytes, and 0 is padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecallNumbers(Numbers):
-    """The numbers of the generator.
+class RecallOptions(Options):
+    """The options of the generator.
 
     Attributes:
-      length: T, the steps of every sequence.
-      classes: the number of cue tokens, and of labels.
+      length: T, the number of steps of every sequence.
+      classes: the number of cue tokens and of labels.
       distractors: the number of other tokens.
-      position: of the cue, from 0, the first step, to T - 1, the last.
+      position: the step of the cue, from 0 to T - 1.
       num_train: the number of training examples.
       num_validation: the number of validation examples.
       num_test: the number of test examples.
-      seed: of the generator. Each split has a stream of its own, so a larger split starts with the
-        examples of a smaller one.
+      seed: the seed of the generator. Each split has its own random stream, so a larger split
+        begins with the examples of a smaller one.
     """
 
     length: int = 1024
@@ -68,39 +68,39 @@ class Recall(SequenceDataset):
     """
 
     name = "recall"
-    numbers_class = RecallNumbers
+    options_class = RecallOptions
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]  # one of the options here
-        return self.numbers.classes
+        return self.options.classes
 
     @property
     def max_length(self) -> int:
-        return self.numbers.length
+        return self.options.length
 
     @property
     def vocab_size(self) -> int:
-        return 1 + self.numbers.classes + self.numbers.distractors
+        return 1 + self.options.classes + self.options.distractors
 
     @property
     def kind(self) -> str:
         return "artificial"
 
     def splits(self) -> dict[str, Iterator[dict[str, Any]]]:
-        numbers = self.numbers
-        sizes = (numbers.num_train, numbers.num_validation, numbers.num_test)
+        options = self.options
+        sizes = (options.num_train, options.num_validation, options.num_test)
         return {
-            split: _examples(numbers, np.random.default_rng([numbers.seed, stream]), size)
+            split: _examples(options, np.random.default_rng([options.seed, stream]), size)
             for stream, (split, size) in enumerate(zip(("train", "validation", "test"), sizes))
         }
 
 
 def _examples(
-    numbers: RecallNumbers, rng: np.random.Generator, size: int
+    options: RecallOptions, rng: np.random.Generator, size: int
 ) -> Iterator[dict[str, Any]]:
-    first = 1 + numbers.classes  # distractor
+    first = 1 + options.classes  # distractor
     for _ in range(size):
-        label = int(rng.integers(numbers.classes))
-        tokens = rng.integers(first, first + numbers.distractors, numbers.length, dtype=np.uint8)
-        tokens[numbers.position] = 1 + label
+        label = int(rng.integers(options.classes))
+        tokens = rng.integers(first, first + options.distractors, options.length, dtype=np.uint8)
+        tokens[options.position] = 1 + label
         yield {"inputs": tokens, "label": label}

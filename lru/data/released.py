@@ -1,8 +1,8 @@
-"""Files of official releases: found where a user has put them, or else downloaded and checked.
+"""Finds files of official releases in the user's `manual_dir`, or downloads and verifies them.
 
-They may lie in `manual_dir` itself, in a folder below it that has the name it has in the archive or
-in a public pipeline, or in the archive. Names may differ in case, or by the ` (1)` of a browser; a
-file may be compressed. What is hidden, such as the `._x` of macOS, is passed over.
+Files may be in `manual_dir` itself; in a folder below it, named as in the archive or in a public
+pipeline; or in the archive. Names may differ in case, or by the ` (1)` of a browser, and files may
+be compressed. Hidden files, such as the `._x` of macOS, are ignored.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from lru.io.files import wait_for_lock
 _logger = logging.getLogger(__name__)
 _UNFINISHED = (".part", ".crdownload", ".download", ".partial", ".tmp")
 _UNREAD = (".7z", ".rar", ".zst")
-_DEPTH = 4  # of folders below manual_dir that are searched
-_MOST_FOLDERS = 1_000  # a level
+_DEPTH = 4  # levels of folders below manual_dir that are searched
+_MOST_FOLDERS = 1_000  # per level
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
-    """Where files are.
+class Paths:
+    """The directories of a preparation.
 
     Attributes:
-      manual: where a user has put files of official releases; None if nobody said.
-      downloads: where what is downloaded stays, to be read again for other numbers.
-      scratch: what is put here lasts as long as the preparation; on the disk of `downloads`.
-      unfinished: what is put here is there for the next preparation of the same data set, if this
-        one is interrupted, and else removed; it need not exist.
-      command: what prepares this data set, but for where the files are.
+      manual: the directory or file of official releases that the user gave; None if none.
+      downloads: the directory of downloaded files; they stay there for other options.
+      scratch: a directory that is removed after the preparation, on the disk of `downloads`.
+      unfinished: a directory that survives an interruption, for the next preparation of the same
+        data set, and is removed on success; it need not exist.
+      command: the command that prepares this data set, without the path of released files.
     """
 
     manual: Path | None
@@ -59,12 +59,12 @@ class Places:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Released files, or the archive that holds them.
+    """Released files, or the archive that contains them.
 
     Attributes:
       origin: the archive, or the files themselves.
-      files: where each file is, by its name in the release; empty as long as it is packed.
-      folder: the folder they lie in, as seen from `manual_dir` or inside the archive.
+      files: the path of each file, by its name in the release; empty before unpacking.
+      folder: the folder of the files, relative to `manual_dir` or to the root of the archive.
     """
 
     origin: tuple[Path, ...]
@@ -77,17 +77,17 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """Some files of an archive, or the one file that is all there is.
+    """The needed files of a released archive, or a release of one file.
 
     Attributes:
-      url: of the archive, compressed by tar or zip, or of the file.
-      files: paths that are needed, all below one folder; a directory ends with a slash.
-      folders: the names that this folder may have, one or more.
-      size: of the archive, in bytes.
-      sha256: of the archive; without one it is read where a user has it, and never downloaded.
-      instead: other sets of files that hold the same, such as one text in three parts.
-      unusable: beginnings of names that people have instead, and why they are of no use.
-      hint: what else there is, if the address answers 403.
+      url: the URL of the archive, a tar or zip file, or of the single file.
+      files: paths of the needed files, all in one folder; directories end with a slash.
+      folders: the possible names of this folder, one or more.
+      size: the size of the archive in bytes.
+      sha256: the digest of the archive; without one, the archive is never downloaded.
+      instead: other sets of files with the same content, such as one text in three files.
+      unusable: prefixes of names of unusable versions, each with the reason.
+      hint: an alternative, in case the URL answers 403.
     """
 
     url: str
@@ -101,45 +101,45 @@ class Release:
 
     @property
     def name(self) -> str:
-        """The archive's."""
+        """The file name of the archive."""
         return self.url.rpartition("/")[2]
 
-    def find(self, places: Places) -> Found:
-        """Returns where the files are, after downloading and unpacking them if need be.
+    def find(self, paths: Paths) -> Found:
+        """Returns the files; downloads and unpacks them if necessary.
 
         Raises:
           UserError: if files are missing and cannot be downloaded, or the archive is not the
-            released one, is damaged, or would write outside the directory it is unpacked in.
+            released one, is damaged, or would write outside the directory it is unpacked to.
         """
-        found = self.locate(places) or Found((self._download(places),))
+        found = self.locate(paths) or Found((self._download(paths),))
         if not found.files:
-            found = self._unpack(found.origin[0], places.scratch / "unpacked")
+            found = self._unpack(found.origin[0], paths.scratch / "unpacked")
         for path in found.files.values():
             if path.is_file() and not path.stat().st_size:
                 raise UserError(f"{path} is empty; the released file is from {self.url}")
-        return self._decompress(found, places.scratch / "decompressed")
+        return self._decompress(found, paths.scratch / "decompressed")
 
-    def locate(self, places: Places) -> Found | None:
-        """Returns where a user has the files or their archive; None if nowhere.
+    def locate(self, paths: Paths) -> Found | None:
+        """Returns the user's files or archive; None if there are none.
 
         Raises:
-          UserError: if only some of them are there, or what is there is of no use.
+          UserError: if some of the files are missing, or there is only an unusable version.
         """
-        if places.manual and places.manual.is_file():
-            return self._given(places.manual, places)
-        if places.manual:
-            if found := self._complete(places.manual, [places.manual]):
-                return found  # without a look at all the folders below, of which there may be many
-            folders = list(self._folders(places.manual))
-            if found := self._complete(places.manual, folders):
+        if paths.manual and paths.manual.is_file():
+            return self._given(paths.manual, paths)
+        if paths.manual:
+            if found := self._complete(paths.manual, [paths.manual]):
+                return found  # without searching the folders below, of which there may be many
+            folders = list(self._folders(paths.manual))
+            if found := self._complete(paths.manual, folders):
                 return found
             if archive := next(filter(None, map(self._archive, folders)), None):
                 return Found((archive,))
-            self._refuse(places, folders)
+            self._refuse(paths, folders)
         return None
 
-    def _given(self, file: Path, places: Places) -> Found:
-        """What a user means who names a file: it alone, or with the others beside it."""
+    def _given(self, file: Path, paths: Paths) -> Found:
+        """Returns the file that a user named as `manual_dir`, with the others in its directory."""
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:
@@ -148,7 +148,7 @@ class Release:
                     if len(files) == len(names):
                         return Found(tuple(files.values()), files)
                     missing = [other for other in names if other not in files]
-                    raise UserError(self._not_found(missing, places))
+                    raise UserError(self._not_found(missing, paths))
         self._refuse_one(file)
         if is_packed(file.name) or plain(file.name) == stem(self.name):
             return Found((file,))
@@ -156,7 +156,7 @@ class Release:
         raise UserError(f"{file} is none of {known}: give one of them, or the directory it is in")
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
-        """The files of the first folder that has them all."""
+        """Returns the files of the first folder that has all of them."""
         for names in (self.files, *self.instead):
             for folder in folders:
                 files = {name: path for name in names if (path := look_up(folder, name))}
@@ -166,10 +166,10 @@ class Release:
         return None
 
     def _folders(self, root: Path) -> Iterator[Path]:
-        """The directory itself; then those below it of a known name, the nearest first.
+        """Yields the directory itself, then its subfolders with a known name, the nearest first.
 
-        LRA's archive has a folder `lra_release` twice, one inside the other, and some tasks in
-        both. The inner one is what LRA's own and other public pipelines read: it comes first.
+        LRA's archive has two nested folders `lra_release`, and some tasks in both of them. LRA's
+        own and other public pipelines read the inner one, so it comes first.
         """
         names = {*map(str.lower, self.folders), stem(self.name)}
         level, found = [root], []
@@ -180,17 +180,17 @@ class Release:
         yield from sorted(found, key=lambda f: (-f.parts.count("lra_release"), len(f.parts), f))
 
     def _archive(self, folder: Path) -> Path | None:
-        """The archive, under its own name or one that is as clear."""
+        """Returns the archive in a folder, under its own name or a clear variant of it."""
         stems = {stem(self.name), *map(str.lower, self.folders)} - {"data"}
         entries = [path for path in entries_of(folder) if path.is_file()]
         packed = [path for path in entries if is_packed(path.name) and stem(path.name) in stems]
         if stem(self.name) not in map(str.lower, self.files):
-            # A name without an ending is what gunzip leaves.
+            # gunzip leaves a name without an ending.
             packed += [path for path in entries if plain(path.name) == stem(self.name)]
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
-    def _refuse(self, places: Places, folders: list[Path]) -> None:
-        """Raises a UserError if there is something that cannot be what was meant."""
+    def _refuse(self, paths: Paths, folders: list[Path]) -> None:
+        """Raises a UserError if the folders have unusable, ambiguous or too few files."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
@@ -199,10 +199,10 @@ class Release:
                 raise UserError(f"{' and '.join(map(str, alike))} may both be {name}: keep one")
         missing = self._missing(folders)
         if len(missing) < len(self.files) or not self.sha256:
-            raise UserError(self._not_found(missing, places))
+            raise UserError(self._not_found(missing, paths))
 
     def _missing(self, folders: list[Path]) -> list[str]:
-        """The files that the folder lacks that has the most of them."""
+        """Returns the files that are missing from the folder that has the most of them."""
         lacking = ([name for name in self.files if not look_up(folder, name)] for folder in folders)
         return min(lacking, key=len)
 
@@ -214,13 +214,13 @@ class Release:
         if name.endswith(_UNFINISHED) and name.startswith(self.name.lower()):
             raise UserError(f"{path} is an unfinished download: finish it, or delete it")
         if name.endswith(_UNREAD) and stem(name.rpartition(".")[0]) == stem(self.name):
-            raise UserError(f"{path} is of a kind that is not read: unpack it there")
+            raise UserError(f"{path} has an unsupported format: unpack it there")
 
-    def _not_found(self, missing: list[str], places: Places, reason: str = "") -> str:
+    def _not_found(self, missing: list[str], paths: Paths, reason: str = "") -> str:
         looked = "no manual_dir was given"
-        if places.manual:
-            looked = f"looked in {places.manual}"
-            looked += "" if places.manual.exists() else ", which does not exist"
+        if paths.manual:
+            looked = f"looked in {paths.manual}"
+            looked += "" if paths.manual.exists() else ", which does not exist"
             looked += f", in folders {', '.join(self.folders)} below" if self.folders else ""
             looked += f", and for {self.name}" if self.name not in self.files else ""
         files = ", ".join(name.rstrip("/") for name in missing)
@@ -228,44 +228,44 @@ class Release:
         return (
             f"{files} not found: {looked}{reason}\n"
             f"download {self.url} into a DIRECTORY and add --manual_dir=DIRECTORY to this "
-            f"command, or prepare the data ahead: {places.command} --manual_dir=DIRECTORY"
+            f"command, or prepare the data ahead: {paths.command} --manual_dir=DIRECTORY"
         )
 
-    def _download(self, places: Places) -> Path:
+    def _download(self, paths: Paths) -> Path:
         if not self.sha256:
-            raise UserError(self._not_found(list(self.files), places))
-        target = places.downloads / self.name
+            raise UserError(self._not_found(list(self.files), paths))
+        target = paths.downloads / self.name
         if target.is_file():
             return target
         part = target.with_name(f"{target.name}.part")
         waiting = f"waiting for another process, which downloads {self.url}"
         with wait_for_lock(part.with_suffix(".lock"), lambda: _logger.info(waiting)):
-            if target.is_file():  # it may be, after another process
+            if target.is_file():  # another process may have downloaded it
                 return target
             while True:
                 resumed = part.exists()
-                self._request(part, places)
+                self._request(part, paths)
                 try:
                     self._verify(part, self.url)
                 except UserError:
-                    part.unlink()  # what was there was not the beginning of this file
+                    part.unlink()  # it was not the beginning of this file
                     if not resumed:
                         raise
                 else:
                     return part.replace(target)
 
-    def _request(self, part: Path, places: Places) -> None:
+    def _request(self, part: Path, paths: Paths) -> None:
         _logger.info("downloading %s, %.0f MB", self.url, self.size / 1e6)
         try:
             download(self.url, part, self.size)
         except (OSError, http.client.HTTPException) as error:
-            if not from_network(error):  # but, say, from a disk that cannot be written
+            if not from_network(error):  # for example a disk that cannot be written
                 raise
             reason = f"; {self.name} cannot be downloaded: {getattr(error, 'reason', error)}"
-            raise UserError(self._not_found(list(self.files), places, reason)) from error
+            raise UserError(self._not_found(list(self.files), paths, reason)) from error
 
     def _verify(self, archive: Path, what: Path | str) -> None:
-        """Checks size and checksum, where they are known."""
+        """Raises a UserError if the size or the checksum differs from a known one."""
         found = expected = ""
         if self.size:
             found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"
@@ -276,7 +276,7 @@ class Release:
         if found != expected:
             raise UserError(
                 f"{what} is not the released file: {found}, expected {expected}\n"
-                f"delete what is there of it and download {self.url} again"
+                f"delete it and download {self.url} again"
             )
 
     def _unpack(self, archive: Path, directory: Path) -> Found:
@@ -292,7 +292,7 @@ class Release:
         return dataclasses.replace(found, origin=(archive,))
 
     def _wants(self, path: str) -> bool:
-        """Whether a member of the archive is one of the files, or lies below one."""
+        """Whether a member of the archive is one of the files, or in one of the directories."""
         if any(part.startswith(("._", "__MACOSX")) for part in PurePosixPath(path).parts):
             return False
         return self._pattern().fullmatch(path) is not None
@@ -316,12 +316,12 @@ class Release:
 
 
 def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "") -> Release:
-    """Files of the Long Range Arena, whose archive of 8 GB a user has to download.
+    """Returns a release of files of the Long Range Arena; users must download its archive of 8 GB.
 
     Args:
-      name: of their folder in the archive.
+      name: the name of their folder in the archive.
       files: as in `Release`.
-      *others: names that public pipelines give to the folder.
+      *others: other names of the folder in public pipelines.
       hint: as in `Release`.
     """
     return Release(
@@ -333,7 +333,7 @@ def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "")
 
 
 def taken_from(metadata: Mapping[str, Any]) -> str:
-    """Says which folder a prepared data set of the Long Range Arena was read from, if it is noted.
+    """Returns a note on the folder that a data set of the Long Range Arena was read from, or "".
 
     Example:
       >>> taken_from({"folder": "lra_release/lra_release/listops-1000"})

@@ -1,6 +1,6 @@
-"""Retrieval of the Long Range Arena: does one of two papers cite the other, by their characters?
+"""Retrieval of the Long Range Arena: does one of two papers, read as characters, cite the other?
 
-The papers are of the ACL Anthology Network, Radev et al. (2013).
+The papers are from the ACL Anthology Network, Radev et al. (2013).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from lru.data import made_up
+from lru.data import synthetic
 from lru.data.characters import CharacterDataset
-from lru.data.numbers import ReleasedNumbers
+from lru.data.options import ReleasedOptions
 from lru.data.released import Release, lra_release, taken_from
 from lru.data.text_lines import decode_line
 from lru.errors import UserError
@@ -27,7 +27,7 @@ _FILES = {
     "validation": "new_aan_pairs.eval.tsv",
     "test": "new_aan_pairs.test.tsv",
 }
-_ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of LRA's release
+_ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # in LRA's release
 _RELEASE = lra_release(
     "tsv_data",
     tuple(_FILES.values()),
@@ -39,18 +39,18 @@ _LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RetrievalNumbers(ReleasedNumbers):
-    """The numbers of the data set; see also those that all released ones share.
+class RetrievalOptions(ReleasedOptions):
+    """The options of Retrieval, in addition to those of `ReleasedOptions`.
 
     Attributes:
       release: "lra", whose numbers of rows are checked; or "stand_in", other pairs in files of the
-        same form and names: results are then marked, because they cannot be compared.
+        same form and names. Results on a stand-in are marked, because they are not comparable.
       literals: LRA's texts are byte literals of Python, `b'...'`, with an escape such as `\\n` or
-        `\\xc3` for all that is not printable ASCII. "kept": their characters are what a model sees,
-        as in LRA, S4 and S5: 95 of them. "decoded": it sees the text that they stand for. Texts
-        that are no literals are the same either way.
-      pad_to: T, the length of each of the two inputs: characters, end of sequence, padding. Of a
-        longer text, the first T - 1 characters are kept.
+        `\\xc3` for everything except printable ASCII. "kept": a model sees the 95 characters of
+        the literals, as in LRA, S4 and S5. "decoded": it sees the decoded text. Texts that are not
+        literals are the same in both cases.
+      pad_to: T, the length of each of the two inputs: characters, end of sequence, padding. Longer
+        texts are cut to their first T - 1 characters.
     """
 
     release: str = "lra"
@@ -64,7 +64,7 @@ class RetrievalNumbers(ReleasedNumbers):
         self.check_least(pad_to=2)
 
     def unused(self) -> Collection[str]:
-        here = {"release", "literals"} if self.made_up else {"seed"}
+        here = {"release", "literals"} if self.synthetic else {"seed"}
         return {*super().unused(), *here}
 
 
@@ -80,29 +80,29 @@ class Retrieval(CharacterDataset):
     """Pairs of papers, labelled 1 where one cites the other and 0 otherwise."""
 
     name = "retrieval"
-    numbers_class = RetrievalNumbers
+    options_class = RetrievalOptions
     num_classes = 2
 
     @property
     def kind(self) -> str:
-        if self.numbers.made_up:
+        if self.options.synthetic:
             return "made-up"
-        return "full" if self.numbers.release == "lra" else "stand-in"
+        return "full" if self.options.release == "lra" else "stand-in"
 
     @property
     def note(self) -> str:
         return taken_from(self.info.metadata) if self.kind == "full" else ""
 
     def release_needed(self) -> Release | None:
-        return None if self.numbers.made_up else _RELEASE
+        return None if self.options.synthetic else _RELEASE
 
     def features(self) -> dict[str, Any]:
-        # Two bytes a character: decoded texts have more than 256 different ones.
+        # Two bytes per character: decoded texts have more than 256 different characters.
         text = tfds.features.Tensor(shape=(None,), dtype=np.uint16, encoding="bytes")
         return {"first": text, "second": text, "label": tfds.features.Scalar(np.int32)}
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Makes `{"inputs": (2, T) int32, "length": (2,) int32, "label": int32}`."""
+        """Returns `{"inputs": (2, T) int32, "length": (2,) int32, "label": int32}`."""
         texts = stored["first"], stored["second"]
         return {
             "inputs": np.stack([self.padded(tokens) for tokens in texts]),
@@ -111,12 +111,12 @@ class Retrieval(CharacterDataset):
         }
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        # Each can be read again: the training pairs of LRA do not fit into every memory.
-        parts = self._made_up() if self.numbers.made_up else self._released()
+        # Files are read twice, because the training pairs of LRA do not fit into every memory.
+        splits = self._synthetic() if self.options.synthetic else self._released()
         self.learn_vocabulary(
-            text for first, second, _ in parts["train"]() for text in (first, second)
+            text for first, second, _ in splits["train"]() for text in (first, second)
         )
-        return {split: self._examples(read()) for split, read in parts.items()}
+        return {split: self._examples(read()) for split, read in splits.items()}
 
     def _examples(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
         for first, second, label in pairs:
@@ -127,34 +127,34 @@ class Retrieval(CharacterDataset):
             }
 
     def _released(self) -> dict[str, Callable[[], Iterable[Pair]]]:
-        decode = self.numbers.literals == "decoded"
-        rows = _ROWS if self.numbers.release == "lra" else {}
+        decode = self.options.literals == "decoded"
+        rows = _ROWS if self.options.release == "lra" else {}
         return {
-            # The small ones first, so that what is wrong there is found before all is written.
+            # The small files come first, so that their errors are found early.
             split: functools.partial(read_pairs, self.found[_FILES[split]], rows.get(split), decode)
             for split in ("validation", "test", "train")
         }
 
-    def _made_up(self) -> dict[str, Callable[[], Iterable[Pair]]]:
-        numbers, rng, parts = self.numbers, np.random.default_rng(self.numbers.seed), {}
-        for split, size in numbers.made_up_sizes.items():
+    def _synthetic(self) -> dict[str, Callable[[], Iterable[Pair]]]:
+        options, rng, splits = self.options, np.random.default_rng(self.options.seed), {}
+        for split, size in options.synthetic_sizes.items():
             topics, labels = rng.integers(2, size=(2, size))
-            first = made_up.texts(rng, topics.tolist(), numbers.pad_to)
-            second = made_up.texts(rng, (topics ^ 1 ^ labels).tolist(), numbers.pad_to)
-            parts[split] = list(map(Pair, first, second, labels.tolist()))
-        return {split: functools.partial(iter, pairs) for split, pairs in parts.items()}
+            first = synthetic.texts(rng, topics.tolist(), options.pad_to)
+            second = synthetic.texts(rng, (topics ^ 1 ^ labels).tolist(), options.pad_to)
+            splits[split] = list(map(Pair, first, second, labels.tolist()))
+        return {split: functools.partial(iter, pairs) for split, pairs in splits.items()}
 
 
 def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]:
-    """Yields the pair of every row of one of the files: label, two names, two texts.
+    """Yields the pair of every row of a file with the columns label, two names, two texts.
 
     Args:
-      path: of the file.
-      num_rows: how many there must be; None for any number but 0.
-      decode: whether a text that is a byte literal is to be what it stands for, UTF-8.
+      path: the file.
+      num_rows: the expected number of rows; None for any number except 0.
+      decode: whether to decode texts that are byte literals, as UTF-8.
 
     Raises:
-      UserError: with the file and the line, if it is not as it was released.
+      UserError: with the file and the line, if the file differs from the released form.
     """
     number = rows = 0
     with path.open("rb") as lines:
@@ -173,7 +173,7 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line names the five columns; LRA's files have no such line."""
+    """Whether a line is a header of the five columns; LRA's files have none."""
     columns = line.split("\t")
     return len(columns) == 5 and columns[0].strip().lower() in ("label", "labels", "target")
 
@@ -201,4 +201,4 @@ def _text(column: str, decode: bool) -> str:
         value = None
     if not isinstance(value, bytes):
         raise UserError(f"the text {column[:40]}... is not one byte literal")
-    return value.decode("utf-8", errors="replace")  # some end within a character
+    return value.decode("utf-8", errors="replace")  # some texts end within a character

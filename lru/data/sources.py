@@ -1,6 +1,6 @@
-"""What a prepared data set was made of, so that a change of it is noticed.
+"""Records the source files of a prepared data set, and detects when they change.
 
-Sizes and times are compared first, and contents only where those differ.
+Sizes and times are compared first; contents are compared only if those differ.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _JUNK = (".", "Thumbs.db", "desktop.ini")
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
-    """A file or a directory that was read.
+    """A file or directory that a data set was prepared from.
 
     Attributes:
-      path: where it was.
-      size: in bytes, of all its files.
-      stat: a digest of the names, sizes and times of all its files.
-      sha256: of its content; of a directory, of the names and contents of all files.
+      path: its path at that time.
+      size: the total size of its files in bytes.
+      stat: a digest of the names, sizes and times of its files.
+      sha256: the digest of its content; for a directory, of the names and contents of its files.
     """
 
     path: str
@@ -38,34 +38,34 @@ class SourceFile:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Returns the source that is at a path now."""
-        size, stat = _stat(path)  # first, so that what changes meanwhile is noticed
+        """Returns the current state of the file or directory at a path."""
+        size, stat = _stat(path)  # before the digest, so that a change in between is detected
         return cls(str(path), size, stat, _digest(path))
 
     def is_at(self, path: Path) -> bool:
-        """Whether that is the same source, as far as sizes and times say."""
+        """Whether the path is the same and its sizes and times have not changed."""
         return str(path) == self.path and _stat(path) == (self.size, self.stat)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """All that a prepared data set was made of.
+    """All source files of a prepared data set.
 
     Attributes:
-      manual_dir: where a user had the released files; None if they were downloaded.
-      files: the files and directories.
+      manual_dir: the user's directory of released files; None if they were downloaded.
+      files: the source files and directories.
     """
 
     manual_dir: str | None
     files: Sequence[SourceFile]
 
     def write(self, directory: Path) -> None:
-        """Writes them beside the prepared data."""
+        """Writes this record into the directory of the prepared data."""
         write_whole(directory / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """Reads them; None for data that were prepared before there was such a file."""
+        """Reads the record; None if it is damaged, or data were prepared before records existed."""
         try:
             read = json.loads((directory / FILE).read_text())
             manual_dir, files = read["manual_dir"], [SourceFile(**row) for row in read["files"]]
@@ -75,9 +75,9 @@ class Sources:
 
 
 def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
-    """Whether the prepared data were made of what is at these paths now.
+    """Whether the files at these paths are still those that the data were prepared from.
 
-    Where only paths or times differ, the new ones are written, so that the next look is quick.
+    If only paths or times differ, updates the record, so that the next comparison is fast.
     """
     known = Sources.read(directory)
     if known is None or len(known.files) != len(paths):
@@ -87,13 +87,13 @@ def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bo
     now = [SourceFile.of(path) for path in paths]
     if [source.sha256 for source in now] != [source.sha256 for source in known.files]:
         return False
-    with suppress(OSError):  # a data directory that others share may be read-only
+    with suppress(OSError):  # a shared data directory may be read-only
         Sources(str(manual) if manual else None, now).write(directory)
     return True
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or all files below the directory, without what systems leave there."""
+    """Yields the file itself, or all files below the directory, except system junk."""
     if path.is_file():
         yield path
         return
@@ -107,14 +107,14 @@ def _stat(path: Path) -> tuple[int, str]:
     for file in _files(path):
         stat = file.stat()
         size += stat.st_size
-        # The time of the last change of the inode too: programs can set the other one back.
+        # Also the time of the inode: programs can set the modification time back.
         times = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         listing.update(f"{file.relative_to(path)} {times}\n".encode("utf-8", "surrogateescape"))
     return size, listing.hexdigest()[:16]
 
 
 def _digest(path: Path) -> str:
-    """Returns the sha256 of a file, or of all names and contents in a directory."""
+    """Returns the sha256 of a file, or of the names and contents of all files in a directory."""
     if path.is_file():
         return _file_digest(path)
     lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in _files(path))

@@ -1,7 +1,7 @@
-"""Batches of one long text: B readers of it side by side, each going on where it stopped.
+"""Batches of one long text, divided into B streams; each batch continues the previous one.
 
-A language model keeps its state from one batch to the next, so their order is that of the text,
-and nothing is shuffled. As in `lru.data.pipeline`, a batch is a function of its number alone.
+A language model carries its state from one batch to the next, so batches follow the order of the
+text and are not shuffled. As in `lru.data.pipeline`, a batch is a function of its index alone.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from lru.errors import UserError
 def stream_batches(
     tokens: np.ndarray, *, batch_size: int = 100, unroll: int = 50
 ) -> grain.MapDataset:
-    """Returns one pass over a text as batches of B streams, T steps of each at a time.
+    """Returns one pass over a text as batches of B streams and T steps.
 
-    Of N tokens, N - 1 have one before them. Each of these is predicted once, from those before it
-    in its stream. Stream b of 0 .. B - 1 predicts tokens `1 + b (N - 1) // B` to
-    `(b + 1) (N - 1) // B`, so that the lengths of two differ by one at most. `batches[i + 1]` goes
-    on where `batches[i]` ends; what is missing in the last batch, and there alone, has weight 0.
+    All of the N tokens but the first are predicted, each once, from the tokens before it in its
+    stream. Stream b of 0 .. B - 1 predicts tokens `1 + b (N - 1) // B` to `(b + 1) (N - 1) // B`,
+    so the lengths of two streams differ by at most one. `batches[i + 1]` continues `batches[i]`.
+    Only the last batch may have unused steps, with weight 0.
 
     The mean over a text is `sum(weight * loss) / sum(weight)` over all its batches. (The code of
-    Ahuja & Morency (2018) leaves out what fills no batch: other B and T score another text there.)
+    Ahuja & Morency (2018) drops tokens that do not fill a batch, so the text that it scores
+    depends on B and T.)
 
     Args:
       tokens: the text, whole numbers `(N,)`.
       batch_size: B.
-      unroll: T, over which gradients go back in time.
+      unroll: T, the number of steps that gradients flow back in time.
 
     Returns:
-      A sequence of as many batches as a pass has: inputs `(B, T)` and label `(B, T)`, int32, the
-      latter one token later; and weight `(B, T)`, float32, 1 or 0. Begin with a state of zeros
-      where `begins_pass` says so. `batches.repeat()` is passes without end.
+      The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where labels are inputs
+      one token later; and weight `(B, T)`, float32, 1 or 0. Set the state to zeros where
+      `begins_pass` is true. `batches.repeat()` gives endless passes.
 
     Raises:
       UserError: if B or T is below 1, or the text is too short for a single prediction.
@@ -73,10 +74,10 @@ def stream_batches(
 
 
 def begins_pass(step: int, batches_per_pass: int) -> bool:
-    """Whether a step is the first of a pass over the text, before which a state is set to zeros.
+    """Whether a step is the first of a pass over the text; set the state to zeros before it.
 
     Args:
-      step: 0 for the first of all.
+      step: the index of the training step, from 0.
       batches_per_pass: `len(stream_batches(...))`.
 
     Example:

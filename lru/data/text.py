@@ -1,6 +1,6 @@
-"""Text of the Long Range Arena: is a film review, read character by character, a good one?
+"""Text of the Long Range Arena: is a film review, read as characters, positive?
 
-The reviews are IMDb's, of Maas et al. (2011), "Learning Word Vectors for Sentiment Analysis".
+The reviews are from IMDb: Maas et al. (2011), "Learning Word Vectors for Sentiment Analysis".
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lru.data import made_up
+from lru.data import synthetic
 from lru.data.characters import CharacterDataset
-from lru.data.numbers import ReleasedNumbers
+from lru.data.options import ReleasedOptions
 from lru.data.released import Release
 from lru.errors import UserError
 
@@ -32,17 +32,18 @@ Review = tuple[str, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextNumbers(ReleasedNumbers):
-    """The numbers of the data set; see also those that all released ones share.
+class TextOptions(ReleasedOptions):
+    """The options of Text, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      protocol: "held_out": `num_validation` training reviews, as many of each class, drawn with
-        `seed`, are the validation split, and are not trained on. "paper": as LRA does it, and
-        who compares with LRA, all 25,000 are trained on, and validation is the test split: so the
-        test selects the model that it tests.
-      pad_to: T, the length of every input: characters, end of sequence, padding. Of a longer
-        review, the first T - 1 characters are kept.
-      min_freq: how often a character has to occur in what is kept of the training split.
+      protocol: "held_out": the validation split is `num_validation` of the training reviews, half
+        of each class, drawn with `seed` and not trained on. "paper": as in LRA and in papers that
+        compare with it, all 25,000 are trained on, and validation is the test split, so the test
+        split selects the model that it tests.
+      pad_to: T, the length of every input: characters, end of sequence, padding. Longer reviews
+        are cut to their first T - 1 characters.
+      min_freq: the minimal number of occurrences of a character in the training split, after
+        reviews are cut.
       num_validation: see `protocol`.
     """
 
@@ -64,42 +65,42 @@ class TextNumbers(ReleasedNumbers):
     def unused(self) -> Collection[str]:
         unused = set(super().unused())
         if self.protocol == "paper":
-            unused |= {"num_validation", "made_up_validation" if self.made_up else "seed"}
-        return unused | ({"num_validation"} if self.made_up else set())
+            unused |= {"num_validation", "made_up_validation" if self.synthetic else "seed"}
+        return unused | ({"num_validation"} if self.synthetic else set())
 
 
 class Text(CharacterDataset):
-    """Reviews as characters, labelled 0 for a bad one and 1 for a good one."""
+    """Reviews as characters, labelled 0 if negative and 1 if positive."""
 
     name = "text"
-    numbers_class = TextNumbers
+    options_class = TextOptions
     num_classes = 2
 
     @property
     def kind(self) -> str:
-        return "made-up" if self.numbers.made_up else "full"
+        return "made-up" if self.options.synthetic else "full"
 
     @property
     def note(self) -> str:
-        if self.numbers.protocol == "held_out":
+        if self.options.protocol == "held_out":
             return ""
         return "validation is the test split, as in LRA: the test has selected the model"
 
     def release_needed(self) -> Release | None:
-        return None if self.numbers.made_up else _RELEASE
+        return None if self.options.synthetic else _RELEASE
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        numbers = self.numbers
-        parts = self._made_up() if numbers.made_up else self._released()
-        if numbers.protocol == "paper":
-            parts["validation"] = parts["test"]
-        self.learn_vocabulary((text for text, _ in parts["train"]), numbers.min_freq)
+        options = self.options
+        splits = self._synthetic() if options.synthetic else self._released()
+        if options.protocol == "paper":
+            splits["validation"] = splits["test"]
+        self.learn_vocabulary((text for text, _ in splits["train"]), options.min_freq)
         if len(self.vocabulary) > 256:
             raise UserError(
-                f"{len(self.vocabulary) - 3} characters occur {numbers.min_freq} times, and one "
-                "byte tells 253 apart: choose a larger min_freq"
+                f"{len(self.vocabulary) - 3} characters occur at least {options.min_freq} times, "
+                "expected at most 253, to fit into one byte: choose a larger min_freq"
             )
-        return {split: self._examples(reviews) for split, reviews in parts.items()}
+        return {split: self._examples(reviews) for split, reviews in splits.items()}
 
     def _examples(self, reviews: list[Review]) -> Iterator[dict[str, Any]]:
         for text, label in reviews:
@@ -111,48 +112,48 @@ class Text(CharacterDataset):
             read_reviews(self.found[f"{part}/neg/"], self.found[f"{part}/pos/"])
             for part in ("train", "test")
         )
-        if self.numbers.protocol == "paper":
+        if self.options.protocol == "paper":
             return {"train": train, "test": test}
-        held = set(held_out([label for _, label in train], self.numbers))
+        held = set(held_out([label for _, label in train], self.options))
         return {
             "train": [review for i, review in enumerate(train) if i not in held],
             "validation": [review for i, review in enumerate(train) if i in held],
             "test": test,
         }
 
-    def _made_up(self) -> dict[str, list[Review]]:
-        numbers, rng, parts = self.numbers, np.random.default_rng(self.numbers.seed), {}
-        sizes = numbers.made_up_sizes
-        if numbers.protocol == "paper":  # nothing is drawn that the directory's name leaves out
+    def _synthetic(self) -> dict[str, list[Review]]:
+        options, rng, splits = self.options, np.random.default_rng(self.options.seed), {}
+        sizes = options.synthetic_sizes
+        if options.protocol == "paper":  # `made_up_validation` must have no effect, see `unused`
             del sizes["validation"]
         for split, size in sizes.items():
             labels = rng.integers(2, size=size).tolist()
-            parts[split] = list(zip(made_up.texts(rng, labels, numbers.pad_to), labels))
-        return parts
+            splits[split] = list(zip(synthetic.texts(rng, labels, options.pad_to), labels))
+        return splits
 
 
-def held_out(labels: list[int], numbers: TextNumbers) -> list[int]:
-    """Returns which examples are the validation split: as many of each class, drawn with the seed.
+def held_out(labels: list[int], options: TextOptions) -> list[int]:
+    """Returns the indices of the validation split: half of each class, drawn with the seed.
 
     Example:
-      >>> held_out([0, 0, 0, 1, 1, 1], TextNumbers(num_validation=2))
+      >>> held_out([0, 0, 0, 1, 1, 1], TextOptions(num_validation=2))
       [2, 4]
     """
-    rng = np.random.default_rng(numbers.seed)
+    rng = np.random.default_rng(options.seed)
     drawn = [
-        rng.choice(np.flatnonzero(np.equal(labels, label)), numbers.num_validation // 2, False)
+        rng.choice(np.flatnonzero(np.equal(labels, label)), options.num_validation // 2, False)
         for label in range(2)
     ]
     return sorted(np.concatenate(drawn).tolist())
 
 
 def read_reviews(negative: Path, positive: Path) -> list[Review]:
-    """Reads the bad reviews, then the good ones, each by the names of their files.
+    """Reads the negative reviews, then the positive ones, each in the order of file names.
 
-    Other files than `ID_RATING.txt` in the two directories are passed over.
+    Files with names other than `ID_RATING.txt` are ignored.
 
     Raises:
-      UserError: if their number is not that of the release, or one is not UTF-8 or is damaged.
+      UserError: if the number of reviews is wrong, or a review is damaged or not UTF-8.
     """
     reviews = []
     for label, directory in enumerate((negative, positive)):
@@ -171,7 +172,7 @@ def _read(path: Path) -> str:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 ({error}): download {_RELEASE.url} again") from error
-    if not text or "\0" in text:  # as a crash of the system may leave them
-        fault = "has bytes of 0" if text else "is empty"
+    if not text or "\0" in text:  # system crashes may leave such files
+        fault = "has zero bytes" if text else "is empty"
         raise UserError(f"{path} {fault}: download {_RELEASE.url} again")
     return text

@@ -1,5 +1,6 @@
-"""War and Peace, as Karpathy et al. (2015) read it, "Visualizing and Understanding Recurrent
-Networks": the English text of Project Gutenberg, with its byte order mark and its line ends.
+"""War and Peace: the English text of Project Gutenberg, with its byte order mark and line ends.
+
+Source: Karpathy et al. (2015), "Visualizing and Understanding Recurrent Networks".
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from lru.data.released import Release
 
 
 class WarAndPeace(TextStream):
-    """A novel of 3.26 million characters, 84 different ones."""
+    """A novel of 3.26 million characters, with an alphabet of 84."""
 
     name = "warpeace"
     size = 3_258_246

@@ -108,9 +108,9 @@ def _takes(section: Any, path: str) -> Mapping[str, Any]:
         target = pkgutil.resolve_name(section.type)
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # `build` will report it
-    numbers = getattr(getattr(target, "__self__", None), "numbers_class", None)
-    if dataclasses.is_dataclass(numbers):  # what a data set's `create` passes on
-        target = numbers
+    options = getattr(getattr(target, "__self__", None), "options_class", None)
+    if dataclasses.is_dataclass(options):  # what a data set's `create` passes on
+        target = options
     return _annotations(target, (*_OF_FLAX, *OF_MODELS, *OF_DATA))
 
 

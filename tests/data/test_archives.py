@@ -103,7 +103,7 @@ def test_a_damaged_header_is_not_taken_for_the_end_of_a_plain_archive(tmp_path):
 def test_a_plain_archive_is_said_to_have_no_checksum(tmp_path, caplog):
     with caplog.at_level("INFO", logger="lru.data.archives"):
         unpacked(tmp_path, packed("w"))
-    assert "is not compressed: no checksum tells whether it is whole" in caplog.text
+    assert "is not compressed, so it has no checksum to verify" in caplog.text
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
@@ -118,7 +118,7 @@ def test_a_compressed_file_is_decompressed_or_refused(tmp_path, compress):
 
 @pytest.mark.parametrize(("magic", "name"), [(b"7z\xbc\xaf", "7z"), (b"Rar!", "rar")])
 def test_a_kind_that_is_not_read_is_named(tmp_path, magic, name):
-    with pytest.raises(UserError, match=f"is a {name} archive, which is not read: unpack it"):
+    with pytest.raises(UserError, match=f"is a {name} archive, which is not supported: unpack it"):
         unpacked(tmp_path, magic + bytes(99))
 
 

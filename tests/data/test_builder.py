@@ -15,13 +15,13 @@ import pytest
 
 from lru.data import dataset_class
 from lru.data.builder import SequenceDataset
-from lru.data.numbers import Numbers
+from lru.data.options import Options
 from lru.errors import UserError
 from lru.io.files import lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CountingNumbers(Numbers):
+class CountingOptions(Options):
     pad_to: int = 8
     num_train: int = 5
     title: str = "x"
@@ -31,16 +31,16 @@ class Counting(SequenceDataset):
     """Example i of a split of n is n, n + 1, ..., n + i."""
 
     name = "counting"
-    numbers_class = CountingNumbers
+    options_class = CountingOptions
     num_classes = 5
     vocab_size = 20
 
     @property
     def max_length(self):
-        return self.numbers.pad_to
+        return self.options.pad_to
 
     def splits(self):
-        sizes = {"train": self.numbers.num_train, "validation": 2, "test": 3}
+        sizes = {"train": self.options.num_train, "validation": 2, "test": 3}
         return {
             split: [
                 {"inputs": np.arange(n, n + i + 1, dtype=np.uint8), "label": i} for i in range(n)
@@ -92,8 +92,8 @@ def test_a_prepared_data_set_is_reused_as_it_is(tmp_path):
 
 
 def test_configurations_never_share_a_directory(tmp_path):
-    numbers = [{}, {"num_train": 4}, {"pad_to": 9}, {"title": "y"}]
-    directories = {Counting.create(tmp_path, **some).data_dir for some in numbers}
+    options = [{}, {"num_train": 4}, {"pad_to": 9}, {"title": "y"}]
+    directories = {Counting.create(tmp_path, **some).data_dir for some in options}
     assert len(directories) == 4
     assert f"{tmp_path}/counting/pad_to=8,num_train=4,title=x/1.0.0" in directories
 
@@ -122,8 +122,8 @@ def test_a_file_that_changed_is_named_and_so_is_the_way_out(tmp_path):
     record.write_bytes(content)
     with pytest.raises(UserError) as error:
         Counting.create(tmp_path)
-    assert str(error.value).startswith(f"{record} is not as it was prepared")
-    assert str(error.value).endswith(f"delete the directory {directory} so that it is made again")
+    assert str(error.value).startswith(f"{record} has changed since it was prepared")
+    assert str(error.value).endswith(f"delete the directory {directory} to prepare it again")
     shutil.rmtree(directory)
     assert len(Counting.create(tmp_path).source("train")) == 5
 
@@ -132,7 +132,9 @@ def test_a_file_that_changed_is_named_and_so_is_the_way_out(tmp_path):
 def test_a_file_that_is_gone_is_named(tmp_path, name):
     directory = Path(Counting.create(tmp_path).data_dir)
     (directory / name).unlink()
-    with pytest.raises(UserError, match=f"{name} is not as it was prepared: delete the directory"):
+    with pytest.raises(
+        UserError, match=f"{name} has changed since it was prepared: delete the directory"
+    ):
         Counting.create(tmp_path)
 
 
@@ -140,7 +142,7 @@ def test_a_file_that_is_gone_is_named(tmp_path, name):
 def test_damaged_checksums_are_an_error_too(tmp_path, content):
     sums = Path(Counting.create(tmp_path).data_dir) / "checksums.json"
     sums.write_text(content, errors="surrogateescape")
-    with pytest.raises(UserError, match=r"checksums\.json is not as it was prepared"):
+    with pytest.raises(UserError, match=r"checksums\.json has changed since it was prepared"):
         Counting.create(tmp_path)
 
 
@@ -272,17 +274,17 @@ def test_one_that_prepares_does_not_keep_those_of_other_numbers_waiting(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
-        ({"num_trian": 5}, "no number 'num_trian'; did you mean 'num_train'"),
-        ({"qqqq": 5}, "no number 'qqqq'; there are: pad_to, num_train, title"),
+        ({"num_trian": 5}, "no option 'num_trian'; did you mean 'num_train'"),
+        ({"qqqq": 5}, "no option 'qqqq'; there are: pad_to, num_train, title"),
         ({"num_train": "5"}, "num_train is '5', expected int"),
         ({"num_train": True}, "num_train is True, expected int"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Counting.create(tmp_path, **numbers)
+        Counting.create(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lru.data.characters import END, PAD, UNKNOWN, Alphabet, CharacterDataset, Vocabulary
-from lru.data.numbers import Numbers
+from lru.data.options import Options
 from lru.errors import UserError
 
 # Of one, two, three and four bytes in UTF-8, control characters, and half a surrogate pair.
@@ -16,8 +16,8 @@ TEXTS = st.text("ab\t\n\x00\x85é–\U0001f642\ud83d", max_size=12)
 
 def plain(vocabulary, text, pad_to):
     """What `encode` is by its definition."""
-    numbers = {character: 3 + i for i, character in enumerate(vocabulary.characters)}
-    return [numbers.get(character, UNKNOWN) for character in text[: pad_to - 1]] + [END]
+    ids = {character: 3 + i for i, character in enumerate(vocabulary.characters)}
+    return [ids.get(character, UNKNOWN) for character in text[: pad_to - 1]] + [END]
 
 
 @given(st.lists(TEXTS, max_size=5), st.integers(1, 4))
@@ -46,8 +46,8 @@ def test_decoding_undoes_encoding_whatever_padding_follows(text):
 @given(TEXTS, TEXTS)
 def test_in_an_alphabet_only_0_is_no_character(known, text):
     alphabet = Alphabet.of([known])
-    numbers = {character: 1 + i for i, character in enumerate(alphabet.characters)}
-    assert alphabet.encode(text).tolist() == [numbers.get(character, 0) for character in text]
+    ids = {character: 1 + i for i, character in enumerate(alphabet.characters)}
+    assert alphabet.encode(text).tolist() == [ids.get(character, 0) for character in text]
     assert alphabet.decode(alphabet.encode(known)) == known
     assert len(alphabet) == 1 + len(set(known))
 
@@ -59,13 +59,13 @@ def test_many_characters_have_numbers_of_their_own():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LettersNumbers(Numbers):
+class LettersOptions(Options):
     pad_to: int = 5
 
 
 class Letters(CharacterDataset):
     name = "letters"
-    numbers_class = LettersNumbers
+    options_class = LettersOptions
     num_classes = 2
 
     def splits(self):
@@ -89,5 +89,5 @@ def test_the_vocabulary_is_of_what_a_model_sees_and_is_kept_and_checked_with_the
     assert tokens == [[UNKNOWN, END, PAD, PAD, PAD]]
     kept = next(tmp_path.rglob("metadata.json"))
     kept.write_text(kept.read_text().replace("ab", "ba"))
-    with pytest.raises(UserError, match=r"metadata\.json is not as it was prepared"):
+    with pytest.raises(UserError, match=r"metadata\.json has changed since it was prepared"):
         Letters.create(tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lru.data import cifar10
-from lru.data.cifar10 import CIFAR10, CIFAR10Numbers, grey, held_out, made_up_images
+from lru.data.cifar10 import CIFAR10, CIFAR10Options, grey, held_out, synthetic_images
 from lru.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -105,7 +105,7 @@ def test_made_up_images_tell_their_class_by_the_lines_of_a_bright_bar(tmp_path):
     for example in dataset.source("train"):
         lines = example["inputs"].reshape(32, -1).mean(axis=1)[:30].reshape(10, 3).mean(axis=1)
         assert lines.argmax() == example["label"]
-    pixels, labels = made_up_images(np.random.default_rng(0), 200)
+    pixels, labels = synthetic_images(np.random.default_rng(0), 200)
     assert set(labels.tolist()) == set(range(10))
     assert (pixels.min(), pixels.max()) == (0, 255)
 
@@ -124,16 +124,16 @@ def test_a_file_cut_off_or_damaged_is_named(released, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"color": "gray"}, "color is 'gray'; did you mean 'grey'"),
         ({"num_validation": 0}, "num_validation is 0, expected at least 1"),
         ({"num_validation": 50_000}, "num_validation is 50000, expected less than the 50,000"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        CIFAR10.create(tmp_path, **numbers)
+        CIFAR10.create(tmp_path, **options)
 
 
 def test_the_release_is_the_one_that_its_checksum_says():
@@ -144,6 +144,6 @@ def test_the_release_is_the_one_that_its_checksum_says():
 
 def test_seed_0_still_means_what_it_meant():
     # If NumPy's random numbers break this on purpose: raise CIFAR10.VERSION.
-    held = np.flatnonzero(held_out(50_000, CIFAR10Numbers()))
+    held = np.flatnonzero(held_out(50_000, CIFAR10Options()))
     assert len(held) == 5_000
     assert hashlib.sha256(str(held.tolist()).encode()).hexdigest()[:16] == "766d35f941662c13"

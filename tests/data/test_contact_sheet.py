@@ -42,5 +42,7 @@ def test_what_is_no_image_is_named(tmp_path, inputs, message):
 
 
 def test_an_unknown_format_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"a\.what is no name of an image: end it with \.png"):
+    with pytest.raises(
+        UserError, match=r"a\.what is not the name of an image file: end it with \.png"
+    ):
         write_contact_sheet(tmp_path / "a.what", examples(4, 1, [0]), ["0"])

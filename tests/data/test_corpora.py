@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lru.data import corpora, made_up
+from lru.data import corpora, synthetic
 from lru.data.corpora import TextStream, by_position
 from lru.data.released import Release
 from lru.errors import UserError
@@ -90,7 +90,7 @@ def test_at_100_percent_fixed_and_moving_are_the_same_data(tmp_path, manual):
 
 def test_a_text_in_pieces_is_the_text(tmp_path, manual, monkeypatch):
     whole = texts(Little.create(tmp_path / "whole", manual))
-    monkeypatch.setattr(corpora, "_PIECE", 7)
+    monkeypatch.setattr(corpora, "_CHUNK", 7)
     dataset = Little.create(tmp_path, manual)
     assert texts(dataset) == whole
     source = dataset.source("train")
@@ -124,8 +124,8 @@ def test_a_shorter_file_is_a_prefix_only_where_there_may_be_one(tmp_path, manual
     ("content", "message"),
     [
         (b"\xff" + b"x" * 205, r"long is not utf-8 \(.*\): download http"),
-        ("".join(map(chr, range(0x3B1, 0x3B1 + 500))).encode()[:1000], "expected 255 at most"),
-        (b"x" * 39, "validation of long would have 1 characters, expected 2 at least"),
+        ("".join(map(chr, range(0x3B1, 0x3B1 + 500))).encode()[:1000], "expected at most 255"),
+        (b"x" * 39, "validation of long would have 1 characters, expected at least 2"),
     ],
 )
 def test_a_file_that_cannot_be_this_text_is_refused(tmp_path, manual, content, message):
@@ -143,13 +143,13 @@ def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
 
 
 def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):
-    numbers = {"source": "made_up", "made_up_length": 1_000}
-    dataset = Little.create(tmp_path, **numbers)
+    options = {"source": "made_up", "made_up_length": 1_000}
+    dataset = Little.create(tmp_path, **options)
     assert (dataset.kind, dataset.note) == ("made-up", "")
     assert [len(text) for text in texts(dataset)] == [900, 50, 50]
-    assert set(texts(dataset)[0].split()[:-1]) == set(made_up._WORDS)
-    assert texts(Little.create(tmp_path / "again", **numbers)) == texts(dataset)
-    assert texts(Little.create(tmp_path, **numbers, seed=1)) != texts(dataset)
+    assert set(texts(dataset)[0].split()[:-1]) == set(synthetic._WORDS)
+    assert texts(Little.create(tmp_path / "again", **options)) == texts(dataset)
+    assert texts(Little.create(tmp_path, **options, seed=1)) != texts(dataset)
 
 
 def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manual):
@@ -159,7 +159,7 @@ def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manu
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"percent": 0}, "percent is 0, expected at least 1"),
         ({"percent": 101}, "percent is 101, expected at most 100"),
@@ -169,6 +169,6 @@ def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manu
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Little.create(tmp_path, **numbers)
+        Little.create(tmp_path, **options)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lru.data.listops import ListOps, ListOpsNumbers
+from lru.data.listops import ListOps, ListOpsOptions
 from lru.data.listops.trees import EOS, evaluate
 from lru.errors import UserError
 
@@ -60,10 +60,10 @@ def test_it_says_what_a_model_needs_to_know(generated):
 
 
 def test_the_defaults_are_lras():
-    numbers = ListOps.numbers_class()
-    assert (numbers.max_depth, numbers.max_args) == (10, 10)
-    assert (numbers.min_length, numbers.max_length, numbers.pad_to) == (500, 2000, 2048)
-    assert (numbers.num_train, numbers.num_validation, numbers.num_test) == (96_000, 2_000, 2_000)
+    options = ListOps.options_class()
+    assert (options.max_depth, options.max_args) == (10, 10)
+    assert (options.min_length, options.max_length, options.pad_to) == (500, 2000, 2048)
+    assert (options.num_train, options.num_validation, options.num_test) == (96_000, 2_000, 2_000)
 
 
 def test_more_training_examples_leave_all_others_as_they_are(generated, tmp_path):
@@ -85,7 +85,7 @@ def test_the_longest_expression_fits_where_pad_to_is_max_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"pad_to": 29}, "pad_to=29 cannot hold 29 tokens and the end of sequence"),
         ({"min_length": 29}, "no length is above min_length=29 and below max_length=30"),
@@ -97,9 +97,9 @@ def test_the_longest_expression_fits_where_pad_to_is_max_length(tmp_path):
         ({"source": "generate"}, "source is 'generate'; did you mean 'generated'"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        ListOps.create(tmp_path, **TINY | numbers)
+        ListOps.create(tmp_path, **TINY | options)
 
 
 def test_lengths_that_too_few_expressions_have_are_named(tmp_path, monkeypatch):
@@ -121,8 +121,8 @@ def test_files_written_are_read_again_from_where_the_archive_has_them(generated,
 
 
 def test_released_files_of_lras_sizes_are_the_full_data():
-    def kind(**numbers):
-        return ListOps.kind.fget(SimpleNamespace(numbers=ListOpsNumbers(**numbers)))
+    def kind(**options):
+        return ListOps.kind.fget(SimpleNamespace(options=ListOpsOptions(**options)))
 
     assert kind(source="released") == kind(source="released", pad_to=2_049) == "full"
     assert kind(source="released", num_test=1_999) == "stand-in"
@@ -165,7 +165,7 @@ def test_files_that_exist_are_not_written_over(generated, released_dir):
         ("( ( ( [MAX 1 ) 2 ) ] )\t10", "the label is '10', expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t", "the label is '', expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t²", "the label is '²', expected a digit"),
-        ("( ( ( [MAX 1 ) 2 ) ]\t2", "not whole"),
+        ("( ( ( [MAX 1 ) 2 ) ]\t2", "incomplete"),
         ("( ( [MAX 1 ) 2 )\t2", "1 operators still open"),
         ("[MAX" + " 1" * 30 + " ]\t1", "32 tokens and the end of sequence exceed pad_to=32"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t1", "the label is 1, but the expression's value is 2"),

@@ -188,12 +188,12 @@ def test_too_few_expressions_end_in_an_error(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "0 expressions where one is expected"),
+        ("", "0 expressions, expected one"),
         ("1 2", "2 expressions"),
         ("[MAX 1", "1 operators still open"),
-        ("[MAX 1 ] ]", "closes nothing"),
+        ("[MAX 1 ] ]", "without an open operator"),
         ("[MAX ]", r"\[MAX has no arguments"),
-        ("( ( [MAX 1 ) ]", r"not whole: 2 times \( but 1 times \)"),
+        ("( ( [MAX 1 ) ]", r"incomplete: 2 times \( but 1 times \)"),
         ("[AVG 1 ]", r"unknown symbol '\[AVG', expected one of 0 1 .* \]"),
     ],
 )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lru.data.pathfinder import Pathfinder, PathfinderNumbers, divide, read_image
+from lru.data.pathfinder import Pathfinder, PathfinderOptions, divide, read_image
 from lru.data.pathfinder.images import draw
-from lru.data.pathfinder.parts import Parts
 from lru.data.pathfinder.rules import Rules
+from lru.data.pathfinder.shards import Shards
 from lru.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -84,7 +84,7 @@ def test_an_interrupted_preparation_goes_on_from_what_is_drawn(tmp_path, monkeyp
             Pathfinder.create(tmp_path / "again", **EASY)
     left = [path.name for path in (tmp_path / "again").rglob("*") if path.is_file()]
     assert left == ["000000000-000000020.npz"]
-    monkeypatch.setattr(Parts, "_start", interrupt)
+    monkeypatch.setattr(Shards, "_start", interrupt)
     again = Pathfinder.create(tmp_path / "again", **EASY)
     for split in SPLITS:
         assert rows(again, split) == rows(whole, split)
@@ -115,7 +115,7 @@ def test_released_images_are_read_in_order_from_where_the_archive_has_them(tmp_p
     for split in SPLITS:
         assert rows(dataset, split) == [written[i] for i in np.flatnonzero(chosen[split])]
     assert dataset.kind == "stand-in"  # of 20 images instead of 200,000
-    complete = SimpleNamespace(numbers=PathfinderNumbers(source="released"))
+    complete = SimpleNamespace(options=PathfinderOptions(source="released"))
     assert Pathfinder.kind.fget(complete) == "full"
 
 
@@ -124,8 +124,8 @@ def test_released_images_of_path_x_are_read_from_the_archive_itself(tmp_path):
     (tmp_path / "manual").mkdir()
     with tarfile.open(tmp_path / "manual" / "lra_release.gz", "w:gz") as archive:
         archive.add(tmp_path / "raw", "lra_release/lra_release/pathfinder128")
-    numbers = RELEASED | {"resolution": 128, "difficulty": "intermediate"}
-    dataset = Pathfinder.create(tmp_path, tmp_path / "manual", **numbers)
+    options = RELEASED | {"resolution": 128, "difficulty": "intermediate"}
+    dataset = Pathfinder.create(tmp_path, tmp_path / "manual", **options)
     assert dataset.max_length == 128 * 128
     assert sorted(sum((rows(dataset, split) for split in SPLITS), [])) == sorted(written)
 
@@ -220,7 +220,7 @@ def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"source": "genrated"}, "source is 'genrated'; did you mean 'generated'"),
         ({"difficulty": "hrad"}, "difficulty is 'hrad'; did you mean 'hard'"),
@@ -229,20 +229,20 @@ def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Pathfinder.create(tmp_path, **numbers)
+        Pathfinder.create(tmp_path, **options)
 
 
 def test_the_defaults_are_lras():
-    numbers = Pathfinder.numbers_class()
-    assert (numbers.resolution, numbers.difficulty, numbers.num_images) == (32, "hard", 200_000)
+    options = Pathfinder.options_class()
+    assert (options.resolution, options.difficulty, options.num_images) == (32, "hard", 200_000)
     directory = "source=generated,seed=0,resolution=32,difficulty=hard,num_images=200000"
-    assert numbers.directory_name() == directory
+    assert options.directory_name() == directory
 
 
-@pytest.mark.parametrize("numbers", [{"resolution": 16}, {"difficulty": "short"}])
-def test_images_that_were_not_released_cannot_be_read(numbers, tmp_path):
-    ((name, value),) = numbers.items()
+@pytest.mark.parametrize("options", [{"resolution": 16}, {"difficulty": "short"}])
+def test_images_that_were_not_released_cannot_be_read(options, tmp_path):
+    ((name, value),) = options.items()
     with pytest.raises(UserError, match=f"{name} is {value!r}"):
-        Pathfinder.create(tmp_path, tmp_path, source="released", **numbers)
+        Pathfinder.create(tmp_path, tmp_path, source="released", **options)

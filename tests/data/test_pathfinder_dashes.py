@@ -122,11 +122,11 @@ def test_the_first_of_two_paths_may_begin_where_its_dash_is_far_from_the_border(
         y, x = np.nonzero(dashes.masks[pose] == 255)
         y, x = y - dashes.radius, x - dashes.radius
         low, high = dashes.far(np.array([pose]))
-        for i, places in enumerate((y, x)):
+        for i, offsets in enumerate((y, x)):
             allowed = [
-                place
-                for place in range(size)
-                if (place + places >= border).all() and (place + places < size - border).all()
+                point
+                for point in range(size)
+                if (point + offsets >= border).all() and (point + offsets < size - border).all()
             ]
             assert allowed == list(range(low[0, i], high[0, i]))
 

@@ -26,7 +26,7 @@ def drawn(request):
 
 def mask(dashes, dash):
     canvas = np.zeros((dashes.width, dashes.width), np.int64)
-    y, x = (place + dashes.frame - dashes.radius for place in dash.end)
+    y, x = (coordinate + dashes.frame - dashes.radius for coordinate in dash.end)
     canvas[y : y + 2 * dashes.radius + 1, x : x + 2 * dashes.radius + 1] = dashes.masks[dash.pose]
     return canvas
 

@@ -153,8 +153,8 @@ def test_an_error_of_the_source_arrives_where_the_batch_is_asked_for():
 
 
 def test_a_data_set_read_in_bulk_gives_the_batches_of_its_examples_one_by_one(tmp_path):
-    numbers = {"min_length": 3, "max_length": 20, "pad_to": 20, "num_train": 9}
-    source = ListOps.create(tmp_path, num_validation=1, num_test=1, **numbers).source("train")
+    options = {"min_length": 3, "max_length": 20, "pad_to": 20, "num_train": 9}
+    source = ListOps.create(tmp_path, num_validation=1, num_test=1, **options).source("train")
     batches = training_batches(source, batch_size=4, seed=0)
     plain = training_batches([source[i] for i in range(9)], batch_size=4, seed=0)
     for step in range(5):
@@ -205,5 +205,5 @@ def test_impossible_arguments_are_named():
         evaluation_batches(make_source(3), batch_size=-1)
     with pytest.raises(UserError, match="seed is -1"):
         training_batches(make_source(3), batch_size=1, seed=-1)
-    with pytest.raises(UserError, match="no example"):
+    with pytest.raises(UserError, match="the source is empty"):
         evaluation_batches([], batch_size=1)

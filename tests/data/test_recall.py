@@ -108,7 +108,7 @@ def test_a_larger_split_starts_with_the_examples_of_a_smaller_one(generated, tmp
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         (dict(position=6), "position is 6, expected less than length=6: the first step is 0"),
         (dict(position=-1), "position is -1, expected at least 0"),
@@ -119,12 +119,12 @@ def test_a_larger_split_starts_with_the_examples_of_a_smaller_one(generated, tmp
         (dict(num_test=0), "num_test is 0, expected at least 1"),
         (dict(seed=-1), "seed is -1, expected at least 0"),
         (dict(length=6.0), "length is 6.0, expected int"),
-        (dict(lenght=6), "no number 'lenght'; did you mean 'length'"),
+        (dict(lenght=6), "no option 'lenght'; did you mean 'length'"),
     ],
 )
-def test_an_impossible_number_raises(tmp_path, numbers, message):
+def test_an_impossible_number_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Recall.create(tmp_path, **TINY | numbers)
+        Recall.create(tmp_path, **TINY | options)
     assert not list(tmp_path.iterdir())
 
 

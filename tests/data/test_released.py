@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from lru.data import download
-from lru.data.released import Places, Release, lra_release
+from lru.data.released import Paths, Release, lra_release
 from lru.errors import UserError
 
 FILES = {"part/one.txt": b"first", "part/two/a.txt": b"second", "part/two/b.txt": b"third"}
@@ -55,11 +55,11 @@ def release(content, url="http://127.0.0.1:9/set.tar.gz"):
 
 
 @pytest.fixture
-def places(tmp_path):
+def paths(tmp_path):
     for name in ("manual", "scratch"):
         (tmp_path / name).mkdir()
     names = ("manual", "downloads", "scratch", "unfinished")
-    return Places(*(tmp_path / name for name in names), "prepare --task=set")
+    return Paths(*(tmp_path / name for name in names), "prepare --task=set")
 
 
 @pytest.fixture(autouse=True)
@@ -104,74 +104,74 @@ def read(found):
     return {f"part/{path.relative_to(folder)}": path.read_bytes() for path in paths}
 
 
-def test_files_are_read_where_the_user_has_them_and_nothing_is_written(places, server):
+def test_files_are_read_where_the_user_has_them_and_nothing_is_written(paths, server):
     for folder in ("", "outer"):
-        write(places.manual / folder)
-        found = release(server.content, server.url).find(places)
-        assert found["one.txt"] == places.manual / "part" / "one.txt"
+        write(paths.manual / folder)
+        found = release(server.content, server.url).find(paths)
+        assert found["one.txt"] == paths.manual / "part" / "one.txt"
         assert read(found) == FILES
-    assert not server.requests and not list(places.scratch.iterdir())
-    assert not places.downloads.exists()
+    assert not server.requests and not list(paths.scratch.iterdir())
+    assert not paths.downloads.exists()
 
 
-def test_files_that_lie_in_the_directory_itself_are_found(places):
-    write(places.manual)
-    inner = dataclasses.replace(places, manual=places.manual / "part")
+def test_files_that_lie_in_the_directory_itself_are_found(paths):
+    write(paths.manual)
+    inner = dataclasses.replace(paths, manual=paths.manual / "part")
     assert read(release(b"").find(inner)) == FILES
 
 
-def test_an_archive_that_the_user_has_is_read_and_not_downloaded(places, server):
-    (places.manual / "set.tar.gz").write_bytes(server.content)
-    assert read(release(server.content, server.url).find(places)) == FILES
+def test_an_archive_that_the_user_has_is_read_and_not_downloaded(paths, server):
+    (paths.manual / "set.tar.gz").write_bytes(server.content)
+    assert read(release(server.content, server.url).find(paths)) == FILES
     assert not server.requests
 
 
-def test_an_archive_that_is_not_the_released_one_is_refused(places, server):
+def test_an_archive_that_is_not_the_released_one_is_refused(paths, server):
     other = bytearray(server.content)
     other[-1] ^= 1
-    (places.manual / "set.tar.gz").write_bytes(other)
+    (paths.manual / "set.tar.gz").write_bytes(other)
     with pytest.raises(UserError, match="is not the released file: sha256 .*, expected sha256 "):
-        release(server.content).find(places)
-    (places.manual / "set.tar.gz").write_bytes(other[:-1])
+        release(server.content).find(paths)
+    (paths.manual / "set.tar.gz").write_bytes(other[:-1])
     with pytest.raises(UserError, match="is not the released file: .* bytes, expected .* bytes"):
-        release(server.content).find(places)
+        release(server.content).find(paths)
 
 
-def test_what_is_downloaded_is_kept_and_downloaded_once(places, server, tmp_path):
+def test_what_is_downloaded_is_kept_and_downloaded_once(paths, server, tmp_path):
     wanted = release(server.content, server.url)
-    assert read(wanted.find(places)) == FILES
-    assert (places.downloads / "set.tar.gz").read_bytes() == server.content
-    again = dataclasses.replace(places, manual=None, scratch=tmp_path / "again")
+    assert read(wanted.find(paths)) == FILES
+    assert (paths.downloads / "set.tar.gz").read_bytes() == server.content
+    again = dataclasses.replace(paths, manual=None, scratch=tmp_path / "again")
     assert read(wanted.find(again)) == FILES
     assert server.requests == ["/some/set.tar.gz"]
 
 
-def test_a_beginning_of_another_file_is_not_completed_but_replaced(places, server):
-    places.downloads.mkdir()
-    (places.downloads / "set.tar.gz.part").write_bytes(b"x" * len(server.content))
-    assert read(release(server.content, server.url).find(places)) == FILES
-    assert [path.name for path in places.downloads.iterdir()] == ["set.tar.gz"]
+def test_a_beginning_of_another_file_is_not_completed_but_replaced(paths, server):
+    paths.downloads.mkdir()
+    (paths.downloads / "set.tar.gz.part").write_bytes(b"x" * len(server.content))
+    assert read(release(server.content, server.url).find(paths)) == FILES
+    assert [path.name for path in paths.downloads.iterdir()] == ["set.tar.gz"]
 
 
-def test_a_file_that_comes_in_pieces_is_whole_in_the_end(places, server):
+def test_a_file_that_comes_in_pieces_is_whole_in_the_end(paths, server):
     server.promised, whole = len(server.content), server.content
     wanted = release(whole, server.url)
     server.content = whole[:-9]
     with pytest.raises(UserError, match="cannot be downloaded: .* bytes arrived"):
-        wanted.find(places)
+        wanted.find(paths)
     server.promised, server.content = 0, whole
-    assert read(wanted.find(places)) == FILES
+    assert read(wanted.find(paths)) == FILES
 
 
-def test_a_kept_download_that_changed_is_named(places, server):
-    places.downloads.mkdir()
-    (places.downloads / "set.tar.gz").write_bytes(b"x")
-    with pytest.raises(UserError, match=f"{places.downloads}/set.tar.gz is not the released file"):
-        release(server.content, server.url).find(places)
+def test_a_kept_download_that_changed_is_named(paths, server):
+    paths.downloads.mkdir()
+    (paths.downloads / "set.tar.gz").write_bytes(b"x")
+    with pytest.raises(UserError, match=f"{paths.downloads}/set.tar.gz is not the released file"):
+        release(server.content, server.url).find(paths)
 
 
 @pytest.mark.parametrize("fault", ["cut off", "other content", "not found"])
-def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(places, server, fault):
+def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(paths, server, fault):
     wanted = release(server.content, server.url)
     if fault == "cut off":
         server.promised, server.content = len(server.content), server.content[:-9]
@@ -180,18 +180,18 @@ def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(places, s
     else:
         server.status = 404
     with pytest.raises(UserError) as error:
-        wanted.find(places)
+        wanted.find(paths)
     assert server.url in str(error.value)
     assert len(str(error.value).splitlines()) == 2
-    assert not list(places.downloads.glob("*.gz"))
+    assert not list(paths.downloads.glob("*.gz"))
 
 
-def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(places):
-    for given in (places, dataclasses.replace(places, manual=None)):
+def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(paths):
+    for given in (paths, dataclasses.replace(paths, manual=None)):
         with pytest.raises(UserError) as error:
             release(b"x").find(given)
         first, second = str(error.value).splitlines()
-        looked = f"looked in {places.manual}, in folders part below, and for set.tar.gz"
+        looked = f"looked in {paths.manual}, in folders part below, and for set.tar.gz"
         assert first.startswith(
             "one.txt, two not found: " + (looked if given.manual else "no manual_dir was given")
         )
@@ -203,22 +203,22 @@ def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(places):
         )
 
 
-def test_a_folder_with_some_of_the_files_is_not_passed_over(places, server):
-    write(places.manual, {"outer/part/one.txt": b"first"})
+def test_a_folder_with_some_of_the_files_is_not_passed_over(paths, server):
+    write(paths.manual, {"outer/part/one.txt": b"first"})
     with pytest.raises(UserError, match="^two not found: looked in"):
-        release(server.content, server.url).find(places)
+        release(server.content, server.url).find(paths)
     assert not server.requests
 
 
-def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(places):
+def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(paths):
     wanted = lra_release("sub", ("a.tsv", "b.tsv"))
     with pytest.raises(UserError, match="^a.tsv, b.tsv not found: looked in") as error:
-        wanted.find(places)
+        wanted.find(paths)
     assert "cannot be downloaded" not in str(error.value)
     for folder in ("lra_release/sub", "./lra_release/lra_release/sub"):
         members = {f"{folder}/a.tsv": b"1", f"{folder}/c.tsv": b"3", f"{folder}/b.tsv": b"2"}
-        (places.manual / "lra_release.gz").write_bytes(archive(members))
-        found = wanted.find(dataclasses.replace(places, scratch=places.scratch / folder))
+        (paths.manual / "lra_release.gz").write_bytes(archive(members))
+        found = wanted.find(dataclasses.replace(paths, scratch=paths.scratch / folder))
         assert found.folder == folder.removeprefix("./")
         unpacked = found["a.tsv"].parent
         assert {path.name: path.read_text() for path in unpacked.iterdir()} == {
@@ -227,92 +227,92 @@ def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(places
         }
 
 
-def hostile(places):
+def hostile(paths):
     """Everything that an attacker's archive might have written to, and did not."""
-    outside = places.scratch.parent / "outside"
-    assert not outside.exists() and not (places.scratch / "outside").exists()
-    assert not [path for path in places.scratch.rglob("*") if path.is_symlink()]
+    outside = paths.scratch.parent / "outside"
+    assert not outside.exists() and not (paths.scratch / "outside").exists()
+    assert not [path for path in paths.scratch.rglob("*") if path.is_symlink()]
 
 
-def test_an_archive_that_would_write_elsewhere_is_refused(places):
+def test_an_archive_that_would_write_elsewhere_is_refused(paths):
     content = archive(FILES | {"part/two/../../../../outside": b"x"})
-    (places.manual / "set.tar.gz").write_bytes(content)
-    with pytest.raises(UserError, match=r"set\.tar\.gz is not to be trusted: .*outside"):
-        release(content).find(places)
-    hostile(places)
+    (paths.manual / "set.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.tar\.gz is unsafe: .*outside"):
+        release(content).find(paths)
+    hostile(paths)
 
 
-def test_links_in_an_archive_are_not_followed_nor_made(places):
-    outside = places.scratch.parent
+def test_links_in_an_archive_are_not_followed_nor_made(paths):
+    outside = paths.scratch.parent
     members = {"1": link("part/two/up", str(outside)), "part/two/up/outside": b"x"}
     members |= {"2": link("part/two/c.txt", "/etc/passwd")}
     members |= {"3": link("part/two/d.txt", "part/one.txt", tarfile.LNKTYPE)}
     content = archive(members | FILES | {"../outside": b"x", "/outside": b"x"})
-    (places.manual / "set.tar.gz").write_bytes(content)
-    found = release(content).find(places)
+    (paths.manual / "set.tar.gz").write_bytes(content)
+    found = release(content).find(paths)
     assert read(found) == FILES | {"part/two/up/outside": b"x"}
-    hostile(places)
+    hostile(paths)
 
 
-def test_an_archive_without_the_files_is_named(places):
+def test_an_archive_without_the_files_is_named(paths):
     content = archive({"part/one.txt": b"first"})
-    (places.manual / "set.tar.gz").write_bytes(content)
+    (paths.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz has no two: download http"):
-        release(content).find(places)
+        release(content).find(paths)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"x" * 2000, archive(FILES)[:90]], ids=["empty", "other", "cut off"]
 )
-def test_an_archive_that_cannot_be_read_is_named(places, content):
-    (places.manual / "set.tar.gz").write_bytes(content)
+def test_an_archive_that_cannot_be_read_is_named(paths, content):
+    (paths.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz (is damaged|has no)"):
-        release(content).find(places)
+        release(content).find(paths)
 
 
 ZIPPED = Release("http://127.0.0.1:9/set.zip", ("one.txt",), ("part",))
 
 
 @pytest.mark.parametrize("folder", ["", "part/"])
-def test_of_a_zip_archive_only_the_files_asked_for_are_unpacked(places, folder):
+def test_of_a_zip_archive_only_the_files_asked_for_are_unpacked(paths, folder):
     members = {f"{folder}one.txt": b"first" * 99, "../outside": b"x", "part/two.txt": b"second"}
-    (places.manual / "set.zip").write_bytes(zip_archive(members))
-    assert ZIPPED.find(places)["one.txt"].read_bytes() == b"first" * 99
-    assert [path.name for path in places.scratch.rglob("*") if path.is_file()] == ["one.txt"]
-    hostile(places)
+    (paths.manual / "set.zip").write_bytes(zip_archive(members))
+    assert ZIPPED.find(paths)["one.txt"].read_bytes() == b"first" * 99
+    assert [path.name for path in paths.scratch.rglob("*") if path.is_file()] == ["one.txt"]
+    hostile(paths)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-30], lambda content: content.replace(b"first", b"thirf")]
 )
-def test_a_damaged_zip_archive_is_named(places, damage):
+def test_a_damaged_zip_archive_is_named(paths, damage):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # stored as it is
         archive.writestr("one.txt", b"first")
-    (places.manual / "set.zip").write_bytes(damage(buffer.getvalue()))
+    (paths.manual / "set.zip").write_bytes(damage(buffer.getvalue()))
     with pytest.raises(UserError, match=r"set\.zip is damaged"):
-        ZIPPED.find(places)
+        ZIPPED.find(paths)
 
 
-def test_a_zip_archive_without_the_file_is_named(places):
-    (places.manual / "set.zip").write_bytes(zip_archive({"two.txt": b"second"}))
+def test_a_zip_archive_without_the_file_is_named(paths):
+    (paths.manual / "set.zip").write_bytes(zip_archive({"two.txt": b"second"}))
     with pytest.raises(UserError, match=r"set\.zip has no one\.txt: download http"):
-        ZIPPED.find(places)
+        ZIPPED.find(paths)
 
 
-def test_a_size_alone_is_checked_too(places):
+def test_a_size_alone_is_checked_too(paths):
     content = zip_archive({"one.txt": b"first"})
-    (places.manual / "set.zip").write_bytes(content)
+    (paths.manual / "set.zip").write_bytes(content)
     right, wrong = (dataclasses.replace(ZIPPED, size=len(content) + more) for more in (0, 1))
     with pytest.raises(UserError, match=rf"not the released file: {len(content)} bytes, expected"):
-        wrong.find(places)
-    assert right.find(places)["one.txt"].read_bytes() == b"first"
+        wrong.find(paths)
+    assert right.find(paths)["one.txt"].read_bytes() == b"first"
 
 
-def test_a_file_that_is_no_archive_is_looked_for_in_the_directory_alone(places):
+def test_a_file_that_is_no_archive_is_looked_for_in_the_directory_alone(paths):
     wanted = Release("http://127.0.0.1:9/one.txt", ("one.txt",))
     with pytest.raises(UserError) as error:
-        wanted.find(places)
-    assert str(error.value).startswith(f"one.txt not found: looked in {places.manual}\ndownload ")
-    (places.manual / "one.txt").write_bytes(b"first")
-    assert wanted.find(places)["one.txt"] == places.manual / "one.txt"
+        wanted.find(paths)
+    assert str(error.value).startswith(f"one.txt not found: looked in {paths.manual}\ndownload ")
+    (paths.manual / "one.txt").write_bytes(b"first")
+    assert wanted.find(paths)["one.txt"] == paths.manual / "one.txt"

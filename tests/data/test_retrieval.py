@@ -50,9 +50,9 @@ def write(directory, end="\n"):
     return directory
 
 
-def create(tmp_path, **numbers):
-    numbers = {"release": "stand_in", "pad_to": 20} | numbers
-    return Retrieval.create(tmp_path, tmp_path / "manual", **numbers)
+def create(tmp_path, **options):
+    options = {"release": "stand_in", "pad_to": 20} | options
+    return Retrieval.create(tmp_path, tmp_path / "manual", **options)
 
 
 def pairs(dataset, split):
@@ -202,16 +202,16 @@ def test_made_up_pairs_are_of_one_topic_where_the_label_is_1(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"release": "stand-in"}, "release is 'stand-in'; did you mean 'stand_in'"),
         ({"literals": "keep"}, "literals is 'keep'; did you mean 'kept'"),
         ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Retrieval.create(tmp_path, **numbers)
+        Retrieval.create(tmp_path, **options)
 
 
 def test_the_seed_is_of_what_is_made_up_alone(tmp_path):

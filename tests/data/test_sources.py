@@ -106,7 +106,9 @@ def test_data_without_a_note_are_prepared_again_if_the_source_is_there(
     file.unlink() if note is None else file.write_text(note)
     assert create(None) == ("abcd" * 90, "")
     log = create()[1]
-    assert "prepared by an older version, which noted no source: preparing little in " in log
+    assert (
+        "prepared by an older version, which did not record its source: preparing little in " in log
+    )
     assert create()[1] == ""
 
 
@@ -133,7 +135,9 @@ def test_a_source_that_changes_while_it_is_read_raises(create, source, monkeypat
         return parts
 
     monkeypatch.setattr(Little, "released", late)
-    with pytest.raises(UserError, match=r"little\.txt changed while it was read: start once more"):
+    with pytest.raises(
+        UserError, match=r"little\.txt changed while it was read: run the command again"
+    ):
         create()
     monkeypatch.undo()
     assert create()[0].startswith("dcba")

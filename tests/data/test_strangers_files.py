@@ -106,7 +106,7 @@ def test_parts_that_are_not_the_whole_text_raise(tmp_path):
     for name in ("train", "valid", "test"):
         put(tmp_path / "manual" / "enwik8" / f"{name}.txt", b"60 112 97")
     message = enwik8_error(tmp_path, tmp_path / "manual")
-    assert "have together 27 bytes, expected 100,000,000 (parts written as numbers" in message
+    assert "together have 27 bytes, expected 100,000,000 (parts written as numbers" in message
     assert message.endswith("download http://mattmahoney.net/dc/enwik8.zip again")
 
 
@@ -126,7 +126,7 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
         ({"enwik8.gz": gzip.compress(WIKI)[:-3]}, "enwik8.gz is damaged (Compressed file ended"),
         ({"enwik8 (1)": WIKI, "enwik8 (2)": WIKI}, "may both be enwik8: keep one"),
         ({"enwik8.zip.crdownload": b"x"}, "is an unfinished download: finish it, or delete it"),
-        ({"enwik8.7z": b"7z"}, "enwik8.7z is of a kind that is not read: unpack it there"),
+        ({"enwik8.7z": b"7z"}, "enwik8.7z has an unsupported format: unpack it there"),
         ({"enwik8/train.txt": WIKI}, "enwik8 not found: looked in"),
         ({"enwik8/other/x": WIKI}, "enwik8 not found: looked in"),
     ],
@@ -150,9 +150,9 @@ def test_a_manual_dir_that_is_another_file_or_nothing_raises(tmp_path):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("cifar-10-python.tar.gz", "the Python version, which is pickled and never read"),
-        ("cifar-10-batches-py/data_batch_1", "the Python version, which is pickled and never read"),
-        ("cifar-10-matlab.tar.gz", "the MATLAB version, which is not read"),
+        ("cifar-10-python.tar.gz", "the Python version, whose pickle files are never read"),
+        ("cifar-10-batches-py/data_batch_1", "the Python version, whose pickle files are never read"),
+        ("cifar-10-matlab.tar.gz", "the MATLAB version, which is not supported"),
     ],
 )
 def test_other_versions_of_cifar_raise_and_name_the_one_that_is_needed(tmp_path, name, what):
@@ -219,7 +219,7 @@ def test_reviews_are_read_from_archives_that_people_made(reviews, tmp_path, name
     ("content", "message"),
     [
         (b"", "is empty: download"),
-        (bytes(30), "has bytes of 0: download"),
+        (bytes(30), "has zero bytes: download"),
         (b"caf\xe9", "is not UTF-8"),
     ],
 )
@@ -264,7 +264,10 @@ def test_expressions_are_read_however_the_file_was_edited(generated, tmp_path, c
     [
         ("Source\tTarget\n".encode("utf-16"), "line 1: the file is UTF-16, expected UTF-8: save"),
         (b"Source\tTarget\n[MIN 1 2 ]\xe9\t1\n", "line 2: not UTF-8 .*: save the file as UTF-8"),
-        (b"Source\tTarget\n[MIN 1 2 ]\t\0\n", "line 2: there is a byte of 0, so the file is da"),
+        (
+            b"Source\tTarget\n[MIN 1 2 ]\t\0\n",
+            "line 2: the line has a zero byte, so the file is da",
+        ),
         (b"Source,Target\n", "line 1: the header is 'Source,Target', expected "),
     ],
 )
@@ -335,8 +338,8 @@ HEADER = "label\tid1\tid2\ttext1\ttext2\n"
 def read_pairs(tmp_path, folder, content):
     for part in ("train", "eval", "test"):
         put(tmp_path / "manual" / folder / f"new_aan_pairs.{part}.tsv", content)
-    numbers = {"release": "stand_in", "pad_to": 20}
-    return Retrieval.create(tmp_path / "data", tmp_path / "manual", **numbers)
+    options = {"release": "stand_in", "pad_to": 20}
+    return Retrieval.create(tmp_path / "data", tmp_path / "manual", **options)
 
 
 @pytest.mark.parametrize("folder", ["", "aan", "data/aan"])
@@ -353,7 +356,7 @@ def test_pairs_are_read_however_the_file_was_edited(tmp_path, folder, content):
     [
         (ROWS.encode("utf-16"), "line 1: the file is UTF-16"),
         (ROWS.replace("x", "\xe9").encode("latin-1"), "line 2: not UTF-8"),
-        (ROWS.replace("x", "\0").encode(), "line 2: there is a byte of 0"),
+        (ROWS.replace("x", "\0").encode(), "line 2: the line has a zero byte"),
     ],
 )
 def test_pairs_of_another_encoding_raise(tmp_path, content, message):
@@ -376,9 +379,9 @@ def images(folder, level, empty=None, size=32):
         put(folder / level / "metadata" / f"._{k}.npy", b"\0\5")
 
 
-def read_images(tmp_path, **numbers):
-    numbers = {"source": "released", "num_images": 20} | numbers
-    return Pathfinder.create(tmp_path / "data", tmp_path / "manual", **numbers)
+def read_images(tmp_path, **options):
+    options = {"source": "released", "num_images": 20} | options
+    return Pathfinder.create(tmp_path / "data", tmp_path / "manual", **options)
 
 
 HARD, EASY = "curv_contour_length_14", "curv_baseline"

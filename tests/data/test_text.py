@@ -5,7 +5,7 @@ import pytest
 
 from lru.data import text
 from lru.data.characters import END, UNKNOWN, Vocabulary
-from lru.data.text import Text, TextNumbers, held_out, read_reviews
+from lru.data.text import Text, TextOptions, held_out, read_reviews
 from lru.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -15,7 +15,7 @@ SMALL = {"pad_to": 24, "min_freq": 1, "num_validation": 4}
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory):
+def synthetic(tmp_path_factory):
     return Text.create(tmp_path_factory.mktemp("data"), **MADE_UP)
 
 
@@ -86,9 +86,9 @@ def test_the_vocabulary_is_that_of_the_training_split_alone(released, tmp_path):
 def test_a_character_too_rare_is_unknown(released, tmp_path):
     path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
     path.write_text("train ~")
-    numbers = SMALL | {"protocol": "paper"}
-    assert "~" in Text.create(tmp_path, released, **numbers).vocabulary.characters
-    often = Text.create(tmp_path, released, **numbers | {"min_freq": 2})
+    options = SMALL | {"protocol": "paper"}
+    assert "~" in Text.create(tmp_path, released, **options).vocabulary.characters
+    often = Text.create(tmp_path, released, **options | {"min_freq": 2})
     assert "~" not in often.vocabulary.characters
     assert examples(often, "train")[0][0] == "train ?"
 
@@ -123,19 +123,19 @@ def test_the_release_is_the_one_that_its_checksum_says():
     assert wanted.sha256 == "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
 
 
-def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(made_up, tmp_path):
-    assert (made_up.kind, made_up.num_classes, made_up.vocab_size) == ("made-up", 2, 3 + 9)
-    assert [len(made_up.source(split)) for split in SPLITS] == [80, 12, 10]
+def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(synthetic, tmp_path):
+    assert (synthetic.kind, synthetic.num_classes, synthetic.vocab_size) == ("made-up", 2, 3 + 9)
+    assert [len(synthetic.source(split)) for split in SPLITS] == [80, 12, 10]
     right = [
         (sum(map(some.count, "efgh")) > sum(map(some.count, "abcd"))) == label
-        for some, label in examples(made_up, "train")
+        for some, label in examples(synthetic, "train")
     ]
     assert np.mean(right) > 0.9
-    example = made_up.source("train")[0]
+    example = synthetic.source("train")[0]
     assert (example["inputs"].dtype, example["inputs"].shape) == (np.int32, (60,))
     again = Text.create(tmp_path, **MADE_UP)
-    assert examples(again, "test") == examples(made_up, "test")
-    assert examples(Text.create(tmp_path, **MADE_UP, seed=1), "test") != examples(made_up, "test")
+    assert examples(again, "test") == examples(synthetic, "test")
+    assert examples(Text.create(tmp_path, **MADE_UP, seed=1), "test") != examples(synthetic, "test")
 
 
 def test_made_up_reviews_follow_the_protocol_too(tmp_path):
@@ -149,7 +149,7 @@ def test_made_up_reviews_follow_the_protocol_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("options", "message"),
     [
         ({"protocol": "papre"}, "protocol is 'papre'; did you mean 'paper'"),
         ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
@@ -160,21 +160,21 @@ def test_made_up_reviews_follow_the_protocol_too(tmp_path):
         ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, numbers, message):
+def test_an_impossible_number_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        Text.create(tmp_path, **numbers)
+        Text.create(tmp_path, **options)
 
 
 def test_more_characters_than_a_byte_tells_apart_are_refused(released, tmp_path):
     path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
     path.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))))
-    with pytest.raises(UserError, match="characters occur 1 times, and one byte"):
+    with pytest.raises(UserError, match="characters occur at least 1 times, expected"):
         Text.create(tmp_path, released, **SMALL | {"pad_to": 400, "protocol": "paper"})
 
 
 def test_seed_0_still_means_what_it_meant():
     # If NumPy's random numbers break this on purpose: raise Text.VERSION.
-    drawn = held_out([0] * 12_500 + [1] * 12_500, TextNumbers())
+    drawn = held_out([0] * 12_500 + [1] * 12_500, TextOptions())
     assert hashlib.sha256(str(drawn).encode()).hexdigest()[:16] == "5fe530bc7493164c"
 
 

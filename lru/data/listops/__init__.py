@@ -1,7 +1,7 @@
 """ListOps of the Long Range Arena (Tay et al. 2021): the value of a long expression.
 
-The generator of `lru.data.listops.trees` follows the released data's rules, from a seed; the
-released files are read where a user has them.
+`lru.data.listops.trees` generates expressions by the rules of the released data, from a seed.
+Released files can be read too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from lru.data.builder import SequenceDataset
 from lru.data.listops import trees as listops_trees
-from lru.data.numbers import Numbers
+from lru.data.options import Options
 from lru.data.released import Release, lra_release, taken_from
 from lru.data.text_lines import decode_line
 from lru.errors import UserError
@@ -34,21 +34,21 @@ _RELEASE = lra_release(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListOpsNumbers(Numbers):
-    """The numbers of LRA's generator, by default LRA's own.
+class ListOpsOptions(Options):
+    """The options of ListOps; the defaults are those of LRA.
 
     Attributes:
-      source: "generated", or "released" for LRA's files; these need only `pad_to` and the `num_`s.
-      max_depth: of a tree; a digit alone has depth 1.
-      max_args: the most arguments an operator takes; the fewest are 2.
-      min_length: a sequence has more tokens than this, not counting the end of sequence,
-      max_length: and fewer than this.
+      source: "generated"; or "released", LRA's files, which use only `pad_to` and the `num_*`.
+      max_depth: the maximal depth of a tree; a digit alone has depth 1.
+      max_args: the maximal number of arguments of an operator; the minimal number is 2.
+      min_length: a sequence has more tokens than this, not counting the end of sequence.
+      max_length: a sequence has fewer tokens than this, not counting the end of sequence.
       pad_to: T, the length of every input: tokens, end of sequence, padding.
-      num_train: how many expressions each split has; no expression occurs twice in any of them.
-      num_validation: see there.
-      num_test: see there.
-      seed: of the generator. Validation and test come first, so that a larger `num_train` only
-        adds to the training split.
+      num_train: the number of training expressions; no expression occurs twice in all splits.
+      num_validation: the number of validation expressions.
+      num_test: the number of test expressions.
+      seed: the seed of the generator. Validation and test come first, so that a larger `num_train`
+        only extends the training split.
     """
 
     source: str = "generated"
@@ -90,49 +90,49 @@ class ListOpsNumbers(Numbers):
 class ListOps(SequenceDataset):
     """Sequences of 18 tokens (`listops_trees.VOCABULARY`), labelled with a digit.
 
-    An input is an expression's tokens, the end of sequence, and padding up to T.
+    An input consists of the tokens of an expression, the end of sequence, and padding up to T.
     """
 
     name = "listops"
-    numbers_class = ListOpsNumbers
+    options_class = ListOpsOptions
     num_classes = 10
     vocab_size = len(listops_trees.VOCABULARY)
     token_names = listops_trees.VOCABULARY
 
     @property
     def max_length(self) -> int:
-        return self.numbers.pad_to
+        return self.options.pad_to
 
     @property
     def kind(self) -> str:
-        if self.numbers.source == "generated":
+        if self.options.source == "generated":
             return "generated"
-        return "stand-in" if self.numbers.changed().keys() & _SIZES else "full"
+        return "stand-in" if self.options.changed().keys() & _SIZES else "full"
 
     @property
     def note(self) -> str:
-        return taken_from(self.info.metadata) if self.numbers.source == "released" else ""
+        return taken_from(self.info.metadata) if self.options.source == "released" else ""
 
     def release_needed(self) -> Release | None:
-        return _RELEASE if self.numbers.source == "released" else None
+        return _RELEASE if self.options.source == "released" else None
 
     def splits(self) -> dict[str, list[dict[str, Any]]]:
-        numbers = self.numbers
+        options = self.options
         sizes = {
-            "validation": numbers.num_validation,
-            "test": numbers.num_test,
-            "train": numbers.num_train,
+            "validation": options.num_validation,
+            "test": options.num_test,
+            "train": options.num_train,
         }
-        if numbers.source == "released":
+        if options.source == "released":
             rows = {
-                split: read_tsv(self.found[_FILES[split]], numbers.pad_to, size)
+                split: read_tsv(self.found[_FILES[split]], options.pad_to, size)
                 for split, size in sizes.items()
             }
         else:
             rules = listops_trees.Rules(
-                numbers.max_depth, numbers.max_args, numbers.min_length, numbers.max_length
+                options.max_depth, options.max_args, options.min_length, options.max_length
             )
-            expressions = listops_trees.generate(numbers.seed, rules)
+            expressions = listops_trees.generate(options.seed, rules)
             rows = {split: itertools.islice(expressions, size) for split, size in sizes.items()}
         end = np.uint8(listops_trees.EOS)
         return {
@@ -141,15 +141,15 @@ class ListOps(SequenceDataset):
         }
 
     def write_tsv(self, directory: str | os.PathLike[str]) -> None:
-        """Writes the three splits as LRA releases them; `source="released"` reads them.
+        """Writes the three splits in LRA's format, which `source="released"` reads.
 
         Raises:
-          UserError: if one of the files is there already.
+          UserError: if one of the files already exists.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        if there := [name for name in _FILES.values() if (directory / name).exists()]:
-            raise UserError(f"{directory / there[0]} exists: give another directory")
+        if existing := [name for name in _FILES.values() if (directory / name).exists()]:
+            raise UserError(f"{directory / existing[0]} exists: give another directory")
         for split, name in _FILES.items():
             rows = (self._row(example) for example in self.source(split))
             with (directory / name).open("x", encoding="utf-8", newline="\r\n") as file:
@@ -161,12 +161,12 @@ class ListOps(SequenceDataset):
 
 
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields `(tokens, label)` of every row of one of LRA's files, each of them checked.
+    """Yields `(tokens, label)` of every row of one of LRA's files, and verifies each label.
 
-    The header may be missing, lines may end as on Windows, and there may be a byte order mark.
+    The header may be missing. Windows line ends and a byte order mark are allowed.
 
     Raises:
-      UserError: with the file and the line, if it is not as it was released.
+      UserError: with the file and the line, if the file differs from the released form.
     """
     number = rows = 0
     with path.open("rb") as lines:
@@ -184,7 +184,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Whether the first line is the header; rows may also begin at once, with an expression."""
+    """Whether the first line is the header; without a header, it is an expression."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():

@@ -1,7 +1,7 @@
-"""ListOps expressions: their vocabulary, their value, their text, and a generator in NumPy.
+"""ListOps expressions: their vocabulary, value and text form, and a generator in NumPy.
 
-An expression is a digit, or an operator with its arguments: `[MAX 2 [MIN 4 7 ] 0 ]`. As tokens it
-is read off from left to right, one token a digit, an operator or a closing bracket.
+An expression is a digit, or an operator with its arguments: `[MAX 2 [MIN 4 7 ] 0 ]`. Its tokens, in
+order from left to right, are digits, operators and closing brackets.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ NINE, MIN, MAX, MED, SM, CLOSE = 12, 13, 14, 15, 16, 17
 
 _IDS = {symbol: index for index, symbol in enumerate(VOCABULARY) if index >= ZERO}
 _PARENTHESES = ("(", ")")
-_TREES_A_ROUND = 8192  # part of what a seed means: another number gives other expressions
+_TREES_A_ROUND = 8192  # do not change: with another value, seeds give other expressions
 _PATIENCE = 1 << 20  # trees without a new expression before giving up
 
 
 def evaluate(tokens: Iterable[int]) -> int:
-    """Returns the value of an expression, by a stack of the operators still open.
+    """Returns the value of an expression, computed with a stack of the open operators.
 
     MED of an even number of arguments is the mean of the middle two, truncated; SM is the sum
     modulo 10. Source: Nangia & Bowman (2018), with LRA's four operators.
 
     Args:
-      tokens: `(t,)` token ids, without padding and end of sequence.
+      tokens: token ids `(t,)`, without padding and end of sequence.
 
     Raises:
-      UserError: if the tokens are not exactly one expression.
+      UserError: if the tokens do not form exactly one expression.
 
     Example:
       >>> evaluate(parse("( ( ( [MED 2 ) 9 ) ] )"))
@@ -46,17 +46,17 @@ def evaluate(tokens: Iterable[int]) -> int:
             open_lists[-1].append(token - ZERO)
         elif token == CLOSE:
             if len(open_lists) == 1:
-                raise UserError("the expression has a ] that closes nothing")
+                raise UserError("the expression has a ] without an open operator")
             operator, *arguments = open_lists.pop()
             open_lists[-1].append(_value(operator, arguments))
         elif MIN <= token <= SM:
             open_lists.append([token])
         else:
-            raise UserError(f"the token id {token} has no place in an expression")
+            raise UserError(f"the token id {token} cannot occur in an expression")
     if len(open_lists) > 1:
         raise UserError(f"the expression ends with {len(open_lists) - 1} operators still open")
     if len(open_lists[0]) != 1:
-        raise UserError(f"there are {len(open_lists[0])} expressions where one is expected")
+        raise UserError(f"the tokens form {len(open_lists[0])} expressions, expected one")
     return int(open_lists[0][0])
 
 
@@ -76,11 +76,11 @@ def _value(operator: int, arguments: list[int]) -> int:
 def parse(text: str) -> np.ndarray:
     """Returns the tokens `(t,)`, uint8, of an expression in the official text form.
 
-    Its parentheses say nothing that the brackets do not, so they are dropped, as LRA's reader
-    does; but there must be as many of one kind as of the other.
+    The parentheses add nothing to the brackets, so they are dropped, as in LRA's reader; but their
+    numbers must match.
 
     Raises:
-      UserError: if there is an unknown symbol, or a parenthesis is missing.
+      UserError: if a symbol is unknown, or a parenthesis is missing.
 
     Example:
       >>> parse("( ( ( [MAX 2 ) 9 ) ] )").tolist()
@@ -89,7 +89,7 @@ def parse(text: str) -> np.ndarray:
     symbols = text.split()
     opened, closed = symbols.count("("), symbols.count(")")
     if opened != closed:
-        raise UserError(f"the expression is not whole: {opened} times ( but {closed} times )")
+        raise UserError(f"the expression is incomplete: {opened} times ( but {closed} times )")
     try:
         tokens = [_IDS[symbol] for symbol in symbols if symbol not in _PARENTHESES]
     except KeyError as error:
@@ -99,9 +99,9 @@ def parse(text: str) -> np.ndarray:
 
 
 def to_text(tokens: Iterable[int]) -> str:
-    """Returns the official text form of an expression's tokens: what `parse` reads.
+    """Returns the official text form of an expression, the inverse of `parse`.
 
-    Every argument, and the closing bracket, is joined on the right to all that stands before it.
+    A pair of parentheses joins every argument, and the closing bracket, to everything before it.
 
     Example:
       >>> to_text([14, 5, 12, 17])
@@ -121,28 +121,28 @@ def to_text(tokens: Iterable[int]) -> str:
 
 
 class Rules(NamedTuple):
-    """What the generator is asked for; LRA's own numbers are `Rules(10, 10, 500, 2000)`."""
+    """The options of the generator; LRA's are `Rules(10, 10, 500, 2000)`."""
 
     max_depth: int  # a digit alone has depth 1
-    max_args: int  # at most 255; the fewest arguments are 2
+    max_args: int  # at most 255; the minimal number is 2
     min_length: int  # an expression has more tokens than this
-    max_length: int  # and fewer than this
+    max_length: int  # an expression has fewer tokens than this
 
 
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields distinct expressions made by LRA's rules, and their values, for as long as asked.
+    """Yields distinct expressions made by LRA's rules, and their values, without end.
 
     A tree at a depth below `max_depth` is an operator with probability 1/4: one of the four, with
-    2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform. Whole trees of a
-    wrong length are thrown away, and so is one that was yielded before.
-    Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena, which takes no
-    seed: these expressions follow the same law as the released ones.
+    2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform. Trees of a wrong
+    length and repeated trees are discarded.
+    Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena. It has no seed,
+    so these expressions are not the released ones, but have the same distribution.
 
     Yields:
       `(tokens, value)`: `(t,)` uint8, and a digit.
 
     Raises:
-      UserError: if too few expressions have an allowed length to find another one.
+      UserError: if no new expression of an allowed length is found.
     """
     rng = np.random.default_rng(seed)
     seen: set[bytes] = set()
@@ -162,26 +162,26 @@ def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def sample(rng: np.random.Generator, num_trees: int, rules: Rules) -> list[tuple[np.ndarray, int]]:
-    """Draws `num_trees` trees, and returns `(tokens, value)` of those of an allowed length."""
+    """Draws `num_trees` trees, and returns `(tokens, value)` of those with an allowed length."""
     levels, length = _grow(rng, num_trees, rules)
-    kept = (rules.min_length < length) & (length < rules.max_length)
-    if not kept.any():
+    allowed = (rules.min_length < length) & (length < rules.max_length)
+    if not allowed.any():
         return []
-    levels = [Level(*(field[kept[level.tree]] for field in level)) for level in levels]
+    levels = [Level(*(field[allowed[level.tree]] for field in level)) for level in levels]
     lengths, values = _measure(levels)
     ends = np.cumsum(lengths[0])
     return list(zip(np.split(_emit(levels, lengths), ends[:-1]), values[0].tolist(), strict=True))
 
 
 class Level(NamedTuple):
-    """All nodes of one depth, over all trees; children stand in the order of their parents."""
+    """All nodes of one depth, over all trees; children are in the order of their parents."""
 
-    tree: np.ndarray  # (nodes,) int32, the tree a node belongs to
+    tree: np.ndarray  # (nodes,) int32, the index of the node's tree
     symbol: np.ndarray  # (nodes,) uint8, the token of a digit or an operator
     num_children: np.ndarray  # (nodes,) uint8, 0 for a digit
 
     def families(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns, for each operator: its index, its number of children, and the first child's."""
+        """Returns each operator's index, number of children, and index of the first child."""
         operators = np.flatnonzero(self.num_children)
         num_children = self.num_children[operators].astype(np.int64)
         return operators, num_children, np.cumsum(num_children) - num_children
@@ -190,7 +190,7 @@ class Level(NamedTuple):
 def _grow(rng: np.random.Generator, num_trees: int, rules: Rules) -> tuple[list[Level], np.ndarray]:
     """Draws the trees from the root down; returns their levels and `(num_trees,)` lengths.
 
-    A tree that is already too long stops growing, so that its length is only a lower bound.
+    A tree that is already too long stops growing; its length is then only a lower bound.
     """
     levels = []
     length = np.zeros(num_trees, np.int64)
@@ -212,7 +212,7 @@ def _grow(rng: np.random.Generator, num_trees: int, rules: Rules) -> tuple[list[
 
 
 def _measure(levels: list[Level]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns, level by level, the number of tokens below and in each node, and its value."""
+    """Returns, level by level, the number of tokens of the subtree of each node, and its value."""
     lengths: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for level in reversed(levels):
@@ -228,9 +228,9 @@ def _measure(levels: list[Level]) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _apply(operator: np.ndarray, num_children: np.ndarray, children: np.ndarray) -> np.ndarray:
-    """Returns the values `(n,)` of n operators, whose children stand one after another."""
+    """Returns the values `(n,)` of n operators, given their concatenated children."""
     columns = np.arange(num_children.max())
-    # A missing argument is a 10: sorted behind every digit, and nothing to a sum modulo 10.
+    # Missing arguments are 10: they sort behind every digit, and add 0 to a sum modulo 10.
     arguments = np.full((len(operator), len(columns)), 10, np.uint8)
     arguments[columns < num_children[:, None]] = children
     arguments.sort(axis=1)
@@ -244,7 +244,7 @@ def _apply(operator: np.ndarray, num_children: np.ndarray, children: np.ndarray)
 
 
 def _emit(levels: list[Level], lengths: list[np.ndarray]) -> np.ndarray:
-    """Returns the tokens of all trees, one tree after another: `(sum of lengths,)` uint8."""
+    """Returns the concatenated tokens of all trees, `(sum of lengths,)` uint8."""
     tokens = np.empty(lengths[0].sum(), np.uint8)
     start = np.cumsum(lengths[0]) - lengths[0]
     for depth, level in enumerate(levels):

@@ -1,4 +1,4 @@
-"""All dashes that an image of Pathfinder can have: drawn once, and where the next may be."""
+"""Tables of all dashes of Pathfinder's images: their pixels, and the positions of next dashes."""
 
 from __future__ import annotations
 
@@ -10,41 +10,44 @@ from PIL import Image, ImageDraw
 
 from lru.data.pathfinder.rules import Rules
 
-TURNS = 360  # directions in which a path may begin, a degree each
-_OVERLAP = 459  # 1.8 of 255: two masks overlap where their sum is no less
+TURNS = 360  # directions in which a path may begin, one per degree
+_OVERLAP = 459  # 1.8 * 255: two masks overlap where their sum is at least this
 
 
 class Dashes:
-    """Tables of all that depends on the rules and on a margin alone.
+    """Tables of everything that depends on the rules and on a margin alone.
 
-    A dash has an end, and a pose: the direction in which its line is drawn from there. The first
-    of a path is drawn from where the path begins, in one of 360 directions: its pose is 0 to 359.
-    Any other turns around a pivot, a margin beyond the dash before; its end is the i-th pixel of
-    the circle around it, and its line is drawn back from there: its pose is 360 + i.
+    A dash has an end, and a pose: the direction in which its line is drawn from the end. The first
+    dash of a path is drawn from the beginning of the path in one of 360 directions, its pose 0 to
+    359. Any other dash turns around a pivot, which is a margin beyond the previous dash. Its end is
+    the i-th pixel of a circle around the pivot; its line is drawn back from there, and its pose is
+    360 + i. The mask of a dash is its line, thicker by the margin on all sides.
 
-    What is occupied is an image of bytes with a frame around it, wide enough for all that may
-    reach beyond the border, which is occupied too. It is flat, and so are distances in it: a pixel
-    is one number, `y * width + x`. A dash's mask is its line, thicker by the margin on all sides.
+    Occupancy is an image of bytes with a frame around it, wide enough for everything that reaches
+    beyond the border, which is occupied too. It is flattened: a pixel is the number
+    `y * width + x`, and an offset is the difference of two such numbers.
 
     Attributes:
-      frame: how wide the frame is.
-      width: of the image and the frame.
-      radius: of the square around a dash's end that has all of it.
-      lines: in this square, (poses, 2 radius + 1, 2 radius + 1) uint8.
-      masks: there.
-      pixels: from a dash's end to those of its mask that are not 0, (poses, pixels); where they
-        are fewer, with the last of them again.
-      shades: what the mask is there, uint8.
-      core: from a dash's end to all pixels where its mask may overlap with another, (poses, core).
-      room: what is occupied there has to be less than this, for the dash to fit.
-      whole: from where a path begins to the pixels where its first dash's mask is 255, a list.
-      head: from where a path begins to the other end of its first dash, y and x, (360, 2).
-      pivot: from there to the pivot behind it, from which paths go on, (360, 2).
-      onward: from a pivot to the next, where the dash between has that pose, (poses,).
-      step: from a pivot to the pixels of the circle around it, (n,).
-      ahead: which of these are likely enough where the last dash has that pose, (poses, ahead).
-      weights: how likely each of them is.
-      near: from a pivot to all pixels within the margin of each of them, (poses, near, ahead).
+      frame: the width of the frame.
+      width: the width of the image with its frame.
+      radius: the radius of the square around the end of a dash that contains the dash.
+      lines: lines in this square, (poses, 2 radius + 1, 2 radius + 1) uint8.
+      masks: masks in this square, of the same shape.
+      pixels: offsets from the end of a dash to the nonzero pixels of its mask, (poses, pixels); if
+        there are fewer, the last one is repeated.
+      shades: values of the mask at `pixels`, uint8.
+      core: offsets from the end of a dash to all pixels where its mask may overlap another one,
+        (poses, core).
+      room: bounds at `core`; the dash fits where the occupancy is below them.
+      whole: for each first dash, offsets from its end to the pixels where its mask is 255, a list.
+      head: y and x from the beginning of a path to the other end of its first dash, (360, 2).
+      pivot: y and x from the beginning of a path to the pivot behind it, (360, 2).
+      onward: offsets from a pivot to the next one, across a dash of each pose, (poses,).
+      step: offsets from a pivot to the pixels of the circle around it, (n,).
+      ahead: indices of the pixels in `step` that may follow a dash of each pose, (poses, ahead).
+      weights: the relative probabilities of `ahead`.
+      near: offsets from a pivot to all pixels within the margin of each pixel of `ahead`,
+        (poses, near, ahead).
     """
 
     def __init__(self, rules: Rules, margin: int):
@@ -72,16 +75,16 @@ class Dashes:
         self.near = self.flat(circle[self.ahead][:, None] + near[:, None])
 
     def flat(self, points: np.ndarray) -> np.ndarray:
-        """Returns distances `(..., 2)`, y and x, as one number each."""
+        """Flattens offsets y and x, `(..., 2)`, to one number each."""
         return points @ np.array([self.width, 1])
 
     def point(self, end: int) -> tuple[int, int]:
-        """Returns a pixel of the image, given as one number, as y and x."""
+        """Returns y and x of a flattened pixel, relative to the image."""
         y, x = divmod(int(end), self.width)
         return y - self.frame, x - self.frame
 
     def empty(self) -> np.ndarray:
-        """Returns what is occupied where nothing is: the border and the frame, flat."""
+        """Returns the occupancy of an empty image: the border and the frame, flattened."""
         occupied = np.full((self.width, self.width), 255, np.uint8)
         inner = slice(self.frame + self.rules.padding, -self.frame - self.rules.padding)
         occupied[inner, inner] = 0
@@ -93,9 +96,9 @@ class Dashes:
         return np.all((ends >= 0) & (ends < self.rules.size), axis=(0, -1))
 
     def far(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns from where and to where, exclusively, the first of two paths may begin.
+        """Returns the range of pixels, low and exclusive high, where the first path may begin.
 
-        It is twice `seed_distance` from the border, and so is all of its first dash.
+        Its whole first dash is then at least twice `seed_distance` from the border.
         """
         border = 2 * self.rules.seed_distance
         low, high = (self._extent[poses, side] for side in range(2))
@@ -105,7 +108,7 @@ class Dashes:
         lines, masks = zip(*map(self._line_and_mask, angles))
         self.lines, self.masks = np.array(lines), np.array(masks)
         self.pixels, self.shades = self._where(self.masks > 0)
-        # 255 is the most that is occupied: at less than this, nothing overlaps.
+        # Occupancy is at most 255, so smaller values of a mask never overlap.
         self.core, shades = self._where(self.masks >= _OVERLAP - 255)
         self.room = _OVERLAP - shades.astype(np.int16)
         whole = [np.argwhere(mask == 255) - self.radius for mask in self.masks[:TURNS]]
@@ -123,7 +126,7 @@ class Dashes:
         return _reduce(np.asarray(line), size), _reduce(mask, size)
 
     def _where(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns pixels of all masks, as many of each, and what the masks are there."""
+        """Returns the chosen pixels of all masks, padded to equal numbers, and their values."""
         most = chosen.sum(axis=(1, 2)).max()
         points = [np.argwhere(one) for one in chosen]
         points = [np.pad(one, ((0, most - len(one)), (0, 0)), mode="edge") for one in points]
@@ -134,7 +137,7 @@ class Dashes:
 
 @functools.cache
 def marker(rules: Rules) -> np.ndarray:
-    """Returns a marker in the middle of a square with room for its blurred edge, uint8."""
+    """Returns a marker in the centre of a square with room for its blurred edge, uint8."""
     radius, scale = math.ceil(rules.marker_radius) + 3, rules.antialias
     y, x = np.ogrid[: (2 * radius + 1) * scale, : (2 * radius + 1) * scale]
     disc = np.hypot(y - radius * scale, x - radius * scale) <= rules.marker_radius * scale
@@ -142,13 +145,13 @@ def marker(rules: Rules) -> np.ndarray:
 
 
 def _polar(distance: float, angles: np.ndarray) -> np.ndarray:
-    """Returns how far y and x change at a distance in a direction, rounded up: (..., 2)."""
+    """Returns y and x of points at a distance in the given directions, rounded up: (..., 2)."""
     exact = distance * np.stack([np.sin(angles), np.cos(angles)], axis=-1)
     return np.ceil(np.round(exact, 9)).astype(int)
 
 
 def _circle(radius: int) -> np.ndarray:
-    """Returns the pixels of a circle around a point, each once, y and x: (n, 2)."""
+    """Returns y and x of the pixels of a circle around the origin, each once: (n, 2)."""
     angles = np.arange(0, 2 * np.pi, 1 / radius)
     exact = radius * np.stack([np.sin(angles), np.cos(angles)], axis=1)
     return np.unique(np.floor(np.round(exact, 9)).astype(int), axis=0)
@@ -160,11 +163,11 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def _dilate(image: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Returns the largest value in the shape around each pixel."""
+    """Returns the maximum over the shape around each pixel."""
     radius = len(shape) // 2
     padded, (height, width) = np.pad(image, radius), image.shape
-    parts = [padded[y : y + height, x : x + width] for y, x in np.argwhere(shape)]
-    return np.maximum.reduce(parts)
+    shifted = [padded[y : y + height, x : x + width] for y, x in np.argwhere(shape)]
+    return np.maximum.reduce(shifted)
 
 
 def _reduce(image: np.ndarray, size: int) -> np.ndarray:

@@ -1,12 +1,13 @@
-"""Images of Pathfinder: are two markers at the ends of one dashed path, or of two?
+"""Images of Pathfinder: are two markers at the ends of one dashed path, or of two paths?
 
-The task is that of Linsley et al. (2018) and Kim et al. (2020), its numbers are those of the Long
-Range Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images; it takes
-no seed: these images follow the same law. Source: https://github.com/drewlinsley/pathfinder,
-`snakes.py` and `snakes2.py`, where a path is a snake and a dash is a paddle.
+The task is from Linsley et al. (2018) and Kim et al. (2020), with the options of the Long Range
+Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images. It has no seed,
+so these images are not the released ones, but have the same distribution. Source:
+https://github.com/drewlinsley/pathfinder, `snakes.py` and `snakes2.py`, where a path is a "snake"
+and a dash is a "paddle".
 
-One thing differs: whether a path can begin at a pixel is decided by a dash there, in that program
-by one a pixel lower and farther to the right.
+There is one difference. To decide whether a path can begin at a pixel, this module tests a dash at
+this pixel; that program tests a dash one pixel lower and farther to the right.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ _dashes = functools.cache(Dashes)
 
 
 class Scene(NamedTuple):
-    """What is on an image."""
+    """The content of an image."""
 
     label: int  # 1 if both markers are on one path, else 0
-    markers: tuple[tuple[int, int], tuple[int, int]]  # where a path begins, where one ends; y, x
+    markers: tuple[tuple[int, int], tuple[int, int]]  # a beginning and an end of a path; y, x
     paths: tuple[Path, Path]
     distractors: list[Path]
     margin: int
 
 
 def scene(seed: int, index: int, rules: Rules) -> Scene:
-    """Draws at random what is on the image of that index; the label is a fair coin.
+    """Draws the random content of the image with this index; labels are equally likely.
 
     Raises:
-      ValueError: if there seems to be no room for two paths.
+      ValueError: if no room for two paths is found.
 
     Example:
       >>> drawn = scene(seed=0, index=3, rules=Rules.of(32))
@@ -57,12 +58,12 @@ def scene(seed: int, index: int, rules: Rules) -> Scene:
 
 
 def image(scene: Scene, rules: Rules) -> np.ndarray:
-    """Returns how a scene looks, `(size, size)` uint8: black is 0, the brightest pixel is 255."""
+    """Renders a scene, `(size, size)` uint8: the background is 0, the brightest pixel 255."""
     dashes, disc = _dashes(rules, scene.margin), marker(rules)
     canvas = np.zeros((dashes.width, dashes.width), np.float32)
 
     def add(point: tuple[int, int], square: np.ndarray) -> None:
-        y, x = (place + dashes.frame - len(square) // 2 for place in point)
+        y, x = (coordinate + dashes.frame - len(square) // 2 for coordinate in point)
         window = canvas[y : y + len(square), x : x + len(square)]
         np.maximum(window, square, out=window)
 
@@ -79,7 +80,7 @@ def image(scene: Scene, rules: Rules) -> np.ndarray:
 
 
 def draw(seed: int, indices: Iterable[int], rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images `(n, size, size)` and labels `(n,)`, uint8: a function of seed and index each.
+    """Returns images `(n, size, size)` and labels `(n,)`, uint8, functions of seed and index.
 
     Example:
       >>> images, labels = draw(0, range(10, 12), Rules.of(32))

@@ -1,11 +1,11 @@
-"""Dashed paths that keep clear of each other: how they begin, and how they grow.
+"""Draws dashed paths that keep a distance from each other.
 
-Neither of two long paths minds the latest dash of the other, and distractors do not mind the last
-of the first path, because the program that drew LRA's images forgets them: so two paths touch in a
-quarter of the images of 32 pixels, and in a sixth at 128.
+Each of two long paths ignores the latest dash of the other, and distractors ignore the last dash
+of the first path, because the program that drew LRA's images does not record them. So two paths
+touch in a quarter of the images of 32 pixels, and in a sixth of those of 128.
 
-Two long paths find room together in few attempts only, one of thirty to one of two thousand, so
-that many attempts are made at once.
+Both long paths find room only in one of thirty to one of two thousand attempts, so many attempts
+are made at once.
 """
 
 from __future__ import annotations
@@ -17,47 +17,48 @@ import numpy as np
 
 from lru.data.pathfinder.dashes import TURNS, Dashes
 
-_AT_ONCE = 64  # attempts at two paths
-_PATIENCE = 10_000  # so many times
-_DASH_TRIES = 3  # to lay a dash, before its path is given up
-_DISTRACTOR_TRIES = 5  # to lay a distractor, before it is left out
-_TAKEN = 77  # above 0.3 of 255: where no distractor may begin
-_SCARCE = 0.01  # of all pixels; where fewer are free, no distractor begins
+_AT_ONCE = 64  # batched attempts to draw two paths
+_PATIENCE = 10_000  # batches of attempts
+_DASH_TRIES = 3  # tries to place a dash before its path is discarded
+_DISTRACTOR_TRIES = 5  # tries to place a distractor before it is left out
+_TAKEN = 77  # just above 0.3 * 255; no distractor begins at such an occupancy
+_SCARCE = 0.01  # no distractor begins if a smaller share of the pixels is free
 
 
 class Dash(NamedTuple):
-    """A short line, drawn from the end that is farther from where its path begins.
+    """A short line, drawn from the end that is farther from the beginning of its path.
 
-    The first dash of a path is drawn from where the path begins.
+    The first dash of a path is drawn from the beginning of the path.
     """
 
     end: tuple[int, int]  # y downwards, x to the right
-    pose: int  # in which direction it is drawn from there, see `Dashes`
+    pose: int  # the direction of the line from the end, see `Dashes`
 
 
 Path = list[Dash]
-Some = tuple[np.ndarray, np.ndarray]  # dashes: their ends, each as one number, and their poses
+Some = tuple[np.ndarray, np.ndarray]  # flattened ends and poses of dashes
 
 
 class Growth:
-    """A path that grows in many attempts at once, in each until it has nowhere to go.
+    """A path that grows in a batch of attempts, in each one until there is no room.
 
     Attributes:
-      occupied: by all but last dashes of paths that grow: (attempts, width**2) uint8. A dash is
-        added to it when the next of its path is laid, because these two may touch.
+      occupied: the occupancy, (attempts, width**2) uint8, without the last dashes of growing
+        paths: a dash is added when the next one is placed, because these two may touch.
     """
 
     def __init__(self, dashes: Dashes, occupied: np.ndarray, first: Some):
         self.dashes, self.occupied = dashes, occupied
         self._flat = occupied.reshape(-1)
-        self._path = [first]  # (attempts,) each; dashes where an attempt has failed mean nothing
+        self._path = [first]  # (attempts,) each; meaningless in failed attempts
         self._pivots = first[0] + dashes.flat(dashes.pivot[first[1]])
 
     def grow(self, rng: np.random.Generator, attempts: np.ndarray) -> np.ndarray:
-        """Adds a dash in those attempts, and returns those of them in which that was possible.
+        """Adds a dash in the given attempts, and returns those in which it fitted.
 
-        The dash turns around the next pivot, to a pixel of the circle that is drawn by how little
-        is occupied around it and by how straight the path will be; so again if it does not fit.
+        The dash turns around the next pivot to a random pixel of the circle. The weight of a pixel
+        is larger if less is occupied around it, and if the path stays straighter. If the dash does
+        not fit, another pixel is drawn.
         """
         dashes, last = self.dashes, self._path[-1][1][attempts]
         pivots = self._pivots[attempts] + dashes.onward[last]
@@ -78,22 +79,22 @@ class Growth:
         return attempts[grown]
 
     def fits(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """Returns in which of the attempts the mask of such a dash would overlap nothing."""
+        """Returns in which of the attempts the masks of the dashes overlap nothing."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.core[poses]
         return (self._flat.take(pixels) < self.dashes.room[poses]).all(axis=1)
 
     def occupy(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> None:
-        """Adds the masks of such dashes to what is occupied."""
+        """Adds the masks of the dashes to the occupancy."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.pixels[poses]
         self._flat[pixels] = np.maximum(self._flat.take(pixels), self.dashes.shades[poses])
 
     def last(self, attempts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the last dashes of those attempts, as `occupy` takes them."""
+        """Returns the last dashes of the attempts, as arguments of `occupy`."""
         ends, poses = self._path[-1]
         return attempts, ends[attempts], poses[attempts]
 
     def path(self, attempt: int) -> Path:
-        """Returns the path that grew in one attempt."""
+        """Returns the path of one attempt."""
         return [
             Dash(self.dashes.point(ends[attempt]), int(poses[attempt]))
             for ends, poses in self._path
@@ -111,13 +112,13 @@ class Growth:
 
 
 def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Path], np.ndarray]:
-    """Draws two paths that begin near each other, and grow by turns.
+    """Draws two paths that begin near each other and grow alternately.
 
     Returns:
-      The paths, and what they occupy, `(width**2,)`.
+      The paths, and their occupancy `(width**2,)`.
 
     Raises:
-      ValueError: if there seems to be no room.
+      ValueError: if no room is found.
     """
     for _ in range(_PATIENCE):
         beginnings, attempts = _two_beginnings(rng, dashes)
@@ -139,7 +140,7 @@ def _two_beginnings(
     """Draws the first dashes of two paths, far from the border and `seed_distance` apart.
 
     Returns:
-      Both, in every attempt; and the attempts in which there are both.
+      Both first dashes in every attempt, and the attempts in which both were found.
     """
     poses, other_poses = rng.integers(TURNS, size=(2, _AT_ONCE))
     low, high = dashes.far(poses)
@@ -157,12 +158,12 @@ def _two_beginnings(
 
 
 def distractors(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Iterator[Path]:
-    """Yields short paths, as many as there should be and there is room for.
+    """Yields up to `num_distractors` short paths, as many as find room.
 
     Args:
-      rng: what decides.
-      dashes: tables.
-      occupied: by what is there already, `(width**2,)`; not changed.
+      rng: the random number generator.
+      dashes: the tables of dashes.
+      occupied: the occupancy `(width**2,)`; not changed.
     """
     for _ in range(dashes.rules.num_distractors):
         for _ in range(_DISTRACTOR_TRIES):
@@ -185,7 +186,7 @@ def _distractor(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) 
 
 
 def _beginning(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Some | None:
-    """Draws a path's first dash, anywhere that its mask touches nothing."""
+    """Draws the first dash of a path, uniformly where its mask touches nothing."""
     taken = occupied >= _TAKEN
     if np.count_nonzero(~taken) < _SCARCE * dashes.rules.size**2:
         return None
@@ -195,10 +196,10 @@ def _beginning(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -
         blocked = taken[start:-start].copy()
         for shift in dashes.whole[pose[0]].tolist():
             blocked |= taken[start + shift : len(taken) - start + shift]
-        places = np.flatnonzero(~blocked)
-        if not len(places):
+        free = np.flatnonzero(~blocked)
+        if not len(free):
             return None
-        end = start + rng.choice(places, 1)
+        end = start + rng.choice(free, 1)
         if dashes.can_begin(np.array(dashes.point(end[0])), pose[0]):
             return end, pose
     return None

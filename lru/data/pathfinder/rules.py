@@ -1,4 +1,4 @@
-"""The numbers behind Pathfinder's images: those of the Long Range Arena, and what they mean."""
+"""The options of Pathfinder's images, with the values of the Long Range Arena."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ SIZES = (16, *RELEASED_SIZES)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The numbers of an image, lengths in pixels; LRA's own are `Rules.of(...)`.
+    """The options of an image, lengths in pixels; `Rules.of(...)` returns LRA's.
 
     Attributes:
-      size: of the image, which is a square.
-      padding: of its border, where no dash is.
-      margins: each dash keeps this distance from others, one of these numbers in a whole image.
-      dash_length: of a dash,
-      thickness: and its thickness; in pixels of the finer drawing, a whole number.
-      antialias: so many times finer a dash is drawn first.
-      marker_radius: of the discs that mark two ends.
-      seed_distance: between the first ends of the two paths; twice as far from the border.
-      continuity: how straight paths are; from one dash to the next, a turn by an angle has the
-        weight cos(continuity * angle)^2, and 0 beyond a right angle of this product.
-      path_length: of both paths, in dashes.
-      distractor_length: of a distractor, in dashes.
-      num_distractors: how many distractors there are, as far as there is room.
-      path_contrast: brightness of a path's dash, where 1 is a marker's.
-      distractor_contrast: brightness of a distractor's dash.
+      size: the side of the square image.
+      padding: the width of the border without dashes.
+      margins: the distances between dashes; every image uses one of them, drawn at random.
+      dash_length: the length of a dash.
+      thickness: the thickness of a dash; times `antialias`, it must be a whole number.
+      antialias: the factor by which dashes are drawn larger before they are scaled down.
+      marker_radius: the radius of the discs that mark two ends.
+      seed_distance: the distance between the beginnings of the two paths; the first one begins at
+        least twice as far from the border.
+      continuity: the straightness of paths; the turn from a dash to the next by an angle has the
+        weight cos(continuity * angle)^2, and 0 where this product exceeds a right angle.
+      path_length: the number of dashes of each of the two paths.
+      distractor_length: the number of dashes of a distractor.
+      num_distractors: the number of distractors, or fewer if there is no room.
+      path_contrast: the brightness of dashes of the paths, relative to the markers.
+      distractor_contrast: the brightness of dashes of distractors, relative to the markers.
     """
 
     size: int
@@ -58,22 +59,22 @@ class Rules:
             )
         if self.size <= 4 * self.seed_distance:
             raise ValueError(
-                f"size={self.size} leaves no place that is twice seed_distance={self.seed_distance}"
-                " from every border"
+                f"size={self.size} has no pixel at twice seed_distance={self.seed_distance} from "
+                "every border: choose a larger size"
             )
         positive = (*self.margins, self.padding, self.dash_length, self.distractor_length)
         if not self.margins or min(positive) < 1 or self.path_length < 2:
             raise ValueError(
-                "margins, padding, dash_length and distractor_length are at least 1, and "
-                f"path_length at least 2: {self}"
+                "expected margins, padding, dash_length and distractor_length of at least 1, and "
+                f"path_length of at least 2, got {self}"
             )
 
     @classmethod
     def of(cls, resolution: int, difficulty: str = "hard") -> Rules:
-        """Returns the numbers behind LRA's images of 32, 64, 128 or 256 pixels, or those of 16.
+        """Returns the rules of LRA's images of 32, 64, 128 or 256 pixels, or of images of 16.
 
         Raises:
-          ValueError: if there is no such size or difficulty.
+          ValueError: if the resolution or the difficulty is unknown.
 
         Example:
           >>> rules = Rules.of(128)
@@ -89,15 +90,15 @@ class Rules:
         length = PATH_LENGTHS[difficulty]
         short = length // 3
         dashes = column.pop("distractor_dashes")
-        number = dashes // short if short > 1 else 0  # there are none of a single dash
+        number = dashes // short if short > 1 else 0  # distractors have at least two dashes
         column |= {"path_length": length, "distractor_length": short, "num_distractors": number}
         return cls(size=resolution, **column)
 
 
-# Source, but for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`,
+# Source, except for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`,
 # google-research/long-range-arena.
-# A path's contrast is what they call the snake's times the paddle's, a distractor's the snake's
-# alone, because the program uses them so: at 32, distractors are the brighter ones.
+# As in that program, the contrast of a path is that of its "snake" times that of its "paddle", and
+# the contrast of a distractor is that of the "snake" alone: at 32, distractors are brighter.
 _TABLE: dict[str, tuple[Any, ...]] = {
     "padding": (1, 1, 1, 1, 22),
     "margins": ((1,), (1,), (1,), (2, 3), (3,)),

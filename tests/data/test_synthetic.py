@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from lru.data import made_up
+from lru.data import synthetic
 
 FAVOURITES = ["abcd", "efgh"]
 
 
 def test_every_letter_is_as_common_as_its_topic_says():
     for topic, (many, few) in enumerate([FAVOURITES, FAVOURITES[::-1]]):
-        text = "".join(made_up.texts(np.random.default_rng(0), [topic] * 400, most=100))
+        text = "".join(synthetic.texts(np.random.default_rng(0), [topic] * 400, most=100))
         for letter in "abcdefgh ":
             share = {True: 4 / 24, False: 1 / 24}[letter in many + " "]
             assert text.count(letter) / len(text) == pytest.approx(share, rel=0.1)
@@ -16,19 +16,19 @@ def test_every_letter_is_as_common_as_its_topic_says():
 
 
 def test_lengths_go_from_one_character_to_the_most():
-    lengths = {len(text) for text in made_up.texts(np.random.default_rng(0), [0] * 100, most=5)}
+    lengths = {len(text) for text in synthetic.texts(np.random.default_rng(0), [0] * 100, most=5)}
     assert lengths == {1, 2, 3, 4, 5}
 
 
 def test_the_generator_of_random_numbers_decides():
     first, again, other = (
-        list(made_up.texts(np.random.default_rng(seed), [0, 1], most=50)) for seed in (1, 1, 2)
+        list(synthetic.texts(np.random.default_rng(seed), [0, 1], most=50)) for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
 def test_words_are_as_long_together_as_asked_and_all_of_them_occur():
     for length in (0, 1, 2, 57):
-        assert len(made_up.words(np.random.default_rng(0), length)) == length
-    whole = made_up.words(np.random.default_rng(0), 1000).split(" ")
-    assert set(whole[:-1]) == set(made_up._WORDS)
+        assert len(synthetic.words(np.random.default_rng(0), length)) == length
+    whole = synthetic.words(np.random.default_rng(0), 1000).split(" ")
+    assert set(whole[:-1]) == set(synthetic._WORDS)

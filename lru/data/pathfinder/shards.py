@@ -1,7 +1,7 @@
-"""Images of Pathfinder drawn by all cores, part by part; what is drawn outlives an interruption.
+"""Draws images of Pathfinder on all cores, in shards that survive an interruption.
 
-A part is drawn by a process of its own, which imports neither JAX nor the program that asks for
-it: `python -m lru.data.pathfinder.parts FILE RESOLUTION DIFFICULTY SEED FIRST STOP`.
+Each shard is drawn by a separate process, which imports neither JAX nor the main program:
+`python -m lru.data.pathfinder.shards FILE RESOLUTION DIFFICULTY SEED FIRST STOP`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from lru.data.pathfinder.rules import Rules
 from lru.errors import UserError
 from lru.io.files import write_whole
 
-_PART = 500  # images: seconds to a minute of work, and 8 MB at 128
+_SHARD_SIZE = 500  # images: seconds to a minute of work, and 8 MB at 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """Images with indices from 0, a file for every few hundred of them.
+class Shards:
+    """Images with indices from 0, in files of a few hundred images each.
 
     Attributes:
-      directory: of the files; whatever is there of them is not drawn again.
-      resolution: of the images, see `Rules.of`.
-      difficulty: see there.
-      seed: of the images.
-      number: of the images.
+      directory: the directory of the files; shards that are already there are not drawn again.
+      resolution: the resolution of the images, see `Rules.of`.
+      difficulty: the difficulty of the images, see `Rules.of`.
+      seed: the seed of the images.
+      number: the number of images.
     """
 
     directory: Path
@@ -48,22 +48,22 @@ class Parts:
     number: int
 
     def draw(self, processes: int | None = None) -> None:
-        """Draws all images that are not there yet, by so many processes, by default one a core.
+        """Draws all missing images with the given number of processes, by default one per core.
 
         Raises:
-          UserError: if one of them fails, with its reason.
+          UserError: if a process fails, with its reason.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        missing = [part for part in self._parts() if not self._whole(part)]
+        missing = [shard for shard in self._shards() if not self._whole(shard)]
         started = self.number - sum(map(len, missing))
-        options = {"total": self.number, "initial": started, "unit": "image", "disable": None}
+        bar_options = {"total": self.number, "initial": started, "unit": "image", "disable": None}
         running: dict[subprocess.Popen[bytes], range] = {}
-        with tqdm(desc="drawing", leave=False, **options) as bar:
+        with tqdm(desc="drawing", leave=False, **bar_options) as bar:
             try:
                 while missing or running:
                     while missing and len(running) < (processes or _cores()):
-                        part = missing.pop(0)
-                        running[self._start(part)] = part
+                        shard = missing.pop(0)
+                        running[self._start(shard)] = shard
                     time.sleep(0.02)
                     for process in [one for one in running if one.poll() is not None]:
                         _finish(process, running[process])
@@ -73,44 +73,44 @@ class Parts:
                     process.communicate()  # closes its standard input, which ends it
 
     def __iter__(self) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
-        """Yields indices, images `(n, size, size)` and labels `(n,)`, a part at a time."""
-        for part in self._parts():
-            yield part, *self._load(part)
+        """Yields indices, images `(n, size, size)` and labels `(n,)` of each shard."""
+        for shard in self._shards():
+            yield shard, *self._load(shard)
 
-    def _parts(self) -> list[range]:
-        starts = range(0, self.number, _PART)
-        return [range(start, min(start + _PART, self.number)) for start in starts]
+    def _shards(self) -> list[range]:
+        starts = range(0, self.number, _SHARD_SIZE)
+        return [range(start, min(start + _SHARD_SIZE, self.number)) for start in starts]
 
-    def _file(self, part: range) -> Path:
-        return self.directory / f"{part.start:09}-{part.stop:09}.npz"
+    def _file(self, shard: range) -> Path:
+        return self.directory / f"{shard.start:09}-{shard.stop:09}.npz"
 
-    def _load(self, part: range) -> tuple[np.ndarray, np.ndarray]:
-        with self._file(part).open("rb") as file, np.load(file) as arrays:
+    def _load(self, shard: range) -> tuple[np.ndarray, np.ndarray]:
+        with self._file(shard).open("rb") as file, np.load(file) as arrays:
             return arrays["images"], arrays["labels"]
 
-    def _whole(self, part: range) -> bool:
+    def _whole(self, shard: range) -> bool:
         try:
-            self._load(part)
+            self._load(shard)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return False
         return True
 
-    def _start(self, part: range) -> subprocess.Popen[bytes]:
-        numbers = (self.resolution, self.difficulty, self.seed, part.start, part.stop)
-        command = [sys.executable, "-m", __name__, str(self._file(part)), *map(str, numbers)]
+    def _start(self, shard: range) -> subprocess.Popen[bytes]:
+        arguments = (self.resolution, self.difficulty, self.seed, shard.start, shard.stop)
+        command = [sys.executable, "-m", __name__, str(self._file(shard)), *map(str, arguments)]
         return subprocess.Popen(
             command,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.PIPE,  # which ends with this process, however that ends
+            stdin=subprocess.PIPE,  # closes when this process ends, for whatever reason
             stderr=subprocess.PIPE,
         )
 
 
-def _finish(process: subprocess.Popen[bytes], part: range) -> None:
+def _finish(process: subprocess.Popen[bytes], shard: range) -> None:
     errors = process.communicate()[1].decode(errors="replace").strip()
     if process.returncode:
         reason = errors.rpartition("\n")[2] or f"exit code {process.returncode}"
-        raise UserError(f"images {part.start:,} to {part.stop - 1:,} cannot be drawn: {reason}")
+        raise UserError(f"images {shard.start:,} to {shard.stop - 1:,} cannot be drawn: {reason}")
 
 
 def _cores() -> int:
@@ -120,7 +120,7 @@ def _cores() -> int:
 
 
 def main(file: str, resolution: str, difficulty: str, seed: str, first: str, stop: str) -> None:
-    """Writes a part, whole or not at all; ends at once when the process that asked for it does."""
+    """Writes a shard atomically; exits immediately when the parent process ends."""
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     rules = Rules.of(int(resolution), difficulty)
     images, labels = draw(int(seed), range(int(first), int(stop)), rules)

@@ -1,4 +1,4 @@
-"""Texts made up from a seed, in which there is something to learn: for tests and trials."""
+"""Synthetic texts that a model can learn from, drawn with a seed: for tests and trials."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LETTERS = np.array(list("abcdefgh "))
 
 
 def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[str]:
-    """Yields a text of each topic, 0 or 1: letters of `abcd` are commoner in 0, of `efgh` in 1.
+    """Yields one text for each topic: topic 0 prefers the letters `abcd`, topic 1 `efgh`.
 
     Args:
-      rng: what decides everything else.
-      topics: of the texts.
-      most: how many characters a text has at most.
+      rng: the random number generator.
+      topics: 0 or 1 for each text.
+      most: the maximal number of characters of a text.
 
     Example:
       >>> first, second = texts(np.random.default_rng(0), [0, 1], most=400)
@@ -30,7 +30,7 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
 
 def words(rng: np.random.Generator, length: int) -> str:
-    """Returns a text of so many characters, words of a small language: a letter tells the next.
+    """Returns a text of `length` characters, made of eight words: letters predict the next one.
 
     Example:
       >>> words(np.random.default_rng(0), length=17)

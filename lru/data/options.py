@@ -1,4 +1,4 @@
-"""What a data set can be asked for: its numbers, each checked before anything is read or made."""
+"""Options of data sets, checked before anything is read or prepared."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from lru.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """All that a data set can be asked for; every data set has a subclass of its own."""
+class Options:
+    """Base class of the options of a data set; each data set defines a subclass."""
 
     @classmethod
     def choose(cls, given: Mapping[str, Any]) -> Self:
-        """Returns the numbers with those given in place of the defaults.
+        """Returns the options with the given values; the others keep their defaults.
 
         Raises:
-          UserError: if there is no such number, or a value has another type than the default.
+          UserError: if an option is unknown, or a value has another type than the default.
         """
         expected = {field.name: type(field.default) for field in dataclasses.fields(cls)}
         for key, value in given.items():
             if key not in expected:
                 known = did_you_mean(key, expected)
-                raise UserError(f"the data set has no number {key!r}; {known}")
+                raise UserError(f"the data set has no option {key!r}; {known}")
             if type(value) is not expected[key]:
                 raise UserError(f"{key} is {value!r}, expected {expected[key].__name__}")
         return cls(**given)
 
     def unused(self) -> Collection[str]:
-        """Names the numbers that play no part, given the others."""
+        """Returns the names of the options that have no effect, given the others."""
         return ()
 
     def used(self) -> dict[str, Any]:
-        """The numbers that play a part."""
+        """Returns the options that have an effect, by name."""
         unused = self.unused()
         return {key: v for key, v in dataclasses.asdict(self).items() if key not in unused}
 
     def changed(self) -> dict[str, Any]:
-        """Those of them that are not the defaults."""
+        """Returns the options that have an effect and differ from their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {key: value for key, value in self.used().items() if value != defaults[key]}
 
     def directory_name(self) -> str:
-        """Names every number that is used, so that no two data sets share a directory."""
+        """Returns a name made of all used options, so that no two data sets share a directory."""
         return ",".join(f"{key}={value}" for key, value in self.used().items())
 
     def check_least(self, **least: int) -> None:
-        """Raises a UserError if one of the numbers named is smaller than that."""
+        """Raises a UserError if one of the named options is below its minimum."""
         for key, value in least.items():
             if getattr(self, key) < value:
                 raise UserError(f"{key} is {getattr(self, key)}, expected at least {value}")
 
     def check_choice(self, key: str, *choices: str) -> None:
-        """Raises a UserError if the number of that name is none of the choices."""
+        """Raises a UserError if the option `key` is not one of the choices."""
         if (given := getattr(self, key)) not in choices:
             raise UserError(f"{key} is {given!r}; {did_you_mean(given, choices)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReleasedNumbers(Numbers):
-    """The numbers of a data set that is released, or made up where a test or a trial needs no more.
+class ReleasedOptions(Options):
+    """Options of a data set that is read from a release, or synthesized for tests and trials.
 
     Attributes:
-      source: "released", or "made_up": random examples of the same form, in which there is
-        something to learn, from no file.
-      made_up_train: how many examples of each split are made up.
-      made_up_validation: see there.
-      made_up_test: see there.
-      seed: of whatever is random: what is made up, and a split that is not released.
+      source: "released"; or "made_up", random synthetic examples of the same form, which a model
+        can learn and which need no file.
+      made_up_train: number of synthetic training examples.
+      made_up_validation: number of synthetic validation examples.
+      made_up_test: number of synthetic test examples.
+      seed: seed of everything random: the synthetic examples, and a split that is not released.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("released", "made_up")
@@ -85,13 +85,13 @@ class ReleasedNumbers(Numbers):
         self.check_least(made_up_train=1, made_up_validation=1, made_up_test=1, seed=0)
 
     @property
-    def made_up(self) -> bool:
-        """Whether no file is read."""
+    def synthetic(self) -> bool:
+        """Whether the examples are synthetic, so that no file is read."""
         return self.source == "made_up"
 
     @property
-    def made_up_sizes(self) -> dict[str, int]:
-        """How many examples of each split are made up."""
+    def synthetic_sizes(self) -> dict[str, int]:
+        """The number of synthetic examples of each split."""
         return {
             "train": self.made_up_train,
             "validation": self.made_up_validation,
@@ -99,4 +99,4 @@ class ReleasedNumbers(Numbers):
         }
 
     def unused(self) -> Collection[str]:
-        return () if self.made_up else {f"made_up_{split}" for split in self.made_up_sizes}
+        return () if self.synthetic else {f"made_up_{split}" for split in self.synthetic_sizes}

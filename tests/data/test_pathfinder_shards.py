@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lru.data.pathfinder import parts as pathfinder_parts
+from lru.data.pathfinder import shards as pathfinder_shards
 from lru.data.pathfinder.images import draw
-from lru.data.pathfinder.parts import Parts
 from lru.data.pathfinder.rules import Rules
+from lru.data.pathfinder.shards import Shards
 from lru.errors import UserError
 
-NUMBERS = (32, "easy", 3, 10)
+OPTIONS = (32, "easy", 3, 10)
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    monkeypatch.setattr(pathfinder_parts, "_PART", 4)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(pathfinder_shards, "_SHARD_SIZE", 4)
 
 
 def files(directory):
@@ -28,7 +28,7 @@ def files(directory):
 
 
 def test_the_images_are_the_same_whatever_the_number_of_processes(tmp_path):
-    one, three = (Parts(tmp_path / name, *NUMBERS) for name in ("one", "three"))
+    one, three = (Shards(tmp_path / name, *OPTIONS) for name in ("one", "three"))
     one.draw(processes=1)
     three.draw(processes=3)
     assert [name[:19] for name in files(one.directory)] == [
@@ -36,43 +36,43 @@ def test_the_images_are_the_same_whatever_the_number_of_processes(tmp_path):
     ]  # fmt: skip
     assert files(one.directory) == files(three.directory)
     indices, images, labels = zip(*one)
-    assert [index for part in indices for index in part] == list(range(10))
+    assert [index for shard in indices for index in shard] == list(range(10))
     expected, expected_labels = draw(3, range(10), Rules.of(32, "easy"))
     np.testing.assert_array_equal(np.concatenate(images), expected)
     np.testing.assert_array_equal(np.concatenate(labels), expected_labels)
 
 
 def test_only_what_is_missing_or_damaged_is_drawn_again(tmp_path):
-    parts = Parts(tmp_path, *NUMBERS)
-    parts.draw()
+    shards = Shards(tmp_path, *OPTIONS)
+    shards.draw()
     whole = files(tmp_path)
     first, second, third = sorted(tmp_path.iterdir())
     first.unlink()
     second.write_bytes(second.read_bytes()[:-30])
     before = third.stat().st_mtime_ns
-    parts.draw()
+    shards.draw()
     assert files(tmp_path) == whole
     assert third.stat().st_mtime_ns == before
     content = second.read_bytes()  # a compressed stream that goes wrong in its middle
     second.write_bytes(content[:200] + bytes(200) + content[400:])
-    parts.draw()
+    shards.draw()
     assert files(tmp_path) == whole
 
 
 def test_a_process_that_fails_says_why(tmp_path):
     with pytest.raises(UserError, match="images 0 to 3 cannot be drawn: ValueError: there are no"):
-        Parts(tmp_path, 32, "esay", 3, 10).draw(processes=1)
+        Shards(tmp_path, 32, "esay", 3, 10).draw(processes=1)
 
 
 def test_drawing_needs_neither_jax_nor_tensorflow():
-    code = "import sys, lru.data.pathfinder.parts; print({'jax', 'tensorflow'} & set(sys.modules))"
+    code = "import sys, lru.data.pathfinder.shards; print({'jax', 'tensorflow'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
     assert (told.stdout, told.stderr) == (b"set()\n", b"")
 
 
 def test_a_process_ends_at_once_when_nobody_waits_for_it(tmp_path):
-    arguments = [tmp_path / "part.npz", "128", "hard", "0", "0", "100000"]
-    command = [sys.executable, "-m", "lru.data.pathfinder.parts", *arguments]
+    arguments = [tmp_path / "shard.npz", "128", "hard", "0", "0", "100000"]
+    command = [sys.executable, "-m", "lru.data.pathfinder.shards", *arguments]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE)
     process.stdin.close()
     assert process.wait(timeout=30) == 1
@@ -83,11 +83,11 @@ DRAW = """
 import sys
 from pathlib import Path
 from lru.command_line import run
-from lru.data.pathfinder import parts as pathfinder_parts
+from lru.data.pathfinder import shards as pathfinder_shards
 
-pathfinder_parts._PART = 4
-parts = pathfinder_parts.Parts(Path(sys.argv[1]), 32, "easy", 3, 400)
-sys.exit(run(lambda argv: parts.draw(processes=2)))
+pathfinder_shards._SHARD_SIZE = 4
+shards = pathfinder_shards.Shards(Path(sys.argv[1]), 32, "easy", 3, 400)
+sys.exit(run(lambda argv: shards.draw(processes=2)))
 """
 
 
@@ -121,7 +121,7 @@ def wait_until(happened, seconds=30):
     ],
 )
 @pytest.mark.usefixtures("interruptible")
-def test_an_interruption_ends_all_processes_and_leaves_whole_parts(tmp_path, number, code, told):
+def test_an_interruption_ends_all_processes_and_leaves_whole_shards(tmp_path, number, code, told):
     command = [sys.executable, "-c", DRAW, tmp_path]
     parent = subprocess.Popen(
         command, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True

@@ -2,12 +2,12 @@ import dataclasses
 
 import pytest
 
-from lru.data.numbers import Numbers, ReleasedNumbers
+from lru.data.options import Options, ReleasedOptions
 from lru.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TwoNumbers(Numbers):
+class TwoOptions(Options):
     first: int = 1
     second: str = "x"
 
@@ -16,33 +16,33 @@ class TwoNumbers(Numbers):
 
 
 def test_what_is_not_given_is_the_default():
-    assert TwoNumbers.choose({"second": "y"}) == TwoNumbers(first=1, second="y")
+    assert TwoOptions.choose({"second": "y"}) == TwoOptions(first=1, second="y")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"frist": 2}, "no number 'frist'; did you mean 'first'"),
+        ({"frist": 2}, "no option 'frist'; did you mean 'first'"),
         ({"first": 2.0}, "first is 2.0, expected int"),
         ({"first": True}, "first is True, expected int"),
     ],
 )
 def test_a_number_that_is_not_there_or_of_another_type_is_named(given, message):
     with pytest.raises(UserError, match=message):
-        TwoNumbers.choose(given)
+        TwoOptions.choose(given)
 
 
 def test_a_directory_is_named_by_the_numbers_that_play_a_part():
-    assert TwoNumbers(first=2).directory_name() == "first=2,second=x"
-    assert TwoNumbers(first=2, second="alone").directory_name() == "second=alone"
+    assert TwoOptions(first=2).directory_name() == "first=2,second=x"
+    assert TwoOptions(first=2, second="alone").directory_name() == "second=alone"
 
 
 def test_the_sizes_of_what_is_made_up_play_no_part_where_files_are_read():
-    names = [ReleasedNumbers(made_up_test=n).directory_name() for n in (3, 4)]
+    names = [ReleasedOptions(made_up_test=n).directory_name() for n in (3, 4)]
     assert names == ["source=released,seed=0"] * 2
-    made_up = ReleasedNumbers(source="made_up", made_up_test=3)
-    assert made_up.made_up and made_up.made_up_sizes["test"] == 3
-    assert "made_up_test=3" in made_up.directory_name()
+    synthetic = ReleasedOptions(source="made_up", made_up_test=3)
+    assert synthetic.synthetic and synthetic.synthetic_sizes["test"] == 3
+    assert "made_up_test=3" in synthetic.directory_name()
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_the_sizes_of_what_is_made_up_play_no_part_where_files_are_read():
 )
 def test_an_impossible_number_is_named(given, message):
     with pytest.raises(UserError, match=message):
-        ReleasedNumbers(**given)
+        ReleasedOptions(**given)
