@@ -23,17 +23,17 @@ def prepare(tmp_path, capsys):
     return prepare
 
 
-def test_it_prepares_a_data_set_and_says_where_it_is(prepare, tmp_path):
+def test_it_prepares_a_data_set_and_prints_its_directory(prepare, tmp_path):
     code, output, _ = prepare(*TINY, "--seed=3")
     assert code == 0
-    told, directory = output.splitlines()[-1].split(" in ")
-    assert told == "listops (generated): 20 train, 4 validation, 3 test examples"
+    summary, directory = output.splitlines()[-1].split(" in ")
+    assert summary == "listops (generated): 20 train, 4 validation, 3 test examples"
     directory = Path(directory)
     assert directory.is_relative_to(tmp_path) and "seed=3" in str(directory)
     assert (directory / "checksums.json").exists()
 
 
-def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
+def test_written_files_can_be_read(prepare, tmp_path):
     raw = tmp_path / "raw"
     code, output, _ = prepare(*TINY, f"--write_tsv={raw}")
     assert (code, output.splitlines()[-1]) == (0, f"written as text to {raw}")
@@ -43,7 +43,7 @@ def test_it_writes_the_files_that_it_reads(prepare, tmp_path):
     assert output.splitlines()[-1].startswith("listops (stand-in): 20 train")
 
 
-def test_the_command_that_an_error_names_prepares_what_was_missing(prepare, tmp_path):
+def test_the_command_in_an_error_prepares_the_missing_data(prepare, tmp_path):
     raw = tmp_path / "raw"
     prepare(*TINY, f"--write_tsv={raw}")
     code, _, errors = prepare(*TINY, "--source=released", f"--manual_dir={tmp_path / 'empty'}")
@@ -51,7 +51,7 @@ def test_the_command_that_an_error_names_prepares_what_was_missing(prepare, tmp_
     _, _, command = errors.strip().partition("python -m lru.prepare ")
     code, output, _ = prepare(*command.replace("DIRECTORY", str(raw)).split())
     assert code == 0 and "listops (stand-in): 20 train" in output
-    code, output, _ = prepare(*TINY, "--source=released")  # it is there
+    code, output, _ = prepare(*TINY, "--source=released")  # already prepared
     assert code == 0 and "listops (stand-in): 20 train" in output
 
 
@@ -68,20 +68,20 @@ def test_every_task_can_be_prepared(prepare, arguments):
     task, more = arguments
     sizes = ["--made_up_train=9", "--made_up_validation=8", "--made_up_test=7"]
     code, output, _ = prepare(f"--task={task}", "--source=made_up", *sizes, more)
-    told = output.splitlines()[-1].split(" in ")[0]
-    assert (code, told) == (0, f"{task} (made-up): 9 train, 8 validation, 7 test examples")
+    summary = output.splitlines()[-1].split(" in ")[0]
+    assert (code, summary) == (0, f"{task} (made-up): 9 train, 8 validation, 7 test examples")
 
 
 @pytest.mark.parametrize("task", ["ptb", "warpeace", "enwik8", "text8"])
 def test_every_text_can_be_prepared(prepare, task):
     code, output, _ = prepare(f"--task={task}", "--source=made_up", "--percent=20")
-    told, remark = output.splitlines()[-2:]
+    summary, note = output.splitlines()[-2:]
     expected = f"{task} (made-up): 1 train, 1 validation, 1 test examples"
-    assert (code, told.split(" in ")[0]) == (0, expected)
-    assert remark == "note: trained on the first 20 % of the training text"
+    assert (code, summary.split(" in ")[0]) == (0, expected)
+    assert note == "note: trained on the first 20 % of the training text"
 
 
-def test_it_shows_images(prepare, tmp_path):
+def test_it_writes_a_contact_sheet(prepare, tmp_path):
     sheet = tmp_path / "sheet.png"
     arguments = ["--task=pathfinder", "--source=made_up", f"--write_sheet={sheet}"]
     code, output, _ = prepare(*arguments)
@@ -92,7 +92,7 @@ def test_it_shows_images(prepare, tmp_path):
     assert "are not square images" in errors
 
 
-def test_what_has_to_be_said_of_the_data_is_said(prepare):
+def test_the_note_of_a_data_set_is_printed(prepare):
     arguments = ["--task=text", "--source=made_up", "--protocol=paper", "--pad_to=30"]
     code, output, _ = prepare(*arguments)
     assert code == 0
@@ -111,14 +111,14 @@ def test_what_has_to_be_said_of_the_data_is_said(prepare):
         ([*TINY, "--pad_to=5"], "pad_to=5"),
     ],
 )
-def test_a_mistake_is_told_in_one_or_two_lines(prepare, arguments, message):
+def test_mistakes_are_reported_in_one_or_two_lines(prepare, arguments, message):
     code, _, errors = prepare(*arguments)
     assert code == 2
     assert message in errors
     assert errors.count("\n") <= 2
 
 
-def test_the_command_itself_ends_with_the_exit_code(tmp_path):
+def test_the_command_returns_the_exit_code(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-W", "ignore", "-m", "lru.prepare", f"--data_dir={tmp_path}"]
     good = subprocess.run([*command, *TINY], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Whatever is damaged is refused, and nothing of it stays; what is whole is unpacked as it was."""
+"""Damaged archives raise and leave no files; undamaged ones are unpacked unchanged."""
 
 import bz2
 import gzip
@@ -49,13 +49,13 @@ MODES = ["w", "w:gz", "w:bz2", "w:xz", "zip"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_kind_of_archive_is_unpacked_whatever_its_name(tmp_path, mode):
+def test_every_format_is_unpacked_whatever_its_name(tmp_path, mode):
     more = FILES | {"other/d.tsv": b"d"}
     assert unpacked(tmp_path, packed(mode, more)) == FILES
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_a_flipped_bit_is_never_unpacked_in_silence(tmp_path, mode):
+def test_a_flipped_bit_never_gives_wrong_files(tmp_path, mode):
     whole = packed(mode)
     for _ in range(40):
         damaged = bytearray(whole)
@@ -66,14 +66,16 @@ def test_a_flipped_bit_is_never_unpacked_in_silence(tmp_path, mode):
         except UserError as error:
             assert "archive is damaged (" in str(error)
             assert not (tmp_path / "out").exists()
-        else:  # in a zip, a bit of a date, or of a name: a file less
+        else:  # in a zip, a bit of a date changes nothing, and a bit of a name loses a file
             assert mode == "zip" and found.items() <= FILES.items()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_archive_cut_off_anywhere_is_refused(tmp_path, mode):
+def test_a_truncated_archive_raises(tmp_path, mode):
     whole = packed(mode)
-    end = len(whole.rstrip(b"\0")) if mode == "w" else len(whole)  # tar's own end is all zeros
+    end = (
+        len(whole.rstrip(b"\0")) if mode == "w" else len(whole)
+    )  # the end of a tar file is all zeros
     for _ in range(20):
         with pytest.raises(UserError, match="archive is damaged"):
             unpacked(tmp_path, whole[: RNG.randrange(end)])
@@ -85,14 +87,14 @@ def test_an_archive_cut_off_anywhere_is_refused(tmp_path, mode):
     [b"garbage", b"\x1f\x8b", gzip.compress(b"more", mtime=0)[:-1]],
     ids=["text", "magic", "member"],
 )
-def test_what_follows_a_gzip_archive_is_refused(tmp_path, after):
+def test_trailing_bytes_after_a_gzip_archive_raise(tmp_path, after):
     with pytest.raises(UserError, match="archive is damaged"):
         unpacked(tmp_path, packed("w:gz") + after)
     assert not (tmp_path / "out").exists()
-    assert unpacked(tmp_path, packed("w:gz") + bytes(512)) == FILES  # as tapes have them
+    assert unpacked(tmp_path, packed("w:gz") + bytes(512)) == FILES  # padding, as on tapes
 
 
-def test_a_damaged_header_is_not_taken_for_the_end_of_a_plain_archive(tmp_path):
+def test_a_damaged_header_of_a_plain_archive_raises(tmp_path):
     content = bytearray(packed("w"))
     second = content.index(b"sub/b.tsv")
     content[second] ^= 1
@@ -100,14 +102,14 @@ def test_a_damaged_header_is_not_taken_for_the_end_of_a_plain_archive(tmp_path):
         unpacked(tmp_path, bytes(content))
 
 
-def test_a_plain_archive_is_said_to_have_no_checksum(tmp_path, caplog):
+def test_a_plain_archive_logs_that_it_has_no_checksum(tmp_path, caplog):
     with caplog.at_level("INFO", logger="lru.data.archives"):
         unpacked(tmp_path, packed("w"))
     assert "is not compressed, so it has no checksum to verify" in caplog.text
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
-def test_a_compressed_file_is_decompressed_or_refused(tmp_path, compress):
+def test_a_compressed_file_is_decompressed_or_raises(tmp_path, compress):
     content = compress(TEXT)
     assert unpacked(tmp_path, content, single="a.tsv") == {"a.tsv": TEXT}
     for damaged in (content[:-1], content[:40], content[: len(content) // 2] + b"x" * 9):
@@ -117,12 +119,12 @@ def test_a_compressed_file_is_decompressed_or_refused(tmp_path, compress):
 
 
 @pytest.mark.parametrize(("magic", "name"), [(b"7z\xbc\xaf", "7z"), (b"Rar!", "rar")])
-def test_a_kind_that_is_not_read_is_named(tmp_path, magic, name):
+def test_an_unsupported_format_raises(tmp_path, magic, name):
     with pytest.raises(UserError, match=f"is a {name} archive, which is not supported: unpack it"):
         unpacked(tmp_path, magic + bytes(99))
 
 
-def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_damaged_archive(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
@@ -132,7 +134,7 @@ def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_members_of_millions_are_not_kept_in_memory(tmp_path, monkeypatch):
+def test_members_are_not_kept_in_memory(tmp_path, monkeypatch):
     kept = []
     following = tarfile.TarFile.next
 

@@ -66,14 +66,14 @@ def test_an_example_is_its_sequence_padded_its_length_and_its_label(tmp_path):
     }
 
 
-def test_a_data_set_of_tokens_is_decoded_as_it_is_and_has_no_note(tmp_path):
+def test_tokens_are_decoded_unchanged_and_there_is_no_note(tmp_path):
     dataset = Counting.create(tmp_path)
     tokens = dataset.source("train")[1]["inputs"]
     assert dataset.decode(tokens) is tokens
     assert (dataset.note, dataset.kind) == ("", "full")
 
 
-def test_reading_at_random_in_bulk_and_in_order_give_the_same(tmp_path):
+def test_random_bulk_and_ordered_reads_agree(tmp_path):
     source = Counting.create(tmp_path, num_train=9, pad_to=9).source("train")
     expected = [source[i]["inputs"].tolist() for i in range(9)]
     assert [example["inputs"].tolist() for example in source] == expected
@@ -84,7 +84,7 @@ def test_reading_at_random_in_bulk_and_in_order_give_the_same(tmp_path):
         source[9]
 
 
-def test_a_prepared_data_set_is_reused_as_it_is(tmp_path):
+def test_a_prepared_data_set_is_reused_unchanged(tmp_path):
     Counting.create(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in prepared_files(tmp_path)}
     Counting.create(tmp_path)
@@ -98,7 +98,7 @@ def test_configurations_never_share_a_directory(tmp_path):
     assert f"{tmp_path}/counting/pad_to=8,num_train=4,title=x/1.0.0" in directories
 
 
-def test_preparing_needs_neither_network_nor_tensorflow_and_says_two_lines(
+def test_preparing_needs_neither_network_nor_tensorflow_and_logs_two_lines(
     tmp_path, monkeypatch, caplog, capfd
 ):
     def refuse(*args, **kwargs):
@@ -114,7 +114,7 @@ def test_preparing_needs_neither_network_nor_tensorflow_and_says_two_lines(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_that_changed_is_named_and_so_is_the_way_out(tmp_path):
+def test_a_changed_file_raises_with_its_name_and_the_remedy(tmp_path):
     directory = Path(Counting.create(tmp_path).data_dir)
     (record,) = directory.glob("counting-train.array_record*")
     content = bytearray(record.read_bytes())
@@ -129,7 +129,7 @@ def test_a_file_that_changed_is_named_and_so_is_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "checksums.json"])
-def test_a_file_that_is_gone_is_named(tmp_path, name):
+def test_a_missing_file_raises(tmp_path, name):
     directory = Path(Counting.create(tmp_path).data_dir)
     (directory / name).unlink()
     with pytest.raises(
@@ -139,14 +139,14 @@ def test_a_file_that_is_gone_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}}", "\udcff"])
-def test_damaged_checksums_are_an_error_too(tmp_path, content):
+def test_damaged_checksums_raise(tmp_path, content):
     sums = Path(Counting.create(tmp_path).data_dir) / "checksums.json"
     sums.write_text(content, errors="surrogateescape")
     with pytest.raises(UserError, match=r"checksums\.json has changed since it was prepared"):
         Counting.create(tmp_path)
 
 
-def test_checksums_hold_every_file(tmp_path):
+def test_checksums_cover_every_file(tmp_path):
     directory = Path(Counting.create(tmp_path).data_dir)
     sums = json.loads((directory / "checksums.json").read_text())
     assert {*sums, "checksums.json"} == {path.name for path in prepared_files(directory)}
@@ -190,7 +190,7 @@ Killed.create(sys.argv[2])
 """
 
 
-def test_what_a_killed_preparation_leaves_is_never_read_and_goes_with_the_next(tmp_path):
+def test_leftovers_of_a_killed_preparation_are_never_read_and_the_next_one_removes_them(tmp_path):
     arguments = [sys.executable, "-c", KILLED, Path(__file__).parent, tmp_path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.run(arguments, env=environment, capture_output=True)
@@ -201,7 +201,7 @@ def test_what_a_killed_preparation_leaves_is_never_read_and_goes_with_the_next(t
 
 
 @pytest.mark.parametrize("lock_file", [True, False])
-def test_what_killed_preparations_left_is_removed_by_any_other(tmp_path, caplog, lock_file):
+def test_any_preparation_removes_leftovers_of_killed_ones(tmp_path, caplog, lock_file):
     Counting.create(tmp_path)
     left = tmp_path / "incomplete.0123456789abcdef"
     left.mkdir()
@@ -214,7 +214,7 @@ def test_what_killed_preparations_left_is_removed_by_any_other(tmp_path, caplog,
     assert [path.name for path in tmp_path.iterdir()] == ["counting"]
 
 
-def test_what_a_preparation_under_way_has_is_not_removed(tmp_path):
+def test_files_of_a_running_preparation_are_not_removed(tmp_path):
     left = tmp_path / "incomplete.0123456789abcdef"
     left.mkdir()
     with lock(Path(f"{left}.lock")) as ours:
@@ -227,19 +227,19 @@ def test_what_a_preparation_under_way_has_is_not_removed(tmp_path):
     assert not left.exists() and (tmp_path / "mine").exists()
 
 
-def test_digests_are_of_the_examples_alone(tmp_path):
+def test_digests_depend_on_the_examples_alone(tmp_path):
     first, second = (Counting.create(tmp_path / name).digests for name in "ab")
     assert first == second and first.keys() == {"train", "validation", "test"}
     other = Counting.create(tmp_path / "a", num_train=4).digests
     assert other["train"] != first["train"] and other["test"] == first["test"]
 
 
-def test_a_home_that_is_nobodys_is_named(tmp_path):
+def test_an_unknown_home_directory_raises(tmp_path):
     with pytest.raises(UserError, match="~nobody-here/data cannot be found"):
         Counting.create("~nobody-here/data")
 
 
-def test_of_those_that_prepare_the_same_at_once_one_does_and_the_others_wait(tmp_path, caplog):
+def test_one_of_concurrent_preparations_prepares_and_the_others_wait(tmp_path, caplog):
     begun = []
 
     class Slow(Counting):
@@ -261,7 +261,7 @@ def test_of_those_that_prepare_the_same_at_once_one_does_and_the_others_wait(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["counting"]
 
 
-def test_one_that_prepares_does_not_keep_those_of_other_numbers_waiting(tmp_path):
+def test_preparations_with_other_options_do_not_wait(tmp_path):
     class Nested(Counting):
         name = "counting"
 
@@ -282,18 +282,18 @@ def test_one_that_prepares_does_not_keep_those_of_other_numbers_waiting(tmp_path
         ({"num_train": True}, "num_train is True, expected int"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Counting.create(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_split_is_named(tmp_path):
+def test_an_unknown_split_raises(tmp_path):
     with pytest.raises(UserError, match="no split 'tran' of counting; did you mean 'train'"):
         Counting.create(tmp_path).source("tran")
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+def test_an_unwritable_directory_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"cannot write {tmp_path}/file/below.*; choose another"):
         Counting.create(tmp_path / "file" / "below")

@@ -10,18 +10,18 @@ from lru.data.characters import END, PAD, UNKNOWN, Alphabet, CharacterDataset, V
 from lru.data.options import Options
 from lru.errors import UserError
 
-# Of one, two, three and four bytes in UTF-8, control characters, and half a surrogate pair.
+# Characters of one to four bytes in UTF-8, control characters, and half a surrogate pair.
 TEXTS = st.text("ab\t\n\x00\x85é–\U0001f642\ud83d", max_size=12)
 
 
 def plain(vocabulary, text, pad_to):
-    """What `encode` is by its definition."""
+    """A plain implementation of `Vocabulary.encode`."""
     ids = {character: 3 + i for i, character in enumerate(vocabulary.characters)}
     return [ids.get(character, UNKNOWN) for character in text[: pad_to - 1]] + [END]
 
 
 @given(st.lists(TEXTS, max_size=5), st.integers(1, 4))
-def test_a_vocabulary_holds_what_occurs_often_enough_the_commonest_first(texts, min_freq):
+def test_a_vocabulary_has_the_frequent_characters_commonest_first(texts, min_freq):
     counts = Counter("".join(texts))
     often = [character for character in counts if counts[character] >= min_freq]
     expected = sorted(often, key=lambda character: (-counts[character], character))
@@ -29,7 +29,7 @@ def test_a_vocabulary_holds_what_occurs_often_enough_the_commonest_first(texts, 
 
 
 @given(TEXTS, TEXTS, st.integers(1, 14))
-def test_a_text_becomes_its_characters_numbers_and_the_end(known, text, pad_to):
+def test_encoding_gives_the_ids_of_characters_and_the_end(known, text, pad_to):
     vocabulary = Vocabulary.of([known])
     tokens = vocabulary.encode(text, pad_to)
     assert tokens.tolist() == plain(vocabulary, text, pad_to)
@@ -37,14 +37,14 @@ def test_a_text_becomes_its_characters_numbers_and_the_end(known, text, pad_to):
 
 
 @given(TEXTS)
-def test_decoding_undoes_encoding_whatever_padding_follows(text):
+def test_decoding_inverts_encoding_and_ignores_padding(text):
     vocabulary = Vocabulary.of([text])
     tokens = np.append(vocabulary.encode(text, pad_to=20), [PAD] * 3)
     assert vocabulary.decode(tokens) == text
 
 
 @given(TEXTS, TEXTS)
-def test_in_an_alphabet_only_0_is_no_character(known, text):
+def test_an_alphabet_has_0_for_unknown_characters_only(known, text):
     alphabet = Alphabet.of([known])
     ids = {character: 1 + i for i, character in enumerate(alphabet.characters)}
     assert alphabet.encode(text).tolist() == [ids.get(character, 0) for character in text]
@@ -52,7 +52,7 @@ def test_in_an_alphabet_only_0_is_no_character(known, text):
     assert len(alphabet) == 1 + len(set(known))
 
 
-def test_many_characters_have_numbers_of_their_own():
+def test_many_characters_have_distinct_ids():
     characters = "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))
     tokens = Vocabulary(characters).encode(characters, pad_to=2000)
     assert tokens.tolist() == [*range(3, 1003), END]
@@ -80,8 +80,8 @@ class Letters(CharacterDataset):
         }
 
 
-def test_the_vocabulary_is_of_what_a_model_sees_and_is_kept_and_checked_with_the_examples(tmp_path):
-    for _ in range(2):  # made, and read again
+def test_the_vocabulary_covers_what_a_model_sees_and_is_saved_and_verified(tmp_path):
+    for _ in range(2):  # prepared, then read again
         dataset = Letters.create(tmp_path)
         assert dataset.vocabulary.characters == "abé"  # the c is cut off
         assert dataset.vocab_size == 6

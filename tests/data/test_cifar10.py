@@ -16,7 +16,7 @@ NAMES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 
 @pytest.fixture(params=["", "cifar-10-batches-bin"])
 def released(request, tmp_path, monkeypatch):
-    """A directory with four images a file instead of 10,000, and the images `(24, 32, 32, 3)`."""
+    """A directory with four images per file instead of 10,000, and images `(24, 32, 32, 3)`."""
     monkeypatch.setattr(cifar10, "_PER_FILE", 4)
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(24, 32, 32, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def rows(dataset, split):
             dataset.source(split)]  # fmt: skip
 
 
-def test_an_input_is_an_images_pixels_line_by_line_as_bytes(released, tmp_path):
+def test_inputs_are_the_pixels_of_an_image_line_by_line_as_bytes(released, tmp_path):
     manual, images = released
     dataset = CIFAR10.create(tmp_path, manual, num_validation=5)
     expected = [
@@ -55,7 +55,7 @@ def test_an_input_is_an_images_pixels_line_by_line_as_bytes(released, tmp_path):
     assert (dataset.kind, dataset.vocab_size, dataset.num_classes) == ("full", None, 10)
 
 
-def test_the_seed_decides_what_is_held_out_and_that_is_not_trained_on(released, tmp_path):
+def test_the_seed_selects_the_validation_images_which_are_not_trained_on(released, tmp_path):
     manual, _ = released
     first, other = (CIFAR10.create(tmp_path, manual, num_validation=5, seed=s) for s in (0, 1))
     assert [len(first.source(split)) for split in SPLITS] == [15, 5, 4]
@@ -64,7 +64,7 @@ def test_the_seed_decides_what_is_held_out_and_that_is_not_trained_on(released, 
     assert rows(first, "test") == rows(other, "test")
 
 
-def test_grey_images_are_the_grey_of_the_coloured_ones(released, tmp_path):
+def test_grey_images_are_the_converted_colour_images(released, tmp_path):
     manual, images = released
     dataset = CIFAR10.create(tmp_path, manual, num_validation=5, color="grey")
     found = np.stack([example["inputs"] for example in dataset.source("test")])
@@ -74,7 +74,7 @@ def test_grey_images_are_the_grey_of_the_coloured_ones(released, tmp_path):
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 254, 255])
-def test_grey_stays_the_same_grey(value):
+def test_grey_pixels_keep_their_value(value):
     assert grey(np.full((2, 3), value, np.uint8)).tolist() == [[value]] * 2
 
 
@@ -98,7 +98,7 @@ def test_decoding_normalises_in_numpy_and_on_the_device(tmp_path, color, array):
     assert type(dataset.decode(given)) is type(given)
 
 
-def test_made_up_images_tell_their_class_by_the_lines_of_a_bright_bar(tmp_path):
+def test_the_lines_of_a_bright_bar_determine_the_class_of_synthetic_images(tmp_path):
     dataset = CIFAR10.create(tmp_path, **MADE_UP)
     assert (dataset.kind, dataset.max_length) == ("made-up", 1024)
     assert [len(dataset.source(split)) for split in SPLITS] == [9, 4, 3]
@@ -110,7 +110,7 @@ def test_made_up_images_tell_their_class_by_the_lines_of_a_bright_bar(tmp_path):
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
-def test_a_file_cut_off_or_damaged_is_named(released, tmp_path):
+def test_a_truncated_or_damaged_file_raises(released, tmp_path):
     manual, _ = released
     (path,) = manual.rglob("data_batch_3.bin")
     content = bytearray(path.read_bytes())
@@ -131,19 +131,19 @@ def test_a_file_cut_off_or_damaged_is_named(released, tmp_path):
         ({"num_validation": 50_000}, "num_validation is 50000, expected less than the 50,000"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         CIFAR10.create(tmp_path, **options)
 
 
-def test_the_release_is_the_one_that_its_checksum_says():
+def test_the_checksum_and_size_of_the_release_are_pinned():
     wanted = cifar10._RELEASE
     assert (wanted.name, wanted.size) == ("cifar-10-binary.tar.gz", 170_052_171)
     assert wanted.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
-def test_seed_0_still_means_what_it_meant():
-    # If NumPy's random numbers break this on purpose: raise CIFAR10.VERSION.
+def test_seed_0_selects_the_same_images_as_before():
+    # If a new NumPy draws other random numbers, increase CIFAR10.VERSION.
     held = np.flatnonzero(held_out(50_000, CIFAR10Options()))
     assert len(held) == 5_000
     assert hashlib.sha256(str(held.tolist()).encode()).hexdigest()[:16] == "766d35f941662c13"

@@ -12,7 +12,7 @@ def examples(side, channels, labels):
 
 
 @pytest.mark.parametrize(("side", "channels", "scale"), [(32, 1, 4), (32, 3, 4), (200, 1, 1)])
-def test_rows_are_classes_and_columns_the_first_examples(tmp_path, side, channels, scale):
+def test_rows_are_classes_and_columns_are_the_first_examples(tmp_path, side, channels, scale):
     path = tmp_path / "sheet.png"
     write_contact_sheet(path, examples(side, channels, [1, 0, 1, 1, 0]), ["no", "yes"], columns=2)
     sheet, step = np.asarray(Image.open(path)), side * scale + 6
@@ -32,16 +32,16 @@ def test_an_image_is_not_turned_or_mirrored(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (np.zeros((5, 1), np.uint8), "no square images"),
-        (np.zeros(4, np.int32), "no square images"),
+        (np.zeros((5, 1), np.uint8), "not square images"),
+        (np.zeros(4, np.int32), "not square images"),
     ],
 )
-def test_what_is_no_image_is_named(tmp_path, inputs, message):
+def test_inputs_that_are_not_images_raise(tmp_path, inputs, message):
     with pytest.raises(UserError, match=message):
         write_contact_sheet(tmp_path / "a.png", [{"inputs": inputs, "label": 0}], ["0"])
 
 
-def test_an_unknown_format_is_named(tmp_path):
+def test_an_unknown_format_raises(tmp_path):
     with pytest.raises(
         UserError, match=r"a\.what is not the name of an image file: end it with \.png"
     ):

@@ -1,4 +1,4 @@
-"""What holds for every text, shown on one of a few characters."""
+"""Laws of every text, tested on one of a few characters."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ def texts(dataset):
     return [dataset.vocabulary.decode(dataset.tokens(split)) for split in SPLITS]
 
 
-def test_the_last_twentieths_are_test_and_validation(tmp_path, manual):
+def test_the_last_twentieths_are_validation_and_test(tmp_path, manual):
     assert len(TEXT) == 200
     dataset = Little.create(tmp_path, manual)
     train, validation, test = TEXT[:180], TEXT[180:190], TEXT[190:]
@@ -48,13 +48,13 @@ def test_the_last_twentieths_are_test_and_validation(tmp_path, manual):
 
 
 @pytest.mark.parametrize("length", [39, 40, 41, 59, 60, 5_951_345])
-def test_parts_are_rounded_as_the_authors_code_rounds(length):
+def test_split_sizes_are_rounded_as_in_the_authors_code(length):
     held = int(0.05 * length)
     parts = by_position("x" * length)
     assert [len(parts[split]) for split in SPLITS] == [length - 2 * held, held, held]
 
 
-def test_numbers_go_by_how_often_a_character_is_trained_on(tmp_path, manual):
+def test_ids_are_ordered_by_frequency_in_the_training_split(tmp_path, manual):
     dataset = Little.create(tmp_path, manual)
     counts = Counter(TEXT[:180])
     order = sorted(counts, key=lambda character: (-counts[character], character))
@@ -64,7 +64,7 @@ def test_numbers_go_by_how_often_a_character_is_trained_on(tmp_path, manual):
     assert np.concatenate([dataset.tokens(split) for split in SPLITS]).tolist() == plain
 
 
-def test_fixed_less_is_trained_on_and_the_same_tested_on(tmp_path, manual):
+def test_fixed_shortens_the_training_split_only(tmp_path, manual):
     whole, part = (Little.create(tmp_path, manual, percent=percent) for percent in (100, 41))
     assert texts(part)[0] == TEXT[:73]  # 41 % of 180, rounded down
     kept = set(TEXT[:73])
@@ -75,7 +75,7 @@ def test_fixed_less_is_trained_on_and_the_same_tested_on(tmp_path, manual):
     assert part.note == "trained on the first 41 % of the training text"
 
 
-def test_moving_the_whole_text_is_shortened_before_it_is_divided(tmp_path, manual):
+def test_moving_shortens_the_whole_text_before_dividing_it(tmp_path, manual):
     dataset = Little.create(tmp_path, manual, percent=41, fraction_test="moving")
     assert texts(dataset) == [TEXT[:74], TEXT[74:78], TEXT[78:82]]
     assert "on other texts than at 100 %" in dataset.note
@@ -88,7 +88,7 @@ def test_at_100_percent_fixed_and_moving_are_the_same_data(tmp_path, manual):
     assert first.data_dir == second.data_dir
 
 
-def test_a_text_in_pieces_is_the_text(tmp_path, manual, monkeypatch):
+def test_a_text_in_chunks_is_the_text(tmp_path, manual, monkeypatch):
     whole = texts(Little.create(tmp_path / "whole", manual))
     monkeypatch.setattr(corpora, "_CHUNK", 7)
     dataset = Little.create(tmp_path, manual)
@@ -100,8 +100,8 @@ def test_a_text_in_pieces_is_the_text(tmp_path, manual, monkeypatch):
     assert dataset.vocabulary.decode(source[25]["inputs"]) == TEXT[175:180]
 
 
-def test_a_shorter_file_is_a_prefix_only_where_there_may_be_one(tmp_path, manual):
-    for _ in range(2):  # made, and read again
+def test_a_shorter_file_is_a_prefix_only_where_prefixes_are_allowed(tmp_path, manual):
+    for _ in range(2):  # prepared, then read again
         dataset = Long.create(tmp_path, manual, percent=50)
         assert dataset.kind == "prefix"
         first, second = dataset.note.split("; ")
@@ -128,13 +128,13 @@ def test_a_shorter_file_is_a_prefix_only_where_there_may_be_one(tmp_path, manual
         (b"x" * 39, "validation of long would have 1 characters, expected at least 2"),
     ],
 )
-def test_a_file_that_cannot_be_this_text_is_refused(tmp_path, manual, content, message):
+def test_a_file_with_another_text_raises(tmp_path, manual, content, message):
     (manual / "little.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         Long.create(tmp_path, manual)
 
 
-def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
+def test_a_missing_file_raises_with_its_url(tmp_path):
     with pytest.raises(UserError) as error:
         Little.create(tmp_path)
     first, second = str(error.value).splitlines()
@@ -142,7 +142,7 @@ def test_a_file_that_is_not_there_is_asked_for_with_its_address(tmp_path):
     assert second.startswith("download http://127.0.0.1:9/little.txt into a DIRECTORY and add ")
 
 
-def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):
+def test_synthetic_text_has_the_same_form_and_needs_no_file(tmp_path):
     options = {"source": "made_up", "made_up_length": 1_000}
     dataset = Little.create(tmp_path, **options)
     assert (dataset.kind, dataset.note) == ("made-up", "")
@@ -152,7 +152,7 @@ def test_made_up_text_is_of_the_same_form_and_from_no_file(tmp_path):
     assert texts(Little.create(tmp_path, **options, seed=1)) != texts(dataset)
 
 
-def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manual):
+def test_the_number_of_bytes_read_is_saved_with_the_text(tmp_path, manual):
     Long.create(tmp_path, manual)
     kept = json.loads(next(tmp_path.rglob("metadata.json")).read_text())
     assert kept["bytes"] == Little.size
@@ -169,6 +169,6 @@ def test_what_says_how_many_bytes_were_read_is_kept_with_the_text(tmp_path, manu
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Little.create(tmp_path, **options)

@@ -1,4 +1,4 @@
-"""A download ends with the whole file or an error, whatever the server does in between."""
+"""A download ends with the whole file or an error, whatever the server does."""
 
 import http.server
 import os
@@ -14,7 +14,7 @@ CONTENT = os.urandom(1 << 20)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; answers with `errors` first, breaks off after `limits` bytes, and so on."""
+    """Serves CONTENT; first answers with `errors`, breaks off after `limits` bytes, and so on."""
 
     def __init__(self):
         self.content, self.errors, self.limits, self.requests = CONTENT, [], [], []
@@ -23,7 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
     def handle_error(self, *args):
-        """A client that has gone is none."""
+        """Ignores errors of clients that disconnected."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -62,8 +62,8 @@ def part(tmp_path):
     return tmp_path / "file.part"
 
 
-def test_a_download_that_breaks_off_is_resumed_where_it_was(server, part):
-    server.limits = [300_000] * 3  # more often than it would try without a byte
+def test_an_interrupted_download_is_resumed(server, part):
+    server.limits = [300_000] * 3  # more interruptions than tries without progress
     server.limits += [1] * 5
     download(server.url, part, len(CONTENT))
     assert part.read_bytes() == CONTENT
@@ -71,13 +71,13 @@ def test_a_download_that_breaks_off_is_resumed_where_it_was(server, part):
     assert len(server.requests) == 9
 
 
-def test_what_an_earlier_process_left_is_resumed(server, part):
+def test_a_download_of_an_earlier_process_is_resumed(server, part):
     part.write_bytes(CONTENT[:700_000])
     download(server.url, part, len(CONTENT))
     assert (part.read_bytes() == CONTENT, server.requests) == (True, ["bytes=700000-"])
 
 
-def test_a_server_that_cannot_resume_is_asked_for_all(server, part):
+def test_a_server_that_cannot_resume_sends_the_whole_file(server, part):
     server.ranges, server.limits = False, [300_000]
     download(server.url, part, len(CONTENT))
     assert part.read_bytes() == CONTENT
@@ -85,14 +85,14 @@ def test_a_server_that_cannot_resume_is_asked_for_all(server, part):
 
 
 @pytest.mark.parametrize("code", [403, 404, 429, 500, 503])
-def test_errors_at_first_are_outlived(server, part, code):
+def test_a_few_errors_are_retried(server, part, code):
     server.errors = [code, code, code]
     download(server.url, part, len(CONTENT))
     assert part.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("code", [403, 404, 500])
-def test_an_error_that_stays_raises(server, part, code):
+def test_a_persistent_error_raises(server, part, code):
     server.errors = [code] * 9
     with pytest.raises(urllib.error.HTTPError, match=str(code)):
         download(server.url, part, len(CONTENT))
@@ -100,7 +100,7 @@ def test_an_error_that_stays_raises(server, part, code):
     assert not part.exists()
 
 
-def test_what_arrived_stays_for_the_next_time(server, part):
+def test_arrived_bytes_stay_for_the_next_try(server, part):
     server.limits = [500_000, 0, 0, 0, 0]
     with pytest.raises(ConnectionError, match="500,000 of 1,048,576 bytes arrived"):
         download(server.url, part, len(CONTENT))
@@ -108,26 +108,26 @@ def test_what_arrived_stays_for_the_next_time(server, part):
 
 
 @pytest.mark.parametrize("more", [b"x", b"x" * 2**20])
-def test_a_beginning_that_is_too_long_is_dropped(server, part, more):
+def test_a_part_that_is_too_long_is_discarded(server, part, more):
     part.write_bytes(CONTENT + more)
     download(server.url, part, len(CONTENT))
     assert part.read_bytes() == CONTENT
 
 
-def test_a_beginning_longer_than_what_the_server_has_is_dropped(server, part):
+def test_a_part_longer_than_the_servers_file_is_discarded(server, part):
     part.write_bytes(b"x" * 2_000_000)
     download(server.url, part)
     assert part.read_bytes() == CONTENT
 
 
-def test_a_whole_file_is_not_asked_for_again(server, part):
+def test_a_complete_file_is_not_requested_again(server, part):
     part.write_bytes(CONTENT)
     download(server.url, part, len(CONTENT))
     assert not server.requests
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_another_and_shorter_file_ends_the_download(server, part, ranges):
+def test_a_shorter_file_ends_the_download(server, part, ranges):
     server.content, server.ranges = b"<html>sign in</html>", ranges
     for left in (None, CONTENT[:99], CONTENT[:5]):
         if left:
@@ -136,19 +136,19 @@ def test_another_and_shorter_file_ends_the_download(server, part, ranges):
         assert part.stat().st_size < len(CONTENT)
 
 
-def test_a_file_without_end_is_not_written_on_and_on(server, part):
+def test_an_endless_file_is_not_written_beyond_the_expected_size(server, part):
     server.content = CONTENT * 3
     download(server.url, part, len(CONTENT))
     assert len(CONTENT) < part.stat().st_size < 2 * len(CONTENT)
 
 
-def test_without_a_server_it_raises(part):
+def test_a_missing_server_raises(part):
     with pytest.raises(OSError, match="refused"):
         module._continue("http://127.0.0.1:9/file", part, 9)
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_link_in_place_of_the_part_is_replaced_and_not_followed(server, part, tmp_path, size):
+def test_a_link_at_the_path_of_the_part_is_replaced_and_not_followed(server, part, tmp_path, size):
     mine = tmp_path / "mine"
     mine.write_bytes(CONTENT[:size])
     part.symlink_to(mine)
@@ -157,7 +157,7 @@ def test_a_link_in_place_of_the_part_is_replaced_and_not_followed(server, part, 
     assert mine.read_bytes() == CONTENT[:size]
 
 
-def test_a_local_error_is_not_tried_again(server, part):
+def test_a_local_error_is_not_retried(server, part):
     with pytest.raises(FileNotFoundError):
         download(server.url, part / "below", len(CONTENT))
     assert len(server.requests) == 1

@@ -8,23 +8,23 @@ SPLITS = ("train", "validation", "test")
 EVERY_BYTE_BUT_ONE = bytes(range(255))
 
 
-def test_a_byte_is_a_token_whatever_characters_they_make(tmp_path):
+def test_every_byte_is_a_token(tmp_path):
     content = EVERY_BYTE_BUT_ONE * 20 + "é".encode() * 300
     (tmp_path / "enwik8").write_bytes(content)
     dataset = Enwik8.create(tmp_path / "data", tmp_path)
     tokens = np.concatenate([dataset.tokens(split) for split in SPLITS])
     assert dataset.vocabulary.decode(tokens).encode("latin-1") == content
-    assert dataset.vocab_size == 256  # a token for each of 255, and one for any other
+    assert dataset.vocab_size == 256  # 255 known bytes, and one token for any other
 
 
-def test_a_folder_of_that_name_is_not_taken_for_the_file(tmp_path):
+def test_a_folder_with_the_name_of_the_file_is_not_read_as_the_file(tmp_path):
     (tmp_path / "enwik8").mkdir()
     (tmp_path / "enwik8" / "enwik8").write_bytes(b"<page>" * 10)
     dataset = Enwik8.create(tmp_path / "data", tmp_path)
     assert dataset.vocabulary.decode(dataset.tokens("test")) == "ge>"
 
 
-def test_the_archive_is_the_one_of_that_size(tmp_path, monkeypatch):
+def test_an_archive_of_the_released_size_is_read(tmp_path, monkeypatch):
     release = Enwik8.release
     assert (release.url, release.size) == ("http://mattmahoney.net/dc/enwik8.zip", 36_445_475)
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w") as archive:

@@ -54,7 +54,7 @@ def test_splits_have_their_sizes_and_share_no_expression(generated):
     assert len(set(inputs)) == 52
 
 
-def test_it_says_what_a_model_needs_to_know(generated):
+def test_sizes_for_the_model_are_correct(generated):
     assert (generated.num_classes, generated.vocab_size, generated.max_length) == (10, 18, 32)
     assert generated.kind == "generated"
 
@@ -66,20 +66,20 @@ def test_the_defaults_are_lras():
     assert (options.num_train, options.num_validation, options.num_test) == (96_000, 2_000, 2_000)
 
 
-def test_more_training_examples_leave_all_others_as_they_are(generated, tmp_path):
+def test_more_training_examples_change_no_other_example(generated, tmp_path):
     larger = ListOps.create(tmp_path, **TINY | {"num_train": 60})
     assert examples(larger, "train")[:40] == examples(generated, "train")
     for split in ("validation", "test"):
         assert examples(larger, split) == examples(generated, split)
 
 
-def test_the_seed_decides(generated, tmp_path):
+def test_the_seed_determines_the_data(generated, tmp_path):
     assert examples(ListOps.create(tmp_path / "a", **TINY), "test") == examples(generated, "test")
     other = ListOps.create(tmp_path / "b", **TINY, seed=1)
     assert examples(other, "test") != examples(generated, "test")
 
 
-def test_the_longest_expression_fits_where_pad_to_is_max_length(tmp_path):
+def test_the_longest_expression_fits_if_pad_to_is_max_length(tmp_path):
     dataset = ListOps.create(tmp_path, **TINY | {"min_length": 18, "max_length": 20, "pad_to": 20})
     assert {int(example["length"]) for example in dataset.source("train")} == {20}
 
@@ -97,12 +97,12 @@ def test_the_longest_expression_fits_where_pad_to_is_max_length(tmp_path):
         ({"source": "generate"}, "source is 'generate'; did you mean 'generated'"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         ListOps.create(tmp_path, **TINY | options)
 
 
-def test_lengths_that_too_few_expressions_have_are_named(tmp_path, monkeypatch):
+def test_lengths_with_too_few_expressions_raise(tmp_path, monkeypatch):
     monkeypatch.setattr("lru.data.listops.trees._PATIENCE", 1 << 15)
     with pytest.raises(UserError, match="only 10 different ListOps expressions"):
         ListOps.create(tmp_path, **TINY | {"min_length": 0, "max_length": 4})
@@ -112,15 +112,15 @@ def test_lengths_that_too_few_expressions_have_are_named(tmp_path, monkeypatch):
     "folder",
     ["", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000"],
 )
-def test_files_written_are_read_again_from_where_the_archive_has_them(generated, tmp_path, folder):
+def test_written_files_are_read_from_folders_of_the_archive(generated, tmp_path, folder):
     generated.write_tsv(tmp_path / "raw" / folder)
     released = ListOps.create(tmp_path, tmp_path / "raw", source="released", **TINY)
-    assert released.kind == "stand-in"  # as there are fewer than of LRA's
+    assert released.kind == "stand-in"  # there are fewer rows than in LRA's files
     for split in SPLITS:
         assert examples(released, split) == examples(generated, split)
 
 
-def test_released_files_of_lras_sizes_are_the_full_data():
+def test_released_files_with_lras_sizes_are_the_full_data():
     def kind(**options):
         return ListOps.kind.fget(SimpleNamespace(options=ListOpsOptions(**options)))
 
@@ -143,14 +143,14 @@ def test_released_files_are_read_once(released_dir, tmp_path):
     assert len(again.source("train")) == 40
 
 
-def test_files_are_in_the_official_form(released_dir):
+def test_written_files_have_the_official_form(released_dir):
     rows = (released_dir / "basic_val.tsv").read_bytes().split(b"\r\n")
     assert (rows[0], rows[-1], len(rows)) == (b"Source\tTarget", b"", 9)
     for row in rows[1:-1]:
         assert re.fullmatch(rb"(\( )+\[(MIN|MAX|MED|SM) .* \] \)\t\d", row)
 
 
-def test_files_that_exist_are_not_written_over(generated, released_dir):
+def test_existing_files_are_not_overwritten(generated, released_dir):
     with pytest.raises(UserError, match=r"basic_train\.tsv exists: give another directory"):
         generated.write_tsv(released_dir)
 
@@ -171,7 +171,7 @@ def test_files_that_exist_are_not_written_over(generated, released_dir):
         ("( ( ( [MAX 1 ) 2 ) ] )\t1", "the label is 1, but the expression's value is 2"),
     ],
 )
-def test_a_damaged_line_is_named(released_dir, tmp_path, line, message):
+def test_a_damaged_line_raises_with_its_number(released_dir, tmp_path, line, message):
     path = released_dir / "basic_train.tsv"
     rows = path.read_text().splitlines()
     rows[5] = line
@@ -181,7 +181,7 @@ def test_a_damaged_line_is_named(released_dir, tmp_path, line, message):
     assert str(error.value).startswith(f"{path}, line 6: ")
 
 
-def test_a_file_cut_off_is_named(released_dir, tmp_path):
+def test_a_truncated_file_raises(released_dir, tmp_path):
     path = released_dir / "basic_test.tsv"
     rows = path.read_text().splitlines()
     path.write_text("\n".join(rows[:-1]))
@@ -195,7 +195,7 @@ def test_a_file_cut_off_is_named(released_dir, tmp_path):
 @pytest.mark.parametrize(
     "missing", [some for n in (1, 3) for some in itertools.combinations(FILES, n)]
 )
-def test_missing_files_are_named_with_the_way_to_get_them(released_dir, tmp_path, missing):
+def test_missing_files_raise_with_the_remedy(released_dir, tmp_path, missing):
     for name in missing:
         (released_dir / name).unlink()
     with pytest.raises(UserError) as error:
@@ -212,7 +212,7 @@ def test_released_files_need_a_directory(tmp_path):
         ListOps.create(tmp_path, source="released")
 
 
-def test_every_stored_sequence_is_bytes_of_its_own_length(generated):
+def test_stored_sequences_are_bytes_without_padding(generated):
     stored = generated.as_data_source("train")[0]["inputs"]
     assert stored.dtype == np.uint8
     assert len(stored) == generated.source("train")[0]["length"]

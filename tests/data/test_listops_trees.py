@@ -35,9 +35,9 @@ def lra_sample():
 
 
 def length_law(rules: Rules) -> np.ndarray:
-    """Returns P(length = n), n < max_length, by the recursion over depths that the rules are."""
+    """Returns P(length = n), n < max_length, by a recursion over depths."""
     law = np.zeros(rules.max_length)
-    law[1] = 1  # at the greatest depth
+    law[1] = 1  # at the maximal depth
     for _ in range(rules.max_depth - 1):
         children = np.zeros(rules.max_length)
         some = law
@@ -63,7 +63,7 @@ def depth_and_most_arguments(tokens):
     return depth, most
 
 
-def test_vocabulary_is_s4s_three_special_tokens_and_the_15_symbols():
+def test_the_vocabulary_is_s4s_three_special_tokens_and_the_15_symbols():
     assert VOCABULARY[:3] == ("<pad>", "<unk>", "<eos>")
     assert (PAD, UNKNOWN, EOS, len(VOCABULARY)) == (0, 1, 2, 18)
     assert set(VOCABULARY[3:]) == {*"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]"}
@@ -81,7 +81,7 @@ def test_vocabulary_is_s4s_three_special_tokens_and_the_15_symbols():
         ("[MAX 2 [MIN 4 7 ] 0 ]", 4),
     ],
 )
-def test_value_of_an_expression(text, value):
+def test_evaluate_returns_the_value_of_an_expression(text, value):
     assert evaluate(parse(text)) == value
 
 
@@ -115,7 +115,7 @@ def test_text_form_round_trips(seed):
     assert np.array_equal(parse(to_text(tokens)), tokens)
 
 
-def test_generated_expressions_keep_to_the_rules_and_reach_their_limits():
+def test_generated_expressions_obey_the_rules_and_reach_their_limits():
     expressions = [tokens for tokens, _ in itertools.islice(generate(2, SHORT), 3000)]
     lengths = [len(tokens) for tokens in expressions]
     depths, arguments = zip(*map(depth_and_most_arguments, expressions), strict=True)
@@ -125,11 +125,11 @@ def test_generated_expressions_keep_to_the_rules_and_reach_their_limits():
     assert {token for tokens in expressions for token in tokens.tolist()} == set(range(3, 18))
 
 
-# The tolerances below are four standard errors of the sample: the seed is fixed, but another
-# stream of random numbers (a new NumPy, say) would pass as well.
+# The tolerances below are four standard errors of the sample, so that another stream of random
+# numbers, such as that of a new NumPy, passes as well.
 
 
-def test_lengths_follow_the_law_of_the_rules(lra_sample):
+def test_lengths_have_the_distribution_of_the_rules(lra_sample):
     law = length_law(LRA)[501:]
     rate = law.sum()
     assert rate == pytest.approx(0.083, abs=0.0005)  # measured by others on LRA's own generator
@@ -158,7 +158,7 @@ def test_operators_and_digits_are_uniform(lra_sample):
         assert kind / kind.sum() == pytest.approx(1 / len(kind), rel=0.01)
 
 
-def test_the_seed_alone_decides():
+def test_the_seed_alone_determines_the_expressions():
     first, again, other = (
         [tokens.tobytes() for tokens, _ in itertools.islice(generate(seed, SHORT), 200)]
         for seed in (3, 3, 4)
@@ -167,9 +167,9 @@ def test_the_seed_alone_decides():
     assert first != other
 
 
-def test_seed_0_still_means_what_it_meant():
-    # If a change of the generator, or of NumPy's random numbers, breaks this on purpose: raise
-    # ListOps.VERSION, so that data sets prepared before are not taken for the new ones.
+def test_seed_0_gives_the_same_expressions_as_before():
+    # If the generator or NumPy's random numbers change on purpose, increase ListOps.VERSION, so
+    # that data sets that were prepared before are not used as the new ones.
     text = "\n".join(to_text(tokens) for tokens, _ in itertools.islice(generate(0, LRA), 100))
     assert (
         hashlib.sha256(text.encode()).hexdigest()
@@ -177,7 +177,7 @@ def test_seed_0_still_means_what_it_meant():
     )
 
 
-def test_too_few_expressions_end_in_an_error(monkeypatch):
+def test_too_few_expressions_raise(monkeypatch):
     monkeypatch.setattr("lru.data.listops.trees._PATIENCE", 1 << 15)
     expressions = generate(0, Rules(max_depth=10, max_args=10, min_length=0, max_length=4))
     assert sorted(value for _, value in itertools.islice(expressions, 10)) == list(range(10))
@@ -197,11 +197,11 @@ def test_too_few_expressions_end_in_an_error(monkeypatch):
         ("[AVG 1 ]", r"unknown symbol '\[AVG', expected one of 0 1 .* \]"),
     ],
 )
-def test_a_damaged_expression_is_named(text, message):
+def test_a_damaged_expression_raises(text, message):
     with pytest.raises(UserError, match=message):
         evaluate(parse(text))
 
 
-def test_padding_has_no_place_in_an_expression():
+def test_padding_in_an_expression_raises():
     with pytest.raises(UserError, match="token id 0"):
         evaluate([0])

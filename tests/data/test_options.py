@@ -15,7 +15,7 @@ class TwoOptions(Options):
         return {"first"} if self.second == "alone" else ()
 
 
-def test_what_is_not_given_is_the_default():
+def test_options_that_are_not_given_keep_their_defaults():
     assert TwoOptions.choose({"second": "y"}) == TwoOptions(first=1, second="y")
 
 
@@ -27,17 +27,17 @@ def test_what_is_not_given_is_the_default():
         ({"first": True}, "first is True, expected int"),
     ],
 )
-def test_a_number_that_is_not_there_or_of_another_type_is_named(given, message):
+def test_an_unknown_option_or_another_type_raises(given, message):
     with pytest.raises(UserError, match=message):
         TwoOptions.choose(given)
 
 
-def test_a_directory_is_named_by_the_numbers_that_play_a_part():
+def test_the_directory_name_has_the_used_options():
     assert TwoOptions(first=2).directory_name() == "first=2,second=x"
     assert TwoOptions(first=2, second="alone").directory_name() == "second=alone"
 
 
-def test_the_sizes_of_what_is_made_up_play_no_part_where_files_are_read():
+def test_synthetic_sizes_have_no_effect_on_released_data():
     names = [ReleasedOptions(made_up_test=n).directory_name() for n in (3, 4)]
     assert names == ["source=released,seed=0"] * 2
     synthetic = ReleasedOptions(source="made_up", made_up_test=3)
@@ -53,6 +53,6 @@ def test_the_sizes_of_what_is_made_up_play_no_part_where_files_are_read():
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
 )
-def test_an_impossible_number_is_named(given, message):
+def test_an_impossible_option_raises(given, message):
     with pytest.raises(UserError, match=message):
         ReleasedOptions(**given)

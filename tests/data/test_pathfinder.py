@@ -26,10 +26,10 @@ def rows(dataset, split):
 
 
 def release(directory, level="curv_contour_length_14", size=32, images=10):
-    """Writes two folders of images as LRA has them; returns their pixels and labels in order."""
+    """Writes two folders of images in LRA's format; returns their pixels and labels in order."""
     rng, written = np.random.default_rng(0), []
     (directory / level / "metadata").mkdir(parents=True)
-    for folder in (2, 10):  # by name, 10 would come first
+    for folder in (2, 10):  # sorted as strings, 10 would come first
         (directory / level / "imgs" / str(folder)).mkdir(parents=True)
         lines = []
         for k in range(images):
@@ -48,7 +48,7 @@ def manual(tmp_path):
     return tmp_path / "manual"
 
 
-def test_an_input_is_a_generated_images_pixels_line_by_line_as_bytes(tmp_path):
+def test_inputs_are_the_pixels_of_a_generated_image_line_by_line_as_bytes(tmp_path):
     dataset = Pathfinder.create(tmp_path, **EASY)
     images, labels = draw(4, range(20), Rules.of(32, "easy"))
     expected = [(one.tobytes(), int(label)) for one, label in zip(images, labels)]
@@ -65,14 +65,14 @@ def test_an_input_is_a_generated_images_pixels_line_by_line_as_bytes(tmp_path):
     assert (dataset.kind, dataset.vocab_size, dataset.num_classes) == ("generated", None, 2)
 
 
-def test_splits_are_a_permutations_and_share_no_image():
+def test_splits_are_from_a_permutation_and_share_no_image():
     chosen = divide(105, seed=0)
     assert [chosen[split].sum() for split in SPLITS] == [85, 10, 10]
     assert (sum(chosen[split].astype(int) for split in SPLITS) == 1).all()
     assert (divide(105, seed=1)["test"] != chosen["test"]).any()
 
 
-def test_an_interrupted_preparation_goes_on_from_what_is_drawn(tmp_path, monkeypatch):
+def test_an_interrupted_preparation_resumes_from_drawn_shards(tmp_path, monkeypatch):
     whole = Pathfinder.create(tmp_path / "whole", **EASY)
 
     def interrupt(*args):
@@ -94,7 +94,7 @@ def test_an_interrupted_preparation_goes_on_from_what_is_drawn(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
-def test_decoding_is_from_minus_one_to_one_in_numpy_and_on_the_device(tmp_path, array):
+def test_decoding_maps_to_minus_one_to_one_in_numpy_and_on_the_device(tmp_path, array):
     dataset = Pathfinder.create(tmp_path, **MADE_UP)
     inputs = np.arange(256, dtype=np.uint8).reshape(2, 128, 1)
     for decode in (dataset.decode, jax.jit(dataset.decode)):
@@ -108,13 +108,13 @@ def test_decoding_is_from_minus_one_to_one_in_numpy_and_on_the_device(tmp_path, 
     "folder",
     ["", "pathfinder32", "lra_release/pathfinder32", "lra_release/lra_release/pathfinder32"],
 )
-def test_released_images_are_read_in_order_from_where_the_archive_has_them(tmp_path, folder):
+def test_released_images_are_read_in_order_from_folders_of_the_archive(tmp_path, folder):
     written = release(tmp_path / "manual" / folder)
     dataset = Pathfinder.create(tmp_path, tmp_path / "manual", **RELEASED)
     chosen = divide(20, seed=0)
     for split in SPLITS:
         assert rows(dataset, split) == [written[i] for i in np.flatnonzero(chosen[split])]
-    assert dataset.kind == "stand-in"  # of 20 images instead of 200,000
+    assert dataset.kind == "stand-in"  # 20 images instead of 200,000
     complete = SimpleNamespace(options=PathfinderOptions(source="released"))
     assert Pathfinder.kind.fget(complete) == "full"
 
@@ -138,21 +138,21 @@ def damage(path, content):
 
 
 @pytest.mark.parametrize("content", [b"", None, b"no image", b"\x89PNG\r\n\x1a\n" + 30 * b"x"])
-def test_an_image_that_cannot_be_read_is_named(manual, tmp_path, content):
+def test_an_unreadable_image_raises(manual, tmp_path, content):
     path = manual / "curv_contour_length_14" / "imgs" / "10" / "sample_3.png"
     damage(path, content)
     with pytest.raises(UserError, match=f"{path} cannot be read as an image: unpack it again"):
         Pathfinder.create(tmp_path, manual, **RELEASED)
 
 
-def test_an_image_that_is_cut_off_is_named(manual, tmp_path):
+def test_a_truncated_image_raises(manual, tmp_path):
     path = manual / "curv_contour_length_14" / "imgs" / "2" / "sample_3.png"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=f"{path} cannot be read as an image"):
         Pathfinder.create(tmp_path, manual, **RELEASED)
 
 
-def test_a_flipped_bit_of_an_image_is_never_read_in_silence(tmp_path):
+def test_a_flipped_bit_of_an_image_raises_or_changes_nothing(tmp_path):
     rng, path = np.random.default_rng(0), tmp_path / "sample.png"
     images, _ = draw(0, range(2), Rules.of(32))
     refused = 0
@@ -170,7 +170,7 @@ def test_a_flipped_bit_of_an_image_is_never_read_in_silence(tmp_path):
     assert refused > 190
 
 
-def test_an_image_of_another_size_is_named(manual, tmp_path):
+def test_an_image_of_another_size_raises(manual, tmp_path):
     with pytest.raises(UserError, match=r"\.png has 32 x 32 pixels, expected 64 each way"):
         Pathfinder.create(tmp_path, manual, **RELEASED, resolution=64)
 
@@ -186,7 +186,7 @@ def test_an_image_of_another_size_is_named(manual, tmp_path):
         "\x93NUMPY",
     ],
 )
-def test_metadata_that_are_not_as_released_are_named(manual, tmp_path, line):
+def test_malformed_metadata_raise(manual, tmp_path, line):
     path = manual / "curv_contour_length_14" / "metadata" / "2.npy"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
@@ -194,12 +194,12 @@ def test_metadata_that_are_not_as_released_are_named(manual, tmp_path, line):
         Pathfinder.create(tmp_path, manual, **RELEASED)
 
 
-def test_a_number_of_images_that_is_not_the_releases_is_named(manual, tmp_path):
+def test_a_wrong_number_of_images_raises(manual, tmp_path):
     with pytest.raises(UserError, match="names 20 images, expected num_images=200,000"):
         Pathfinder.create(tmp_path, manual, source="released")
 
 
-def test_files_that_are_missing_are_named_and_so_is_the_command(manual, tmp_path):
+def test_missing_files_raise_with_the_command(manual, tmp_path):
     shutil.rmtree(manual / "curv_contour_length_14" / "metadata")
     with pytest.raises(UserError) as error:
         Pathfinder.create(tmp_path, manual, **RELEASED)
@@ -207,7 +207,7 @@ def test_files_that_are_missing_are_named_and_so_is_the_command(manual, tmp_path
     assert "--task=pathfinder --source=released --num_images=20 " in str(error.value)
 
 
-def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
+def test_synthetic_images_are_brighter_above_if_the_label_is_1(tmp_path):
     dataset = Pathfinder.create(tmp_path, **MADE_UP, resolution=64)
     assert (dataset.kind, dataset.max_length) == ("made-up", 4096)
     assert [len(dataset.source(split)) for split in SPLITS] == [9, 4, 3]
@@ -229,7 +229,7 @@ def test_made_up_images_are_brighter_above_where_the_label_is_1(tmp_path):
         ({"seed": -1}, "seed is -1, expected at least 0"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Pathfinder.create(tmp_path, **options)
 
@@ -242,7 +242,7 @@ def test_the_defaults_are_lras():
 
 
 @pytest.mark.parametrize("options", [{"resolution": 16}, {"difficulty": "short"}])
-def test_images_that_were_not_released_cannot_be_read(options, tmp_path):
+def test_images_outside_the_release_raise(options, tmp_path):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=f"{name} is {value!r}"):
         Pathfinder.create(tmp_path, tmp_path, source="released", **options)

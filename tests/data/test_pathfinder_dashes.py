@@ -16,7 +16,7 @@ def dashes(request):
 
 
 def direction(dashes, pose):
-    """In which a dash of that pose is drawn from its end, as (dy, dx)."""
+    """The direction (dy, dx) in which a dash with this pose is drawn from its end."""
     if pose < TURNS:
         return np.array([np.sin(np.radians(pose)), np.cos(np.radians(pose))])
     y, x = circle(dashes)[pose - TURNS]
@@ -24,7 +24,7 @@ def direction(dashes, pose):
 
 
 def circle(dashes):
-    """Pixels of the circle on which the next dash may end, sorted."""
+    """The sorted pixels of the circle on which the next dash may end."""
     radius = dashes.rules.dash_length + dashes.margin
     found = set()
     for i in range(int(2 * np.pi * radius) + 1):
@@ -56,7 +56,7 @@ def test_a_mask_is_the_line_thicker_by_the_margin(dashes):
             np.testing.assert_array_equal(found, np.asarray(reduced))
 
 
-def test_a_line_goes_from_its_end_as_far_as_a_dash_is_long(dashes):
+def test_a_line_has_the_length_of_a_dash(dashes):
     for pose in range(len(dashes.lines)):
         line = dashes.lines[pose].astype(float)
         middle = np.array(ndimage.center_of_mass(line)) - dashes.radius
@@ -65,7 +65,7 @@ def test_a_line_goes_from_its_end_as_far_as_a_dash_is_long(dashes):
         assert line[dashes.radius, dashes.radius] > 60
 
 
-def test_pixels_and_room_are_all_of_a_mask_that_matters(dashes):
+def test_pixels_and_room_are_equivalent_to_the_mask(dashes):
     for pose in some_poses(dashes):
         for other in (0, 100, 204, 255):
             canvas = np.zeros(dashes.width**2, np.uint8)
@@ -79,7 +79,7 @@ def test_pixels_and_room_are_all_of_a_mask_that_matters(dashes):
             assert set(dashes.core[pose]) <= set(dashes.pixels[pose])
 
 
-def test_ends_are_weighted_by_how_straight_a_path_goes_on(dashes):
+def test_ends_are_weighted_by_the_straightness_of_the_path(dashes):
     pixels = circle(dashes)
     assert dashes.step.tolist() == [y * dashes.width + x for y, x in pixels]
     for pose in some_poses(dashes):
@@ -93,7 +93,7 @@ def test_ends_are_weighted_by_how_straight_a_path_goes_on(dashes):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_near_a_pixel_is_what_is_within_the_margin(dashes):
+def test_near_has_the_pixels_within_the_margin(dashes):
     pixels = circle(dashes)
     reach = range(-dashes.margin, dashes.margin + 1)
     disc = [(y, x) for y in reach for x in reach if y * y + x * x <= dashes.margin**2]
@@ -104,7 +104,7 @@ def test_near_a_pixel_is_what_is_within_the_margin(dashes):
             assert set(dashes.near[pose][:, column]) == expected
 
 
-def test_pivots_lie_a_margin_behind_a_beginning_and_beyond_each_dash(dashes):
+def test_pivots_are_a_margin_behind_a_beginning_and_beyond_each_dash(dashes):
     length, margin = dashes.rules.dash_length, dashes.margin
     for pose in some_poses(dashes):
         along = direction(dashes, pose) * (1 if pose < TURNS else -1)
@@ -116,7 +116,7 @@ def test_pivots_lie_a_margin_behind_a_beginning_and_beyond_each_dash(dashes):
             assert np.abs(dashes.pivot[pose] + margin * along).max() < 2
 
 
-def test_the_first_of_two_paths_may_begin_where_its_dash_is_far_from_the_border(dashes):
+def test_the_first_path_begins_where_its_dash_is_far_from_the_border(dashes):
     border, size = 2 * dashes.rules.seed_distance, dashes.rules.size
     for pose in some_poses(dashes)[:8]:
         y, x = np.nonzero(dashes.masks[pose] == 255)
@@ -131,7 +131,7 @@ def test_the_first_of_two_paths_may_begin_where_its_dash_is_far_from_the_border(
             assert allowed == list(range(low[0, i], high[0, i]))
 
 
-def test_the_border_is_occupied_and_nothing_else(dashes):
+def test_only_the_border_is_occupied_at_first(dashes):
     inner = slice(dashes.frame, -dashes.frame)
     image = dashes.empty().reshape(dashes.width, dashes.width)
     assert (image[inner, inner] == 0).sum() == (dashes.rules.size - 2 * dashes.rules.padding) ** 2
@@ -145,7 +145,7 @@ def test_a_marker_is_a_disc(resolution):
     disc = marker(rules) / 255
     middle = len(disc) // 2
     assert disc[middle, middle] > 0.9
-    # Of the finer image, pixels are counted whose middle is within the radius.
+    # Pixels of the enlarged image count if their centre is within the radius.
     fine = np.arange(-20, 21)
     area = (np.hypot(*np.meshgrid(fine, fine)) <= 2 * rules.marker_radius).sum() / 4
     assert abs(disc.sum() - area) < 0.05 * area

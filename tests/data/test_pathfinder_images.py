@@ -22,13 +22,13 @@ def test_an_image_is_a_function_of_seed_and_index_alone():
     assert not {one.tobytes() for one in images} & {one.tobytes() for one in other}
 
 
-def test_the_label_is_a_fair_coin():
+def test_both_labels_are_equally_likely():
     labels = np.array([scene(0, index, EASY).label for index in range(100)])
     assert abs(labels.mean() - 0.5) < 3 * 0.5 / np.sqrt(100)
 
 
 @pytest.mark.parametrize("rules", [EASY, Rules.of(128, "easy")], ids=["32", "128"])
-def test_markers_are_where_one_path_begins_and_where_the_same_or_the_other_ends(rules):
+def test_markers_are_at_the_beginning_of_a_path_and_the_end_of_the_same_or_the_other(rules):
     seen = set()
     for index in range(16):
         drawn = scene(1, index, rules)
@@ -41,7 +41,7 @@ def test_markers_are_where_one_path_begins_and_where_the_same_or_the_other_ends(
     assert len(seen) == 4
 
 
-def test_what_is_drawn_is_where_the_scene_has_it_and_as_bright_as_it_should_be():
+def test_dashes_and_markers_have_the_position_and_brightness_of_the_scene():
     rules = dataclasses.replace(EASY, thickness=2.0, path_contrast=0.5, distractor_contrast=0.25)
     long, short = Dash((8, 5), 0), Dash((24, 5), 0)
     drawn = Scene(1, ((16, 16), (16, 24)), ([long], []), [[short]], margin=1)
@@ -60,21 +60,21 @@ def test_what_is_drawn_is_where_the_scene_has_it_and_as_bright_as_it_should_be()
     assert found[8, 5:8].mean() > 1.8 * found[24, 5:8].mean()
 
 
-def test_the_brightest_pixel_is_white_and_the_ground_is_black():
+def test_the_brightest_pixel_is_white_and_the_background_is_black():
     for resolution in (32, 128):
         images, _ = draw(0, range(3), Rules.of(resolution, "easy"))
         assert images.max(axis=(1, 2)).tolist() == [255] * 3
         assert (np.median(images, axis=(1, 2)) == 0).all()
 
 
-def test_dashes_may_be_cut_off_by_the_border_but_no_image_is_larger():
+def test_markers_at_the_border_are_cut_off():
     drawn = scene(0, 0, EASY)
     corners = ((0, 0), (31, 31))
     assert image(drawn._replace(markers=corners), EASY).shape == (32, 32)
 
 
-def test_seed_0_still_means_what_it_meant():
-    # If NumPy's random numbers or Pillow's lines break this on purpose: raise Pathfinder.VERSION.
+def test_seed_0_gives_the_same_images_as_before():
+    # If a new NumPy or Pillow changes random numbers or lines, increase Pathfinder.VERSION.
     digests = []
     for resolution in (32, 128):
         images, labels = draw(0, range(3), Rules.of(resolution))

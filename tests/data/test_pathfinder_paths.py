@@ -14,7 +14,7 @@ CASES = [("easy", 32, 1), ("hard", 32, 1), ("easy", 128, 3), ("hard", 128, 2)]
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def drawn(request):
-    """Tables, and the paths and distractors of a few images."""
+    """The tables of dashes, and the paths and distractors of a few images."""
     difficulty, resolution, margin = request.param
     dashes, scenes = Dashes(Rules.of(resolution, difficulty), margin), []
     for seed in range(6):
@@ -40,7 +40,7 @@ def test_paths_have_their_lengths(drawn):
     assert max(len(short) for _, short in scenes) > dashes.rules.num_distractors // 2
 
 
-def test_dashes_overlap_only_where_one_goes_on_from_the_other_or_has_forgotten_it(drawn):
+def test_dashes_overlap_only_if_consecutive_or_ignored(drawn):
     dashes, scenes = drawn
     border = dashes.empty().reshape(dashes.width, dashes.width).astype(int)
     end = dashes.rules.path_length
@@ -50,20 +50,20 @@ def test_dashes_overlap_only_where_one_goes_on_from_the_other_or_has_forgotten_i
         placed = [(which, i, mask(dashes, dash)) for which, i, dash in long + rest]
         for (which, i, before), (other, j, one) in itertools.combinations(placed, 2):
             if which == other:
-                minded = j > i + 1
+                checked = j > i + 1
             elif other < 2:
-                minded = j > i + (other == 0)  # the other path's latest is forgotten
+                checked = j > i + (other == 0)  # the latest dash of the other path is ignored
             else:
-                minded = (which, i) != (0, end - 1)
-            if minded and other >= 2 and j == 0:  # it begins where nothing is, but for its edges
+                checked = (which, i) != (0, end - 1)
+            if checked and other >= 2 and j == 0:  # it begins on free pixels, except for its edges
                 assert not ((one == 255) & (before / 255 > 0.3)).any()
-            elif minded:
+            elif checked:
                 assert (before + one).max() / 255 < 1.8
         for which, i, one in placed:
             assert (which >= 2 and i == 0) or (border + one).max() / 255 < 1.8
 
 
-def test_each_dash_goes_on_a_gap_after_the_last_and_little_turned(drawn):
+def test_each_dash_follows_a_gap_after_the_last_one_with_a_small_turn(drawn):
     dashes, scenes = drawn
     rules, gap = dashes.rules, 2 * dashes.margin
     for paths, short in scenes:
@@ -89,7 +89,7 @@ def test_two_paths_begin_near_each_other_and_far_from_the_border(drawn):
 
 
 @pytest.mark.parametrize("wall", [False, True])
-def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
+def test_the_next_end_is_drawn_by_weight_among_free_pixels(wall):
     dashes, attempts = Dashes(Rules.of(128), 2), 8000
     pose = 30
     occupied = dashes.empty()
@@ -104,7 +104,7 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
     grown = growth.grow(np.random.default_rng(0), np.arange(attempts))
     assert len(grown) == attempts
     pivot = centre + dashes.flat(dashes.pivot[pose]) + dashes.onward[pose]
-    # At 200 of 255, what is behind the wall is no overlap, and much less likely.
+    # At an occupancy of 200 of 255, pixels behind the wall do not overlap, but are unlikely.
     free = [1 - occupied[pivot + dashes.near[pose][:, i]].max() / 255
             for i in range(len(dashes.ahead[pose]))]  # fmt: skip
     expected = dashes.weights[pose] * free
@@ -115,7 +115,7 @@ def test_the_next_end_is_drawn_by_its_weight_where_it_is_free(wall):
         assert abs(found - chance) < 4 * np.sqrt(chance * (1 - chance) / attempts) + 1e-9
 
 
-def test_a_dash_that_does_not_fit_is_drawn_anew_three_times_in_all(monkeypatch):
+def test_a_dash_that_does_not_fit_is_tried_three_times(monkeypatch):
     dashes, attempts, coin = Dashes(Rules.of(32), 1), 4000, np.random.default_rng(1)
     centre = np.full(attempts, (dashes.width + 1) * (dashes.width // 2))
     growth = Growth(dashes, np.tile(dashes.empty(), (attempts, 1)), (centre, 0 * centre))
@@ -131,7 +131,7 @@ def test_a_dash_that_does_not_fit_is_drawn_anew_three_times_in_all(monkeypatch):
     assert np.mean([tried[0][which] != end for which, end in tried[1].items()]) > 0.5
 
 
-def test_a_path_is_out_where_everything_ahead_is_occupied():
+def test_a_path_fails_if_everything_ahead_is_occupied():
     dashes = Dashes(Rules.of(32), 1)
     occupied = np.stack([dashes.empty(), np.full_like(dashes.empty(), 255)])
     centre = np.full(2, (dashes.width + 1) * (dashes.width // 2))
@@ -140,9 +140,9 @@ def test_a_path_is_out_where_everything_ahead_is_occupied():
     assert len(growth.path(0)) == 2
 
 
-def test_many_attempts_at_once_are_what_each_would_be(monkeypatch):
-    # The law is the same whatever the number: so is how far paths come, which is less for those
-    # that need little room, and would be found first if the fittest of many were taken.
+def test_batched_attempts_have_the_distribution_of_single_ones(monkeypatch):
+    # The distribution must not depend on the number of attempts. The extent of paths would shrink
+    # if the fittest of many attempts were taken, because short ones need less room.
     dashes = Dashes(Rules.of(32, "easy"), 1)
     spread = []
     for at_once in (1, 64):
@@ -154,14 +154,14 @@ def test_many_attempts_at_once_are_what_each_would_be(monkeypatch):
     assert abs(mean - other) < 4 * np.hypot(error, other_error)
 
 
-def test_no_room_is_an_error_for_two_paths(monkeypatch):
+def test_two_paths_without_room_raise(monkeypatch):
     monkeypatch.setattr(pathfinder_paths, "_PATIENCE", 2)
     rules = dataclasses.replace(Rules.of(32), path_length=100)
     with pytest.raises(ValueError, match="128 attempts found no room: Rules"):
         two_paths(np.random.default_rng(0), Dashes(rules, 1))
 
 
-def test_no_room_is_none_for_distractors():
+def test_without_room_there_are_no_distractors():
     dashes, rng = Dashes(Rules.of(32), 1), np.random.default_rng(0)
     full = np.full(dashes.width**2, 255, np.uint8)
     assert list(distractors(rng, dashes, full)) == []
@@ -170,7 +170,7 @@ def test_no_room_is_none_for_distractors():
     assert (empty == dashes.empty()).all()
 
 
-def test_distractors_begin_wherever_nothing_is_and_nowhere_else():
+def test_distractors_begin_on_every_free_pixel_and_no_other():
     rules = dataclasses.replace(Rules.of(32), distractor_length=1, num_distractors=1)
     dashes, rng = Dashes(rules, 1), np.random.default_rng(0)
     occupied = dashes.empty()

@@ -5,7 +5,7 @@ import pytest
 from lru.data.pathfinder.rules import Rules
 
 
-def test_the_numbers_are_lras():
+def test_the_rules_are_lras():
     small, large = Rules.of(32), Rules.of(128)
     assert dataclasses.asdict(small) == {
         "size": 32,
@@ -47,7 +47,7 @@ def test_the_numbers_are_lras():
     ("difficulty", "lengths", "number"),
     [("short", (3, 1), 0), ("easy", (6, 2), 10), ("intermediate", (9, 3), 6), ("hard", (14, 4), 5)],
 )
-def test_a_difficulty_is_a_length(difficulty, lengths, number):
+def test_a_difficulty_sets_the_lengths(difficulty, lengths, number):
     rules = Rules.of(32, difficulty)
     assert (rules.path_length, rules.distractor_length) == lengths
     assert rules.num_distractors == number
@@ -68,7 +68,7 @@ def test_a_difficulty_is_a_length(difficulty, lengths, number):
         ({"path_length": 1}, "path_length at least 2"),
     ],
 )
-def test_impossible_numbers_are_named(changed, message):
+def test_impossible_rules_raise(changed, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(Rules.of(32), **changed)
 

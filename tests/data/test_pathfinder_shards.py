@@ -27,7 +27,7 @@ def files(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def test_the_images_are_the_same_whatever_the_number_of_processes(tmp_path):
+def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
     one, three = (Shards(tmp_path / name, *OPTIONS) for name in ("one", "three"))
     one.draw(processes=1)
     three.draw(processes=3)
@@ -42,7 +42,7 @@ def test_the_images_are_the_same_whatever_the_number_of_processes(tmp_path):
     np.testing.assert_array_equal(np.concatenate(labels), expected_labels)
 
 
-def test_only_what_is_missing_or_damaged_is_drawn_again(tmp_path):
+def test_only_missing_or_damaged_shards_are_drawn_again(tmp_path):
     shards = Shards(tmp_path, *OPTIONS)
     shards.draw()
     whole = files(tmp_path)
@@ -53,24 +53,24 @@ def test_only_what_is_missing_or_damaged_is_drawn_again(tmp_path):
     shards.draw()
     assert files(tmp_path) == whole
     assert third.stat().st_mtime_ns == before
-    content = second.read_bytes()  # a compressed stream that goes wrong in its middle
+    content = second.read_bytes()  # damages the middle of a compressed stream
     second.write_bytes(content[:200] + bytes(200) + content[400:])
     shards.draw()
     assert files(tmp_path) == whole
 
 
-def test_a_process_that_fails_says_why(tmp_path):
+def test_a_failing_process_raises_with_its_reason(tmp_path):
     with pytest.raises(UserError, match="images 0 to 3 cannot be drawn: ValueError: there are no"):
         Shards(tmp_path, 32, "esay", 3, 10).draw(processes=1)
 
 
 def test_drawing_needs_neither_jax_nor_tensorflow():
     code = "import sys, lru.data.pathfinder.shards; print({'jax', 'tensorflow'} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
-    assert (told.stdout, told.stderr) == (b"set()\n", b"")
+    result = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
+    assert (result.stdout, result.stderr) == (b"set()\n", b"")
 
 
-def test_a_process_ends_at_once_when_nobody_waits_for_it(tmp_path):
+def test_a_process_exits_when_its_parent_is_gone(tmp_path):
     arguments = [tmp_path / "shard.npz", "128", "hard", "0", "0", "100000"]
     command = [sys.executable, "-m", "lru.data.pathfinder.shards", *arguments]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE)
@@ -92,12 +92,12 @@ sys.exit(run(lambda argv: shards.draw(processes=2)))
 
 
 def drawing(directory):
-    """Ids of the processes that draw into a directory."""
+    """Returns the ids of the processes that draw into a directory."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             arguments = path.read_bytes().decode().split("\0")
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended
             continue
         if any(argument.startswith(f"{directory}{os.sep}") for argument in arguments):
             found.append(int(path.parent.name))
@@ -113,7 +113,7 @@ def wait_until(happened, seconds=30):
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
-    ("number", "code", "told"),
+    ("number", "code", "stderr"),
     [
         (signal.SIGINT, 130, b"error: stopped by SIGINT\n"),
         (signal.SIGTERM, 143, b"error: stopped by SIGTERM\n"),
@@ -121,18 +121,20 @@ def wait_until(happened, seconds=30):
     ],
 )
 @pytest.mark.usefixtures("interruptible")
-def test_an_interruption_ends_all_processes_and_leaves_whole_shards(tmp_path, number, code, told):
+def test_an_interruption_ends_all_processes_and_leaves_complete_shards(
+    tmp_path, number, code, stderr
+):
     command = [sys.executable, "-c", DRAW, tmp_path]
     parent = subprocess.Popen(
         command, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
     )
     wait_until(lambda: len(list(tmp_path.glob("*.npz"))) >= 2 and drawing(tmp_path))
-    if number == signal.SIGINT:  # a terminal tells all processes that are in it
+    if number == signal.SIGINT:  # a terminal signals all of its processes
         os.killpg(parent.pid, number)
     else:
         parent.send_signal(number)
     _, errors = parent.communicate()
-    assert (parent.returncode, errors) == (code, told)
+    assert (parent.returncode, errors) == (code, stderr)
     wait_until(lambda: not drawing(tmp_path), seconds=5)
     done = sorted(tmp_path.glob("*.npz"))
     assert 2 <= len(done) < 100

@@ -21,7 +21,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def make_source(num_examples):
-    """Label i marks example i."""
+    """Example i has label i."""
     return [
         {
             "inputs": np.full(5, i, np.int32),
@@ -46,7 +46,7 @@ def assert_equal(batch, other):
 def test_every_epoch_sees_every_example_exactly_once(sizes, seed):
     num_examples, batch_size = sizes
     batches = training_batches(make_source(num_examples), batch_size=batch_size, seed=seed)
-    # Batches straddle the borders between epochs, so cut the stream of labels, not of batches.
+    # Batches may span two epochs, so divide the stream of labels, not of batches.
     stream = labels(batches, range(-(-3 * num_examples // batch_size)))
     for epoch in range(3):
         seen = stream[epoch * num_examples : (epoch + 1) * num_examples]
@@ -64,13 +64,13 @@ def test_a_batch_is_a_function_of_seed_and_step(sizes, seed, step):
     num_examples, batch_size = sizes
     source = make_source(num_examples)
     batches = training_batches(source, batch_size=batch_size, seed=seed)
-    batches[step + 3]  # what was read before plays no part
+    batches[step + 3]  # earlier reads must have no effect
     again = training_batches(source, batch_size=batch_size, seed=seed)
     assert_equal(batches[step], again[step])
 
 
-def test_seeds_that_follow_each_other_give_unrelated_orders():
-    # Were the seed just added to the epoch, seed 1 would begin with seed 0's second epoch.
+def test_consecutive_seeds_give_unrelated_orders():
+    # If the seed were added to the epoch, seed 1 would begin with the second epoch of seed 0.
     source = make_source(40)
     epochs = Counter(
         tuple(labels(training_batches(source, batch_size=40, seed=seed), [epoch]))
@@ -79,7 +79,7 @@ def test_seeds_that_follow_each_other_give_unrelated_orders():
     assert len(epochs) == 25
 
 
-def test_a_training_batch_holds_its_examples_as_they_are():
+def test_a_training_batch_holds_its_examples_unchanged():
     batch = training_batches(make_source(9), batch_size=4, seed=1)[1]
     assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
         "inputs": (np.int32, (4, 5)),
@@ -106,7 +106,7 @@ def test_evaluation_sees_every_example_once_in_order_in_batches_of_one_shape(siz
     assert valid[:num_examples].all()
 
 
-def test_rows_that_fill_a_batch_are_empty_but_safe_for_a_mean_over_time():
+def test_padding_rows_are_zeros_of_length_1():
     *_, last = evaluation_batches(make_source(5), batch_size=4)
     assert last["weight"].tolist() == [1, 0, 0, 0]
     assert last["length"].tolist() == [5, 1, 1, 1]
@@ -143,7 +143,7 @@ def test_reading_ahead_reads_only_a_little_ahead():
     assert len(read) <= 2 * (3 + 4)
 
 
-def test_an_error_of_the_source_arrives_where_the_batch_is_asked_for():
+def test_an_error_of_the_source_raises_where_the_batch_is_requested():
     class Broken(list):
         def __getitem__(self, index):
             raise OSError("the disk is gone")
@@ -152,7 +152,7 @@ def test_an_error_of_the_source_arrives_where_the_batch_is_asked_for():
         next(prefetch(training_batches(Broken([1, 2]), batch_size=2, seed=0)))
 
 
-def test_a_data_set_read_in_bulk_gives_the_batches_of_its_examples_one_by_one(tmp_path):
+def test_bulk_reads_give_the_same_batches_as_single_reads(tmp_path):
     options = {"min_length": 3, "max_length": 20, "pad_to": 20, "num_train": 9}
     source = ListOps.create(tmp_path, num_validation=1, num_test=1, **options).source("train")
     batches = training_batches(source, batch_size=4, seed=0)
@@ -162,7 +162,7 @@ def test_a_data_set_read_in_bulk_gives_the_batches_of_its_examples_one_by_one(tm
 
 
 @given(SIZES, st.integers(1, 6), st.integers(0, 30))
-def test_stacked_batches_are_the_batches_one_by_one(sizes, most, first):
+def test_stacked_batches_equal_the_single_batches(sizes, most, first):
     num_examples, batch_size = sizes
     batches = training_batches(make_source(num_examples), batch_size=batch_size, seed=0)
     spans = [(first, most), (first + most, 1)]
@@ -172,8 +172,8 @@ def test_stacked_batches_are_the_batches_one_by_one(sizes, most, first):
             assert_equal(one, batches[step + min(i, count - 1)])
 
 
-def test_a_split_read_whole_holds_every_example_as_narrow_as_it_can():
-    split = read_all(make_source(2_300))  # in three parts, the first with smaller numbers
+def test_read_all_returns_every_example_in_the_narrowest_type():
+    split = read_all(make_source(2_300))  # in three chunks, the first with smaller numbers
     assert {key: values.dtype.name for key, values in split.items()} == {
         "inputs": "uint16", "length": "uint8", "label": "uint16", "weight": "float32",
     }  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_split_read_whole_holds_every_example_as_narrow_as_it_can():
     assert (negative.dtype, negative.tolist()) == (np.int16, [-1, 200])
 
 
-def test_a_split_that_does_not_fit_is_not_read():
+def test_a_split_that_is_too_large_is_not_read():
     read = []
 
     class Watched(list):
@@ -198,7 +198,7 @@ def test_a_split_that_does_not_fit_is_not_read():
     assert len(read) == 1_000
 
 
-def test_impossible_arguments_are_named():
+def test_impossible_arguments_raise():
     with pytest.raises(UserError, match="batch size is 0"):
         training_batches(make_source(3), batch_size=0, seed=0)
     with pytest.raises(UserError, match="batch size is -1"):

@@ -13,7 +13,7 @@ TEXTS = (" a <unk> deed \n N bad \n" * 3, " a cab \n", " fed \n in N \n")
 
 @pytest.fixture
 def manual(tmp_path, monkeypatch):
-    """A directory with three short files, whose checksums are the released ones'."""
+    """A directory with three short files, whose checksums are patched as the released ones."""
     folder = tmp_path / "manual" / "simple-examples" / "data"
     folder.mkdir(parents=True)
     for file, text in zip(FILES, TEXTS):
@@ -30,7 +30,7 @@ def shown(text, trained):
     return "".join(character if character in trained else "?" for character in text)
 
 
-def test_a_file_is_a_split_or_the_files_are_joined_and_divided(tmp_path, manual):
+def test_files_are_the_splits_or_are_joined_and_divided(tmp_path, manual):
     dataset = PTB.create(tmp_path, manual)
     assert texts(dataset) == tuple(shown(text, TEXTS[0]) for text in TEXTS)
     joined = "".join(TEXTS)
@@ -40,13 +40,13 @@ def test_a_file_is_a_split_or_the_files_are_joined_and_divided(tmp_path, manual)
     assert texts(PTB.create(tmp_path, manual, split="fraction")) == parts
 
 
-def test_a_percentage_is_of_the_training_file_and_the_others_stay(tmp_path, manual):
+def test_a_percentage_shortens_the_training_file_only(tmp_path, manual):
     train = TEXTS[0][: len(TEXTS[0]) // 2]
     expected = (train, *(shown(text, train) for text in TEXTS[1:]))
     assert texts(PTB.create(tmp_path, manual, percent=50)) == expected
 
 
-def test_a_file_that_is_not_the_released_one_is_named(tmp_path, manual):
+def test_a_file_that_is_not_the_released_one_raises(tmp_path, manual):
     path = manual / "simple-examples" / "data" / FILES[1]
     path.write_text(TEXTS[1].replace("a", "b"))
     with pytest.raises(UserError, match=f"{path} is not the released file: md5 .*, expected"):
@@ -61,14 +61,14 @@ def test_the_checksums_are_those_of_mikolovs_files():
     }
 
 
-def test_numbers_that_contradict_each_other_are_named(tmp_path):
+def test_contradictory_options_raise(tmp_path):
     with pytest.raises(UserError, match="fraction_test is 'moving' and split 'mikolov'"):
         PTB.create(tmp_path, percent=20, fraction_test="moving")
     with pytest.raises(UserError, match="split is 'fractoin'; did you mean 'fraction'"):
         PTB.create(tmp_path, split="fractoin")
 
 
-def test_made_up_there_is_one_way_to_divide(tmp_path):
+def test_split_has_no_effect_on_synthetic_text(tmp_path):
     first, second = (
         PTB.create(tmp_path, source="made_up", split=split) for split in ("mikolov", "fraction")
     )

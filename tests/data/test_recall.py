@@ -1,4 +1,4 @@
-"""Recall: the label is in the cue, and nowhere else."""
+"""Recall: the label depends on the cue alone."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_labels_are_drawn_uniformly(generated):
 
 
 def chi_square(tokens, labels):
-    """Of the table of tokens against labels, and its degrees of freedom."""
+    """The chi-squared statistic of tokens against labels, and its degrees of freedom."""
     seen = np.unique(tokens)
     counts = np.array([[(tokens[labels == k] == token).sum() for token in seen] for k in range(3)])
     expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
@@ -48,12 +48,14 @@ def chi_square(tokens, labels):
 
 
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 5])
-def test_no_other_position_tells_the_label(generated, step):
+def test_no_other_position_depends_on_the_label(generated, step):
     inputs, labels = arrays(generated, "train")
     statistic, freedom = chi_square(inputs[:, step], labels)
     assert statistic < freedom + 5 * (2 * freedom) ** 0.5
-    told, _ = chi_square(inputs[:, 2], labels)
-    assert told == pytest.approx(2 * 3_000)  # where it does, the test finds it
+    statistic, _ = chi_square(inputs[:, 2], labels)
+    assert statistic == pytest.approx(
+        2 * 3_000
+    )  # at the position of the cue, the statistic shows it
 
 
 def test_distractors_of_different_steps_are_independent(generated):
@@ -79,7 +81,7 @@ def test_one_step_is_a_sequence(tmp_path):
     assert (inputs == 1 + labels[:, None]).all()
 
 
-def test_it_says_what_a_model_needs_to_know(generated):
+def test_sizes_for_the_model_are_correct(generated):
     assert (generated.num_classes, generated.vocab_size, generated.max_length) == (3, 9, 6)
     assert generated.kind == "artificial"
     assert [len(generated.source(split)) for split in ("train", "validation", "test")] == [
@@ -87,7 +89,7 @@ def test_it_says_what_a_model_needs_to_know(generated):
     ]  # fmt: skip
 
 
-def test_the_same_seed_gives_the_same_data_and_another_seed_others(generated, tmp_path):
+def test_equal_seeds_give_equal_data_and_other_seeds_give_other_data(generated, tmp_path):
     again, other = (Recall.create(tmp_path / f"{seed}", **TINY, seed=seed) for seed in (0, 1))
     for split in ("train", "validation", "test"):
         inputs, _ = arrays(generated, split)
@@ -122,13 +124,13 @@ def test_a_larger_split_starts_with_the_examples_of_a_smaller_one(generated, tmp
         (dict(lenght=6), "no option 'lenght'; did you mean 'length'"),
     ],
 )
-def test_an_impossible_number_raises(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Recall.create(tmp_path, **TINY | options)
     assert not list(tmp_path.iterdir())
 
 
-def test_as_many_tokens_as_a_byte_holds_are_stored(tmp_path):
+def test_tokens_up_to_255_are_stored_in_bytes(tmp_path):
     dataset = Recall.create(tmp_path, **TINY | dict(distractors=252, length=600))
     inputs, _ = arrays(dataset, "test")
     assert inputs.max() == 255 and dataset.vocab_size == 256

@@ -1,4 +1,4 @@
-"""Found, or downloaded whole, or not at all; and an archive writes only where it should."""
+"""Files are found, or downloaded completely, or it raises; archives stay in their directory."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ WANTED = ("one.txt", "two/")
 
 
 def archive(members, mode="w:gz"):
-    """A tar file of `{name: bytes}`, or of whole `TarInfo`s."""
+    """Returns a tar file of `{name: bytes}`, or of `TarInfo`s."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as tar:
         for name, content in members.items():
@@ -69,7 +69,7 @@ def no_waits(monkeypatch):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves `server.content`; `server.requests` are the paths asked for."""
+    """Serves `server.content`; `server.requests` has the requested paths."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -104,7 +104,7 @@ def read(found):
     return {f"part/{path.relative_to(folder)}": path.read_bytes() for path in paths}
 
 
-def test_files_are_read_where_the_user_has_them_and_nothing_is_written(paths, server):
+def test_files_of_the_user_are_read_in_place_and_nothing_is_written(paths, server):
     for folder in ("", "outer"):
         write(paths.manual / folder)
         found = release(server.content, server.url).find(paths)
@@ -114,19 +114,19 @@ def test_files_are_read_where_the_user_has_them_and_nothing_is_written(paths, se
     assert not paths.downloads.exists()
 
 
-def test_files_that_lie_in_the_directory_itself_are_found(paths):
+def test_files_in_the_directory_itself_are_found(paths):
     write(paths.manual)
     inner = dataclasses.replace(paths, manual=paths.manual / "part")
     assert read(release(b"").find(inner)) == FILES
 
 
-def test_an_archive_that_the_user_has_is_read_and_not_downloaded(paths, server):
+def test_an_archive_of_the_user_is_read_and_not_downloaded(paths, server):
     (paths.manual / "set.tar.gz").write_bytes(server.content)
     assert read(release(server.content, server.url).find(paths)) == FILES
     assert not server.requests
 
 
-def test_an_archive_that_is_not_the_released_one_is_refused(paths, server):
+def test_an_archive_that_is_not_the_released_one_raises(paths, server):
     other = bytearray(server.content)
     other[-1] ^= 1
     (paths.manual / "set.tar.gz").write_bytes(other)
@@ -137,7 +137,7 @@ def test_an_archive_that_is_not_the_released_one_is_refused(paths, server):
         release(server.content).find(paths)
 
 
-def test_what_is_downloaded_is_kept_and_downloaded_once(paths, server, tmp_path):
+def test_downloads_are_saved_and_downloaded_once(paths, server, tmp_path):
     wanted = release(server.content, server.url)
     assert read(wanted.find(paths)) == FILES
     assert (paths.downloads / "set.tar.gz").read_bytes() == server.content
@@ -146,14 +146,14 @@ def test_what_is_downloaded_is_kept_and_downloaded_once(paths, server, tmp_path)
     assert server.requests == ["/some/set.tar.gz"]
 
 
-def test_a_beginning_of_another_file_is_not_completed_but_replaced(paths, server):
+def test_a_part_of_another_file_is_replaced(paths, server):
     paths.downloads.mkdir()
     (paths.downloads / "set.tar.gz.part").write_bytes(b"x" * len(server.content))
     assert read(release(server.content, server.url).find(paths)) == FILES
     assert [path.name for path in paths.downloads.iterdir()] == ["set.tar.gz"]
 
 
-def test_a_file_that_comes_in_pieces_is_whole_in_the_end(paths, server):
+def test_an_interrupted_download_is_completed_by_the_next_one(paths, server):
     server.promised, whole = len(server.content), server.content
     wanted = release(whole, server.url)
     server.content = whole[:-9]
@@ -163,7 +163,7 @@ def test_a_file_that_comes_in_pieces_is_whole_in_the_end(paths, server):
     assert read(wanted.find(paths)) == FILES
 
 
-def test_a_kept_download_that_changed_is_named(paths, server):
+def test_a_changed_download_raises(paths, server):
     paths.downloads.mkdir()
     (paths.downloads / "set.tar.gz").write_bytes(b"x")
     with pytest.raises(UserError, match=f"{paths.downloads}/set.tar.gz is not the released file"):
@@ -171,7 +171,7 @@ def test_a_kept_download_that_changed_is_named(paths, server):
 
 
 @pytest.mark.parametrize("fault", ["cut off", "other content", "not found"])
-def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(paths, server, fault):
+def test_a_failed_download_raises_and_leaves_nothing_that_is_read(paths, server, fault):
     wanted = release(server.content, server.url)
     if fault == "cut off":
         server.promised, server.content = len(server.content), server.content[:-9]
@@ -186,7 +186,7 @@ def test_a_download_that_fails_is_told_and_leaves_nothing_that_is_read(paths, se
     assert not list(paths.downloads.glob("*.gz"))
 
 
-def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(paths):
+def test_without_a_network_it_raises_with_missing_files_and_the_command(paths):
     for given in (paths, dataclasses.replace(paths, manual=None)):
         with pytest.raises(UserError) as error:
             release(b"x").find(given)
@@ -203,7 +203,7 @@ def test_without_a_network_it_is_said_what_is_missing_and_what_to_run(paths):
         )
 
 
-def test_a_folder_with_some_of_the_files_is_not_passed_over(paths, server):
+def test_a_folder_with_some_of_the_files_raises(paths, server):
     write(paths.manual, {"outer/part/one.txt": b"first"})
     with pytest.raises(UserError, match="^two not found: looked in"):
         release(server.content, server.url).find(paths)
@@ -228,13 +228,13 @@ def test_the_archive_of_the_long_range_arena_is_read_but_never_downloaded(paths)
 
 
 def hostile(paths):
-    """Everything that an attacker's archive might have written to, and did not."""
+    """Asserts that a hostile archive wrote nothing outside of its directory."""
     outside = paths.scratch.parent / "outside"
     assert not outside.exists() and not (paths.scratch / "outside").exists()
     assert not [path for path in paths.scratch.rglob("*") if path.is_symlink()]
 
 
-def test_an_archive_that_would_write_elsewhere_is_refused(paths):
+def test_an_archive_that_writes_outside_its_directory_raises(paths):
     content = archive(FILES | {"part/two/../../../../outside": b"x"})
     (paths.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz is unsafe: .*outside"):
@@ -242,7 +242,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(paths):
     hostile(paths)
 
 
-def test_links_in_an_archive_are_not_followed_nor_made(paths):
+def test_links_in_an_archive_are_neither_followed_nor_created(paths):
     outside = paths.scratch.parent
     members = {"1": link("part/two/up", str(outside)), "part/two/up/outside": b"x"}
     members |= {"2": link("part/two/c.txt", "/etc/passwd")}
@@ -254,7 +254,7 @@ def test_links_in_an_archive_are_not_followed_nor_made(paths):
     hostile(paths)
 
 
-def test_an_archive_without_the_files_is_named(paths):
+def test_an_archive_without_the_files_raises(paths):
     content = archive({"part/one.txt": b"first"})
     (paths.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz has no two: download http"):
@@ -264,7 +264,7 @@ def test_an_archive_without_the_files_is_named(paths):
 @pytest.mark.parametrize(
     "content", [b"", b"x" * 2000, archive(FILES)[:90]], ids=["empty", "other", "cut off"]
 )
-def test_an_archive_that_cannot_be_read_is_named(paths, content):
+def test_an_unreadable_archive_raises(paths, content):
     (paths.manual / "set.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"set\.tar\.gz (is damaged|has no)"):
         release(content).find(paths)
@@ -274,7 +274,7 @@ ZIPPED = Release("http://127.0.0.1:9/set.zip", ("one.txt",), ("part",))
 
 
 @pytest.mark.parametrize("folder", ["", "part/"])
-def test_of_a_zip_archive_only_the_files_asked_for_are_unpacked(paths, folder):
+def test_only_the_needed_files_of_a_zip_archive_are_unpacked(paths, folder):
     members = {f"{folder}one.txt": b"first" * 99, "../outside": b"x", "part/two.txt": b"second"}
     (paths.manual / "set.zip").write_bytes(zip_archive(members))
     assert ZIPPED.find(paths)["one.txt"].read_bytes() == b"first" * 99
@@ -285,22 +285,22 @@ def test_of_a_zip_archive_only_the_files_asked_for_are_unpacked(paths, folder):
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-30], lambda content: content.replace(b"first", b"thirf")]
 )
-def test_a_damaged_zip_archive_is_named(paths, damage):
+def test_a_damaged_zip_archive_raises(paths, damage):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # stored as it is
+    with zipfile.ZipFile(buffer, "w") as archive:  # stored without compression
         archive.writestr("one.txt", b"first")
     (paths.manual / "set.zip").write_bytes(damage(buffer.getvalue()))
     with pytest.raises(UserError, match=r"set\.zip is damaged"):
         ZIPPED.find(paths)
 
 
-def test_a_zip_archive_without_the_file_is_named(paths):
+def test_a_zip_archive_without_the_file_raises(paths):
     (paths.manual / "set.zip").write_bytes(zip_archive({"two.txt": b"second"}))
     with pytest.raises(UserError, match=r"set\.zip has no one\.txt: download http"):
         ZIPPED.find(paths)
 
 
-def test_a_size_alone_is_checked_too(paths):
+def test_a_size_without_a_checksum_is_verified(paths):
     content = zip_archive({"one.txt": b"first"})
     (paths.manual / "set.zip").write_bytes(content)
     right, wrong = (dataclasses.replace(ZIPPED, size=len(content) + more) for more in (0, 1))
@@ -309,7 +309,7 @@ def test_a_size_alone_is_checked_too(paths):
     assert right.find(paths)["one.txt"].read_bytes() == b"first"
 
 
-def test_a_file_that_is_no_archive_is_looked_for_in_the_directory_alone(paths):
+def test_a_release_of_one_file_is_searched_in_the_directory_only(paths):
     wanted = Release("http://127.0.0.1:9/one.txt", ("one.txt",))
     with pytest.raises(UserError) as error:
         wanted.find(paths)

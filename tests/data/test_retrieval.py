@@ -64,20 +64,20 @@ def pairs(dataset, split):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_literals_are_kept_character_by_character_as_lra_has_them(tmp_path, folder, end):
+def test_kept_literals_are_read_character_by_character_as_in_lra(tmp_path, folder, end):
     write(tmp_path / "manual" / folder, end)
     dataset = create(tmp_path)
     assert {split: pairs(dataset, split) for split in SPLITS} == KEPT
     assert (dataset.kind, dataset.num_classes, dataset.max_length) == ("stand-in", 2, 20)
 
 
-def test_literals_can_be_decoded_to_what_they_stand_for(tmp_path):
+def test_decoded_literals_are_their_text(tmp_path):
     write(tmp_path / "manual")
     dataset = create(tmp_path, literals="decoded")
     assert {split: pairs(dataset, split) for split in SPLITS} == DECODED
 
 
-def test_the_vocabulary_is_every_character_seen_in_training(tmp_path):
+def test_the_vocabulary_has_every_character_of_the_training_split(tmp_path):
     write(tmp_path / "manual")
     dataset = create(tmp_path)
     seen = {character for *texts, _ in KEPT["train"] for text in texts for character in text}
@@ -108,7 +108,7 @@ def test_an_example_is_two_padded_sequences_their_lengths_and_one_label(tmp_path
     assert dataset.source("train")[2]["length"].tolist() == [8, 20]
 
 
-def test_batches_hold_pairs_as_they_are(tmp_path):
+def test_batches_hold_pairs_unchanged(tmp_path):
     source = Retrieval.create(tmp_path, **MADE_UP).source("validation")
     whole = read_all(source)
     *_, last = evaluation_batches(source, batch_size=4)
@@ -120,7 +120,7 @@ def test_batches_hold_pairs_as_they_are(tmp_path):
         np.testing.assert_array_equal(np.sort(batch[key], axis=0), np.sort(want, axis=0))
 
 
-def test_lra_release_has_its_numbers_of_rows(tmp_path, monkeypatch):
+def test_lras_release_is_read_with_its_numbers_of_rows(tmp_path, monkeypatch):
     write(tmp_path / "manual")
     assert retrieval._ROWS == {"train": 147_086, "validation": 18_090, "test": 17_437}
     monkeypatch.setattr(retrieval, "_ROWS", {"train": 3, "validation": 2, "test": 1})
@@ -130,7 +130,7 @@ def test_lra_release_has_its_numbers_of_rows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("split", "part"), list(zip(SPLITS, ROWS)))
-def test_a_file_of_lra_cut_off_is_named(tmp_path, monkeypatch, split, part):
+def test_a_truncated_file_of_lra_raises(tmp_path, monkeypatch, split, part):
     path = write(tmp_path / "manual") / f"new_aan_pairs.{part}.tsv"
     rows = {"train": 3, "validation": 2, "test": 1}
     monkeypatch.setattr(retrieval, "_ROWS", rows | {split: 9})
@@ -157,7 +157,7 @@ def test_a_file_of_lra_cut_off_is_named(tmp_path, monkeypatch, split, part):
         ("0\tA\tB\tb'\\xZZ'\tz", "is not one byte literal"),
     ],
 )
-def test_a_damaged_row_is_named(tmp_path, part, row, message):
+def test_a_damaged_row_raises_with_its_number(tmp_path, part, row, message):
     path = write(tmp_path / "manual") / f"new_aan_pairs.{part}.tsv"
     with path.open("a") as file:
         file.write(row + "\n")
@@ -167,14 +167,14 @@ def test_a_damaged_row_is_named(tmp_path, part, row, message):
     assert not (tmp_path / "retrieval").exists()
 
 
-def test_an_empty_file_is_named(tmp_path):
+def test_an_empty_file_raises(tmp_path):
     path = write(tmp_path / "manual") / "new_aan_pairs.test.tsv"
     path.write_text("")
     with pytest.raises(UserError, match=f"{path} is empty; the released file is from https"):
         create(tmp_path)
 
 
-def test_missing_files_are_named_with_the_way_to_get_them(tmp_path):
+def test_missing_files_raise_with_the_remedy(tmp_path):
     path = write(tmp_path / "manual") / "new_aan_pairs.eval.tsv"
     path.unlink()
     with pytest.raises(UserError) as error:
@@ -184,7 +184,7 @@ def test_missing_files_are_named_with_the_way_to_get_them(tmp_path):
     assert "long-range-arena/lra_release.gz" in second and "--task=retrieval" in second
 
 
-def test_made_up_pairs_are_of_one_topic_where_the_label_is_1(tmp_path):
+def test_synthetic_pairs_share_a_topic_if_the_label_is_1(tmp_path):
     dataset = Retrieval.create(tmp_path, **MADE_UP)
     assert (dataset.kind, dataset.vocab_size) == ("made-up", 3 + 9)
     assert [len(dataset.source(split)) for split in SPLITS] == [90, 5, 4]
@@ -209,12 +209,12 @@ def test_made_up_pairs_are_of_one_topic_where_the_label_is_1(tmp_path):
         ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Retrieval.create(tmp_path, **options)
 
 
-def test_the_seed_is_of_what_is_made_up_alone(tmp_path):
+def test_the_seed_affects_synthetic_data_only(tmp_path):
     write(tmp_path / "manual")
     assert create(tmp_path, seed=3).data_dir == create(tmp_path).data_dir
 
@@ -227,7 +227,7 @@ def test_the_stand_in_is_read_and_has_the_98_symbols_of_the_release(shared_data,
         for name in ROWS
     }
     assert sizes == {"train": 4_500, "eval": 604, "test": 556}
-    # A tenth is enough to have every printable character of ASCII.
+    # A tenth is enough to contain every printable ASCII character.
     for name in ROWS:
         lines = (folder / f"new_aan_pairs.{name}.tsv").read_bytes().splitlines(keepends=True)
         (tmp_path / f"new_aan_pairs.{name}.tsv").write_bytes(b"".join(lines[: len(lines) // 10]))

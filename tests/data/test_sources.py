@@ -1,4 +1,4 @@
-"""Prepared data follow their source: prepared again when it changed, and used when it is gone."""
+"""Prepared data are prepared again if their source changed, and used if it is gone."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def create(tmp_path, source, caplog):
-    """Creates the data set; returns its text and what was logged."""
+    """Creates the data set; returns its text and the log."""
 
     def create(manual=source.parent):
         caplog.clear()
@@ -46,7 +46,7 @@ AGAIN = "is not what little was prepared from: preparing little in"
 
 
 @pytest.mark.parametrize("text", ["dcba" * 100, "abcd" * 200, "abcd" * 2_500])
-def test_a_source_that_changed_is_read_again(create, source, text):
+def test_a_changed_source_is_read_again(create, source, text):
     create()
     source.write_text(text)
     found, log = create()
@@ -55,7 +55,7 @@ def test_a_source_that_changed_is_read_again(create, source, text):
     assert "prepar" not in create()[1]
 
 
-def test_a_change_that_keeps_size_and_time_is_noticed(create, source):
+def test_a_change_with_equal_size_and_time_is_detected(create, source):
     create()
     stat = source.stat()
     source.write_text("abdc" * 100)
@@ -71,7 +71,7 @@ def test_another_directory_with_other_content_is_read(create, tmp_path):
     assert found.startswith("dcba") and AGAIN in log
 
 
-def test_the_same_content_elsewhere_or_touched_is_not_prepared_again(create, source, tmp_path):
+def test_equal_content_at_another_path_or_time_is_not_prepared_again(create, source, tmp_path):
     create()
     shutil.copytree(source.parent, tmp_path / "copy")
     assert create(tmp_path / "copy")[1] == ""
@@ -82,7 +82,7 @@ def test_the_same_content_elsewhere_or_touched_is_not_prepared_again(create, sou
     assert create(tmp_path / "copy")[1] == ""
 
 
-def test_without_manual_dir_the_source_is_looked_at_where_it_was(create, source):
+def test_without_manual_dir_the_source_is_compared_at_its_recorded_path(create, source):
     create()
     source.write_text("dcba" * 100)
     found, log = create(None)
@@ -90,7 +90,7 @@ def test_without_manual_dir_the_source_is_looked_at_where_it_was(create, source)
 
 
 @pytest.mark.parametrize("manual", [True, False])
-def test_a_source_that_is_gone_leaves_the_prepared_data_in_use(create, source, manual):
+def test_prepared_data_are_used_if_the_source_is_gone(create, source, manual):
     create()
     source.unlink()
     found, log = create(source.parent if manual else None)
@@ -98,7 +98,7 @@ def test_a_source_that_is_gone_leaves_the_prepared_data_in_use(create, source, m
 
 
 @pytest.mark.parametrize("note", [None, "", "5", "[5]", "{}", "[" * 100_000])
-def test_data_without_a_note_are_prepared_again_if_the_source_is_there(
+def test_data_without_a_record_are_prepared_again_if_the_source_exists(
     create, source, tmp_path, note
 ):
     create()
@@ -112,9 +112,7 @@ def test_data_without_a_note_are_prepared_again_if_the_source_is_there(
     assert create()[1] == ""
 
 
-def test_a_changed_source_that_is_damaged_raises_and_the_prepared_data_stay(
-    create, source, tmp_path
-):
+def test_a_damaged_new_source_raises_and_keeps_the_prepared_data(create, source, tmp_path):
     create()
     before = sorted(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     source.write_bytes(b"\xff" * 100)
@@ -143,7 +141,7 @@ def test_a_source_that_changes_while_it_is_read_raises(create, source, monkeypat
     assert create()[0].startswith("dcba")
 
 
-def test_the_source_is_noted_with_its_digest(create, source, tmp_path):
+def test_the_source_is_recorded_with_its_digest(create, source, tmp_path):
     log = create()[1]
     assert f"reading {source}" in log
     noted = json.loads(next((tmp_path / "data").rglob("sources.json")).read_text())
@@ -151,7 +149,7 @@ def test_the_source_is_noted_with_its_digest(create, source, tmp_path):
     assert (row["path"], row["size"], len(row["sha256"])) == (str(source), 400, 64)
 
 
-def test_a_change_anywhere_in_a_directory_is_noticed_and_junk_is_not(tmp_path):
+def test_any_change_in_a_directory_is_detected_except_in_junk(tmp_path):
     folder, kept = tmp_path / "folder", tmp_path / "kept"
     (folder / "below").mkdir(parents=True)
     kept.mkdir()
@@ -168,7 +166,7 @@ def test_a_change_anywhere_in_a_directory_is_noticed_and_junk_is_not(tmp_path):
     assert not unchanged(kept, None, [folder])
 
 
-def test_a_note_that_cannot_be_renewed_is_no_error(tmp_path, monkeypatch):
+def test_a_record_that_cannot_be_updated_does_not_raise(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("a")
     Sources(None, [SourceFile.of(tmp_path / "a")]).write(tmp_path)
     os.utime(tmp_path / "a", ns=(0, 0))

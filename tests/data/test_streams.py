@@ -12,7 +12,7 @@ SIZES = st.integers(1, 9)
 
 
 def scored(batches):
-    """Every (input, target) of weight 1, stream by stream, each in its order."""
+    """All pairs (input, target) of weight 1, stream by stream, in order."""
     whole = {key: np.concatenate([batch[key] for batch in batches], axis=1) for key in batches[0]}
     assert set(whole["weight"].ravel().tolist()) <= {0.0, 1.0}
     return [
@@ -22,7 +22,7 @@ def scored(batches):
 
 
 @given(LENGTHS, SIZES, SIZES)
-def test_every_pair_of_neighbours_is_scored_once_in_the_order_of_the_text(length, batch, unroll):
+def test_every_token_but_the_first_is_predicted_once_in_order(length, batch, unroll):
     batches = list(stream_batches(np.arange(length), batch_size=batch, unroll=unroll))
     streams = scored(batches)
     assert sum(streams, []) == [(i, i + 1) for i in range(length - 1)]
@@ -32,7 +32,7 @@ def test_every_pair_of_neighbours_is_scored_once_in_the_order_of_the_text(length
 
 
 @given(LENGTHS, SIZES, SIZES)
-def test_what_is_filled_in_stands_at_the_end_of_the_last_batch_and_is_zero(length, batch, unroll):
+def test_unused_steps_are_zeros_at_the_end_of_the_last_batch(length, batch, unroll):
     *others, last = stream_batches(np.arange(length) + 1, batch_size=batch, unroll=unroll)
     assert all(other["weight"].all() for other in others)
     assert (np.diff(last["weight"], axis=1) <= 0).all()
@@ -43,15 +43,15 @@ def test_what_is_filled_in_stands_at_the_end_of_the_last_batch_and_is_zero(lengt
 @pytest.mark.parametrize(
     ("length", "dropped", "whole"),
     [
-        (5_356_211, 1_071, 1_072),  # PTB's training part, divided by position
-        (2_932_405, 586, 587),  # War and Peace's
-        (90_000_000, 17_999, 18_000),  # enwik8's and text8's
-        (297_567, 59, 60),  # PTB's test part: the authors leave 0.9 % of it out
+        (5_356_211, 1_071, 1_072),  # the training split of PTB, divided by position
+        (2_932_405, 586, 587),  # War and Peace
+        (90_000_000, 17_999, 18_000),  # enwik8 and text8
+        (297_567, 59, 60),  # the test split of PTB; the authors leave out 0.9 % of it
     ],
 )
-def test_a_pass_has_as_many_steps_as_the_authors_or_one_more(length, dropped, whole):
+def test_a_pass_has_as_many_steps_as_the_authors_pass_or_one_more(length, dropped, whole):
     tokens = np.broadcast_to(np.uint8(1), length)
-    assert (length // 100 - 1) // 50 == dropped  # whole chunks of a hundred rows of the text
+    assert (length // 100 - 1) // 50 == dropped  # complete chunks of a hundred rows of the text
     assert len(stream_batches(tokens)) == whole
 
 
@@ -65,7 +65,7 @@ def test_bytes_become_int32_and_weights_float32():
     assert batch["inputs"].tolist()[:2] == [[20, 21, 22, 23], [105, 106, 107, 108]]
 
 
-def test_a_batch_is_a_function_of_its_number_and_passes_follow_each_other():
+def test_a_batch_is_a_function_of_its_index_and_passes_repeat():
     batches = stream_batches(np.arange(50), batch_size=3, unroll=4)
     assert len(batches) == 5
     steps = prefetch(batches.repeat(), first_step=3)
@@ -90,6 +90,6 @@ def test_a_pass_begins_at_the_start_of_the_text():
         (0, {}, "a text of 0 tokens is too short"),
     ],
 )
-def test_a_text_too_short_and_sizes_too_small_are_named(length, sizes, message):
+def test_short_texts_and_small_sizes_raise(length, sizes, message):
     with pytest.raises(UserError, match=message):
         stream_batches(np.zeros(length, np.uint8), **sizes)

@@ -21,7 +21,7 @@ def synthetic(tmp_path_factory):
 
 @pytest.fixture
 def released(tmp_path, monkeypatch):
-    """A directory with five reviews of each class and part, instead of 12,500."""
+    """A directory with five reviews of each class and split, instead of 12,500."""
     monkeypatch.setattr(text, "_PER_CLASS", 5)
     for part in ("train", "test"):
         for kind in ("neg", "pos"):
@@ -52,7 +52,7 @@ def reviews(part):
     return [(content(part, kind, i)[:23], label) for label, kind, i in rows]
 
 
-def test_every_review_is_there_with_its_label_as_far_as_it_fits(released, tmp_path):
+def test_every_review_is_read_with_its_label_and_cut_to_the_length(released, tmp_path):
     dataset = Text.create(tmp_path, released, **SMALL)
     assert examples(dataset, "test") == reviews("test")
     both = examples(dataset, "train") + examples(dataset, "validation")
@@ -62,7 +62,7 @@ def test_every_review_is_there_with_its_label_as_far_as_it_fits(released, tmp_pa
     assert len(longest) == 2 and all(example["inputs"][-1] == END for example in longest)
 
 
-def test_what_is_held_out_has_as_many_of_each_class_and_is_not_trained_on(released, tmp_path):
+def test_validation_reviews_are_balanced_and_not_trained_on(released, tmp_path):
     dataset = Text.create(tmp_path, released, **SMALL)
     assert sorted(label for _, label in examples(dataset, "validation")) == [0, 0, 1, 1]
     assert not set(examples(dataset, "train")) & set(examples(dataset, "validation"))
@@ -72,8 +72,11 @@ def test_what_is_held_out_has_as_many_of_each_class_and_is_not_trained_on(releas
     assert lengths[0] == lengths[1]
 
 
-def test_the_vocabulary_is_that_of_the_training_split_alone(released, tmp_path):
-    for part in ("train", "test"):  # one letter a review: those held out have no number
+def test_the_vocabulary_depends_on_the_training_split_alone(released, tmp_path):
+    for part in (
+        "train",
+        "test",
+    ):  # one letter per review; letters of validation reviews are unknown
         for i, path in enumerate(sorted((released / "aclImdb" / part).rglob("*.txt"))):
             path.write_text("ABCDEFGHIJ"[i])
     dataset = Text.create(tmp_path, released, **SMALL)
@@ -83,7 +86,7 @@ def test_the_vocabulary_is_that_of_the_training_split_alone(released, tmp_path):
     assert [example["inputs"][0] for example in dataset.source("validation")] == [UNKNOWN] * 4
 
 
-def test_a_character_too_rare_is_unknown(released, tmp_path):
+def test_a_rare_character_is_unknown(released, tmp_path):
     path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
     path.write_text("train ~")
     options = SMALL | {"protocol": "paper"}
@@ -93,7 +96,9 @@ def test_a_character_too_rare_is_unknown(released, tmp_path):
     assert examples(often, "train")[0][0] == "train ?"
 
 
-def test_as_in_the_paper_all_is_trained_on_and_that_the_test_selects_is_said(released, tmp_path):
+def test_the_papers_protocol_trains_on_all_reviews_and_notes_that_the_test_split_selects(
+    released, tmp_path
+):
     dataset = Text.create(tmp_path, released, protocol="paper", **SMALL)
     assert examples(dataset, "train") == reviews("train")
     assert examples(dataset, "validation") == examples(dataset, "test") == reviews("test")
@@ -102,12 +107,12 @@ def test_as_in_the_paper_all_is_trained_on_and_that_the_test_selects_is_said(rel
     assert again.data_dir == dataset.data_dir
 
 
-def test_lines_of_a_review_stay_as_they_are(released, tmp_path):
+def test_line_ends_of_a_review_are_unchanged(released, tmp_path):
     (released / "aclImdb" / "test" / "neg" / "0_0.txt").write_bytes("a\x85b\tc\r\nd".encode())
     assert read_both(released / "aclImdb" / "test")[0] == ("a\x85b\tc\r\nd", 0)
 
 
-def test_a_review_missing_or_damaged_is_named(released, tmp_path):
+def test_a_missing_or_damaged_review_raises(released, tmp_path):
     path = released / "aclImdb" / "train" / "pos" / "3_3.txt"
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=rf"{path} is not UTF-8 .*download https://ai\.stanford"):
@@ -117,13 +122,13 @@ def test_a_review_missing_or_damaged_is_named(released, tmp_path):
         Text.create(tmp_path, released, **SMALL)
 
 
-def test_the_release_is_the_one_that_its_checksum_says():
+def test_the_checksum_and_size_of_the_release_are_pinned():
     wanted = text._RELEASE
     assert (wanted.name, wanted.size) == ("aclImdb_v1.tar.gz", 84_125_825)
     assert wanted.sha256 == "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
 
 
-def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(synthetic, tmp_path):
+def test_synthetic_reviews_have_the_same_form_and_reveal_their_class(synthetic, tmp_path):
     assert (synthetic.kind, synthetic.num_classes, synthetic.vocab_size) == ("made-up", 2, 3 + 9)
     assert [len(synthetic.source(split)) for split in SPLITS] == [80, 12, 10]
     right = [
@@ -138,7 +143,7 @@ def test_made_up_reviews_are_of_the_same_form_and_tell_their_class(synthetic, tm
     assert examples(Text.create(tmp_path, **MADE_UP, seed=1), "test") != examples(synthetic, "test")
 
 
-def test_made_up_reviews_follow_the_protocol_too(tmp_path):
+def test_synthetic_reviews_follow_the_protocol(tmp_path):
     dataset = Text.create(tmp_path, **MADE_UP, protocol="paper")
     assert examples(dataset, "validation") == examples(dataset, "test")
     assert dataset.note
@@ -160,20 +165,20 @@ def test_made_up_reviews_follow_the_protocol_too(tmp_path):
         ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
     ],
 )
-def test_an_impossible_number_is_named(tmp_path, options, message):
+def test_an_impossible_option_raises(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         Text.create(tmp_path, **options)
 
 
-def test_more_characters_than_a_byte_tells_apart_are_refused(released, tmp_path):
+def test_more_characters_than_fit_into_a_byte_raise(released, tmp_path):
     path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
     path.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))))
     with pytest.raises(UserError, match="characters occur at least 1 times, expected"):
         Text.create(tmp_path, released, **SMALL | {"pad_to": 400, "protocol": "paper"})
 
 
-def test_seed_0_still_means_what_it_meant():
-    # If NumPy's random numbers break this on purpose: raise Text.VERSION.
+def test_seed_0_selects_the_same_reviews_as_before():
+    # If a new NumPy draws other random numbers, increase Text.VERSION.
     drawn = held_out([0] * 12_500 + [1] * 12_500, TextOptions())
     assert hashlib.sha256(str(drawn).encode()).hexdigest()[:16] == "5fe530bc7493164c"
 

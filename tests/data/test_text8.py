@@ -22,6 +22,6 @@ def test_the_first_characters_are_a_prefix_of_letters_and_spaces(shared_data, tm
     assert sorted(dataset.vocabulary.characters) == sorted(" " + string.ascii_lowercase)
 
 
-def test_the_archive_is_the_one_of_that_size():
+def test_the_size_of_the_archive_is_pinned():
     release = Text8.release
     assert (release.url, release.size) == ("http://mattmahoney.net/dc/text8.zip", 31_344_016)

@@ -1,4 +1,4 @@
-"""Files as people have them: each is read if it is unmistakable, or a message names the way out."""
+"""Variants of released files are read if unambiguous, or raise with the remedy."""
 
 import bz2
 import gzip
@@ -56,7 +56,7 @@ PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_text_is_read_under_its_name_or_one_like_it(tmp_path, name):
+def test_a_text_is_read_under_variants_of_its_name(tmp_path, name):
     put(tmp_path / "manual" / name)
     put(tmp_path / "manual" / "._enwik8", b"junk")
     assert read_enwik8(tmp_path, tmp_path / "manual") == WIKI
@@ -71,14 +71,14 @@ def test_a_compressed_text_is_read(tmp_path, ending, at):
 
 
 @pytest.mark.parametrize("name", ["enwik8.tar.gz", "Enwik8.tgz", "enwik8 (2).tar.gz"])
-def test_a_text_in_an_archive_of_another_kind_is_read(tmp_path, name):
+def test_a_text_in_an_archive_of_another_format_is_read(tmp_path, name):
     put(tmp_path / "enwik8" / "enwik8")
     (tmp_path / "manual").mkdir()
     tarred(tmp_path / "enwik8", tmp_path / "manual" / name, "w:gz")
     assert read_enwik8(tmp_path, tmp_path / "manual") == WIKI
 
 
-def test_a_manual_dir_may_be_the_file_or_relative_or_below_home(tmp_path, monkeypatch):
+def test_a_manual_dir_may_be_the_file_or_relative_or_in_home(tmp_path, monkeypatch):
     put(tmp_path / "manual" / "enwik8")
     put(tmp_path / "manual" / "enwik8 (1)", WIKI[::-1])
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -90,7 +90,7 @@ def test_a_manual_dir_may_be_the_file_or_relative_or_below_home(tmp_path, monkey
 
 @pytest.mark.parametrize("ending", ["", ".raw"])
 @pytest.mark.parametrize("at", ["directory", "file"])
-def test_the_common_three_parts_of_a_text_are_the_text(tmp_path, monkeypatch, ending, at):
+def test_the_three_common_files_of_a_text_are_the_text(tmp_path, monkeypatch, ending, at):
     monkeypatch.setattr(Enwik8, "size", len(WIKI))
     monkeypatch.setattr(Enwik8, "md5", "")
     folder, end = tmp_path / "manual" / "enwik8", len(WIKI) - 68
@@ -102,7 +102,7 @@ def test_the_common_three_parts_of_a_text_are_the_text(tmp_path, monkeypatch, en
     assert read_enwik8(tmp_path, manual) == WIKI
 
 
-def test_parts_that_are_not_the_whole_text_raise(tmp_path):
+def test_files_that_are_not_the_whole_text_raise(tmp_path):
     for name in ("train", "valid", "test"):
         put(tmp_path / "manual" / "enwik8" / f"{name}.txt", b"60 112 97")
     message = enwik8_error(tmp_path, tmp_path / "manual")
@@ -131,17 +131,17 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
         ({"enwik8/other/x": WIKI}, "enwik8 not found: looked in"),
     ],
 )
-def test_what_is_no_such_text_raises_with_the_way_out(tmp_path, files, message):
+def test_files_without_the_text_raise_with_the_remedy(tmp_path, files, message):
     for name, content in files.items():
         put(tmp_path / "manual" / name, content)
-    said = enwik8_error(tmp_path, tmp_path / "manual")
-    assert message in said and len(said.splitlines()) <= 2
+    error = enwik8_error(tmp_path, tmp_path / "manual")
+    assert message in error and len(error.splitlines()) <= 2
 
 
-def test_a_manual_dir_that_is_another_file_or_nothing_raises(tmp_path):
+def test_a_manual_dir_that_is_another_file_or_missing_raises(tmp_path):
     put(tmp_path / "some.txt")
-    said = enwik8_error(tmp_path, tmp_path / "some.txt")
-    assert said.endswith(
+    error = enwik8_error(tmp_path, tmp_path / "some.txt")
+    assert error.endswith(
         "some.txt is none of enwik8.zip, enwik8: give one of them, or the directory it is in"
     )
     assert "nowhere, which does not exist" in enwik8_error(tmp_path, tmp_path / "nowhere")
@@ -151,11 +151,14 @@ def test_a_manual_dir_that_is_another_file_or_nothing_raises(tmp_path):
     ("name", "what"),
     [
         ("cifar-10-python.tar.gz", "the Python version, whose pickle files are never read"),
-        ("cifar-10-batches-py/data_batch_1", "the Python version, whose pickle files are never read"),
+        (
+            "cifar-10-batches-py/data_batch_1",
+            "the Python version, whose pickle files are never read",
+        ),
         ("cifar-10-matlab.tar.gz", "the MATLAB version, which is not supported"),
     ],
 )
-def test_other_versions_of_cifar_raise_and_name_the_one_that_is_needed(tmp_path, name, what):
+def test_other_versions_of_cifar_raise_with_the_needed_one(tmp_path, name, what):
     put(tmp_path / "manual" / name)
     for manual in (tmp_path / "manual", tmp_path / "manual" / Path(name).parts[0]):
         if manual.is_dir() and manual.name != "manual":
@@ -166,7 +169,7 @@ def test_other_versions_of_cifar_raise_and_name_the_one_that_is_needed(tmp_path,
 
 @pytest.fixture
 def reviews(tmp_path, monkeypatch):
-    """`reviews(folder, ending)`: makes IMDb's folders of three reviews a class, with junk."""
+    """`reviews(folder, ending)` makes IMDb's folders of three reviews per class, with junk."""
     monkeypatch.setattr(text, "_PER_CLASS", 3)
 
     def make(folder="aclImdb", ending=".txt"):
@@ -193,7 +196,7 @@ REVIEWS = [f"train/{kind} {i}" for kind in ("neg", "pos") for i in range(3)]
 
 
 @pytest.mark.parametrize("folder", ["", "aclImdb", "aclimdb", "aclImdb/aclImdb", "x/aclImdb"])
-def test_reviews_are_read_without_what_systems_leave_among_them(reviews, tmp_path, folder):
+def test_reviews_are_read_without_system_junk(reviews, tmp_path, folder):
     assert read_reviews(tmp_path, reviews(folder)) == REVIEWS
 
 
@@ -202,7 +205,7 @@ def test_reviews_with_upper_case_endings_are_read(reviews, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["aclImdb.zip", "aclImdb_v1.tar", "aclimdb.tar.xz"])
-def test_reviews_are_read_from_archives_that_people_made(reviews, tmp_path, name):
+def test_reviews_are_read_from_repacked_archives(reviews, tmp_path, name):
     manual = reviews()
     if name.endswith(".zip"):
         with zipfile.ZipFile(manual / name, "w") as archive:
@@ -223,7 +226,7 @@ def test_reviews_are_read_from_archives_that_people_made(reviews, tmp_path, name
         (b"caf\xe9", "is not UTF-8"),
     ],
 )
-def test_a_review_that_is_damaged_raises(reviews, tmp_path, content, message):
+def test_a_damaged_review_raises(reviews, tmp_path, content, message):
     put(reviews() / "aclImdb" / "test" / "pos" / "1_1.txt", content)
     with pytest.raises(UserError, match=rf"test/pos/1_1\.txt {message}"):
         read_reviews(tmp_path, tmp_path / "manual")
@@ -251,7 +254,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_expressions_are_read_however_the_file_was_edited(generated, tmp_path, change):
+def test_expressions_are_read_from_edited_files(generated, tmp_path, change):
     for name, content in generated.items():
         put(tmp_path / "plain" / name, content)
         put(tmp_path / "manual" / name, CHANGES[change](content))
@@ -282,7 +285,7 @@ INNER, OUTER = "lra_release/lra_release/listops-1000", "lra_release/listops-1000
 
 
 @pytest.mark.parametrize("folder", ["listops", "LISTOPS-1000", f"x/{INNER}", INNER, OUTER])
-def test_folders_of_public_pipelines_are_known_and_said(generated, tmp_path, folder, caplog):
+def test_folders_of_public_pipelines_are_found_and_noted(generated, tmp_path, folder, caplog):
     for name, content in generated.items():
         put(tmp_path / "manual" / folder / name, content)
     with caplog.at_level("INFO", logger="lru.data.builder"):
@@ -292,18 +295,18 @@ def test_folders_of_public_pipelines_are_known_and_said(generated, tmp_path, fol
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_of_two_copies_the_inner_one_is_read_and_said(generated, tmp_path, packed):
+def test_the_inner_of_two_copies_is_read_and_noted(generated, tmp_path, packed):
     for name, content in generated.items():
         put(tmp_path / "manual" / OUTER / name, b"another")
         put(tmp_path / "manual" / INNER / name, content)
     if packed:
         tarred(tmp_path / "manual" / "lra_release", tmp_path / "manual" / "lra_release.gz", "w:gz")
-    for _ in range(2):  # prepared, and read again
+    for _ in range(2):  # prepared, then read again
         dataset = read_listops(tmp_path, tmp_path / "manual")
         assert (dataset.note, len(dataset.source("train"))) == (f"read from {INNER}", 20)
 
 
-def test_an_outer_copy_is_read_where_the_inner_one_lacks_files(generated, tmp_path):
+def test_the_outer_copy_is_read_if_the_inner_one_lacks_files(generated, tmp_path):
     for name, content in generated.items():
         put(tmp_path / "manual" / OUTER / name, content)
     put(tmp_path / "manual" / INNER / "basic_val.tsv", b"another")
@@ -326,7 +329,7 @@ def test_an_archive_that_gunzip_unpacked_is_read(generated, tmp_path):
         (lambda d: Retrieval.create(d), "https://huggingface.co/datasets/OpenNLPLab/lra has files"),
     ],
 )
-def test_without_lras_archive_it_is_said_what_else_there_is(tmp_path, create, hint):
+def test_without_lras_archive_it_raises_with_an_alternative(tmp_path, create, hint):
     with pytest.raises(UserError, match=f"lra_release.gz is reported to answer 403: {hint}"):
         create(tmp_path)
 
@@ -346,7 +349,7 @@ def read_pairs(tmp_path, folder, content):
 @pytest.mark.parametrize(
     "content", [ROWS.encode(), BOM + ROWS.encode(), (HEADER + ROWS).replace("\n", "\r\n").encode()]
 )
-def test_pairs_are_read_however_the_file_was_edited(tmp_path, folder, content):
+def test_pairs_are_read_from_edited_files(tmp_path, folder, content):
     source = read_pairs(tmp_path, folder, content).source("train")
     assert [int(example["label"]) for example in source] == [1, 0]
 
@@ -365,7 +368,7 @@ def test_pairs_of_another_encoding_raise(tmp_path, content, message):
 
 
 def images(folder, level, empty=None, size=32):
-    """Writes 20 images as LRA has them, `sample_170.png` to `179`, with junk of macOS."""
+    """Writes 20 images in LRA's format, `sample_170.png` to `179`, with junk of macOS."""
     for k in range(2):
         lines = []
         for i in range(170, 180):
@@ -387,7 +390,7 @@ def read_images(tmp_path, **options):
 HARD, EASY = "curv_contour_length_14", "curv_baseline"
 
 
-def test_images_are_read_from_s4s_folders_among_what_macos_leaves(tmp_path):
+def test_images_are_read_from_s4s_folders_among_macos_junk(tmp_path):
     images(tmp_path / "manual" / "pathfinder" / "pathfinder64", HARD, size=64)
     images(tmp_path / "manual" / "pathfinder" / "pathfinder32", HARD)
     dataset = read_images(tmp_path)
@@ -395,7 +398,7 @@ def test_images_are_read_from_s4s_folders_among_what_macos_leaves(tmp_path):
     assert [len(dataset.source(split)) for split in ("train", "validation", "test")] == [16, 2, 2]
 
 
-def test_the_empty_image_of_the_release_is_left_out_and_said(tmp_path):
+def test_the_empty_image_of_the_release_is_left_out_and_noted(tmp_path):
     images(tmp_path / "manual" / "pathfinder32", EASY, empty=(0, 172))
     dataset = read_images(tmp_path, difficulty="easy")
     assert sum(len(dataset.source(split)) for split in ("train", "validation", "test")) == 19
