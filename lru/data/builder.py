@@ -113,7 +113,7 @@ class SequenceDataset(
     def _reason_to_prepare(
         cls, root: Path, directory: Path, config: _Config, manual: Path | None
     ) -> str:
-        """Returns why the data must be prepared, also if again; "" if they need not be."""
+        """Returns the reason to prepare the data, for the first time or again; "" if none."""
         preparing = f"preparing {cls.name} in {directory}"
         if not directory.exists():
             return preparing
@@ -141,14 +141,14 @@ class SequenceDataset(
         for source in sources:
             if not source.is_at(Path(source.path)):
                 raise UserError(f"{source.path} changed while it was read: run the command again")
-        made = Path(builder.data_dir)
-        _write_checksums(made)
+        prepared = Path(builder.data_dir)
+        _write_checksums(prepared)
         if sources:
-            Sources(str(manual) if manual else None, sources).write(made)
+            Sources(str(manual) if manual else None, sources).write(prepared)
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists():
             directory.rename(scratch / "before")  # removed together with `scratch`
-        made.rename(directory)
+        prepared.rename(directory)
         shutil.rmtree(builder.paths.unfinished, ignore_errors=True)
 
     def _find(self) -> list[SourceFile]:

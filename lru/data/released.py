@@ -153,7 +153,9 @@ class Release:
         if is_packed(file.name) or plain(file.name) == stem(self.name):
             return Found((file,))
         known = ", ".join(name.rstrip("/") for name in (self.name, *self.files))
-        raise UserError(f"{file} is none of {known}: give one of them, or the directory it is in")
+        raise UserError(
+            f"{file} is not one of {known}: give one of them, or the directory it is in"
+        )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
         """Returns the files of the first folder that has all of them."""

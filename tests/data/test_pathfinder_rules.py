@@ -65,7 +65,7 @@ def test_a_difficulty_sets_the_lengths(difficulty, lengths, number):
         ({"padding": 0}, "at least 1"),
         ({"dash_length": 0}, "at least 1"),
         ({"distractor_length": 0}, "at least 1"),
-        ({"path_length": 1}, "path_length at least 2"),
+        ({"path_length": 1}, "path_length of at least 2"),
     ],
 )
 def test_impossible_rules_raise(changed, message):

@@ -142,7 +142,7 @@ def test_a_manual_dir_that_is_another_file_or_missing_raises(tmp_path):
     put(tmp_path / "some.txt")
     error = enwik8_error(tmp_path, tmp_path / "some.txt")
     assert error.endswith(
-        "some.txt is none of enwik8.zip, enwik8: give one of them, or the directory it is in"
+        "some.txt is not one of enwik8.zip, enwik8: give one of them, or the directory it is in"
     )
     assert "nowhere, which does not exist" in enwik8_error(tmp_path, tmp_path / "nowhere")
 
