@@ -38,10 +38,10 @@ NAMES = [
     ("lru.training.config:runpy.run_path", "defined in runpy"),
     ("flax.linen:relu", "defined in jax"),
     ("flax.linen.module:functools.partial", "defined in functools"),
-    ("lru.io.files:write_whole", "expected"),
+    ("lru.io.files:write_atomically", "expected"),
     ("lru.training.config:load_config", "expected"),
     ("lru.export:load", "expected"),
-    ("lru.io.files:write_whole.__call__", "expected"),
+    ("lru.io.files:write_atomically.__call__", "expected"),
     ("lru:LRU.__init__", "expected"),
     ("lru.command_line:Parser", "expected"),
     ("flax.io:rmtree", "expected"),
@@ -120,7 +120,7 @@ COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.spectrum]
         ("data.more", [{"type": "evil:Model"}]),
         ("train.more", {"type": "evil:Model"}),
         ("data.type", "lru.training.record:subprocess.run"),
-        ("model.mixer.type", "lru.io.files:write_whole"),
+        ("model.mixer.type", "lru.io.files:write_atomically"),
     ],
 )
 def test_every_command_refuses_before_it_imports(command, key, value, evil, config, capsys):
@@ -162,7 +162,7 @@ import functools, os
 import flax.linen as nn
 import lru
 from lru.data.listops import ListOps
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 class Mine(lru.LRU):
     pass
@@ -199,7 +199,7 @@ def test_a_package_that_the_user_allows_is_loaded(own, config, tmp_path):
         restore_best(workdir, allow=(own,))
 
 
-@pytest.mark.parametrize("name", ["worse", "os.system", "write_whole", "functools.partial"])
+@pytest.mark.parametrize("name", ["worse", "os.system", "write_atomically", "functools.partial"])
 def test_an_allowed_package_is_no_way_into_another_one(name, own):
     with pytest.raises(UserError, match="expected a Flax module"):
         resolve(f"{own}:{name}", "config.model.mixer", (own,))

@@ -10,12 +10,12 @@ import pytest
 
 from lru.errors import UserError
 from lru.io import files
-from lru.io.files import lock, open_to_append, wait_for_lock, write_whole
+from lru.io.files import lock, open_to_append, wait_for_lock, write_atomically
 
 
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypatch):
     file = tmp_path / "file"
-    write_whole(file, "before")
+    write_atomically(file, "before")
 
     def full(*args):
         raise OSError(errno.ENOSPC, "no space")
@@ -23,9 +23,9 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
         with pytest.raises(OSError, match="no space"):
-            write_whole(file, b"after")
+            write_atomically(file, b"after")
     assert file.read_text() == "before" and os.listdir(tmp_path) == ["file"]
-    write_whole(file, b"after")
+    write_atomically(file, b"after")
     assert file.read_text() == "after" and os.listdir(tmp_path) == ["file"]
 
 
@@ -96,14 +96,14 @@ def mine(request, tmp_path):
 
 def test_a_partial_file_that_is_a_link_is_replaced_and_its_target_stays(mine, tmp_path):
     mine("file.part")
-    write_whole(tmp_path / "file", "new")
+    write_atomically(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
     assert not (tmp_path / "file").is_symlink() and not (tmp_path / "file.part").exists()
 
 
 def test_a_file_that_is_a_link_is_replaced_and_its_target_stays(mine, tmp_path):
     mine("file")
-    write_whole(tmp_path / "file", "new")
+    write_atomically(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new" and not (tmp_path / "file").is_symlink()
 
 

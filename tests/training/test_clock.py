@@ -27,7 +27,7 @@ def test_speed_and_wait_are_of_what_was_trained_since_the_last_reading(passing):
     clock = Clock({})
     passing(30)  # compilation
     clock.restart(10)
-    assert clock.waiting_for(waiting(passing, 2)) == "call"
+    assert clock.wait_for_next(waiting(passing, 2)) == "call"
     passing(6)
     assert clock.read(50) == (40 / 8, 2 / 8)
     passing(5)
@@ -65,5 +65,5 @@ def test_seconds_and_waits_go_on_from_the_run_before(passing):
     clock = Clock({"seconds": 100.0, "input_wait_seconds": 7.0})
     assert clock.new
     passing(3)
-    clock.waiting_for(waiting(passing, 1))
+    clock.wait_for_next(waiting(passing, 1))
     assert clock.seconds() == 104.0 and clock.input_wait_seconds == 8.0

@@ -111,7 +111,7 @@ def test_arrays_that_are_no_eigenvalues_of_the_run_raise_a_line_that_names_the_f
     (tmp_path / "0.npz").write_bytes(npz(layer=RING))
     (tmp_path / "4.npz").write_bytes(content)
     with pytest.raises(UserError, match=r"4\.npz is damaged .*; delete it to leave that step out"):
-        EigenvalueLog(tmp_path).paths()
+        EigenvalueLog(tmp_path).trajectories()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def logged(tmp_path):
 
 
 def test_what_is_written_is_read_in_the_order_of_steps(logged):
-    steps, paths = logged.paths()
+    steps, paths = logged.trajectories()
     assert steps == [0, 9, 10]
     want = [model_eigenvalues(params(step))["block_0/mixer"] for step in steps]
     np.testing.assert_allclose(paths["block_0/mixer"], want, rtol=1e-6)
@@ -52,10 +52,10 @@ def test_a_model_without_diagonal_layers_leaves_nothing(tmp_path):
     spectra.write(0, {"head": {"bias": np.ones(3)}})
     spectra.rewind(0)
     assert not (tmp_path / "spectra").exists()
-    assert spectra.paths() == ([], {})
+    assert spectra.trajectories() == ([], {})
 
 
 def test_a_damaged_file_is_named(logged, tmp_path):
     (tmp_path / "spectra/9.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"9\.npz is damaged .* delete it"):
-        logged.paths()
+        logged.trajectories()

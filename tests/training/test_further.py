@@ -16,7 +16,7 @@ from lru.training.best import restore_best
 from lru.training.config import check_workdir, is_extended, load_config, save_config
 from lru.training.description import FILE, Description
 from lru.training.experiment import Experiment
-from lru.training.init_from import begin, read_initial
+from lru.training.init_from import read_initial, set_initial_weights
 from lru.training.loop import train_and_evaluate
 
 TEXT, LABELLED = "configs/charlm_linear_lru.py:smoke", "configs/lra_listops.py:smoke"
@@ -231,7 +231,7 @@ def begun_with(config, workdir, root):
     experiment = Experiment(config, root / "data")
     found = read_initial(config, workdir, experiment)
     workdir.mkdir(exist_ok=True)
-    begin(config, workdir, experiment, found)
+    set_initial_weights(config, workdir, experiment, found)
     return experiment
 
 
@@ -371,10 +371,10 @@ def test_initial_weights_that_are_damaged_or_lost_are_one_line(root, tmp_path):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match="is damaged: it is not as it was written"):
-        begin(config, workdir, experiment)
+        set_initial_weights(config, workdir, experiment)
     file.unlink()
     with pytest.raises(UserError, match="initial.safetensors is missing"):
-        begin(config, workdir, experiment)
+        set_initial_weights(config, workdir, experiment)
     (workdir / "checkpoints" / "4").mkdir(parents=True)
     with pytest.raises(UserError, match="initial.safetensors is missing, with which the run began"):
         read_initial(config, workdir, experiment)

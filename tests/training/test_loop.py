@@ -117,7 +117,7 @@ def test_a_record_has_the_eigenvalues_before_training_and_of_the_tested_checkpoi
     data_dir, tmp_path
 ):
     found = short_run("", tmp_path, data_dir)["eigenvalues"]
-    steps, layers = EigenvalueLog(tmp_path / "spectra").paths()
+    steps, layers = EigenvalueLog(tmp_path / "spectra").trajectories()
     assert [int(step) for step in found] == steps == [0, 4] and len(layers) == 2
     for place, recorded in enumerate(found.values()):
         assert recorded.keys() == layers.keys()
@@ -131,7 +131,7 @@ def test_a_model_without_eigenvalues_records_none(data_dir, tmp_path):
 
 
 def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
-    steps, paths = EigenvalueLog(whole / "spectra").paths()
+    steps, paths = EigenvalueLog(whole / "spectra").trajectories()
     assert steps == [0, 4, 8, 12]
     initial = model_eigenvalues(Experiment(load_config(SMOKE), data_dir).init_state().params)
     best = model_eigenvalues(restore_best(whole, data_dir=data_dir)[1].params)
@@ -483,7 +483,7 @@ def test_calls_of_any_length_are_compiled_once(data_dir):
         state = experiment.train_steps(state, call)
         counts.append(call.count)
     assert (counts, int(state.step)) == ([3, 1, 3, 1, 3, 1], 12)
-    for part in next(experiment.training_calls(0)).parts(iter([1, 2]).__next__):
+    for part in next(experiment.training_calls(0)).chunks(iter([1, 2]).__next__):
         state = experiment.train_steps(state, part)
         counts.append((part.start, part.stop))
     assert counts[6:] == [(0, 1), (1, 3)] and int(state.step) == 15

@@ -38,7 +38,7 @@ def test_a_step_is_adamw_on_the_mean_loss_of_the_batch_without_its_padding(data_
     gradient = jax.jit(jax.value_and_grad(loss_function, has_aux=True))
     with experiment.precision():
         (loss, batch_stats), grads = gradient(variables["params"])
-    after = experiment.train_steps(state, next(iter(call.parts(lambda: 1))))
+    after = experiment.train_steps(state, next(iter(call.chunks(lambda: 1))))
     np.testing.assert_allclose(after.metrics.compute()["loss"], loss, rtol=1e-5)
     for got, want in zip(*map(jax.tree.leaves, (after.batch_stats, batch_stats))):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
