@@ -28,13 +28,13 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
     A symbolic link at `file` is replaced; its target is unchanged.
     """
-    part = file.with_name(file.name + ".part")
+    partial = file.with_name(file.name + ".part")
     try:
-        with open_new(part) as opened:
+        with open_new(partial) as opened:
             opened.write(content.encode() if isinstance(content, str) else content)
-        os.replace(part, file)
+        os.replace(partial, file)
     except BaseException:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -121,7 +121,7 @@ def evaluated_rows(
 def best_available(
     rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str
 ) -> Mapping[str, Any]:
-    """Returns the row of the best checkpoint on disk, and logs a warning if a better one is missing.
+    """Returns the row of the best existing checkpoint, and warns if a better one is missing.
 
     Args:
       rows: the rows that `evaluated_rows` returned.

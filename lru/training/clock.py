@@ -15,9 +15,9 @@ class Clock:
     """Measures seconds over all restarts, and speed and wait for input since the last reading.
 
     The wait for input is the time from the end of a call of the compiled program until the batches
-    of the next call are ready: the devices are idle for no other reason. For the first call it
-    begins at the start, when the data are read. The share of it is a share of wall time: of training
-    between two logs, and of the whole run in the record.
+    of the next call are ready: the devices are idle for no other reason. The first wait starts
+    with training, when the data are read. Its share is of wall time: of training between two logs,
+    and of the whole run in the record.
 
     Args:
       before: the last line of the run's `timing.jsonl`; empty for a new run.

@@ -87,7 +87,7 @@ class Description:
 
     @classmethod
     def load(cls, workdir: Path) -> Self | None:
-        """Loads the description in a work directory; returns None if an older version wrote the run.
+        """Loads the description in a work directory; None if an older version wrote the run.
 
         Raises:
           UserError: the description cannot be read.

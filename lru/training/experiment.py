@@ -165,7 +165,8 @@ class Experiment:
       layers: the model's layers that define their modes, by path.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
-      origin: the source of the initial weights, see `set_initial_variables`; None if they are drawn.
+      origin: the source of the initial weights, see `set_initial_variables`; None if they are
+        drawn.
 
     Raises:
       UserError: the config is wrong.
@@ -253,7 +254,7 @@ class Experiment:
         self._initial, self.origin = jax.device_get(dict(variables)), origin
 
     def state_shapes(self) -> State:
-        """Returns a state's shapes, types and shardings, the target to restore a checkpoint into."""
+        """Returns a state's shapes, types and shardings, as a target to restore a checkpoint."""
 
         def with_sharding(sharding, subtree):
             return jax.tree.map(lambda x: x.update(sharding=sharding), subtree)

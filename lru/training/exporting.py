@@ -205,7 +205,7 @@ def _check_modules(maker: Any, where: str) -> None:
 
 
 def _identity(about: Mapping[str, Any]) -> str:
-    """Returns the entries of `config.json` that determine the model as a function of its weights."""
+    """Returns the entries of `config.json` that determine what the model computes."""
     entries = {"model": about["config"]["model"], "arguments": about["arguments"]}
     return json.dumps(entries, sort_keys=True)
 

@@ -201,7 +201,7 @@ class _Run:
         }
 
     def _best_available(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Returns the best row that has a checkpoint, and logs a warning if a better one has none."""
+        """Returns the best row that has a checkpoint, and warns if a better one has none."""
         saved = set(self.checkpoints.steps())
         best = best_row(rows, self.settings.select)
         available = best_row([row for row in rows if row["step"] in saved], self.settings.select)

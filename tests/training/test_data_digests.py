@@ -1,4 +1,4 @@
-"""A run continues on the data that it began with, or says that it cannot."""
+"""A run continues on the data that it started with, or raises."""
 
 import json
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ def dataset(**changed):
     return SimpleNamespace(name="some", digests=DIGESTS | changed)
 
 
-def test_the_same_data_pass_and_others_raise(tmp_path):
+def test_the_same_data_pass_and_other_data_raise(tmp_path):
     check_data(dataset(), tmp_path, begin=True)
     check_data(dataset(), tmp_path, begin=True)
     with pytest.raises(UserError, match="trained on other data: .* validation, test of some\n"):
@@ -41,7 +41,7 @@ def test_a_damaged_file_raises(tmp_path, content):
         check_data(dataset(), tmp_path)
 
 
-def test_a_text_that_was_edited_is_other_data(tmp_path):
+def test_an_edited_text_raises(tmp_path):
     source, work = tmp_path / "enwik8", tmp_path / "work"
     work.mkdir()
     source.write_bytes(b"<page> one" * 20)

@@ -1,4 +1,4 @@
-"""Laws of the recorded gradient norms: exact, averaged between two lines, without any effect."""
+"""Laws of the recorded gradient norms: exact, averaged between two rows, without side effects."""
 
 import json
 
@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    """Returns the record and the rows of training of six steps, by `log_every`."""
+    """Returns `train(log_every)`, which trains six steps and returns record and rows."""
 
     def train(log_every, record=True):
         overrides = f"train.log_every={log_every}", f"train.record_gradient_norms={record}"
@@ -42,7 +42,7 @@ def every_step(run):
     return run(1)
 
 
-def test_the_first_norms_are_those_of_the_first_gradient(every_step, data_dir):
+def test_the_first_norms_equal_those_of_the_first_gradient(every_step, data_dir):
     experiment = Experiment(load_config(SMOKE), data_dir)
     state = experiment.init_state()
     call = next(iter(experiment.training_calls(0)))
@@ -60,13 +60,13 @@ def test_the_first_norms_are_those_of_the_first_gradient(every_step, data_dir):
     np.testing.assert_allclose(norms_in_row(every_step[1][0]), expected, rtol=1e-5)
 
 
-def test_a_line_has_the_mean_since_the_line_before(every_step, run):
+def test_a_row_has_the_mean_norms_since_the_previous_row(every_step, run):
     single = np.array([norms_in_row(row) for row in every_step[1]])
     double = np.array([norms_in_row(row) for row in run(2)[1]])
     np.testing.assert_allclose(double, single.reshape(3, 2, 3).mean(1), rtol=1e-5)
 
 
-def test_a_record_has_the_norms_of_every_line(every_step):
+def test_a_record_has_the_norms_of_every_row(every_step):
     record, rows = every_step
     assert record["gradient_norms"] == [(row["step"], norms_in_row(row)) for row in rows]
 
