@@ -13,7 +13,7 @@ from lru.io.files import write_atomically
 FILE = "data.json"
 
 
-def check_data(dataset: SequenceDataset, workdir: Path, begin: bool = False) -> None:
+def check_data(dataset: SequenceDataset, workdir: Path, write: bool = False) -> None:
     """Checks that a data set has the examples that a run was trained on.
 
     A data set prepared by an older version has no digests and is not checked.
@@ -21,7 +21,7 @@ def check_data(dataset: SequenceDataset, workdir: Path, begin: bool = False) -> 
     Args:
       dataset: the data set as it is prepared now.
       workdir: the work directory of the run.
-      begin: whether to write the digests if there are none yet.
+      write: whether to write the digests if there are none yet.
 
     Raises:
       UserError: the examples have changed, or the file is damaged.
@@ -30,7 +30,7 @@ def check_data(dataset: SequenceDataset, workdir: Path, begin: bool = False) -> 
     if not now:
         return
     if not file.exists():
-        if begin:
+        if write:
             write_atomically(
                 file, json.dumps({"name": dataset.name, "digests": now}, indent=2) + "\n"
             )

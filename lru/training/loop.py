@@ -97,11 +97,11 @@ def train_and_evaluate(
     experiment = Experiment(config, data_dir, manual_dir)
     experiment.task.check_sizes()
     initial = read_initial(config, workdir, experiment)
-    with lock(workdir / "lock") as alone:
-        if not alone:
+    with lock(workdir / "lock") as acquired:
+        if not acquired:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
         check_workdir(config, workdir)  # another process may have started in the meantime
-        check_data(experiment.dataset, workdir, begin=True)
+        check_data(experiment.dataset, workdir, write=True)
         save_config(config, workdir)
         if (description := Description.of(experiment)) is not None:
             description.save(workdir)

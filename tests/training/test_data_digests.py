@@ -17,8 +17,8 @@ def dataset(**changed):
 
 
 def test_the_same_data_pass_and_other_data_raise(tmp_path):
-    check_data(dataset(), tmp_path, begin=True)
-    check_data(dataset(), tmp_path, begin=True)
+    check_data(dataset(), tmp_path, write=True)
+    check_data(dataset(), tmp_path, write=True)
     with pytest.raises(UserError, match="trained on other data: .* validation, test of some\n"):
         check_data(dataset(validation="x", test="y"), tmp_path)
     assert json.loads((tmp_path / "data.json").read_text())["digests"] == DIGESTS
@@ -30,8 +30,8 @@ def test_an_evaluation_writes_nothing(tmp_path):
 
 
 def test_data_without_digests_are_not_compared(tmp_path):
-    check_data(dataset(), tmp_path, begin=True)
-    check_data(SimpleNamespace(name="some", digests={}), tmp_path, begin=True)
+    check_data(dataset(), tmp_path, write=True)
+    check_data(SimpleNamespace(name="some", digests={}), tmp_path, write=True)
 
 
 @pytest.mark.parametrize("content", ["", "5", "{}", "null", '{"digests": 5}', "[" * 100_000])
@@ -45,7 +45,7 @@ def test_an_edited_text_raises(tmp_path):
     source, work = tmp_path / "enwik8", tmp_path / "work"
     work.mkdir()
     source.write_bytes(b"<page> one" * 20)
-    check_data(Enwik8.create(tmp_path / "data", tmp_path), work, begin=True)
+    check_data(Enwik8.create(tmp_path / "data", tmp_path), work, write=True)
     check_data(Enwik8.create(tmp_path / "again", tmp_path), work)
     source.write_bytes(b"<page> two" * 20)
     with pytest.raises(UserError, match="was trained on other data"):
