@@ -1,4 +1,4 @@
-"""What the command lines share: arguments, and mistakes told in one or two lines."""
+"""Shared code of the command lines: arguments, signals, and errors in one or two lines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaint is a `UserError`, without the usage text."""
+    """An `ArgumentParser` that raises a `UserError` without the usage text."""
 
     def __init__(self, **kwargs):
-        _check_package()  # here, because every command makes a parser first
+        _check_package()  # every command creates a parser first
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -31,10 +31,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def not_empty(text: str) -> str:
-    """Returns an argument that names a file.
+    """Returns an argument that names a file, after checking it.
 
     Raises:
-      ArgumentTypeError: it is empty, which `Path` would take for the current directory.
+      ArgumentTypeError: the argument is empty, which for `Path` is the current directory.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
@@ -42,32 +42,34 @@ def not_empty(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """Returns the path that an argument gives, see `not_empty`."""
+    """Returns an argument as a path, see `not_empty`."""
     return Path(not_empty(text))
 
 
 def add_data_arguments(parser: Parser, needed: bool = True) -> None:
-    """Adds `--data_dir` and `--manual_dir`, where data sets are.
+    """Adds `--data_dir` and `--manual_dir`, the directories of data sets.
 
     Args:
-      parser: to which they are added.
-      needed: False if the data set is read only for a run that does not describe it.
+      parser: the parser to add them to.
+      needed: False if the data set is read only for a run without a description of its data.
     """
     default = default_data_dir()
     parser.add_argument(
         "--data_dir", type=path, default=default, required=needed and default is None,
-        help=f"of prepared data sets, reused by all runs; default: {default}",
+        help=f"the directory of prepared data sets, shared by all runs; default: {default}",
     )  # fmt: skip
-    parser.add_argument("--manual_dir", type=path, help="of files of official releases")
+    parser.add_argument(
+        "--manual_dir", type=path, help="the directory with files of official releases"
+    )
 
 
 def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
-    """Adds the arguments that name a trained run: those above, `--workdir` and `--allow`."""
+    """Adds the arguments of a trained run: `--workdir`, `--allow` and those of its data."""
     parser.add_argument("--workdir", required=True, type=path, help="as given to lru.train")
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
-        help="a package of yours that the run's config names; without it, only classes of lru and "
-        "flax are loaded; repeatable",
+        help="a package of yours that the run's config names; by default only classes of lru and "
+        "flax are loaded; may be repeated",
     )  # fmt: skip
     add_data_arguments(parser, needs_data)
 
@@ -81,7 +83,7 @@ def default_data_dir() -> Path | None:
 def _cache_dir() -> Path | None:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lru"
-    except RuntimeError:  # nobody knows where home is
+    except RuntimeError:  # the home directory cannot be determined
         return None
 
 
@@ -90,15 +92,15 @@ INSTALL = (
     'or in a checkout pip install ".[train]"'
 )
 CACHE_HELP = (
-    "Compiled programs are kept in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
-    "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false keeps none."
+    "Compiled programs are cached in JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/lru/jax "
+    "or ~/.cache/lru/jax; JAX_ENABLE_COMPILATION_CACHE=false disables the cache."
 )
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs on disk for the next process, unless JAX was told where already.
+    """Caches compiled programs on disk for later processes, unless JAX has a cache directory.
 
-    A directory that cannot be written, or a damaged file in it, costs time and nothing else.
+    If the directory cannot be written or a file in it is damaged, programs are compiled again.
     """
     import jax
 
@@ -113,7 +115,7 @@ def cache_compilations() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
-        # XLA's own files beside JAX's: a GPU run would end if they could not be written.
+        # These are XLA's own files. A GPU run would fail if they could not be written.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -121,45 +123,45 @@ def cache_compilations() -> None:
 
 
 class _Stopped(BaseException):
-    """SIGTERM, where nothing has its own way with it."""
+    """SIGTERM arrived while no other handler was installed."""
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command line, and returns its exit code.
+    """Runs a command line and returns its exit code.
 
-    It is 0; or the one of the `UserError` it ended with; 2 if a file cannot be read or written or
-    a package or a device is missing, or memory is short; 130 or 143 if SIGINT or SIGTERM ended it,
-    whether or not its work could be saved; 141 if nobody reads on what it writes.
+    Exit codes: 0 for success; that of a `UserError`; 2 if a file cannot be read or written, a
+    package or a device is missing, or memory is exhausted; 130 or 143 if SIGINT or SIGTERM ended
+    it, with its work saved or not; 141 if the reader of its output has closed the pipe.
     """
     _open_streams()
-    # A background job of a script inherits that SIGINT is ignored, and could not be stopped by it.
+    # A background job of a script inherits an ignored SIGINT, and could not be stopped by it.
     handlers = {signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with _plain_log():
             _call(main, sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        return _complain(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except Stopped as stopped:
         return stopped.exit_code
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # as with `| head`
         return 141
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
-        return _complain(f"cannot read or write{file}: {error.strerror or error}{advice}", 2)
+        return _print_error(f"cannot read or write{file}: {error.strerror or error}{advice}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
-        return _complain(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
+        return _print_error(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
     except RuntimeError as error:
-        if not (said := _device_trouble(error)):
+        if not (message := _device_error(error)):
             raise
-        return _complain(said, 2)
+        return _print_error(message, 2)
     except KeyboardInterrupt:
-        return _complain("stopped by SIGINT", 130)
+        return _print_error("stopped by SIGINT", 130)
     except _Stopped:
-        return _complain("stopped by SIGTERM", 143)
+        return _print_error("stopped by SIGTERM", 143)
     finally:
         _drop_unwritten()
         for number, handler in before.items():
@@ -177,9 +179,9 @@ def _check_package() -> None:
 
 
 def _open_streams() -> None:
-    """Opens the null device in place of standard streams that the shell closed, as by `>&-`.
+    """Opens the null device in place of standard streams that the shell closed, as with `>&-`.
 
-    Else the next file opened would get the number of the stream, and what is printed.
+    Otherwise the next opened file would get the number of the stream, and receive the output.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
@@ -190,7 +192,7 @@ def _open_streams() -> None:
 
 
 def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Calls a command, and writes out what it printed: that may fail too."""
+    """Calls a command and flushes its output, because a write may fail as late as that."""
     try:
         main(argv)
     except SystemExit:  # after --help
@@ -200,15 +202,15 @@ def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 
 
 def _drop_unwritten() -> None:
-    """Drops what cannot be printed; at its exit, Python would complain of it in many lines."""
+    """Discards output that cannot be written; otherwise Python prints a traceback at its exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _device_trouble(error: RuntimeError) -> str:
-    """What JAX says of too little memory or of a device that is not there, in a line or two."""
+def _device_error(error: RuntimeError) -> str:
+    """Returns JAX's message about too little memory or a missing device, in one or two lines."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
         return f"{first[:200]}\na smaller config.train.batch_size needs less memory"
@@ -217,8 +219,8 @@ def _device_trouble(error: RuntimeError) -> str:
     return ""
 
 
-def _complain(text: str, exit_code: int) -> int:
-    with suppress(BrokenPipeError):  # nobody reads on
+def _print_error(text: str, exit_code: int) -> int:
+    with suppress(BrokenPipeError):
         log(f"error: {text}", sys.stderr)
     return exit_code
 
@@ -228,7 +230,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A handler that raises what goes wrong in writing, where Python's prints a traceback."""
+    """A handler that raises errors in writing, where Python's own prints a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704
@@ -241,16 +243,16 @@ class _Printable(logging.Formatter):
 
 @contextmanager
 def _plain_log() -> Iterator[None]:
-    """What this package logs, a plain line each; and no tracebacks that libraries log.
+    """Logs this package's messages as plain lines, and suppresses the messages of libraries.
 
-    What goes wrong in them comes as an exception as well, and is told once, at the end.
+    Libraries also raise their errors, which are printed once, at the end.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]
     handler = _PlainHandler(sys.stdout)
     handler.setFormatter(_Printable("%(message)s"))
     logger.addHandler(handler)
-    logger.propagate = False  # some library may have given the root logger a handler of its own
+    logger.propagate = False  # a library may have added a handler to the root logger
     logger.setLevel(logging.INFO)
     for library in libraries:
         library.setLevel(logging.CRITICAL)

@@ -1,24 +1,24 @@
-"""The one exception whose text is meant for the person at the keyboard."""
+"""Exceptions with messages for the user."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something given to the program is wrong: a config, a file, an argument, a checkpoint.
+    """An input of the program is wrong: a config, a file, an argument, a checkpoint.
 
     The message says in one or two lines what was given, what was expected and what to do. The
-    command lines print it without a traceback and end with `exit_code`.
+    command lines print it without a traceback and exit with `exit_code`.
     """
 
     exit_code = 2
 
 
 class Stopped(Exception):
-    """A signal stopped the program, which has saved its work and reported where.
+    """A signal stopped the program after it saved its work and logged the work's location.
 
     Args:
-      number: of the signal. The command lines end with 128 plus it, as shells do.
+      number: the number of the signal. The command lines exit with 128 plus it, as shells do.
     """
 
     def __init__(self, number: int):
@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that is not known.
+    """Returns the end of a message about an unknown name.
 
     Example:
       >>> did_you_mean("tran", ["train", "test"])

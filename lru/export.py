@@ -1,9 +1,9 @@
-"""Takes a trained model away: `python -m lru.export --workdir=DIR --out=FOLDER [--step]`.
+"""Exports a trained model: `python -m lru.export --workdir=DIR --out=FOLDER [--step]`.
 
-FOLDER gets `model.safetensors`, the best checkpoint's parameters and batch statistics, and
-`config.json`, all else that `lru.export.load(FOLDER)` needs to make the model anew, without its
-data. With `--step` it gets `step.jaxexport` too: a causal model's step as a program that takes JAX
-alone to run.
+It writes `model.safetensors`, the best checkpoint's parameters and batch statistics, and
+`config.json`, everything else that `lru.export.load(FOLDER)` needs to create the model without its
+data. With `--step` it also writes `step.jaxexport`: one step of a causal model as a program that
+needs only JAX to run.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["export_run", "load", "main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, exports, says what there is now."""
+    """Parses the arguments, exports, and prints the files written."""
     parser = Parser(prog="python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, help="a folder that is not there yet")
+    parser.add_argument("--out", required=True, type=path, help="a new folder")
     parser.add_argument("--step", action="store_true", help="export the model's step as well")
     known = parser.parse_args(argv)
 

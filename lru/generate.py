@@ -1,7 +1,7 @@
-"""Writes on from a prompt: `python -m lru.generate --workdir=DIR --prompt="The " --length=500`.
+"""Continues a prompt: `python -m lru.generate --workdir=DIR --prompt="The " --length=500`.
 
-The model is a run's best checkpoint, of a `configs/charlm_*.py`. Characters appear as they are
-drawn.
+The model is the best checkpoint of a run of a `configs/charlm_*.py`. Characters are printed as they
+are drawn.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from lru.io.terminal import log, printable, write
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, restores the model, prints the prompt and what it writes."""
+    """Parses the arguments, restores the model, and prints the prompt and its continuation."""
     parser = Parser(prog="python -m lru.generate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--prompt", required=True, help="a character at least")
+    parser.add_argument("--prompt", required=True, help="at least one character")
     parser.add_argument("--length", type=_least(int, 1), default=500, help="in characters")
     parser.add_argument("--temperature", type=_least(float, 0), default=0.8, help="default: 0.8")
-    parser.add_argument("--top-k", type=_least(int, 1), help="draw among so many likeliest alone")
-    parser.add_argument("--seed", type=_least(int, 0), help="default: another one every time")
+    parser.add_argument("--top-k", type=_least(int, 1), help="draw from the K likeliest only")
+    parser.add_argument("--seed", type=_least(int, 0), help="default: a random one")
     known = parser.parse_args(argv)
     if not known.prompt:
-        parser.error("--prompt is empty; expected a character at least")
+        parser.error("--prompt is empty; expected at least one character")
     if any("\ud800" <= character <= "\udfff" for character in known.prompt):
         parser.error("--prompt is not in the encoding of this terminal")
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str]) -> None:
         experiment.model, experiment.variables(state), prompt.tolist(),
         seed=seed, temperature=known.temperature, top_k=known.top_k,
     )  # fmt: skip
-    pieces = text.as_text(itertools.islice(tokens, min(known.length, sys.maxsize)))
+    generated = text.as_text(itertools.islice(tokens, min(known.length, sys.maxsize)))
     with experiment.precision():
-        for piece in itertools.chain([known.prompt], pieces):
-            write(piece)
+        for characters in itertools.chain([known.prompt], generated):
+            write(characters)
     print()
 
 

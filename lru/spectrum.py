@@ -1,11 +1,12 @@
-"""The modes of a run's Linear Recurrent Units: `python -m lru.spectrum --workdir=DIR`.
+"""Draws the modes of a run's Linear Recurrent Units: `python -m lru.spectrum --workdir=DIR`.
 
-It writes a page about the layers of the run's best checkpoint, beside what they began with: their
-eigenvalues, moduli, phases, time scales and impulse responses; or, with --animation, the way of the
-eigenvalues over training. The other diagonal layers, of lru.baselines, are welcome too.
+The command draws a page about the layers of the run's best checkpoint and their initial values:
+eigenvalues, moduli, phases, time scales and impulse responses. With --animation it draws the
+trajectories of the eigenvalues over training. The other diagonal layers, in lru.baselines, are
+supported too.
 
-To import, there are the functions of arrays that the page is made of, and one plotting function
-each, of a Matplotlib axis, which returns it:
+The module exports the functions of arrays that the page is made of. Each has a plotting function,
+which takes a Matplotlib axis and returns it:
 
     from lru.spectrum import model_eigenvalues, plot_time_scales, read_run
 """
@@ -66,12 +67,12 @@ __all__ = [
 
 
 class RunModes(NamedTuple):
-    """The modes of a run's diagonal layers, by their paths, as `model_modes` has them.
+    """The modes of a run's diagonal layers, by path, as `model_modes` returns them.
 
     Attributes:
-      initial: before training.
-      trained: of the best checkpoint.
-      step: of that one.
+      initial: the modes before training.
+      trained: the modes of the best checkpoint.
+      step: the step of the best checkpoint.
     """
 
     initial: dict[str, tuple[Modes, ...]]
@@ -86,37 +87,37 @@ def read_run(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> RunModes:
-    """Returns the modes that a run began with, and those of its best checkpoint.
+    """Returns a run's initial modes and those of its best checkpoint.
 
     Args:
       workdir, allow: see `lru.training.best.restore_best`.
-      data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
-        version that wrote no `dataset.json`.
+      data_dir, manual_dir: the directories of the data set, which is read only if the version that
+        started the run wrote no `dataset.json`.
 
     Raises:
       UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
     from lru.training.config import load_run_config
-    from lru.training.init_from import begin
+    from lru.training.init_from import set_initial_weights
 
     experiment, state, step = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
-    begin(load_run_config(workdir), workdir, experiment)
+    set_initial_weights(load_run_config(workdir), workdir, experiment)
     trained = model_modes(state.params, experiment.layers)
     if not trained:
         raise UserError(
-            f"the run in {workdir} has no Linear Recurrent Unit, nor another diagonal layer, whose "
-            "eigenvalues could be drawn; give a --workdir of one that has"
+            f"the run in {workdir} has no Linear Recurrent Unit or other diagonal layer, so there "
+            "are no eigenvalues to draw; give the --workdir of a run that has one"
         )
     initial = model_modes(experiment.init_state().params, experiment.layers)
     return RunModes(initial, trained, step)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, writes what is asked for, prints where it is."""
-    description = "Draws the eigenvalues of a run's Linear Recurrent Units and what they do."
+    """Parses the arguments, draws the page or the animation, and prints its path."""
+    description = "Draws the eigenvalues and modes of a run's Linear Recurrent Units."
     parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
     add_run_arguments(parser)
     parser.add_argument("--out", type=path, help="default: spectrum_page.png in the work directory")
@@ -139,10 +140,10 @@ def main(argv: Sequence[str]) -> None:
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.analysis.pages import save_page
     from lru.training.config import load_run_config
-    from lru.training.figures import name_of
+    from lru.training.figures import run_name
 
     modes = read_run(workdir, **reading)
-    what = f"{name_of(load_run_config(workdir))}, {workdir.resolve().name}"
+    what = f"{run_name(load_run_config(workdir))}, {workdir.resolve().name}"
     title = f"{what}\nbefore training (grey) and at step {modes.step:,} (blue)"
     save_page(modes.initial, modes.trained, out, title)
     log(f"see {out}")
@@ -159,13 +160,13 @@ def _animate(workdir: Path, file: Path) -> None:
     if found := latest_history(workdir / "checkpoints"):
         eigenvalue_log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
         check_spectra(eigenvalue_log, workdir / "spectra", print)
-    steps, paths = EigenvalueLog(workdir / "spectra").paths()
-    if not paths:
+    steps, trajectories = EigenvalueLog(workdir / "spectra").trajectories()
+    if not trajectories:
         raise UserError(
-            f"{workdir / 'spectra'} holds no eigenvalues: training leaves them there, of a model "
-            "that has a Linear Recurrent Unit or another diagonal layer; train one"
+            f"{workdir / 'spectra'} holds no eigenvalues: training logs them there if the model "
+            "has a Linear Recurrent Unit or another diagonal layer; train such a model"
         )
-    save_animation(steps, paths, file)
+    save_animation(steps, trajectories, file)
     log(f"see {file}")
 
 

@@ -1,8 +1,7 @@
-"""Trains what a config describes: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
+"""Trains a config: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
 
-The same command goes on with a run that was stopped. SIGTERM and SIGINT save it, and the exit code
-is 143 or 130. Any number of the config can be changed on
-the command line: `--config.optimizer.learning_rate=0.002`.
+The same command resumes a stopped run. SIGTERM and SIGINT save the run and exit with code 143 or
+130. The command line can change any option of the config: `--config.optimizer.learning_rate=0.002`.
 """
 
 from __future__ import annotations
@@ -22,23 +21,25 @@ from lru.command_line import (
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, calls `train_and_evaluate`."""
+    """Parses the arguments and calls `train_and_evaluate`."""
     parser = Parser(prog="python -m lru.train", description=__doc__, epilog=CACHE_HELP)
     parser.add_argument(
         "--config", required=True, type=not_empty,
-        help="e.g. configs/lra_listops.py:quick; it is run, and may name any class",
+        help="e.g. configs/lra_listops.py:quick; it is executed, and may name any class",
     )  # fmt: skip
-    parser.add_argument("--workdir", required=True, type=path, help="of this run alone")
+    parser.add_argument(
+        "--workdir", required=True, type=path, help="the directory of this run alone"
+    )
     parser.add_argument(
         "--init_from", type=path, metavar="DIR",
-        help="begin with the weights of another run's --workdir (its best checkpoint), or of an "
+        help="start with the weights of another run's --workdir (its best checkpoint), or of an "
         "export; only the head may have another shape; the same as --config.train.init_from=DIR",
     )  # fmt: skip
     add_data_arguments(parser)
     known, rest = parser.parse_known_args(argv)
-    stray = [argument for argument in rest if not argument.startswith("--config.")]
-    if stray:
-        parser.error(f"unknown argument {stray[0]}")
+    unknown = [argument for argument in rest if not argument.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}")
 
     from lru.training.config import load_config
     from lru.training.loop import train_and_evaluate

@@ -144,7 +144,7 @@ with (
     from lru.training.loop import train_and_evaluate
 
     record = train_and_evaluate(config, Path(scratch, "run"), data_dir=Path(scratch, "data"))
-    steps, paths = EigenvalueLog(Path(scratch, "run", "spectra")).paths()
+    steps, paths = EigenvalueLog(Path(scratch, "run", "spectra")).trajectories()
 accuracy = record["test"]["accuracy"]
 assert accuracy > 0.3  # always the commonest digit: 0.15
 print(f"{record['parameters']:,} parameters, {steps[-1]} steps, test accuracy {accuracy:.1%}")

@@ -25,7 +25,7 @@ from pathlib import Path
 from report.rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, path, run
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 from lru.training.config import differences
 from lru.training.record import format_score, read_record
 
@@ -161,7 +161,7 @@ class Job:
             print(f"{self.row.name}: failed after {seconds:.0f} s: {' '.join(lines)}", flush=True)
             return False
         results.mkdir(parents=True, exist_ok=True)
-        write_whole(results / f"{self.row.name}.json", record.read_text())
+        write_atomically(results / f"{self.row.name}.json", record.read_text())
         found = read_record(record)
         said = f"step {found['steps']:,} of {found['steps_planned']:,}"
         if "test" in found:

@@ -18,7 +18,7 @@ from report.pictures import Picture
 
 from lru.command_line import Parser, path, run
 from lru.errors import UserError
-from lru.io.files import read_object, write_whole
+from lru.io.files import read_object, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 _FILES = {
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     for picture in itertools.chain(*drawn.values()):
         picture.draw(results / picture.name)
     for name, text in pages(records, drawn).items():
-        write_whole(results / name, text)
+        write_atomically(results / name, text)
         print(f"wrote {results / name}")
 
 

@@ -1,4 +1,4 @@
-"""The command lines: what they print, and how they end."""
+"""The command lines: their output and exit codes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SMOKE = "--config=configs/lra_listops.py:smoke"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Arguments of a finished run, as its command line was given them."""
+    """The directory and the command-line arguments of a finished run."""
     root = tmp_path_factory.mktemp("run")
     arguments = [f"--workdir={root / 'work'}", f"--data_dir={root / 'data'}"]
     assert run(lru.train.main, [SMOKE, *arguments]) == 0
@@ -46,7 +46,7 @@ def test_training_prints_groups_progress_and_result(finished, capsys):
 def test_evaluation_prints_the_line_that_training_printed(finished, capsys):
     _, arguments = finished
     run(lru.train.main, [SMOKE, *arguments])
-    trained = lines(capsys)[0][-1].removeprefix("finished before; ")
+    trained = lines(capsys)[0][-1].removeprefix("already finished; ")
     assert run(lru.evaluate.main, arguments) == 0
     assert lines(capsys) == ([trained], [])
     assert run(lru.evaluate.main, [*arguments, "--split=validation"]) == 0
@@ -66,7 +66,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), BAD)
-def test_what_is_wrong_is_one_or_two_plain_lines_and_exit_code_2(arguments, words, capsys):
+def test_wrong_arguments_print_at_most_two_lines_and_exit_with_2(arguments, words, capsys):
     assert run(lru.train.main, arguments) == 2
     out, err = lines(capsys)
     assert not out
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_one_or_two_plain_lines_and_exit_code_2(arguments, word
     assert len(err) <= 2
 
 
-def test_a_work_directory_of_another_config_is_refused_and_left_alone(finished, capsys):
+def test_another_config_is_rejected_and_the_work_directory_unchanged(finished, capsys):
     root, arguments = finished
     before = {path: path.read_bytes() for path in (root / "work").glob("*.json*")}
     assert run(lru.train.main, [SMOKE, *arguments, "--config.seed=5"]) == 2
@@ -82,7 +82,7 @@ def test_a_work_directory_of_another_config_is_refused_and_left_alone(finished, 
     assert before == {path: path.read_bytes() for path in (root / "work").glob("*.json*")}
 
 
-def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
+def test_a_damaged_tsv_prints_its_name_and_line(tmp_path, capsys):
     expression = "( ( ( [MAX 2 ) 9 ) ] )"
     for name in ("train", "val", "test"):
         rows = [f"{expression}\t9"] * {"train": 64, "val": 20, "test": 21}[name]
@@ -99,8 +99,8 @@ def test_a_damaged_tsv_is_named_with_its_line(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_signal_before_the_training_ends_it_in_a_line(capsys):
-    # As in a background job of a script, which inherits that SIGINT is ignored.
+def test_a_signal_before_training_prints_one_line(capsys):
+    # A background job of a script inherits an ignored SIGINT.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _check_signals(capsys)
@@ -115,7 +115,7 @@ def _check_signals(capsys):
         assert lines(capsys)[1] == [f"error: stopped by {name}"]
 
 
-def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, capsys):
+def test_an_unwritable_disk_prints_one_line(tmp_path, capsys):
     def main(_):
         (tmp_path / "no" / "such").write_text("")
 
@@ -124,7 +124,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert "no/such" in line and "No such file or directory" in line
 
 
-def test_a_package_that_is_not_installed_is_one_line(capsys):
+def test_a_missing_package_prints_how_to_install_it(capsys):
     def main(_):
         import no_such_package  # noqa: F401
 
@@ -134,14 +134,14 @@ def test_a_package_that_is_not_installed_is_one_line(capsys):
     assert '"lru-flax[train] @ git+' in second and '".[train]"' in second
 
 
-def test_a_package_of_the_same_name_that_hides_this_one_is_named(capsys, monkeypatch):
+def test_another_package_named_lru_is_reported(capsys, monkeypatch):
     monkeypatch.delattr(lru, "__version__")  # as lru-dict's lru/__init__.py has none
     assert run(lru.train.main, [SMOKE, "--workdir=never"]) == 2
     out, err = lines(capsys)
     assert (out, len(err)) == ([], 2) and "pip uninstall lru-dict" in err[1]
 
 
-def test_evaluating_what_is_no_run_is_said(tmp_path, capsys):
+def test_evaluating_a_directory_without_a_run_prints_an_error(tmp_path, capsys):
     assert run(lru.evaluate.main, [f"--workdir={tmp_path}"]) == 2
     assert "holds no run" in lines(capsys)[1][0]
 
@@ -164,7 +164,7 @@ print(jax.jit(lambda x: x + 1)(1.0))
 
 
 def compile_with(**variables):
-    """What a new process prints that has these environment variables and no others for JAX."""
+    """Returns the output of a new process with only these environment variables for JAX."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
     done = subprocess.run(
         [sys.executable, "-c", COMPILE],
@@ -178,7 +178,7 @@ def compile_with(**variables):
     return settings
 
 
-def test_compiled_programs_are_kept_where_the_user_says_or_in_the_cache_directory(tmp_path):
+def test_compiled_programs_are_cached_in_the_chosen_or_default_directory(tmp_path):
     cache, own = tmp_path / "lru" / "jax", tmp_path / "own"
     assert compile_with(XDG_CACHE_HOME=str(tmp_path)) == f"{cache} 0.5"
     assert not any(cache.iterdir())  # it took less than half a second
@@ -187,29 +187,29 @@ def test_compiled_programs_are_kept_where_the_user_says_or_in_the_cache_director
     assert compile_with(XDG_CACHE_HOME="/dev/null") == "None 1.0"
 
 
-def test_a_damaged_cache_changes_nothing_and_can_be_turned_off(tmp_path):
+def test_a_damaged_cache_is_ignored_and_the_cache_can_be_disabled(tmp_path):
     variables = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XDG_CACHE_HOME": str(tmp_path)}
     compile_with(JAX_ENABLE_COMPILATION_CACHE="false", **variables)
     assert not any((tmp_path / "lru" / "jax").iterdir())
     compile_with(**variables)
-    kept = list((tmp_path / "lru" / "jax").iterdir())
-    assert kept
-    for file in kept:
+    cached = list((tmp_path / "lru" / "jax").iterdir())
+    assert cached
+    for file in cached:
         os.truncate(file, file.stat().st_size // 2)
     compile_with(**variables)
 
 
-def test_both_command_lines_keep_what_they_compile(tmp_path, monkeypatch):
-    kept = []
+def test_both_command_lines_cache_compilations(tmp_path, monkeypatch):
+    called = []
     for module in (lru.train, lru.evaluate):
-        monkeypatch.setattr(module, "cache_compilations", lambda name=module: kept.append(name))
+        monkeypatch.setattr(module, "cache_compilations", lambda name=module: called.append(name))
     assert run(lru.train.main, ["--config=nothing.py", f"--workdir={tmp_path}"]) == 2
     assert run(lru.evaluate.main, [f"--workdir={tmp_path}"]) == 2
-    assert kept == [lru.train, lru.evaluate]
+    assert called == [lru.train, lru.evaluate]
 
 
-def test_neither_tensorflow_nor_anything_but_jax_and_flax_is_needed_to_import_the_layer():
-    """Everything that `import lru` brings in besides what jax and flax bring in themselves."""
+def test_importing_the_layer_imports_jax_and_flax_only():
+    """Checks the modules that `import lru` adds to those that jax and flax import."""
     program = """
 import json, sys, warnings
 warnings.filterwarnings("error", module="(lru|jax|flax)([.]|$)")
@@ -239,7 +239,7 @@ sys.exit(code or "tensorflow" in sys.modules)
     assert "test accuracy" in done.stdout
 
 
-def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
+def test_the_default_data_directory_is_the_first_of_three_that_is_set(monkeypatch):
     monkeypatch.setenv("LRU_DATA_DIR", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
     monkeypatch.setenv("HOME", "/c")
@@ -250,7 +250,7 @@ def test_the_default_directory_is_the_first_of_three_that_is_set(monkeypatch):
     assert default_data_dir() == Path("/c/.cache/lru/data")
 
 
-def test_without_a_home_the_directory_must_be_said(monkeypatch):
+def test_data_dir_is_required_without_a_home_directory(monkeypatch):
     for name in ("LRU_DATA_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
@@ -265,7 +265,7 @@ def test_without_a_home_the_directory_must_be_said(monkeypatch):
     assert parser.parse_args(["--data_dir=a"]).data_dir == Path("a")
 
 
-def test_too_little_memory_and_no_device_are_said_in_two_lines_at_most(capsys):
+def test_too_little_memory_and_a_missing_device_print_at_most_two_lines(capsys):
     def fail(text):
         def main(_):
             raise RuntimeError(text)
@@ -290,7 +290,7 @@ PRINT += "sys.exit(run(main))"
 
 
 @pytest.mark.parametrize(("streams", "code"), [(">&-", 0), (">&- 2>&-", 0), ("<&- >&-", 0)])
-def test_a_closed_stdout_is_no_error_and_nothing_is_printed_into_files(streams, code, tmp_path):
+def test_a_closed_stdout_is_not_an_error_and_nothing_is_printed_into_files(streams, code, tmp_path):
     command = f'{sys.executable} -c "$0" {tmp_path / "file"} {streams}'
     done = subprocess.run(["sh", "-c", command, PRINT], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (code, "")
@@ -298,7 +298,7 @@ def test_a_closed_stdout_is_no_error_and_nothing_is_printed_into_files(streams, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="not on every system")
-def test_a_stdout_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_stdout_prints_one_line(tmp_path):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-c", PRINT, str(tmp_path / "file")]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -307,7 +307,7 @@ def test_a_stdout_that_cannot_be_written_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_help_whose_reader_has_gone_is_no_traceback():
+def test_help_into_a_closed_pipe_prints_no_traceback():
     code = "import sys; from lru.command_line import Parser, run\n"
     code += "sys.exit(run(lambda _: Parser(prog='it').parse_args(['--help'])))"
     command = f'{sys.executable} -c "$0" | exec true'
@@ -315,7 +315,7 @@ def test_help_whose_reader_has_gone_is_no_traceback():
     assert done.stderr == ""
 
 
-def test_a_logged_line_that_nobody_reads_ends_the_command_quietly():
+def test_logging_into_a_closed_pipe_ends_silently():
     code = "import logging, sys; from lru.command_line import run\n"
     code += "def main(_):\n  while True: logging.getLogger('lru').info('a' * 9999)\n"
     code += "sys.exit(run(main))"
@@ -324,7 +324,7 @@ def test_a_logged_line_that_nobody_reads_ends_the_command_quietly():
     assert done.stderr == ""
 
 
-def test_who_reads_the_first_lines_only_sees_no_error():
+def test_printing_into_a_closed_pipe_ends_silently():
     code = "import sys; from lru.command_line import run\n"
     code += "def main(_):\n  while True: print('a' * 99, flush=True)\nsys.exit(run(main))"
     writer = subprocess.Popen(

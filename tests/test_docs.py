@@ -1,4 +1,4 @@
-"""What the tutorials show can be run, and does what they say."""
+"""The code in the tutorials can be run, and has the results they describe."""
 
 import json
 import os
@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-LAWS = "padding or parts or mirrored or resets_make or axes or does_not_fit"  # the costliest not
+LAWS = "padding or parts or mirrored or resets_make or axes or does_not_fit"  # without the slowest
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_module_and_class_that_a_page_names_exists(page):
+def test_every_named_module_and_class_exists(page):
     for name in re.findall(r"`(lru(?:\.\w+)+)", page.read_text()):
         pkgutil.resolve_name(name)
     for path in re.findall(r"`((?:lru|scripts|configs|docs)/[\w/]+\.\w+)", page.read_text()):
@@ -26,7 +26,7 @@ def test_every_module_and_class_that_a_page_names_exists(page):
 
 @pytest.fixture
 def run_page(tmp_path, monkeypatch):
-    """Saves the files that a tutorial shows, runs its other Python in order; returns the names."""
+    """Saves the files in a tutorial, runs its other Python in order, and returns the names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -42,18 +42,18 @@ def run_page(tmp_path, monkeypatch):
     return run
 
 
-def test_the_new_task_is_prepared_trained_and_judged(run_page):
+def test_the_new_task_is_prepared_trained_and_evaluated(run_page):
     names = run_page("adding_a_task")
     record, dataset = names["record"], sys.modules["majority"].Majority
     assert record["steps"] == 6 and record["data"] == "generated"
-    kept = json.loads(Path("runs/majority_in_python/record.json").read_text())
-    assert kept == json.loads(json.dumps(record))
+    saved = json.loads(Path("runs/majority_in_python/record.json").read_text())
+    assert saved == json.loads(json.dumps(record))
     for example in dataset.create("data", num_train=64, num_held_out=20).source("train"):
         bits = example["inputs"][: example["length"]] - 1
         assert set(bits) <= {0, 1} and example["label"] == (2 * bits.sum() > len(bits))
 
 
-def test_the_new_mixer_keeps_the_laws_of_all_mixers(run_page, tmp_path):
+def test_the_new_mixer_satisfies_the_laws_of_all_mixers(run_page, tmp_path):
     run_page("adding_a_mixer")
     page = (ROOT / "docs" / "adding_a_mixer.md").read_text()
     (row,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""A trained model taken away from its run is the same model, or it is said why not."""
+"""An exported model equals that of its run, or loading it raises."""
 
 import json
 import os
@@ -33,7 +33,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """With a work directory for each run, and the folder that it was exported into."""
+    """A directory with the work directory and the export of each run."""
     root, before = tmp_path_factory.mktemp("export"), os.umask(0o027)
     try:
         for name, (config, overrides) in RUNS.items():
@@ -46,7 +46,7 @@ def root(tmp_path_factory):
 
 
 def test_every_file_follows_the_umask(root):
-    """Those of runs and of data sets, too."""
+    """Files of exports, runs and data sets."""
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*")}
     files = {path: mode for path, mode in modes.items() if path.is_file()}
     assert len(files) > 20 and set(files.values()) == {0o640}
@@ -55,7 +55,7 @@ def test_every_file_follows_the_umask(root):
 
 @pytest.fixture
 def folder(root, tmp_path):
-    """The exported classifier, to be damaged."""
+    """A copy of the exported classifier to damage."""
     return shutil.copytree(root / "classifier out", tmp_path / "folder")
 
 
@@ -70,13 +70,13 @@ def rewrite(folder, change):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_variables_come_back_bit_by_bit_and_logits_are_those_of_the_run(name, root):
+def test_loaded_variables_and_logits_equal_those_of_the_run_bit_by_bit(name, root):
     experiment, state, step = restore_best(root / name, data_dir=root / "data")
     model, variables = export.load(root / f"{name} out")
-    want = {key: part for key, part in experiment.variables(state).items() if part}
+    want = {key: tree for key, tree in experiment.variables(state).items() if tree}
     assert jax.tree.structure(variables) == jax.tree.structure(want)
-    for got, kept in zip(jax.tree.leaves(variables), jax.tree.leaves(want)):
-        assert np.asarray(got).tobytes() == np.asarray(kept).tobytes()
+    for got, saved in zip(jax.tree.leaves(variables), jax.tree.leaves(want)):
+        assert np.asarray(got).tobytes() == np.asarray(saved).tobytes()
     tokens = jax.random.randint(jax.random.key(0), (3, 9), 0, 9)
     logits, expected = (
         jax.jit(each.apply)(jax.device_get(given), tokens)
@@ -87,7 +87,7 @@ def test_variables_come_back_bit_by_bit_and_logits_are_those_of_the_run(name, ro
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_exported_step_is_the_models_on_a_larger_batch_and_needs_jax_alone(name, root):
+def test_the_exported_step_equals_the_model_on_a_larger_batch_and_needs_jax_only(name, root):
     folder = root / f"{name} out"
     model, variables = export.load(folder)
     tokens = jax.random.randint(jax.random.key(1), (3, 5), 0, 9)
@@ -113,7 +113,7 @@ assert not {"lru", "flax"} & set(sys.modules)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-def test_the_tutorial_reads_what_was_exported(root, tmp_path, monkeypatch):
+def test_the_tutorial_reads_an_export(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "listops").symlink_to(root / "classifier out")
     blocks = re.findall(r"```python\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)
@@ -123,7 +123,7 @@ def test_the_tutorial_reads_what_was_exported(root, tmp_path, monkeypatch):
     np.testing.assert_allclose(names["logits_so_far"], names["logits"], rtol=1e-5, atol=1e-5)
 
 
-def test_beside_the_weights_stand_the_config_the_tokens_and_the_score(root):
+def test_an_export_has_the_config_the_tokens_and_the_score(root):
     content = about(root / "classifier out")
     record = json.loads((root / "classifier" / "record.json").read_text())
     assert content["config"] == record["config"] and content["test"] == record["test"]
@@ -139,13 +139,13 @@ def test_beside_the_weights_stand_the_config_the_tokens_and_the_score(root):
     "config, shape, dtype",
     [("lra_cifar", (1, 1, 3), "float32"), ("lra_retrieval", (1, 2, 1), "int32")],
 )
-def test_inputs_are_one_step_of_whatever_the_data_are(config, shape, dtype, root):
+def test_exported_inputs_are_one_step_of_the_data(config, shape, dtype, root):
     experiment = Experiment(load_config(f"configs/{config}.py:smoke"), root / "data")
     inputs = exporting._one_step(experiment)
     assert (inputs.shape, inputs.dtype.name) == (shape, dtype)
 
 
-def test_a_run_that_goes_on_is_exported_without_a_score(root, tmp_path):
+def test_an_unfinished_run_is_exported_without_a_score(root, tmp_path):
     workdir = shutil.copytree(root / "classifier", tmp_path / "run")
     (workdir / "record.json").unlink()
     content = export.export_run(workdir, tmp_path / "out", data_dir=root / "data")
@@ -155,7 +155,7 @@ def test_a_run_that_goes_on_is_exported_without_a_score(root, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_failure_leaves_nothing_behind(root, tmp_path, monkeypatch):
+def test_a_failed_export_writes_nothing(root, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
@@ -165,19 +165,18 @@ def test_a_failure_leaves_nothing_behind(root, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_says_what_there_is(root, tmp_path, capsys):
+def test_the_command_line_prints_the_files(root, tmp_path, capsys):
     where = [f"--workdir={root / 'classifier'}", f"--data_dir={root / 'data'}"]
     out = tmp_path / "new" / "out"
     assert run(export.main, [*where, f"--out={out}", "--step"]) == 0
-    said = capsys.readouterr().out
-    assert (
-        said == f"checkpoint of step 4, in {out}: config.json, model.safetensors, step.jaxexport\n"
-    )
+    printed = capsys.readouterr().out
+    files = "config.json, model.safetensors, step.jaxexport"
+    assert printed == f"checkpoint of step 4, in {out}: {files}\n"
     assert run(export.main, [*where, f"--out={out}"]) == 2
-    assert f"{out} is there already; choose another --out" in capsys.readouterr().err
+    assert f"{out} exists already; choose another --out" in capsys.readouterr().err
 
 
-def test_a_model_that_looks_ahead_has_no_step(root, tmp_path, monkeypatch):
+def test_exporting_a_step_of_a_bidirectional_model_raises(root, tmp_path, monkeypatch):
     overrides = ["--config.model.mixer.bidirectional=True"]
     config = load_config(RUNS["classifier"][0], overrides)
     (tmp_path / "run").mkdir()
@@ -213,7 +212,7 @@ def no_model(content):
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, words",
     [
         (another_pooling, "is another config than .* was exported with"),
         (another_width, r"norm/mean is float32\[8\]; expected float32\[9\]"),
@@ -222,25 +221,25 @@ def no_model(content):
         (no_model, "is damaged .config: 'model' is missing."),
     ],
 )
-def test_another_config_is_not_taken_for_this_one(change, said, folder):
+def test_an_export_with_another_config_raises(change, words, folder):
     rewrite(folder, change)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=words):
         export.load(folder)
 
 
-def test_a_flipped_bit_is_noticed(folder):
+def test_a_flipped_bit_raises(folder):
     file = folder / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match="damaged: it is not as it was exported"):
+    with pytest.raises(UserError, match="damaged: it has changed since the export"):
         export.load(folder)
     rewrite(folder, lambda content: content.pop("sha256"))
     export.load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_cut_or_missing_file_is_said(name, folder):
+def test_a_truncated_or_missing_file_raises(name, folder):
     file = folder / name
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(UserError, match=f"{name} is damaged"):

@@ -1,4 +1,4 @@
-"""The command line that writes on from a prompt."""
+"""The command line that continues a prompt."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from lru.training.loop import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def run_arguments(tmp_path_factory):
     """The arguments for a trained smoke run."""
     root = tmp_path_factory.mktemp("generate")
     config = load_config("configs/charlm_linear_lru.py:smoke", ["--config.train.epochs=1"])
@@ -32,21 +32,21 @@ def write(monkeypatch, capsys):
     return call
 
 
-def test_it_writes_the_prompt_and_so_many_characters_more(places, write):
-    code, out, err = write(*places, "--prompt=a b", "--length=30", "--seed=1")
+def test_output_is_the_prompt_and_length_more_characters(run_arguments, write):
+    code, out, err = write(*run_arguments, "--prompt=a b", "--length=30", "--seed=1")
     assert not code and out.startswith("a b") and len(out) == 3 + 30 + len("\n")
     assert "seed: 1" in err and "note" not in err
-    assert write(*places, "--prompt=a b", "--length=30", "--seed=1")[1] == out
+    assert write(*run_arguments, "--prompt=a b", "--length=30", "--seed=1")[1] == out
 
 
-def test_without_a_seed_it_says_with_which_it_was(places, write):
-    _, out, err = write(*places, "--prompt=a", "--length=40")
+def test_a_random_seed_is_printed_and_reproduces_the_text(run_arguments, write):
+    _, out, err = write(*run_arguments, "--prompt=a", "--length=40")
     seed = err.strip().removeprefix("seed: ")
-    assert write(*places, "--prompt=a", "--length=40", f"--seed={seed}")[1] == out
+    assert write(*run_arguments, "--prompt=a", "--length=40", f"--seed={seed}")[1] == out
 
 
-def test_unknown_characters_are_noted_and_kept_in_what_is_shown(places, write):
-    code, out, err = write(*places, "--prompt=aΩ☃", "--length=5", "--seed=0")
+def test_unknown_characters_are_reported_and_printed(run_arguments, write):
+    code, out, err = write(*run_arguments, "--prompt=aΩ☃", "--length=5", "--seed=0")
     assert not code and out.startswith("aΩ☃") and "read as unknown: Ω ☃" in err
 
 
@@ -60,12 +60,12 @@ def test_unknown_characters_are_noted_and_kept_in_what_is_shown(places, write):
         (["--prompt=a", "--workdir=nowhere"], "nowhere holds no run"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line_or_two(arguments, message, places, write):
-    code, out, err = write(*places, *arguments)
+def test_wrong_arguments_print_an_error(arguments, message, run_arguments, write):
+    code, out, err = write(*run_arguments, *arguments)
     assert code == 2 and message in err and not out
 
 
-def test_a_run_that_classifies_cannot_write(tmp_path, write, monkeypatch):
+def test_a_classifier_prints_an_error(tmp_path, write, monkeypatch):
     classifier = Experiment(load_config("configs/lra_listops.py:smoke"), tmp_path)
     restored = classifier, None, 1
     monkeypatch.setattr("lru.training.best.restore_best", lambda *_, **__: restored)
@@ -73,8 +73,8 @@ def test_a_run_that_classifies_cannot_write(tmp_path, write, monkeypatch):
     assert code == 2 and "classifies listops; expected one of a configs/charlm_*.py" in err
 
 
-def test_bytes_are_written_as_the_characters_they_make(tmp_path):
-    """A prompt becomes UTF-8, and a character appears with its last byte."""
+def test_bytes_are_written_as_characters(tmp_path):
+    """A prompt is encoded as UTF-8, and a character appears with its last byte."""
     (tmp_path / "enwik8").write_bytes(("größer — " * 40).encode())
     text = Enwik8.create(tmp_path / "data", tmp_path)
     assert isinstance(text, TextStream)
@@ -84,9 +84,9 @@ def test_bytes_are_written_as_the_characters_they_make(tmp_path):
     assert "".join(text.as_text([tokens[2], tokens[0]])) == "�g"
 
 
-def test_temperature_and_top_k_are_those_of_the_draws(places, write):
+def test_temperature_and_top_k_reach_the_sampler(run_arguments, write):
     def text(*arguments):
-        return write(*places, "--prompt=a b", "--length=40", *arguments)[1]
+        return write(*run_arguments, "--prompt=a b", "--length=40", *arguments)[1]
 
     likeliest = text("--temperature=0", "--seed=1")
     assert text("--temperature=0", "--seed=2") == likeliest
@@ -94,7 +94,7 @@ def test_temperature_and_top_k_are_those_of_the_draws(places, write):
     assert text("--temperature=9", "--seed=1") != likeliest
 
 
-def test_each_seed_writes_a_text_of_its_own(places, write):
+def test_each_seed_writes_another_text(run_arguments, write):
     options = ["--prompt=a b", "--length=40", "--temperature=2"]
-    texts = {write(*places, *options, f"--seed={seed}")[1] for seed in range(3)}
+    texts = {write(*run_arguments, *options, f"--seed={seed}")[1] for seed in range(3)}
     assert len(texts) == 3

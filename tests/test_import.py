@@ -1,4 +1,4 @@
-"""`import lru`: light, and every public module is there when it is used."""
+"""`import lru` is light, and every public module is available on use."""
 
 import pkgutil
 import subprocess
@@ -28,20 +28,20 @@ def test_every_module_is_an_attribute():
     assert {*names, *lru.__all__, "__version__"} <= set(dir(lru))
 
 
-def test_names_for_our_own_use_are_not_listed():
+def test_internal_names_are_not_listed():
     public = {name for name in dir(lru) if not name.startswith("__")}
     modules = {module.name for module in pkgutil.iter_modules(lru.__path__)}
     assert public == modules | set(lru.__all__)
 
 
 @pytest.mark.parametrize("name", ["modles", "_private", "__wrapped__", "importlib"])
-def test_what_is_not_there_is_an_attribute_error(name):
+def test_a_missing_name_raises_an_attribute_error(name):
     assert not hasattr(lru, name)
     with pytest.raises(AttributeError, match=f"module 'lru' has no attribute '{name}'"):
         getattr(lru, name)
 
 
-def test_the_import_loads_no_jax_and_a_layer_loads_jax_and_flax_alone():
+def test_import_loads_no_jax_and_a_layer_loads_only_jax_and_flax():
     code = """
 import sys, lru
 assert not {"jax", "flax", "numpy"} & set(sys.modules)
@@ -55,7 +55,7 @@ print(lru.models.__name__)
     assert done.stdout == "lru.models\n", done.stderr
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_missing_package_raises_its_name(monkeypatch):
     monkeypatch.delattr(lru, "nnx", raising=False)
     monkeypatch.delitem(sys.modules, "lru.nnx", raising=False)
     monkeypatch.setitem(sys.modules, "flax", None)

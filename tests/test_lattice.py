@@ -22,7 +22,7 @@ def sigmoid(x):
 
 
 def matrices(name, params):
-    """W, U and b of each gate and candidate: the names of the equations, matrices from the left."""
+    """Returns W, U and b of each gate and candidate, with matrices that multiply from the left."""
     blocks = {"c1": params["candidate1"], "c2": params["candidate2"]}
     for number, gate in enumerate(GATES[name]):
         columns = slice(number * H, (number + 1) * H)
@@ -36,7 +36,7 @@ def matrices(name, params):
 
 
 def by_hand(name, params, h1, h2):
-    """(h1', h2') of one sequence's step, as the figure of the units prints it, with biases."""
+    """Returns (h1', h2') of one step of a sequence, by the printed equations with biases."""
     m = matrices(name, params)
 
     def gate(which):
@@ -131,7 +131,7 @@ def test_bfloat16_products_keep_a_float32_state(name):
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_a_width_that_does_not_fit_is_said(name):
+def test_a_wrong_width_raises(name):
     with pytest.raises(ValueError, match=r"inputs have shape \(3, 5\); expected \(..., 4\)"):
         UNITS[name](H).init(jax.random.key(0), jnp.ones((B, H)), jnp.ones((B, 5)))
     with pytest.raises(ValueError, match="features=0; expected at least 1"):

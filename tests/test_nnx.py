@@ -1,4 +1,4 @@
-"""The NNX layer is the Linen layer."""
+"""The NNX layer equals the Linen layer."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def test_nnx_weights_give_identical_outputs_in_linen():
     np.testing.assert_array_equal(lru.LRU(6).apply({"params": params}, U), native(U))
 
 
-def test_initialisation_has_the_same_shapes_and_ring():
+def test_initialization_has_the_same_shapes_and_ring():
     native = lru.nnx.LRU(4, 6, r_min=0.5, r_max=0.9, max_phase=0.1, rngs=nnx.Rngs(3))
     linen = jax.eval_shape(lru.LRU(6).init, jax.random.key(0), U)["params"]
     params = native.parameters()
@@ -45,7 +45,7 @@ def test_it_works_in_flax_bidirectional():
     assert nnx.Bidirectional(*layers, rngs=nnx.Rngs(0))(U).shape == (3, 7, 8)
 
 
-def test_one_line_is_all_that_changes_in_a_model_with_a_gru():
+def test_one_line_replaces_a_gru_in_a_model():
     class Model(nnx.Module):
         def __init__(self, rnn, rngs):
             self.rnn, self.head = rnn, nnx.Linear(4, 2, rngs=rngs)
@@ -71,7 +71,7 @@ def test_it_trains_inside_an_nnx_model():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_every_argument_of_a_call_is_that_of_the_linen_layer(bidirectional):
+def test_a_call_has_the_arguments_of_the_linen_layer(bidirectional):
     native = lru.nnx.LRU(4, 6, bidirectional=bidirectional, rngs=nnx.Rngs(0))
     linen, variables = lru.LRU(6, bidirectional=bidirectional), {"params": native.parameters()}
     carry = jax.random.normal(jax.random.key(2), (3, 6), jnp.complex64)
@@ -85,7 +85,7 @@ def test_every_argument_of_a_call_is_that_of_the_linen_layer(bidirectional):
     jax.tree.map(np.testing.assert_array_equal, native(u, **options), want)
 
 
-def test_parameters_are_a_function_of_the_rngs_and_drawn_apart():
+def test_parameters_are_a_function_of_the_rngs_and_drawn_independently():
     one, same, other = (lru.nnx.LRU(4, 6, rngs=nnx.Rngs(s)).parameters() for s in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, same)
     assert all((one[name] != other[name]).any() for name in one)

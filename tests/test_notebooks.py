@@ -1,6 +1,6 @@
-"""Notebooks are what their .py says, were run from beginning to end, and stay small.
+"""Notebooks equal their .py files, were run from beginning to end, and are small.
 
-Whether they still run is for `.ci/run`, which runs them again.
+`.ci/run` checks that they still run.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def code(name):
     return [cell for cell in read(f"{name}.ipynb").cells if cell.cell_type == "code"]
 
 
-def test_each_py_has_its_ipynb():
+def test_each_py_has_an_ipynb():
     assert len(NAMES) >= 5
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
@@ -44,7 +44,7 @@ def test_every_cell_was_run_in_order(name):
 
 
 @each_notebook
-def test_outputs_are_results_alone(name):
+def test_outputs_are_results_only(name):
     outputs = [output for cell in code(name) for output in cell.outputs]
     kinds = {(output.output_type, output.get("name", "")) for output in outputs}
     assert kinds <= {("display_data", ""), ("stream", "stdout")}

@@ -1,4 +1,4 @@
-"""What is installed is what is here, and what is imported is declared."""
+"""The wheel holds every file, and every imported package is declared."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ def test_the_wheel_holds_every_module_and_config(tmp_path):
 
 
 def declared(*extras):
-    """The normalised names of the distributions that the layer and these extras need."""
+    """Returns the normalised names of the distributions that the layer and these extras need."""
     lines = [*PROJECT["dependencies"]]
     for extra in extras:
         lines += PROJECT["optional-dependencies"][extra]
@@ -36,7 +36,7 @@ def declared(*extras):
 
 
 def imported(folder):
-    """The normalised names of the distributions that the folder's files import."""
+    """Returns the normalised names of the distributions that the folder's files import."""
     modules = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -49,13 +49,13 @@ def imported(folder):
     return {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in modules}
 
 
-def test_the_layer_itself_needs_jax_flax_and_numpy_only():
+def test_the_layer_needs_jax_flax_and_numpy_only():
     assert declared() == {"jax", "flax", "numpy"}
 
 
 @pytest.mark.parametrize("folder", ["lru", "configs", "scripts"])
 def test_every_package_that_users_import_is_declared(folder):
-    optional = {"jaxtyping"}  # lru.ops.array_typing does without it
+    optional = {"jaxtyping"}  # optional in lru.ops.array_typing
     assert imported(folder) - declared(*USERS) <= optional
 
 

@@ -1,4 +1,4 @@
-"""What the README shows can be run."""
+"""The code and the commands in the README can be run."""
 
 import importlib
 import os
@@ -27,23 +27,23 @@ assert [part.data.shape for part in outputs_in_parts.addressable_shards] == [(8,
 
 
 def test_python_blocks_run_in_order(tmp_path):
-    """With two devices, for the one that divides time among them."""
+    """Uses two devices for the block that shards time over them."""
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 2
     (script := tmp_path / "readme.py").write_text("\n".join([STRICT, *blocks, WHAT_THEY_MAKE]))
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, script],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
 
 
-def test_every_file_it_names_is_there():
+def test_every_named_file_exists():
     root = Path(__file__).resolve().parents[1]
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     tree = re.search(r"```\nconfigs/.*?```", README, flags=re.DOTALL).group().splitlines()[1:-1]
@@ -57,7 +57,7 @@ def test_every_file_it_names_is_there():
 
 
 class Understood(Exception):
-    """A command has read its arguments, and is about to do what they say."""
+    """Raised when a command has parsed its arguments, before it acts on them."""
 
 
 DOES = {  # by module, one of these
@@ -74,7 +74,7 @@ DOES = {  # by module, one of these
 
 
 def commands():
-    """Every `python -m lru...` and `python scripts/...` of the README: a module and arguments."""
+    """Yields module and arguments of every `python -m lru...` and `python scripts/...`."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
     prose = re.findall(r"`(python [^`]*)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     for line in [*shell.splitlines(), *prose]:
@@ -85,8 +85,8 @@ def commands():
             yield Path(words[1]).stem, words[2:]
 
 
-def test_every_command_is_understood(monkeypatch):
-    """Options, configs and variants exist; what the commands do is tested where that is."""
+def test_every_command_parses(monkeypatch):
+    """Options, configs and variants exist; other tests check what the commands do."""
 
     def understood(*_, **__):
         raise Understood

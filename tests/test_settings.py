@@ -1,4 +1,4 @@
-"""The settings of the tests: what is an error in them, and where raw data come from."""
+"""The settings of the tests: which warnings are errors, and where raw data come from."""
 
 import warnings
 
@@ -31,7 +31,7 @@ def test_warnings_of_this_package_and_deprecations_of_jax_are_errors(module, cat
             assert not is_error and len(shown) == 1
 
 
-def test_raw_data_are_optional_but_not_where_they_are_named(shared_data, monkeypatch, tmp_path):
+def test_raw_data_are_optional_unless_lru_raw_data_is_set(shared_data, monkeypatch, tmp_path):
     monkeypatch.delenv("LRU_RAW_DATA", raising=False)
     with pytest.raises(pytest.skip.Exception, match="LRU_RAW_DATA"):
         shared_data("no such data")

@@ -1,4 +1,4 @@
-"""Runs the tests that are marked with `several_devices`, on eight, in a process of its own."""
+"""Runs the tests marked with `several_devices` on eight devices, in a new process."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 
-def test_all_that_needs_several_devices():
-    files = sorted(TESTS.rglob("test_*.py"))  # this one, too, has none that is run there
+def test_tests_of_several_devices_pass_on_eight():
+    files = sorted(TESTS.rglob("test_*.py"))  # including this file, which has no marked test
     marked = [file for file in files if "several_devices" in file.read_text()]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     options = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", "several_devices"]

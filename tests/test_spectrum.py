@@ -1,4 +1,4 @@
-"""The command line of `lru.spectrum`: pages of a run, and plain words where there is nothing."""
+"""The command line of `lru.spectrum`: pages, animations and errors."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ OVERRIDES = ["--config.train.steps=4", "--config.optimizer.learning_rate=0.1"]
 
 
 def trained(workdir, data_dir, variant="", *overrides):
-    """Arguments of a finished run, as its command line was given them."""
+    """The command-line arguments of a finished run."""
     arguments = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
     config = f"--config={SMOKE}{variant}"
     assert run(lru.train.main, [config, *arguments, *OVERRIDES, *overrides]) == 0
@@ -37,11 +37,11 @@ def arguments(tmp_path_factory, data_dir):
     return trained(tmp_path_factory.mktemp("work"), data_dir)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     assert all(hasattr(lru.spectrum, name) for name in lru.spectrum.__all__)
 
 
-def test_a_page_is_written_beside_the_run_and_its_path_printed(arguments, capsys):
+def test_a_page_is_written_into_the_work_directory_and_its_path_printed(arguments, capsys):
     assert run(lru.spectrum.main, arguments) == 0
     name = arguments[0].partition("=")[2] + "/spectrum_page.png"
     assert capsys.readouterr().out.splitlines()[-1] == f"see {name}"
@@ -49,7 +49,7 @@ def test_a_page_is_written_beside_the_run_and_its_path_printed(arguments, capsys
         assert min(image.size) > 400 and len(image.convert("L").getcolors()) > 50
 
 
-def test_an_animation_is_written_of_what_training_logged(arguments, tmp_path, capsys):
+def test_an_animation_shows_the_logged_eigenvalues(arguments, tmp_path, capsys):
     file = tmp_path / "path.gif"
     assert run(lru.spectrum.main, [*arguments, f"--animation={file}"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"see {file}"
@@ -58,7 +58,7 @@ def test_an_animation_is_written_of_what_training_logged(arguments, tmp_path, ca
     assert {path.name for path in tmp_path.iterdir()} == {"path.gif"}
 
 
-def test_a_run_is_read_with_the_modes_it_began_with(arguments, data_dir):
+def test_a_run_is_read_with_its_initial_modes(arguments, data_dir):
     workdir = Path(arguments[0].partition("=")[2])
     modes = lru.spectrum.read_run(workdir, data_dir=data_dir)
     experiment = Experiment(load_config(SMOKE, OVERRIDES), data_dir)
@@ -69,7 +69,7 @@ def test_a_run_is_read_with_the_modes_it_began_with(arguments, data_dir):
         assert not np.allclose(modes.trained[name][0].lam, direction.lam)
 
 
-def test_a_run_without_linear_recurrent_units_is_refused_in_plain_words(data_dir, tmp_path, capsys):
+def test_a_run_without_diagonal_layers_prints_one_line(data_dir, tmp_path, capsys):
     arguments = trained(tmp_path / "run", data_dir, ",tanh", "--config.model.num_layers=1")
     assert not (tmp_path / "run/spectra").exists()
     capsys.readouterr()
@@ -82,13 +82,13 @@ def test_a_run_without_linear_recurrent_units_is_refused_in_plain_words(data_dir
     assert not (tmp_path / "path.gif").exists()
 
 
-def test_a_page_without_an_ending_is_refused_and_not_written_elsewhere(arguments, tmp_path, capsys):
+def test_a_page_without_a_file_extension_is_rejected(arguments, tmp_path, capsys):
     assert run(lru.spectrum.main, [*arguments, f"--out={tmp_path / 'page'}"]) == 2
     assert "page is no name of a picture" in capsys.readouterr().err
     assert not list(tmp_path.glob("page*"))
 
 
-def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
+def test_a_directory_without_a_run_prints_an_error(tmp_path, capsys):
     for more in ([], ["--animation=path.gif"]):
         assert run(lru.spectrum.main, [f"--workdir={tmp_path}", *more]) == 2
         assert "holds no run" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Loading somebody else's work directory or export runs no code of theirs."""
+"""Loading a stranger's work directory or export runs none of their code."""
 
 import json
 import subprocess
@@ -38,10 +38,10 @@ NAMES = [
     ("lru.training.config:runpy.run_path", "defined in runpy"),
     ("flax.linen:relu", "defined in jax"),
     ("flax.linen.module:functools.partial", "defined in functools"),
-    ("lru.io.files:write_whole", "expected"),
+    ("lru.io.files:write_atomically", "expected"),
     ("lru.training.config:load_config", "expected"),
     ("lru.export:load", "expected"),
-    ("lru.io.files:write_whole.__call__", "expected"),
+    ("lru.io.files:write_atomically.__call__", "expected"),
     ("lru:LRU.__init__", "expected"),
     ("lru.command_line:Parser", "expected"),
     ("flax.io:rmtree", "expected"),
@@ -62,7 +62,7 @@ NAMES = [
 
 @pytest.fixture
 def evil(tmp_path, monkeypatch):
-    """A directory with modules that leave a trace when they are imported; it is the current one."""
+    """Makes a directory with modules that write a file when imported the current directory."""
     trace = f"import pathlib\npathlib.Path({str(tmp_path / 'trace')!r}).touch()\n"
     (tmp_path / "evil").mkdir()
     for file in ("evil/__init__.py", "evil/inner.py", "_lra.py", "lrux.py"):
@@ -94,7 +94,7 @@ def written(folder, content):
 
 @pytest.mark.parametrize("key", ["data.type", "model.type", "model.mixer.type"])
 @pytest.mark.parametrize(("name", "words"), NAMES)
-def test_a_work_directory_may_name_modules_and_data_sets_of_ours_alone(
+def test_a_work_directory_may_name_only_modules_and_data_sets_of_lru_and_flax(
     key, name, words, evil, config
 ):
     config = json.loads(json.dumps(config))
@@ -120,10 +120,12 @@ COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.spectrum]
         ("data.more", [{"type": "evil:Model"}]),
         ("train.more", {"type": "evil:Model"}),
         ("data.type", "lru.training.record:subprocess.run"),
-        ("model.mixer.type", "lru.io.files:write_whole"),
+        ("model.mixer.type", "lru.io.files:write_atomically"),
     ],
 )
-def test_every_command_refuses_before_it_imports(command, key, value, evil, config, capsys):
+def test_every_command_rejects_other_names_before_importing(
+    command, key, value, evil, config, capsys
+):
     config = json.loads(json.dumps(config))
     put(config, key, value)
     workdir = written(evil / "run", config)
@@ -137,7 +139,7 @@ def test_every_command_refuses_before_it_imports(command, key, value, evil, conf
 
 
 @pytest.mark.parametrize("key", ["type", "mixer.type", "mixer.inner"])
-def test_an_export_with_a_module_beside_it_is_refused_before_it_is_imported(key, evil, config):
+def test_a_module_beside_an_export_is_rejected_before_importing(key, evil, config):
     section = json.loads(json.dumps(config["model"]))
     put(section, key, {"type": "evil:Model"} if key.endswith("inner") else "evil:Model")
     about = {
@@ -149,7 +151,7 @@ def test_an_export_with_a_module_beside_it_is_refused_before_it_is_imported(key,
         lru.export.load(written(evil / "exported", about))
 
 
-def test_a_fresh_process_refuses_before_it_imports(evil, config):
+def test_a_new_process_rejects_other_names_before_importing(evil, config):
     config = json.loads(json.dumps(config))
     config["data"] = {"type": "evil:Model"}
     command = [sys.executable, "-m", "lru.evaluate", f"--workdir={written(evil / 'run', config)}"]
@@ -162,7 +164,7 @@ import functools, os
 import flax.linen as nn
 import lru
 from lru.data.listops import ListOps
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 class Mine(lru.LRU):
     pass
@@ -178,7 +180,7 @@ make = lambda **options: lru.LRU(4, **options)
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """The name of a package of the user's own, which is not imported yet."""
+    """The name of a package of the user's own that is not imported yet."""
     (tmp_path / "mine_of_the_user").mkdir()
     (tmp_path / "mine_of_the_user" / "__init__.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -186,7 +188,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("mine_of_the_user", None)
 
 
-def test_a_package_that_the_user_allows_is_loaded(own, config, tmp_path):
+def test_an_allowed_package_is_loaded(own, config, tmp_path):
     for name in ("Mine", "half", "make"):
         assert callable(resolve(f"{own}:{name}", "config.model.mixer", (own,)))
     assert resolve(f"{own}:Data.create", "config.data", (own,)).__self__.name == "listops"
@@ -199,14 +201,14 @@ def test_a_package_that_the_user_allows_is_loaded(own, config, tmp_path):
         restore_best(workdir, allow=(own,))
 
 
-@pytest.mark.parametrize("name", ["worse", "os.system", "write_whole", "functools.partial"])
-def test_an_allowed_package_is_no_way_into_another_one(name, own):
+@pytest.mark.parametrize("name", ["worse", "os.system", "write_atomically", "functools.partial"])
+def test_an_allowed_package_gives_no_access_to_another(name, own):
     with pytest.raises(UserError, match="expected a Flax module"):
         resolve(f"{own}:{name}", "config.model.mixer", (own,))
 
 
 @pytest.mark.parametrize("allow", [("",), ("my-package",), ("a:b",), ("a..b",), (3,)])
-def test_what_is_allowed_is_the_name_of_a_package(allow, tmp_path):
+def test_an_allowed_name_that_is_not_a_package_raises(allow, tmp_path):
     with pytest.raises(UserError, match="expected the name of a package"):
         lru.export.load(written(tmp_path / "exported", {
             "config": {"model": {}}, "arguments": {}, "inputs": {"shape": [1], "dtype": "int32"},
@@ -223,7 +225,7 @@ def test_modules_of_flax_are_accepted():
 
 
 @pytest.mark.parametrize("content", ["5", "null", "[]", '"a"', "{", "", "[" * 100_000, "\0"])
-def test_a_config_that_is_no_object_is_one_line(content, tmp_path, capsys):
+def test_a_config_that_is_not_an_object_raises_one_line(content, tmp_path, capsys):
     (tmp_path / "config.json").write_text(content)
     assert run(lru.evaluate.main, [f"--workdir={tmp_path}", f"--data_dir={tmp_path}"]) == 2
     err = capsys.readouterr().err.splitlines()
@@ -243,7 +245,7 @@ def test_a_config_that_is_no_object_is_one_line(content, tmp_path, capsys):
         ("optimizer.groups", [["("]], "config.optimizer.groups has the row"),
     ],
 )
-def test_a_config_of_another_shape_is_one_line(key, value, words, config, tmp_path):
+def test_a_config_of_another_structure_raises_one_line(key, value, words, config, tmp_path):
     from ml_collections import ConfigDict
 
     from lru.training.experiment import Experiment
@@ -255,7 +257,7 @@ def test_a_config_of_another_shape_is_one_line(key, value, words, config, tmp_pa
     assert words in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
-def test_control_characters_of_a_config_reach_no_terminal(config, tmp_path, capsys):
+def test_control_characters_in_a_config_are_escaped(config, tmp_path, capsys):
     config = json.loads(json.dumps(config))
     config["model"]["\x1b]0;owned\x07key"] = 1
     config["model"]["type"] = "lru.models:SequenceClassifier"
@@ -268,7 +270,7 @@ def test_control_characters_of_a_config_reach_no_terminal(config, tmp_path, caps
     assert "\x1b" not in err and "\x07" not in err and r"run\x1b[2J" in err
 
 
-def test_types_of_the_users_config_must_be_those_in_the_work_directory(config, tmp_path):
+def test_a_config_whose_types_differ_from_the_work_directory_raises(config, tmp_path):
     from lru.training.config import check_workdir
 
     mine = load_config("configs/lra_listops.py:smoke")

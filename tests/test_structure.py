@@ -1,4 +1,4 @@
-"""The package has few rooms, imports that go down, and a short way from a layer to its scan."""
+"""The package has few subpackages, layered imports, and a short path from a layer to its scan."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ import lru
 from lru import baselines
 
 PACKAGE = Path(lru.__file__).parent
-# Their arguments are those of Flax's own modules.
+# These have the arguments of Flax's own modules.
 FLAX = {
     "nnx.py:__init__",
     "nnx.py:__call__",
@@ -21,8 +21,8 @@ FLAX = {
     "layers/mixers.py:over_time",
 }
 COMMANDS = {"train", "evaluate", "generate", "spectrum", "export", "prepare", "command_line"}
-# Each may import from those before it.
-FLOORS = [
+# Each level may import from those before it.
+LEVELS = [
     {"errors"},
     {"io", "ops"},
     {"data", "layers"},
@@ -34,7 +34,7 @@ FLOORS = [
 ]
 
 
-def rooms():
+def subpackages():
     return {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
         "__init__",
         "__pycache__",
@@ -42,11 +42,11 @@ def rooms():
     }
 
 
-def arrows():
-    """Which room imports from which, wherever in a file."""
+def imports():
+    """Returns all pairs of an importing and an imported subpackage, wherever in a file."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        subpackage = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module == "lru":
@@ -55,28 +55,28 @@ def arrows():
                 names = [node.module]
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            found |= {(room, name.split(".")[1]) for name in names if name.startswith("lru.")}
+            found |= {(subpackage, name.split(".")[1]) for name in names if name.startswith("lru.")}
     return {(here, there) for here, there in found if here != there and here != "__init__"}
 
 
-def test_there_are_twelve_rooms_at_most_beside_the_commands():
-    assert len(rooms() - COMMANDS) <= 12, sorted(rooms() - COMMANDS)
+def test_there_are_at_most_twelve_subpackages_besides_the_commands():
+    assert len(subpackages() - COMMANDS) <= 12, sorted(subpackages() - COMMANDS)
 
 
-def test_every_arrow_goes_down():
-    floor = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-    assert rooms() == floor.keys()
-    up = {(here, there) for here, there in arrows() if floor[there] > floor[here]}
-    level = {
+def test_imports_go_down_the_levels_without_cycles():
+    level = {name: number for number, names in enumerate(LEVELS) for name in names}
+    assert subpackages() == level.keys()
+    up = {(here, there) for here, there in imports() if level[there] > level[here]}
+    cyclic = {
         (here, there)
-        for here, there in arrows()
-        if floor[there] == floor[here] and (there, here) in arrows()
+        for here, there in imports()
+        if level[there] == level[here] and (there, here) in imports()
     }
-    assert not up and not level
+    assert not up and not cyclic
 
 
 @pytest.mark.parametrize("make", [lru.LRU, baselines.DiagonalRNN, baselines.S5, baselines.DenseRNN])
-def test_a_layers_call_reaches_its_scan_in_eight_frames_of_four_files(make, monkeypatch):
+def test_a_layer_calls_its_scan_within_eight_frames_of_four_files(make, monkeypatch):
     seen = []
 
     def scan(*arguments, **options):
@@ -112,6 +112,6 @@ def test_no_function_takes_more_than_eight_arguments():
     assert long.keys() <= FLAX, long
 
 
-if __name__ == "__main__":  # the map
-    for arrow in sorted(arrows()):
-        print(*arrow, file=sys.stdout)
+if __name__ == "__main__":  # prints the graph of imports
+    for pair in sorted(imports()):
+        print(*pair, file=sys.stdout)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 FILE = "sources.json"
 _JUNK = (".", "Thumbs.db", "desktop.ini")
@@ -61,7 +61,7 @@ class Sources:
 
     def write(self, directory: Path) -> None:
         """Writes this record into the directory of the prepared data."""
-        write_whole(directory / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_atomically(directory / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:

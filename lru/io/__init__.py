@@ -1,1 +1,1 @@
-"""Files and the terminal."""
+"""File and terminal utilities."""

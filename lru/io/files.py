@@ -1,6 +1,6 @@
 """Atomic file writes, checked reading of JSON, and locks between processes.
 
-Nothing here follows a symbolic link.
+No function follows a symbolic link.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ import filelock
 
 from lru.errors import UserError
 
-# The keys that a JSON object must have, each with its type, or with the keys of its own.
+# The keys that a JSON object must have, each with its type, or with the keys of a nested object.
 Fields = Mapping[str, "type | Fields"]
 
 
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Replaces a file in one step: a reader sees the old content or the new one, never a part.
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Replaces a file atomically: a reader sees the old or the new content, never a mixture.
 
-    A symbolic link at `file` is replaced; what it points to stays as it is.
+    A symbolic link at `file` is replaced; its target is unchanged.
     """
-    part = file.with_name(file.name + ".part")
+    partial = file.with_name(file.name + ".part")
     try:
-        with open_new(part) as opened:
+        with open_new(partial) as opened:
             opened.write(content.encode() if isinstance(content, str) else content)
-        os.replace(part, file)
+        os.replace(partial, file)
     except BaseException:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def open_new(file: Path) -> IO[bytes]:
-    """Opens a new file for writing, in place of a file or a symbolic link of that name."""
-    file.unlink(missing_ok=True)  # what a killed process left, or a link, but not its target
+    """Opens a new file for writing, replacing a file or a symbolic link of that name."""
+    file.unlink(missing_ok=True)  # a killed process may have left it; of a link, the target stays
     return file.open("xb")
 
 
 def open_to_append(file: Path) -> IO[bytes]:
-    """Opens a file for writing at its end; a new one if it is missing or not a regular file."""
+    """Opens a file for appending; opens a new one if it is missing or not a regular file."""
     if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -57,11 +57,11 @@ def read_object(file: Path, fields: Fields, advice: str) -> dict[str, Any]:
 
     Args:
       file: the file.
-      fields: what the object must have, see `parse_object`.
-      advice: what the user can do if it is damaged: the end of the message.
+      fields: the fields that the object must have, see `parse_object`.
+      advice: the end of the message if the file is damaged: what the user can do.
 
     Raises:
-      UserError: the file holds something else.
+      UserError: the file does not contain such an object.
       OSError: the file cannot be read.
     """
     try:
@@ -75,11 +75,11 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
 
     Args:
       text: the JSON.
-      fields: the keys that the object must have, each with its type, or with the fields of the
-        object there. A `float` is any finite number.
+      fields: the keys that the object must have, each with its type, or with the fields of a nested
+        object. A `float` is any finite number.
 
     Raises:
-      ValueError: the text is no JSON, is no object, or lacks a field.
+      ValueError: the text is not JSON, is not an object, or lacks a field.
 
     Example:
       >>> parse_object('{"step": 1}', {"step": int})
@@ -104,7 +104,7 @@ def _check_fields(content: Any, fields: Fields, where: str) -> None:
             raise ValueError(f"{where}{key!r} is missing")
         if isinstance(kind, Mapping):
             _check_fields(content[key], kind, f"{where}{key}: ")
-        elif not _is_of(content[key], kind):
+        elif not _has_type(content[key], kind):
             raise ValueError(f"{where}{key!r} is {str(content[key])[:40]}; expected {_NAMES[kind]}")
 
 
@@ -117,30 +117,30 @@ _NAMES = {
 }
 
 
-def _is_of(value: Any, kind: type) -> bool:
-    if isinstance(value, bool):  # to Python, True is an int
+def _has_type(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):  # in Python, True is an int
         return kind is bool
     if kind is not float:
         return isinstance(value, kind)
     try:
         return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond the largest float
+    except OverflowError:  # an integer beyond the largest float
         return False
 
 
 @contextmanager
 def lock(file: Path) -> Iterator[bool]:
-    """Takes a lock unless another process has it; the system releases it if this process dies.
+    """Acquires a lock unless another process holds it; the system releases it if this process dies.
 
     Args:
-      file: stands for the lock; made if it is missing, as is its directory. Whoever has the lock
-        may remove it.
+      file: the lock file; created if it is missing, like its directory. The process that holds the
+        lock may remove it.
 
     Yields:
-      Whether the lock was taken.
+      Whether the lock was acquired.
 
     Raises:
-      UserError: if the file cannot be written or is not a lock, or the file system has no locks.
+      UserError: the file cannot be written or is not a lock, or the file system has no locks.
 
     Example:
       >>> import tempfile
@@ -150,10 +150,10 @@ def lock(file: Path) -> Iterator[bool]:
       (True, False)
     """
     _check_lock_file(file)
-    # A soft lock, which is a mere file, would outlive a killed process.
-    held = filelock.FileLock(file, timeout=0, fallback_to_soft=False)
+    # A soft lock is only a file, so it would outlive a killed process.
+    acquired = filelock.FileLock(file, timeout=0, fallback_to_soft=False)
     try:
-        held.acquire()
+        acquired.acquire()
     except filelock.Timeout:
         yield False
         return
@@ -163,35 +163,35 @@ def lock(file: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        held.release()
+        acquired.release()
 
 
 @contextmanager
 def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits until the lock is free, takes it, and removes its file at the end.
+    """Waits until the lock is free, acquires it, and removes its file at the end.
 
     Args:
       file: as in `lock`.
-      waiting: called once if another process has the lock.
+      waiting: called once if another process holds the lock.
     """
-    told = False
+    notified = False
     while True:
         with lock(file) as ours:
             if ours:
                 try:
                     yield
                 finally:
-                    with suppress(PermissionError):  # Windows removes no open file
+                    with suppress(PermissionError):  # Windows cannot remove an open file
                         file.unlink(missing_ok=True)
                 return
-        if not told:
+        if not notified:
             waiting()
-            told = True
+            notified = True
         time.sleep(0.1)
 
 
 def _check_lock_file(file: Path) -> None:
-    """Makes the directory, and refuses what is not an empty file: a lock library may empty it."""
+    """Makes the directory, and rejects any but an empty file: the lock library may truncate it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         found = file.lstat()
@@ -199,7 +199,7 @@ def _check_lock_file(file: Path) -> None:
         return
     except OSError as error:
         raise _cannot_write(file, error) from error
-    # Without `fcntl`, a lock is a file that names its process, and is never emptied.
+    # Without `fcntl`, a lock is a file that contains its process id, and is never truncated.
     writes = issubclass(filelock.FileLock, filelock.SoftFileLock)
     if not stat.S_ISREG(found.st_mode) or (found.st_size and not writes):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not an empty file"

@@ -1,7 +1,7 @@
-"""Writes texts of unknown origin to a terminal: prompts, data, paths, and names in configs.
+"""Writes untrusted text to a terminal: prompts, data, paths, and names in configs.
 
-A terminal obeys control characters: they could clear the screen, hide what a program printed, or
-change the title of the window. They are shown as escapes instead.
+A terminal executes control characters. They could clear the screen, hide output, or change the
+title of the window. They are printed as escapes instead.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import re
 import sys
 from typing import IO
 
-# C0 and C1 controls, line and paragraph separators, the marks that change the direction of text,
-# and lone surrogates, which cannot be encoded.
+# C0 and C1 controls, line and paragraph separators, marks that change the direction of text, and
+# lone surrogates, which cannot be encoded.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """Returns a text with its control characters written as in a Python string.
+    """Returns a text with its control characters escaped as in a Python string.
 
     Args:
-      text: any.
-      keep: the control characters to leave as they are.
+      text: any text.
+      keep: the control characters that are not escaped.
 
     Example:
       >>> print(printable("a\x1b[2Jb"))
@@ -36,9 +36,9 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 
 def write(text: str, file: IO[str] | None = None) -> None:
-    """Writes a text to standard output, or to `file`, and flushes it.
+    """Writes a text to `file`, by default standard output, and flushes it.
 
-    Control characters, and characters that the encoding of the file lacks, are written as escapes.
+    Control characters, and characters that the encoding of the file lacks, are escaped.
     """
     file = sys.stdout if file is None else file
     encoding = getattr(file, "encoding", None) or "utf-8"
@@ -47,5 +47,5 @@ def write(text: str, file: IO[str] | None = None) -> None:
 
 
 def log(text: str, file: IO[str] | None = None) -> None:
-    """Writes a line, see `write`."""
+    """Writes a text and a line feed, see `write`."""
     write(f"{text}\n", file)

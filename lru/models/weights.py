@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lru.errors import UserError
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 
 def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> None:
@@ -28,7 +28,9 @@ def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> No
       metadata: texts by name.
     """
     tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
-    write_whole(file, save(tensors, dict(metadata)))  # `save_file` makes it readable to its owner
+    write_atomically(
+        file, save(tensors, dict(metadata))
+    )  # `save_file` makes it readable to its owner
 
 
 def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:

@@ -1,1 +1,1 @@
-"""Training: optimiser, checkpoints, metrics, what is written, and the loop that joins them."""
+"""Training: optimiser, checkpoints, metrics, output files, and the training loop."""

@@ -21,7 +21,7 @@ from lru.training.names import check_allow, check_config
 from lru.training.recovery import (
     check_rows,
     known_rows,
-    missing_best,
+    missing_best_warning,
     read_run_record,
     restore_config,
 )
@@ -38,7 +38,7 @@ def evaluate_best(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run, and returns the row that training logged for it.
+    """Evaluates the best checkpoint of a run and returns the row that training logged for it.
 
     Args:
       workdir, data_dir, manual_dir, allow: see `restore_best`.
@@ -61,35 +61,39 @@ def restore_best(
     allow: Sequence[str] = (),
     read_data: bool = True,
 ) -> tuple[Experiment, State, int]:
-    """Restores a run's best checkpoint: its experiment, the state, and the step.
+    """Restores a run's best checkpoint.
 
-    The run may be a stranger's: nothing that it names is imported but `lru` and `flax`.
+    The run may come from a stranger: of the packages that its config names, only `lru`, `flax` and
+    those in `allow` are imported.
 
     Args:
-      workdir: of the run.
-      data_dir: where prepared data sets are kept.
-      manual_dir: where files of official releases lie.
-      allow: packages whose classes the config may name as well, such as `("my_package",)`.
-      read_data: False if the data set is not needed. It is read even so if the run was begun by a
-        version that wrote no `dataset.json`.
+      workdir: the work directory of the run.
+      data_dir: the directory of prepared data sets.
+      manual_dir: the directory with files of official releases.
+      allow: more packages whose classes the config may name, such as `("my_package",)`.
+      read_data: False if the data set is not needed. It is still read if the version that started
+        the run wrote no `dataset.json`.
+
+    Returns:
+      The experiment of the run, the restored state, and its step.
 
     Raises:
-      UserError: there is no run, no evaluated checkpoint, it cannot be read, or the config names a
-        package that is not allowed.
+      UserError: there is no run or no evaluated checkpoint, the checkpoint cannot be read, or the
+        config names a package that is not allowed.
     """
     restore_config(workdir, _logger.warning)
     config, allow = load_run_config(workdir), check_allow(allow)
     check_config(config.to_dict(), allow)
     if not (workdir / "checkpoints").is_dir():
-        raise _nothing(workdir)
+        raise _no_checkpoint(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         rows, complete = evaluated_rows(workdir, checkpoints)
         experiment = _experiment(config, workdir, data_dir, manual_dir, allow, read_data)
         settings = experiment.settings
         if not complete:
-            kept = set(checkpoints.steps())
-            check_rows(rows, kept, settings.eval_every, workdir / "metrics.jsonl")
-        best = best_of(rows, checkpoints, settings.select)
+            steps = checkpoints.steps()
+            check_rows(rows, steps, settings.eval_every, workdir / "metrics.jsonl")
+        best = best_available(rows, checkpoints, settings.select)
         return (
             experiment,
             checkpoints.restore(best["step"], experiment.state_shapes()),
@@ -100,39 +104,37 @@ def restore_best(
 def evaluated_rows(
     workdir: Path, checkpoints: Checkpoints
 ) -> tuple[Sequence[Mapping[str, Any]], bool]:
-    """Returns a run's rows of metrics, and whether the best one is surely among them.
+    """Returns a run's rows of metrics, and whether they certainly include the best one.
 
     Raises:
       UserError: no checkpoint was evaluated.
     """
-    kept = set(checkpoints.steps())
-    if not kept:
-        raise _nothing(workdir)
+    saved = set(checkpoints.steps())
+    if not saved:
+        raise _no_checkpoint(workdir)
     rows, complete = known_rows(workdir, _refuse)
-    if not any(row["split"] == "validation" and row["step"] in kept for row in rows):
-        raise _nothing(workdir)
+    if not any(row["split"] == "validation" and row["step"] in saved for row in rows):
+        raise _no_checkpoint(workdir)
     return rows, complete
 
 
-def best_of(
+def best_available(
     rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str
 ) -> Mapping[str, Any]:
-    """Returns the row of the best checkpoint that there is, and logs if a better one is missing.
+    """Returns the row of the best existing checkpoint, and warns if a better one is missing.
 
     Args:
-      rows: of `evaluated_rows`.
-      checkpoints: of the run.
-      select: "accuracy" or "loss", what the best one is chosen by.
+      rows: the rows that `evaluated_rows` returned.
+      checkpoints: the checkpoints of the run.
+      select: "accuracy" or "loss", the metric that chooses the best one.
     """
-    kept = set(checkpoints.steps())
-    best, whole = (
-        best_row([row for row in rows if row["step"] in kept], select),
-        best_row(rows, select),
-    )
-    assert best is not None and whole is not None
-    if best is not whole:
-        _logger.warning(missing_best(checkpoints.path(whole["step"]), best))
-    return best
+    saved = set(checkpoints.steps())
+    available = best_row([row for row in rows if row["step"] in saved], select)
+    best = best_row(rows, select)
+    assert available is not None and best is not None
+    if available is not best:
+        _logger.warning(missing_best_warning(checkpoints.path(best["step"]), available))
+    return available
 
 
 def _experiment(
@@ -144,7 +146,7 @@ def _experiment(
     read_data: bool,
 ) -> Experiment:
     if not read_data and (description := Description.load(workdir)) is not None:
-        devices = jax.local_devices()[:1]  # one is enough for weights, whatever the batch size
+        devices = jax.local_devices()[:1]  # the batch size need not be a multiple of their number
         return Experiment(config, None, devices=devices, description=description, allow=allow)
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)
@@ -152,14 +154,14 @@ def _experiment(
 
 
 def _refuse(text: str) -> NoReturn:
-    raise UserError(f"{text}; move it elsewhere, and the next best is taken")
+    raise UserError(f"{text}; move it elsewhere to use the next best")
 
 
-def _nothing(workdir: Path) -> UserError:
+def _no_checkpoint(workdir: Path) -> UserError:
     record = read_run_record(workdir)
-    if record and "test" in record:  # lru.train would do nothing about it
+    if record and "test" in record:  # lru.train does not train a finished run again
         return UserError(
             f"{workdir} has ended, but its best checkpoint, of step {record['test']['step']:,}, is "
             "gone; restore it from a copy, or train in a new --workdir"
         )
-    return UserError(f"{workdir} has no evaluated checkpoint yet; let lru.train go on first")
+    return UserError(f"{workdir} has no evaluated checkpoint yet; continue it with lru.train first")

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: the latest two and the best, each with its history and its digests."""
+"""Orbax checkpoints: the latest two and the best, each with its history and its digests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lru.training.handler import SealedHandler, SealedRestore, SealedSave
 from lru.training.history import is_sealed, read_history
 
 
-class _Keep:
-    """Orbax's question which checkpoints stay: the latest two, and the best."""
+class _PreservationPolicy:
+    """An Orbax preservation policy that keeps the latest two checkpoints and the best."""
 
     best: int | None = None
 
@@ -30,20 +30,20 @@ class _Keep:
 
 
 class Checkpoints:
-    """The checkpoints of one run, a directory a step.
+    """The checkpoints of one run, one directory per step.
 
-    A checkpoint becomes visible by a rename, once all of it is written: a run killed while
-    saving goes on from the one before.
+    A checkpoint becomes visible by a rename once all of it is written. A run killed while saving
+    resumes from the previous checkpoint.
 
     Args:
-      directory: where they are, or will be.
-      log: called with a line of text when a damaged checkpoint is passed over.
+      directory: the directory of the checkpoints; created if it is missing.
+      log: called with a line of text when a damaged checkpoint is skipped.
     """
 
     def __init__(self, directory: Path, log: Callable[[str], None] = print):
-        self._directory, self._log, self._keep = directory.absolute(), log, _Keep()
+        self._directory, self._log, self._policy = directory.absolute(), log, _PreservationPolicy()
         self._failed = False
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._keep)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._policy)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,55 +61,57 @@ class Checkpoints:
         """Starts saving in the background.
 
         Args:
-          step: of the state.
+          step: the step of the state.
           state: the arrays.
           best: the step whose checkpoint must not be deleted.
-          history: what the checkpoint carries of its run, see `lru.training.history`.
+          history: the history of the run, see `lru.training.history`.
 
         Raises:
-          UserError: this checkpoint, or the one before, cannot be written.
+          UserError: this checkpoint or the previous one cannot be written.
         """
-        self._keep.best = best
+        self._policy.best = best
         if step in self.steps():
             return
         args = ocp.args.Composite(state=SealedSave(state, history=history or {}))
         self._writing(lambda: self._manager.save(step, args=args))
 
     def wait(self) -> None:
-        """Returns once everything is on disk.
+        """Waits until everything is on disk.
 
         Raises:
-          UserError: something cannot be written.
+          UserError: a checkpoint cannot be written.
         """
         self._writing(self._manager.wait_until_finished)
 
     def close(self) -> None:
-        """Waits, and ends the background threads.
+        """Waits until everything is on disk, and ends the background threads.
+
+        After a failed write it does nothing.
 
         Raises:
-          UserError: something cannot be written. A second call does nothing.
+          UserError: a checkpoint cannot be written.
         """
-        if not self._failed:  # Orbax would wait minutes for what will never be written
+        if not self._failed:  # Orbax would wait minutes for a write that has failed
             self._writing(self._manager.close)
 
     def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, in order."""
+        """Returns the steps of the checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
     def path(self, step: int) -> Path:
-        """The directory of a step's checkpoint."""
+        """Returns the directory of a step's checkpoint."""
         return self._directory / str(step)
 
     def restore_latest(self, target: Any) -> Any | None:
-        """The newest checkpoint that can be read; None if there are none at all.
+        """Restores the newest readable checkpoint; returns None if there are no checkpoints.
 
-        Newer ones that cannot are said, and moved aside into `damaged/`.
+        Newer checkpoints that cannot be read are logged and moved into `damaged/`.
 
         Args:
           target: the state's shapes, as `jax.ShapeDtypeStruct`s with shardings.
 
         Raises:
-          UserError: none of them can be read. Then nothing is moved.
+          UserError: no checkpoint can be read. In this case nothing is moved.
         """
         reasons: dict[int, UserError] = {}
         for step in reversed(self.steps()):
@@ -120,33 +122,35 @@ class Checkpoints:
                 continue
             for damaged, reason in reasons.items():
                 self._move_aside(damaged)
-                self._log(f"{reason}; going on from step {step}")
+                self._log(f"{reason}; resuming from step {step}")
             return state
         if reasons:
             first = next(iter(reasons.values()))
-            raise UserError(f"{first}, nor any before it; restore one, or start a new --workdir")
+            raise UserError(
+                f"{first}, nor can any earlier one; restore one, or start a new --workdir"
+            )
         return None
 
     def restore(self, step: int, target: Any) -> Any:
-        """The state saved at a step.
+        """Restores the state saved at a step.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the checkpoint cannot be read.
         """
         try:
             return self._restore(step, target)
         except UserError as error:
-            raise UserError(f"{error}; move it elsewhere, and the next best is taken") from None
+            raise UserError(f"{error}; move it elsewhere to use the next best") from None
 
     def history(self, step: int) -> dict[str, Any] | None:
-        """Returns the history that a checkpoint carries; None in one of an older version."""
+        """Returns the history saved in a checkpoint; None if an older version wrote it."""
         return read_history(self.path(step))
 
     def shapes(self, step: int) -> Any:
-        """Returns a target for `restore` from what a checkpoint says of itself, as nested dicts.
+        """Returns a target for `restore` from a checkpoint's own metadata, as nested dicts.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the checkpoint cannot be read.
         """
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
@@ -167,7 +171,7 @@ class Checkpoints:
             return self._manager.restore(step, args=args).state
         except Damaged as error:
             raise self._unreadable(step, str(error)) from None
-        except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        except Exception as error:  # Orbax and TensorStore raise many types for a damaged file
             reason = _reason(error)
         _collect_quietly()
         raise self._unreadable(step, reason)
@@ -178,11 +182,12 @@ class Checkpoints:
     def _writing(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # of many kinds too, for a full or vanished disk
+        except Exception as error:  # many types again, for a full or missing disk
             self._failed = True
             raise UserError(
                 f"a checkpoint cannot be written to {self._directory} ({_reason(error)}); "
-                "the ones before are whole: make room and run the same command again"
+                "earlier checkpoints are complete: free some disk space and run the same command "
+                "again"
             ) from error
 
     def _move_aside(self, step: int) -> None:
@@ -194,7 +199,7 @@ class Checkpoints:
 
 
 def _collect_quietly() -> None:
-    """Drops the coroutines that Orbax leaves behind on an error; each would complain of it."""
+    """Collects the coroutines that Orbax leaves on an error, without their warnings."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -204,6 +209,6 @@ def _collect_quietly() -> None:
 
 def _reason(error: Exception) -> str:
     if "tree structures do not match" in str(error):
-        return "made by another version, or for another model: it has other arrays"
+        return "made by another version, or for another model: its arrays differ"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:100]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The clock of a run: its seconds over all restarts, its speed, and how long it waits for input."""
+"""Measures a run's seconds over all restarts, its speed, and its wait for input."""
 
 from __future__ import annotations
 
@@ -8,68 +8,72 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_AT_ONCE = 1.0  # seconds of steps in one call: as long as a signal has to wait
+_SECONDS_PER_CALL = 1.0  # a signal waits for the end of a call
 
 
 class Clock:
-    """Seconds of the run, over all restarts; speed, and wait for input, since it was last read.
+    """Measures seconds over all restarts, and speed and wait for input since the last reading.
 
-    A wait for input is the time from the end of a call of the compiled program to the moment when
-    the next one's batches are there: the devices have nothing to do, and nothing else keeps them
-    from work; or, for the first one, from the start, when the data are read. Its share is of the
-    wall time: of training's between two logs, of the whole run's in the record.
+    The wait for input is the time from the end of a call of the compiled program until the batches
+    of the next call are ready: the devices are idle for no other reason. The first wait starts
+    with training, when the data are read. Its share is of wall time: of training between two logs,
+    and of the whole run in the record.
 
     Args:
-      before: the last line of the run's `timing.jsonl`; empty for a run that begins.
+      before: the last line of the run's `timing.jsonl`; empty for a new run.
 
     Attributes:
-      input_wait_seconds: waited for input so far.
-      new: whether it was not restarted yet, so that compilation is still in what it would read.
+      input_wait_seconds: seconds waited for input so far.
+      new: whether the clock has not been restarted yet, so that its reading would include
+        compilation.
     """
 
     def __init__(self, before: Mapping[str, Any]):
         self.input_wait_seconds: float = before.get("input_wait_seconds", 0.0)
         self._start = time.monotonic() - before.get("seconds", 0.0)
-        self._pace = math.inf  # seconds a step, until it is known
+        self._pace = math.inf  # seconds per step; infinite until it is known
         self.restart(0)
         self.new = True
 
     def seconds(self) -> float:
-        """Of the run so far."""
+        """Returns the seconds of the run so far."""
         return time.monotonic() - self._start
 
-    def waiting_for(self, calls: Iterator[T]) -> T:
-        """The next one; to be asked for when the one before has ended."""
+    def wait_for_next(self, calls: Iterator[T]) -> T:
+        """Returns the next call and measures the wait; call it when the previous one has ended."""
         since = time.monotonic()
         call = next(calls)
         self.input_wait_seconds += time.monotonic() - since
         return call
 
     def restart(self, step: int) -> None:
-        """Leaves out what was not training: compilation, evaluation."""
-        self.new, self._step, self._then = False, step, time.monotonic()
-        self._waited_then = self.input_wait_seconds
+        """Starts a new measurement, which excludes compilation and evaluation before it."""
+        self.new, self._step, self._since = False, step, time.monotonic()
+        self._waited_before = self.input_wait_seconds
 
     @property
     def has_pace(self) -> bool:
-        """Whether it is known how long a step takes."""
+        """Whether the time per step is known."""
         return self._pace < math.inf
 
     def set_pace(self, step: int) -> None:
-        """Learns it from the steps since it was restarted or read."""
-        self._pace = (time.monotonic() - self._then) / (step - self._step)
+        """Measures the time per step from the steps since the last restart or reading."""
+        self._pace = (time.monotonic() - self._since) / (step - self._step)
 
     def steps_at_once(self) -> int:
-        """As many as take about a second, one at least; one while it is not known."""
-        return int(max(1, _AT_ONCE / max(self._pace, 1e-6)))
+        """Returns the number of steps in about a second, at least 1; 1 while it is not known."""
+        return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
-        """Steps a second, and the share waited for input; None if no step was made since."""
+        """Returns steps per second and the share of time waited for input, then restarts.
+
+        Both are None if there was no step since the last reading.
+        """
         if step == self._step:
             return None, None
-        seconds = time.monotonic() - self._then
+        seconds = time.monotonic() - self._since
         speed = (step - self._step) / seconds
         self._pace = 1 / speed
-        waited = (self.input_wait_seconds - self._waited_then) / seconds
+        waited = (self.input_wait_seconds - self._waited_before) / seconds
         self.restart(step)
         return speed, waited

@@ -1,8 +1,8 @@
-"""Configs: found, loaded, overridden, checked, turned into objects, kept beside their run.
+"""Finds, loads, checks and saves configs, and builds objects from their sections.
 
-A config file has a function `get_config(variant)` that returns a `ConfigDict`. In it, a section
-with a `type`, such as `"lru.models:SequenceClassifier"`, names a class or a function, and its other
-keys are that one's arguments: a key that is no argument is an error, not a number ignored.
+A config file has a function `get_config(variant)` that returns a `ConfigDict`. A section with a
+`type`, such as `"lru.models:SequenceClassifier"`, names a class or a function. The other keys of
+the section are its arguments. A key that is not an argument raises an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
-from lru.io.files import read_object, write_whole
+from lru.io.files import read_object, write_atomically
 from lru.training.names import check_names, resolve
 from lru.training.optimizer import is_constant
 from lru.training.overrides import override
@@ -29,20 +29,20 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
-    """Returns the config of `path/to/file.py` or `path/to/file.py:variant`.
+    """Loads the config of `path/to/file.py` or `path/to/file.py:variant`.
 
-    The file is run as a program of the user's own, and its types may be of any package.
+    The file is executed as the user's own program, and its types may come from any package.
 
     Args:
-      argument: the file and, after a colon, the variant handed to its `get_config`. A relative
-        path is looked up from here, then among the configs that come with the package.
+      argument: the file and, after a colon, the variant to pass to its `get_config`. A relative
+        path is looked up in the current directory, then among the configs of the package.
       overrides: `--config.key.subkey=value`, see `lru.training.overrides`.
 
     Returns:
       The config, not locked: it may be changed further.
 
     Raises:
-      UserError: no such file, variant or key, or a value of the wrong type.
+      UserError: the file, variant or key does not exist, or a value has the wrong type.
     """
     path, _, variant = argument.partition(":")
     file = find_config(path)
@@ -60,25 +60,24 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 
 def _run(file: Path) -> dict[str, Any]:
-    """A config file's names. It may import from its folder, which is its own as a script's is."""
+    """Runs a config file and returns its names; like a script, it may import from its folder."""
     before, modules = sys.path, set(sys.modules)
     sys.path = [str(file.parent), *before]
     try:
         return runpy.run_path(str(file))
     finally:
         sys.path = before
-        for name in set(sys.modules) - modules:  # another folder's may have the same name
+        for name in set(sys.modules) - modules:  # another folder may have modules of the same names
             if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == file.parent:
                 del sys.modules[name]
 
 
 def find_config(path: str) -> Path:
-    """The file at `path`, or the one of that name that comes with the package."""
-    # An installed package carries the configs inside; in a checkout they lie beside it.
-    places = [Path(path), PACKAGE / path, PACKAGE.parent / path]
-    for place in places:
-        if place.is_file():
-            return place
+    """Returns the file at `path`, or the config of that name in the package."""
+    # An installed package contains the configs; in a checkout they are beside it.
+    for file in (Path(path), PACKAGE / path, PACKAGE.parent / path):
+        if file.is_file():
+            return file
     known = sorted(
         f"configs/{file.name}"
         for folder in (PACKAGE / "configs", PACKAGE.parent / "configs")
@@ -93,24 +92,24 @@ def build(
     later: Sequence[str] = (),
     allow: Sequence[str] | None = None,
 ) -> Callable[..., Any]:
-    """Returns a partial of what `section.type` names, with the other keys as arguments.
+    """Returns a partial of the object that `section.type` names, with the other keys as arguments.
 
     A sub-section becomes a partial in the same way.
 
     Args:
-      section: `type` is `"module:name"`.
-      where: the section's place in the config, for messages.
-      later: arguments that the partial will be called with.
+      section: a section whose `type` is `"module:name"`.
+      where: the section's path in the config, for messages.
+      later: arguments that will be passed to the partial.
       allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
         may name, see `lru.training.names`; None for a config that the user wrote.
 
     Raises:
-      UserError: `type` names nothing or is not accepted, a key is not an argument, or a value has
+      UserError: `type` does not exist or is not accepted, a key is not an argument, or a value has
         the wrong type.
     """
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
-        check_names(section, where, allow)  # of all sub-sections, before anything is imported
+        check_names(section, where, allow)  # all sub-sections, before anything is imported
     if "type" not in section:
         raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
     target = resolve(section.pop("type"), where, allow)
@@ -131,11 +130,13 @@ def check_arguments(
     where: str,
     later: Sequence[str] = (),
 ) -> None:
-    """Checks that `target` can be called with what a section holds.
+    """Checks that `target` can be called with the keys of a section.
+
+    A value is checked if its argument is annotated with int, float, bool, str or a `Literal`.
 
     Raises:
-      UserError: a key is no argument, is missing, or has not the type int, float, bool or str
-        or none of the choices, that the argument is annotated with; or the program fills it in.
+      UserError: a key is not an argument, a required key is missing, a value does not match its
+        annotation, or the program fills in the key.
     """
     parameters, choices = inspect.signature(target).parameters, _choices(target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -159,7 +160,7 @@ def check_arguments(
 
 
 def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """What an argument annotated with a `Literal` may be."""
+    """Returns the values of each argument that is annotated with a `Literal`."""
     try:
         hints = get_type_hints(target)
     except (NameError, TypeError):  # an annotation that only a type checker can read
@@ -177,15 +178,15 @@ def _check_type(annotation: Any, value: Any, where: str) -> None:
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config into the work directory, where it stays unless the run is made longer."""
+    """Writes the config into the work directory if there is none, or if the run is extended."""
     file = workdir / "config.json"
     if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
-        write_whole(file, json.dumps(config.to_dict(), indent=2) + "\n")
+        write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-# So a run may go on with other values of these.
-_CHANGES_NO_NUMBER = {
-    "model.mixer.method",  # but for their last bits
+# A run may be continued with other values of these.
+_NO_EFFECT_ON_RESULTS = {
+    "model.mixer.method",  # it changes only last bits
     "train.steps_per_call",
     "train.device_data_mb",
     "train.tensorboard",
@@ -193,12 +194,12 @@ _CHANGES_NO_NUMBER = {
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Checks that a work directory is new, or belongs to a run with this config.
+    """Checks that a work directory is new or belongs to a run with this config.
 
     The config may have more steps or epochs than the run if its learning rates are constant.
 
     Raises:
-      UserError: it belongs to a run with another config.
+      UserError: the work directory belongs to a run with another config.
     """
     if not (workdir / "config.json").exists():
         return
@@ -216,7 +217,7 @@ _LENGTHS = ("train.steps", "train.epochs")
 
 
 def _is_longer(found: Mapping[str, tuple[Any, Any]]) -> bool:
-    """Whether the one difference is a larger number of steps or of epochs."""
+    """Returns whether the only difference is a larger number of steps or epochs."""
     if len(found) != 1 or not found.keys() <= set(_LENGTHS):
         return False
     (there, here), *_ = found.values()
@@ -227,27 +228,27 @@ def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any])
     try:
         constant = is_constant(**config.optimizer)
     except (TypeError, ValueError):
-        constant = True  # `Experiment` will report what is wrong with the optimizer
+        constant = True  # `Experiment` reports what is wrong with the optimizer
     if not constant:
         (key, (there, here)), *_ = found.items()
         raise UserError(
             f"the run in {workdir} has config.{key}={there}, and its learning rate changes until "
-            f"their end, so {here} would need other rates from the start; train in a new "
+            f"the last of them, so {here} would need other rates from the start; train in a new "
             f"--workdir, from these weights with --init_from={workdir}"
         )
 
 
 def is_extended(config: ConfigDict, workdir: Path) -> bool:
-    """Whether the record in a work directory is of fewer steps or epochs than the config has."""
+    """Returns whether a work directory's record has fewer steps or epochs than the config."""
     try:
         there = json.loads((workdir / "record.json").read_text())["config"]
         return _is_longer(differences(there, config.to_dict()))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return False  # who reads the record will report it
+        return False  # reading the record reports the damage
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Both values of each key in which two configs differ, but for those that change no number.
+    """Returns both values of each key in which two configs differ, if it affects the results.
 
     Example:
       >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})
@@ -256,16 +257,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     mine, others = (_flat(json.loads(json.dumps(config))) for config in (one, other))
     return {
         key: (mine.get(key), others.get(key))
-        for key in sorted((mine.keys() | others.keys()) - _CHANGES_NO_NUMBER)
+        for key in sorted((mine.keys() | others.keys()) - _NO_EFFECT_ON_RESULTS)
         if mine.get(key) != others.get(key)
     }
 
 
 def load_run_config(workdir: Path) -> ConfigDict:
-    """Returns the config of the run in a work directory, whose names are not resolved.
+    """Loads the config of the run in a work directory, without resolving its names.
 
     Raises:
-      UserError: there is none, or it cannot be read.
+      UserError: there is no config, or it cannot be read.
     """
     file = workdir / "config.json"
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Which data a run is trained on, kept beside it, so that it never continues on others."""
+"""Digests of a run's data, saved in its work directory, so a run never continues on other data."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from typing import Any
 
 from lru.data.builder import SequenceDataset
 from lru.errors import UserError
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 FILE = "data.json"
 
 
-def check_data(dataset: SequenceDataset, workdir: Path, begin: bool = False) -> None:
+def check_data(dataset: SequenceDataset, workdir: Path, write: bool = False) -> None:
     """Checks that a data set has the examples that a run was trained on.
 
-    A data set prepared by an older version has no digests, and nothing is checked.
+    A data set prepared by an older version has no digests and is not checked.
 
     Args:
       dataset: the data set as it is prepared now.
-      workdir: of the run.
-      begin: whether the digests are written if there are none yet.
+      workdir: the work directory of the run.
+      write: whether to write the digests if there are none yet.
 
     Raises:
-      UserError: if the examples are others, or the file is damaged.
+      UserError: the examples have changed, or the file is damaged.
     """
     now, file = dict(dataset.digests), workdir / FILE
     if not now:
         return
     if not file.exists():
-        if begin:
-            write_whole(file, json.dumps({"name": dataset.name, "digests": now}, indent=2) + "\n")
+        if write:
+            write_atomically(
+                file, json.dumps({"name": dataset.name, "digests": now}, indent=2) + "\n"
+            )
         return
     before = _read(file)
     if other := [split for split in now if before.get(split) != now[split]]:
         raise UserError(
-            f"{workdir} was trained on other data: its source has changed since, and with it "
+            f"{workdir} was trained on other data: the source has changed since, and with it "
             f"{', '.join(other)} of {dataset.name}\n"
             "restore the source as it was, or choose another --workdir"
         )
@@ -47,5 +49,5 @@ def _read(file: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text())["digests"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{file} is damaged; delete it if you are sure that the data are what they were"
+            f"{file} is damaged; delete it if you are sure that the data have not changed"
         ) from error

@@ -1,7 +1,7 @@
 """Describes the data that a model is built for, so that a trained model needs no data set.
 
-Training writes `dataset.json` into the work directory when it begins. `lru.generate`, `lru.export`
-and `lru.spectrum` read it instead of preparing the data.
+Training writes `dataset.json` into the work directory when a run starts. `lru.generate`,
+`lru.export` and `lru.spectrum` read it instead of preparing the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from lru.data.characters import Alphabet, bytes_as_text
 from lru.data.corpora import TextStream
 from lru.errors import UserError
-from lru.io.files import read_object, write_whole
+from lru.io.files import read_object, write_atomically
 
 FILE = "dataset.json"
 _MOST = 2**31 - 1
@@ -31,16 +31,17 @@ _DTYPES = {"bool", "bfloat16", "float16", "float32", "float64"} | {
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """Stands where a data set does for a model that is neither trained nor evaluated.
+    """Replaces the data set of a model that is neither trained nor evaluated.
 
     Attributes:
-      name, kind, remark: as of `lru.data.builder.SequenceDataset`.
+      name, kind, remark: the data set's name, provenance and note, see
+        `lru.data.builder.SequenceDataset`.
       num_classes: the number of labels; None if the model predicts characters of a text.
       vocab_size: V; None if a step is a vector of features.
-      shape, dtype: of the inputs of one example, `(1, T, ...)`.
-      tokens: what each token stands for, if that can be read.
+      shape, dtype: shape `(1, T, ...)` and type of the inputs of one example.
+      tokens: the readable name of each token, if there is one.
       of_bytes: whether a token is a byte of UTF-8 instead of a character.
-      steps_per_epoch: the training steps of a pass over a text.
+      steps_per_epoch: the training steps of one pass over a text.
     """
 
     name: str
@@ -61,8 +62,8 @@ class Description:
     def of(cls, experiment: Any) -> Self | None:
         """Returns the description of an `Experiment`'s data set.
 
-        It is None for a data set that does more than a description can: one of the user's own with
-        another alphabet, or with inputs of another kind.
+        Returns None if a description cannot replace the data set: a user's data set with its own
+        alphabet, or with inputs that a description does not cover.
         """
         dataset, task = experiment.dataset, experiment.task
         if isinstance(dataset, TextStream) and _is_changed(type(dataset)):
@@ -86,10 +87,10 @@ class Description:
 
     @classmethod
     def load(cls, workdir: Path) -> Self | None:
-        """Returns the description in a work directory; None if an earlier version wrote the run.
+        """Loads the description in a work directory; None if an older version wrote the run.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the description cannot be read.
         """
         file = workdir / FILE
         if not file.exists():
@@ -104,20 +105,20 @@ class Description:
             raise UserError(f"{file} is damaged ({error}); {_REMEDY}") from error
 
     def save(self, workdir: Path) -> None:
-        """Writes the description into a work directory, or checks the one that is there.
+        """Writes the description into a work directory, or checks an existing one.
 
         Raises:
-          UserError: the run was begun with other data.
+          UserError: the run was started with other data.
         """
         found = self.load(workdir)
         if found is None:
-            write_whole(workdir / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+            write_atomically(workdir / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
             return
         for name in ("num_classes", "vocab_size", "dtype", "tokens", "of_bytes"):
             there, here = getattr(found, name), getattr(self, name)
             if there != here:
                 raise UserError(
-                    f"the run in {workdir} was begun with other data: {name} is "
+                    f"the run in {workdir} was started with other data: {name} is "
                     f"{_short(there)} there, {_short(here)} here; choose another --workdir"
                 )
 
@@ -130,7 +131,7 @@ class Description:
         return self.tokens
 
     def example(self) -> Any:
-        """Returns inputs of one example: zeros, for the shapes of the parameters."""
+        """Returns zeros with the shape of one example's inputs, to infer parameter shapes."""
         return jnp.zeros(self.shape, self.dtype)
 
     @functools.cached_property
@@ -142,9 +143,9 @@ class Description:
         return self._alphabet.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yields what tokens stand for, as `lru.data.corpora.TextStream` does."""
-        pieces = (self._alphabet.decode([token]) for token in tokens)
-        return bytes_as_text(pieces) if self.of_bytes else pieces
+        """Yields the text of the tokens, as `lru.data.corpora.TextStream` does."""
+        texts = (self._alphabet.decode([token]) for token in tokens)
+        return bytes_as_text(texts) if self.of_bytes else texts
 
 
 def _is_changed(dataset: type[TextStream]) -> bool:
@@ -152,11 +153,11 @@ def _is_changed(dataset: type[TextStream]) -> bool:
     return any(getattr(dataset, name) is not getattr(TextStream, name) for name in names)
 
 
-_REMEDY = "restore it, or delete it to have the data set read instead"
+_REMEDY = "restore it, or delete it to read the data set instead"
 
 
 def _check(found: Description) -> None:
-    """Checks the types and ranges: the file may come from a stranger."""
+    """Checks types and ranges, because the file may come from a stranger."""
     for name in ("name", "kind", "remark", "dtype"):
         if not isinstance(getattr(found, name), str):
             raise ValueError(f"{name} is {getattr(found, name)!r}")

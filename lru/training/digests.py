@@ -1,6 +1,6 @@
-"""SHA-256 digests of all files in a directory, beside them in `SHA256SUMS`.
+"""SHA-256 digests of all files in a directory, saved there as `SHA256SUMS`.
 
-The format is the one of `sha256sum`, so `sha256sum --check SHA256SUMS` checks them too.
+The format is that of `sha256sum`, so `sha256sum --check SHA256SUMS` checks them too.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import hashlib
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
-# Orbax adds this file last, and never reads it on a local disk.
+# Orbax adds this file last and never reads it on a local disk.
 _IGNORED = {SUMS, "commit_success.txt"}
 
 
 class Damaged(Exception):
-    """A file is not as it was written."""
+    """A file has changed since it was written."""
 
 
 def write_digests(directory: Path) -> None:
-    """Writes the digests of all files in a directory, and below it."""
+    """Writes the digests of all files in a directory and its subdirectories."""
     sums = {name: digest(directory / name) for name in _files(directory)}
     (directory / SUMS).write_text(_format(sums))
 
 
 def check_digests(directory: Path) -> None:
-    """Checks that a directory's files are those that `write_digests` found.
+    """Checks that a directory's files have not changed since `write_digests`.
 
     Raises:
-      Damaged: a file is missing, added or changed, or `SHA256SUMS` is.
+      Damaged: a file is missing, added or changed, or `SHA256SUMS` itself is missing or changed.
     """
     sums, there = read_digests(directory), _files(directory)
     for name, wanted in sums.items():
@@ -35,17 +35,17 @@ def check_digests(directory: Path) -> None:
             raise Damaged(f"{name} is missing")
         if digest(directory / name) != wanted:
             raise Damaged(f"{name} has changed since it was saved")
-    # File managers leave hidden files of their own, such as .DS_Store.
+    # File managers add hidden files such as .DS_Store.
     added = [name for name in there if name not in sums and not Path(name).name.startswith(".")]
     if added:
-        raise Damaged(f"{added[0]} was not saved with it")
+        raise Damaged(f"{added[0]} was added after it was saved")
 
 
 def read_digests(directory: Path) -> dict[str, str]:
-    """Returns the digests in a directory's `SHA256SUMS`, by the files' names.
+    """Returns the digests in a directory's `SHA256SUMS`, by file name.
 
     Raises:
-      Damaged: it is missing, or cannot have been written by `write_digests`.
+      Damaged: `SHA256SUMS` is missing, or `write_digests` cannot have written it.
     """
     try:
         text = (directory / SUMS).read_bytes().decode()

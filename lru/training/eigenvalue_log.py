@@ -1,4 +1,4 @@
-"""The eigenvalues that a run logs at every evaluation: `spectra/STEP.npz` in its work directory."""
+"""Logs the eigenvalues at every evaluation, as `spectra/STEP.npz` in the work directory."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 
 from lru.analysis.modes import model_eigenvalues
 from lru.errors import UserError
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 from lru.training.digests import digest
 
 
 class EigenvalueLog:
-    """A directory with a file a step, each of which is there whole or not at all.
+    """A directory with one atomically written file per step.
 
-    A file holds the eigenvalues, complex64 `(N,)`, of every diagonal layer, by its path. A model
-    that has none has no directory.
+    A file holds the eigenvalues of every diagonal layer, complex64 `(N,)`, by the layer's path. A
+    model without diagonal layers has no directory.
 
     Args:
-      directory: where the files are, or will be.
-      digests: SHA-256 of each file that should be there, by step; by default, of those that are.
+      directory: the directory of the files; created by the first write.
+      digests: SHA-256 of each expected file, by step; by default, of the existing files.
       layers: `lru.analysis.modes.find_layers` of the model; only `write` needs it.
 
     Attributes:
-      digests: the same, and of each file written since; a step is a string, as in JSON.
+      digests: the digests above and those of files written since, by step as a string, as in JSON.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class EigenvalueLog:
         self.digests = dict(digests)
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
-        """Writes the file of a step; its bytes are a function of the parameters."""
+        """Writes the file of a step; its bytes depend on the parameters alone."""
         found = model_eigenvalues(params, self._layers)
         if not found:
             return
@@ -51,11 +51,11 @@ class EigenvalueLog:
         arrays: dict[str, Any] = {name: lam.astype(np.complex64) for name, lam in found.items()}
         np.savez(content, **arrays)
         self._directory.mkdir(exist_ok=True)
-        write_whole(self._file(step), content.getvalue())
+        write_atomically(self._file(step), content.getvalue())
         self.digests[str(step)] = hashlib.sha256(content.getvalue()).hexdigest()
 
     def damaged(self) -> list[int]:
-        """Returns the steps whose files are missing, or are not as they were written."""
+        """Returns the steps whose files are missing or have changed."""
         return [
             int(step)
             for step, wanted in self.digests.items()
@@ -63,7 +63,7 @@ class EigenvalueLog:
         ]
 
     def rewind(self, step: int) -> None:
-        """Drops the files of all later steps, and one that a kill left half-written."""
+        """Deletes the files of all later steps, and partial files of a killed process."""
         for later in self.steps():
             if later > step:
                 self._file(later).unlink()
@@ -72,12 +72,12 @@ class EigenvalueLog:
             part.unlink()
 
     def steps(self) -> list[int]:
-        """The steps that there are files of, in order."""
+        """Returns the steps of the files, in order."""
         files = self._directory.glob("*.npz")
         return sorted(int(file.stem) for file in files if file.stem.isdecimal())
 
-    def paths(self) -> tuple[list[int], dict[str, np.ndarray]]:
-        """The steps, and the eigenvalues `(steps, N)` of every layer by its path.
+    def trajectories(self) -> tuple[list[int], dict[str, np.ndarray]]:
+        """Returns the steps and the eigenvalues `(steps, N)` of every layer, by its path.
 
         Raises:
           UserError: a file cannot be read.
@@ -86,7 +86,7 @@ class EigenvalueLog:
         files = [self._read(step) for step in steps]
         for step, file in zip(steps, files):
             if _shapes(file) != _shapes(files[0]):
-                raise self._error(step, f"its layers are not those of step {steps[0]}")
+                raise self._error(step, f"its layers differ from those of step {steps[0]}")
         names = files[0] if files else {}
         return steps, {name: np.stack([file[name] for file in files]) for name in names}
 
@@ -97,7 +97,7 @@ class EigenvalueLog:
         try:
             with self._file(step).open("rb") as opened, np.load(opened) as file:
                 content = dict(file)
-        except Exception as error:  # zipfile and NumPy raise several kinds for a damaged file
+        except Exception as error:  # zipfile and NumPy raise several types for a damaged file
             raise self._error(step, error) from error
         if not content or any(
             lam.dtype != np.complex64 or lam.ndim != 1 for lam in content.values()

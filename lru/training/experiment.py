@@ -1,4 +1,4 @@
-"""A config turned into the four things a run needs: data, model, initial state, compiled steps."""
+"""Builds what a run needs from its config: data, model, initial state and compiled steps."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from lru.errors import UserError
 from lru.ops.array_typing import Array, Int
 from lru.training.config import build, check_arguments
 from lru.training.description import Description
-from lru.training.gradient_norms import record_gradient_norms, rows
+from lru.training.gradient_norms import mean_norms, record_gradient_norms
 from lru.training.metrics import Metrics
 from lru.training.optimizer import OptimizerSettings, make_optimizer
-from lru.training.overrides import OF_DATA, OF_MODELS
+from lru.training.overrides import DATA_ARGUMENTS, MODEL_ARGUMENTS
 from lru.training.ranges import check_ranges
 from lru.training.settings import Settings
-from lru.training.tasks import task_of
+from lru.training.tasks import make_task
 
 
 class Call(struct.PyTreeNode):
-    """What one call of the compiled program trains on, K = `steps_per_call`.
+    """The batches of one call of the compiled program, K = `steps_per_call`.
 
     Attributes:
-      stop: where in the batches to stop, K at most.
+      stop: the index after the last batch to train on, at most K.
       examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
-      rows: the examples of each batch, `(K, B)`.
-      start: where in the batches to begin.
+      rows: the indices of each batch's examples, `(K, B)`.
+      start: the index of the first batch to train on.
     """
 
     stop: int
@@ -50,35 +50,36 @@ class Call(struct.PyTreeNode):
 
     @property
     def count(self) -> int:
-        """Of steps."""
+        """The number of steps."""
         return self.stop - self.start
 
-    def parts(self, most: Callable[[], int]) -> Iterator[Call]:
-        """The same steps in calls of `most()` steps at most, which is asked anew for each."""
+    def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
+        """Yields the same steps in calls of at most `most()` steps, evaluated for each call."""
         stop = self.start
         while stop < self.stop:
             start, stop = stop, min(stop + most(), self.stop)
             yield self.replace(start=start, stop=stop)
 
     def batch(self, i: Int[Array, ""]) -> dict[str, Array]:
-        """The batch of step i, its whole numbers int32 however narrow they are kept."""
+        """Returns the batch of step i, with its integers widened to int32."""
         found = i if self.rows is None else self.rows[i]
-        return {key: _widened(values[found]) for key, values in self.examples.items()}
+        return {key: _widen(values[found]) for key, values in self.examples.items()}
 
 
 class State(struct.PyTreeNode):
-    """All that a training step needs beside its batch: what a checkpoint holds.
+    """The state of training: what a step needs besides its batch, and what a checkpoint holds.
 
     Attributes:
-      seed: of dropout: the config's. Runs that differ in it alone share their compiled programs.
-      step: optimiser steps done.
+      seed: the config's seed, for dropout. It is an array, so runs that differ in it alone share
+        their compiled programs.
+      step: the number of optimiser steps done.
       params: the model's parameters.
-      batch_stats: batch normalisation's running statistics.
-      opt_state: the optimiser's.
-      carry: what the last batch hands to the next: of a text, the model's state after it.
-      metrics: of the training steps since they were last logged.
-      diverged_at: the first step whose loss, or whose new parameters or batch statistics, were
-        not finite; -1 if there was none.
+      batch_stats: the running statistics of batch normalisation.
+      opt_state: the state of the optimiser.
+      carry: what one batch passes to the next: on a text, the model's state.
+      metrics: the sums over the training steps since the last log.
+      diverged_at: the first step at which the loss, the new parameters or the batch statistics were
+        not finite; -1 if there is none.
     """
 
     seed: Array
@@ -91,12 +92,12 @@ class State(struct.PyTreeNode):
     diverged_at: Int[Array, ""]
 
 
-def _widened(x: Array) -> Array:
+def _widen(x: Array) -> Array:
     return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x
 
 
-# Left to itself, XLA orders a CPU program for concurrency, and computes again early and all at once
-# what rematerialisation would compute late and layer by layer: in three times the memory.
+# By default XLA schedules a CPU program for concurrency: it recomputes everything that is
+# rematerialised early and at once, instead of late and layer by layer, in three times the memory.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
@@ -109,7 +110,7 @@ def _check_sections(config: ConfigDict) -> None:
 
 
 def _try_mixers(create_model: Callable[..., Any]) -> None:
-    """Traces the mixers of `lru` on a step, so that they complain before data are prepared."""
+    """Traces the mixers of `lru` on one step, so that they raise before data are prepared."""
     arguments = getattr(create_model, "keywords", {})
     width = arguments.get("d_model")
     for key, make in arguments.items():
@@ -126,7 +127,7 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, Any] | None:
-    """The options above, where this version of XLA knows them."""
+    """Returns the compiler options of a platform; None if this version of XLA lacks them."""
     options = _COMPILER_OPTIONS.get(platform)
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
@@ -135,39 +136,40 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     return options
 
 
-def _made(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def _create(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return create_model(**arguments)
-    except (TypeError, ValueError) as error:  # the model's own message about its options
+    except (TypeError, ValueError) as error:  # the model checks its options itself
         raise UserError(f"config.model does not work: {error}") from error
 
 
 class Experiment:
-    """What a config describes, ready to train and to evaluate.
+    """The data, model and optimiser of a config, ready to train and to evaluate.
 
-    Batches are split over all local devices, parameters are on each of them.
+    Batches are split over all local devices. Parameters are replicated on each of them.
 
     Args:
-      config: with the keys `seed data model optimizer train`.
-      data_dir: where prepared data sets are kept.
-      manual_dir: where files of official releases lie.
+      config: a config with the keys `seed data model optimizer train`.
+      data_dir: the directory of prepared data sets.
+      manual_dir: the directory with files of official releases.
       devices: the devices to split batches over; by default all local ones.
-      description: of the data set, which is then not read: the experiment can neither train nor
-        evaluate.
+      description: a description that replaces the data set. The data set is then not read, and the
+        experiment can neither train nor evaluate.
       allow: see `lru.training.config.build`; None for a config that the user wrote.
 
     Attributes:
       settings: the section `train`.
       dataset: the data set.
-      task: what is to be learnt of it.
+      task: the task to learn on the data set.
       model: the model.
-      layers: those of its layers that say what their modes are, by their paths.
+      layers: the model's layers that define their modes, by path.
       schedule: the base learning rate, a function of the step.
       groups: the table of parameter groups.
-      origin: where the initial weights come from, see `begin_with`; None if they are drawn.
+      origin: the source of the initial weights, see `set_initial_variables`; None if they are
+        drawn.
 
     Raises:
-      UserError: something in the config is wrong.
+      UserError: the config is wrong.
     """
 
     def __init__(
@@ -207,18 +209,18 @@ class Experiment:
         self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))
         check_arguments(OptimizerSettings, config.optimizer, "config.optimizer")
         optimizer = OptimizerSettings(**config.optimizer)
-        create_model = build(config.model, "config.model", OF_MODELS, allow)
+        create_model = build(config.model, "config.model", MODEL_ARGUMENTS, allow)
         _try_mixers(create_model)
         if description is None:
-            create_dataset = build(config.data, "config.data", OF_DATA, allow)
+            create_dataset = build(config.data, "config.data", DATA_ARGUMENTS, allow)
             if data_dir is None:
                 raise UserError("the data set has to be read; give --data_dir")
             self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         else:
             self.dataset = description
-        self.task = task_of(self.dataset, create_model, settings)
+        self.task = make_task(self.dataset, create_model, settings)
         self.settings = self.task.settings
-        self.model = _made(create_model, self.task.model_arguments)
+        self.model = _create(create_model, self.task.model_arguments)
         self._optimizer, self.schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, optimizer
         )
@@ -226,61 +228,64 @@ class Experiment:
             self._optimizer = optax.chain(record_gradient_norms(), self._optimizer)
 
     def init_state(self) -> State:
-        """Returns the state before the first step: a function of the config's seed alone.
+        """Returns the state before the first step, a function of the config's seed alone.
 
-        After `begin_with`, parameters and batch statistics are those given.
+        After `set_initial_variables`, parameters and batch statistics are the given ones.
         """
         state = self._compiled_init(np.uint32(self._seed))
         if self._initial is None:
             return state
-        return state.replace(**jax.device_put(self._initial, self._replicated))  # to be used up
+        # A new copy each time, because `train_steps` donates the state.
+        return state.replace(**jax.device_put(self._initial, self._replicated))
 
     @functools.cached_property
     def _compiled_init(self) -> Callable[[Any], State]:
         return jax.jit(self._init, out_shardings=self._sharding)
 
-    def begin_with(self, variables: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-        """Makes other weights the initial ones.
+    def set_initial_variables(
+        self, variables: Mapping[str, Any], origin: Mapping[str, Any]
+    ) -> None:
+        """Replaces the initial weights.
 
         Args:
           variables: parameters and batch statistics, as `variables` returns them.
-          origin: where they come from, for the record.
+          origin: the source of the weights, for the record.
         """
         self._initial, self.origin = jax.device_get(dict(variables)), origin
 
     def state_shapes(self) -> State:
-        """A state's shapes, types and shardings, for a checkpoint to be restored into."""
+        """Returns a state's shapes, types and shardings, as a target to restore a checkpoint."""
 
-        def placed(sharding, part):
-            return jax.tree.map(lambda x: x.update(sharding=sharding), part)
+        def with_sharding(sharding, subtree):
+            return jax.tree.map(lambda x: x.update(sharding=sharding), subtree)
 
         shapes = jax.eval_shape(self._init, np.uint32(self._seed))
-        return jax.tree.map(placed, self._sharding, shapes)
+        return jax.tree.map(with_sharding, self._sharding, shapes)
 
     @property
     def _sharding(self) -> State:
-        """Of a state's parts: what is carried from batch to batch is split as batches are."""
-        parts: dict[str, Any] = {f.name: self._replicated for f in dataclasses.fields(State)}
-        return State(**parts | {"carry": self._split})
+        """The sharding of each field of a state; the carry is split as batches are."""
+        fields: dict[str, Any] = {f.name: self._replicated for f in dataclasses.fields(State)}
+        return State(**fields | {"carry": self._split})
 
     def empty_metrics(self) -> Metrics:
-        """Metrics of no example, on the devices."""
+        """Returns metrics over zero examples, on the devices."""
         return jax.device_put(Metrics.empty(), self._replicated)
 
     @functools.cached_property
     def _on_device(self) -> Mapping[str, Array] | None:
-        """The training split on every device, if it may be there; None if not."""
+        """The training split on every device; None if the host reads it."""
         split = self.task.on_device()
         return None if split is None else jax.device_put(split, self._replicated)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
-        """What to train on from a step to the end, on the devices.
+        """Yields the calls from a step to the end, with their batches on the devices.
 
-        Which examples stand in the batch of a step is a function of seed and step alone.
+        The examples in the batch of a step are a function of seed and step alone.
         """
         split, spans = self._on_device, self.settings.spans(first_step)
         batches = self.task.batches(self._seed, indices=split is not None)
-        # Some calls at a time: a list of all would take hours and memory for 10**9 steps.
+        # In chunks, because a list of all calls would take hours and memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):
             calls = stacked(batches, some, self.settings.most_steps_per_call).map(self._put)
             for (_, count), given in zip(some, prefetch(calls)):
@@ -291,7 +296,7 @@ class Experiment:
 
     @functools.cached_property
     def train_steps(self) -> Any:
-        """`(state, call) -> state`, compiled, once for any count; the state given is used up."""
+        """`(state, call) -> state`, compiled once for any count; it donates its input state."""
         return jax.jit(
             self._train_steps,
             donate_argnums=0,
@@ -301,27 +306,27 @@ class Experiment:
 
     @staticmethod
     def variables(state: State) -> dict[str, Any]:
-        """What of a state the model is applied with."""
+        """Returns the variables in a state to apply the model with."""
         return {"params": state.params, "batch_stats": state.batch_stats}
 
     def report(self, metrics: Metrics) -> dict[str, float]:
-        """Loss and accuracy, as they are logged."""
+        """Returns loss and accuracy as they are logged."""
         return self.task.report(metrics.compute())
 
     def take_metrics(self, state: State) -> tuple[State, dict[str, float]]:
-        """Returns the state with its sums over training steps cleared, and what they were."""
+        """Returns the state with its sums over training steps cleared, and the logged metrics."""
         found = self.report(state.metrics)
         state = state.replace(metrics=self.empty_metrics())
         if self.settings.record_gradient_norms:
             norms, *others = state.opt_state
-            found |= rows(norms)
+            found |= mean_norms(norms)
             cleared = jax.device_put(norms.cleared(), self._replicated)
             state = state.replace(opt_state=(cleared, *others))
         return state, found
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Loss and accuracy over a whole split, weighted by example, or by character."""
-        devices = self._split.num_devices  # rows that fill up the last batch weigh nothing
+        """Returns loss and accuracy over a whole split, weighted by example or by character."""
+        devices = self._split.num_devices  # rows that pad the last batch have weight 0
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = -(-size // devices) * devices
         variables = self.variables(state)
@@ -335,7 +340,7 @@ class Experiment:
     @functools.cached_property
     def _eval_step(self):
         def step(variables, carry, metrics, batch):
-            batch = jax.tree.map(_widened, batch)  # as in training
+            batch = jax.tree.map(_widen, batch)  # as in training
             with self.precision():
                 (carry, logits), _ = self.task.apply(
                     self.model, variables, carry, batch, mutable=[]
@@ -348,7 +353,7 @@ class Experiment:
         try:
             with noted_layers() as self.layers:
                 return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
-        except (ArithmeticError, TypeError, ValueError) as error:  # a model's word on its arguments
+        except (ArithmeticError, TypeError, ValueError) as error:  # from the model's own checks
             raise UserError(f"config.model does not work: {error}") from error
 
     def _init_variables(self, seed):
@@ -371,9 +376,9 @@ class Experiment:
         return jax.default_matmul_precision(self.settings.matmul_precision)
 
     def _train_steps(self, state: State, call: Call) -> State:
-        # A step finds its batch in the loop's carry, as it would find an argument. Gathered within
-        # the step, a batch would be fused into it, in other ways for other K and other sources: so
-        # a result's last bit would hang on settings that are about speed alone.
+        # A step reads its batch from the loop's carry, as if it were an argument. If the batch were
+        # gathered within the step, XLA would fuse the two differently for each K and each source,
+        # so the last bits of the results would depend on settings that concern speed alone.
         def batch(i):
             return lax.with_sharding_constraint(call.batch(i), self._split)
 
@@ -385,13 +390,13 @@ class Experiment:
             return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]
 
     def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
-        carried = self.task.carried(state.carry, state.step)
+        initial_carry = self.task.step_carry(state.carry, state.step)
 
         def loss_function(params):
             (carry, logits), updated = self.task.apply(
                 self.model,
                 {"params": params, "batch_stats": state.batch_stats},
-                carried,
+                initial_carry,
                 batch,
                 train=True,
                 mutable=["batch_stats"],

@@ -1,4 +1,4 @@
-"""Trained models as files that need neither their run nor their data."""
+"""Exports trained models as files that need neither their run nor their data."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def export_run(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes a run's best checkpoint into a folder, which is there whole or not at all.
+    """Writes a run's best checkpoint into a folder, atomically.
 
     Args:
-      workdir: of the run.
-      out: the folder; it must not be there yet, or be empty.
+      workdir: the work directory of the run.
+      out: the folder; it must be missing or empty.
       step: write `step.jaxexport` too, see `lru.models.streaming.export_step`.
-      data_dir, manual_dir: where the data set is, which is read only if the run was begun by a
-        version that wrote no `dataset.json`.
-      allow: packages of yours that the config may name, as in `load`.
+      data_dir, manual_dir: the directories of the data set, which is read only if the version that
+        started the run wrote no `dataset.json`.
+      allow: your packages that the config may name, as in `load`.
 
     Returns:
-      What `config.json` holds: `config`, of the run; `arguments`, what the data say about the
-      model; `inputs`, shape and type of one step of one sequence, as the data set's `decode` makes
-      them; `tokens`, what each token stands for, where that can be read; `data`, their kind; the
-      `step` of the checkpoint; `commit` and `test` of the run's record, None if it has not ended;
-      `sha256` of the weights.
+      The content of `config.json`: `config`, the run's config; `arguments`, the model's arguments
+      that depend on the data; `inputs`, shape and type of one step of one sequence, as the data
+      set's `decode` returns them; `tokens`, the readable name of each token, if there is one;
+      `data`, the provenance of the data; `step`, the step of the checkpoint; `commit` and `test` of
+      the run's record, None if the run has not ended; `sha256`, the digest of the weights.
 
     Raises:
-      UserError: there is no run, or none that can be exported, or the folder is there already.
+      UserError: there is no run, it cannot be exported, or the folder exists already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already; choose another --out")
+        raise UserError(f"{out} exists already; choose another --out")
     from lru.training.best import restore_best
 
     experiment, state, best = restore_best(
@@ -66,8 +66,8 @@ def export_run(
     )
     if step and not getattr(experiment.model, "causal", False):
         raise UserError(
-            f"the model of {workdir} is not causal: its mixers look at later steps, so it has no "
-            "step of its own; leave out --step"
+            f"the model of {workdir} is not causal: its mixers read later steps, so it cannot run "
+            "step by step; leave out --step"
         )
     about = _about(experiment, workdir, best)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def export_run(
         folder = Path(temporary) / "whole"
         folder.mkdir()
         _write(folder, about, experiment, experiment.variables(state), step)
-        load(folder, allow)  # what cannot be read again is not worth having
+        load(folder, allow)  # an export that cannot be loaded must not be written
         os.replace(folder, out)
     return about
 
@@ -89,7 +89,7 @@ def _write(
     from lru.models.streaming import export_step
     from lru.models.weights import write_weights
 
-    variables = jax.tree.map(jnp.asarray, jax.device_get(variables))  # on one device from here on
+    variables = jax.tree.map(jnp.asarray, jax.device_get(variables))  # on one device
     write_weights(folder / WEIGHTS, variables, {"model": _identity(about)})
     about["sha256"] = _digest(folder / WEIGHTS)
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -100,21 +100,21 @@ def _write(
 
 
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
-    """Returns the model that was exported into a folder, and its variables; no data set is needed.
+    """Loads an exported model and its variables; no data set is needed.
 
-    The folder may come from a stranger. Only Flax modules of `lru` and `flax` are made; anything
-    else that `config.json` names is refused before it is imported.
+    The folder may come from a stranger. Only Flax modules of `lru` and `flax` are created; any
+    other name in `config.json` is rejected before it is imported.
 
     Args:
-      folder: that `python -m lru.export` has written.
-      allow: packages of yours whose modules it may name as well, such as `("my_package",)`.
+      folder: a folder that `python -m lru.export` has written.
+      allow: your packages whose modules it may also name, such as `("my_package",)`.
 
     Returns:
       `(model, variables)`, for `model.apply(variables, inputs)`.
 
     Raises:
-      UserError: a file is missing or damaged, a tensor is missing or of another shape, the two
-        files do not belong together, or a package is named that is not allowed.
+      UserError: a file is missing or damaged, a tensor is missing or has another shape, the two
+        files do not belong together, or a named package is not allowed.
     """
     import jax
     import numpy as np
@@ -152,14 +152,14 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
         )
     if about.get("sha256", digest := _digest(weights)) != digest:
         raise UserError(
-            f"{weights} is damaged: it is not as it was exported; export it anew, or, if the "
-            f"change is meant, delete sha256 from {file}"
+            f"{weights} is damaged: it has changed since the export; export it again, or, if the "
+            f"change is intended, delete sha256 from {file}"
         )
     return model, variables
 
 
 def _one_step(experiment: Experiment) -> Any:
-    """Inputs of one step of one sequence."""
+    """Returns inputs of one step of one sequence."""
     inputs = experiment.task.example()
     features = experiment.dataset.vocab_size is None
     return inputs[..., :1, :] if features else inputs[..., :1]
@@ -194,7 +194,7 @@ def _model(
 
 
 def _check_modules(maker: Any, where: str) -> None:
-    """Refuses functions of the user's own package, which could do more than make a module."""
+    """Rejects functions of the user's own package, which could do more than create a module."""
     import flax.linen as nn
 
     if not (isinstance(maker.func, type) and issubclass(maker.func, nn.Module)):
@@ -205,9 +205,9 @@ def _check_modules(maker: Any, where: str) -> None:
 
 
 def _identity(about: Mapping[str, Any]) -> str:
-    """The part of `config.json` that says which function of its weights the model is."""
-    parts = {"model": about["config"]["model"], "arguments": about["arguments"]}
-    return json.dumps(parts, sort_keys=True)
+    """Returns the entries of `config.json` that determine what the model computes."""
+    entries = {"model": about["config"]["model"], "arguments": about["arguments"]}
+    return json.dumps(entries, sort_keys=True)
 
 
 def _digest(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The two pictures a run ends with: `curves.png` and `spectrum.png`."""
+"""Draws the two figures of a finished run: `curves.png` and `spectrum.png`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lru.analysis.modes import model_eigenvalues
 from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
-def name_of(config: Mapping[str, Any]) -> str:
-    """Names what a config trains on what, for a title.
+def run_name(config: Mapping[str, Any]) -> str:
+    """Returns the names of a config's data and model, for a title.
 
     Example:
       >>> data, mixer = {"type": "lru.data.listops:ListOps.create"}, {"type": "lru:LRU"}
-      >>> name_of({"data": data, "model": {"type": "lru.models:LanguageModel", "mixer": mixer}})
+      >>> run_name({"data": data, "model": {"type": "lru.models:LanguageModel", "mixer": mixer}})
       'listops, LRU'
     """
     data = config["data"]["type"].partition(":")[0].rpartition(".")[2]
@@ -27,13 +27,13 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
-    """Loss and accuracy against the step, from the lines of `metrics.jsonl`.
+    """Draws loss and accuracy against the step.
 
     Args:
-      rows: those lines.
-      best_step: the step of the checkpoint that was selected, which is marked.
-      path: of the picture.
-      title: above it.
+      rows: the lines of `metrics.jsonl`.
+      best_step: the step of the selected checkpoint, which is marked.
+      path: the file to write.
+      title: the title of the figure.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     styles = {
@@ -65,26 +65,26 @@ def save_spectrum(
     title: str,
     layers: Mapping[str, Any] | None = None,
 ) -> bool:
-    """The eigenvalues of every layer, initial beside trained.
+    """Draws the initial and the trained eigenvalues of every layer.
 
     They are drawn on the unit disk, or by phase and distance from the unit circle if all of them
     are close to it.
 
     Args:
-      initial, trained: parameters of a model.
-      path: of the picture.
-      title: above it.
+      initial, trained: the parameters of a model.
+      path: the file to write.
+      title: the title of the figure.
       layers: `lru.analysis.modes.find_layers` of the model.
 
     Returns:
-      Whether there was anything to draw: a model without Linear Recurrent Units has none.
+      Whether there were eigenvalues to draw: a model without Linear Recurrent Units has none.
     """
     before, after = (model_eigenvalues(params, layers) for params in (initial, trained))
     if not after:
         return False
     columns = len(after) if len(after) <= 4 else -(-len(after) // 2)
     lines = -(-len(after) // columns)
-    width = max(3.1 * columns, 6.2)  # of the title
+    width = max(3.1 * columns, 6.2)  # the title needs 6.2
     figure = Figure(figsize=(width, 3.1 * lines + 0.8), layout="constrained")
     near = all(near_circle(lam) for found in (before, after) for lam in found.values())
     plot = plot_near_circle if near else plot_eigenvalues

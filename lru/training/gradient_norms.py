@@ -1,4 +1,4 @@
-"""The gradient's norm layer by layer: where in depth the loss still reaches the parameters."""
+"""Records the gradient's norm per layer, to show how deep the training signal reaches."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class GradientNorms(NamedTuple):
 
     Attributes:
       total: the sum over steps of the norm of each layer's gradient, `(L,)`.
-      steps: how many steps were summed.
+      steps: the number of steps summed.
     """
 
     total: Float[Array, "L"]
     steps: Float[Array, ""]
 
     def cleared(self) -> GradientNorms:
-        """Returns the state of no step."""
+        """Returns the state of zero steps."""
         return GradientNorms(*map(jnp.zeros_like, self))
 
 
 def record_gradient_norms() -> optax.GradientTransformation:
-    """Sums the norm of each layer's gradient, and leaves the gradient as it is.
+    """Sums the norm of each layer's gradient; the gradient itself is unchanged.
 
     The layers are the subtrees `layers_0`, `layers_1`, ... or `blocks_0`, ... of the parameters.
 
@@ -45,7 +45,7 @@ def record_gradient_norms() -> optax.GradientTransformation:
       >>> record = record_gradient_norms()
       >>> params = {"stack": {"layers_0": jnp.ones(4), "layers_1": jnp.ones(9)}}
       >>> _, state = record.update(params, record.init(params))
-      >>> rows(state)
+      >>> mean_norms(state)
       {'gradient_norm_layer_1': 2.0, 'gradient_norm_layer_2': 3.0}
     """
 
@@ -60,7 +60,7 @@ def record_gradient_norms() -> optax.GradientTransformation:
 
 
 def _layers(tree: Any) -> list[list[Any]]:
-    """The leaves of each layer, the first layer first."""
+    """Returns the leaves of each layer, the first layer first."""
     layers: dict[int, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if found := _LAYER.search(jax.tree_util.keystr(path, simple=True, separator="/")):
@@ -73,17 +73,17 @@ def _layers(tree: Any) -> list[list[Any]]:
     return [layers[number] for number in sorted(layers)]
 
 
-def rows(state: GradientNorms) -> dict[str, float]:
-    """Returns each layer's mean norm by the key of a line of metrics; layers count from 1."""
+def mean_norms(state: GradientNorms) -> dict[str, float]:
+    """Returns each layer's mean norm under its key in a line of metrics; layers count from 1."""
     means = jax.device_get(state.total) / max(float(state.steps), 1.0)
     return {_KEY.format(layer): float(mean) for layer, mean in enumerate(means, 1)}
 
 
-def norms_of(row: Mapping[str, Any]) -> Sequence[float]:
-    """Returns the layers' mean norms of a line of metrics, the first layer first.
+def norms_in_row(row: Mapping[str, Any]) -> Sequence[float]:
+    """Returns the layers' mean norms in a line of metrics, the first layer first.
 
     Example:
-      >>> norms_of({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})
+      >>> norms_in_row({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})
       [2.0, 3.0]
     """
     prefix = _KEY.format("")

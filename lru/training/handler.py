@@ -1,4 +1,4 @@
-"""Orbax's handler of a state, which saves the run's history and the files' digests beside it."""
+"""An Orbax handler that saves the run's history and the files' digests with a state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lru.training.history import FILE
 
 
 class SealedHandler(ocp.StandardCheckpointHandler):
-    """Saves a state as Orbax does, then its history, and the digests of all these files.
+    """Saves a state as Orbax does, then its history, then the digests of all these files.
 
     Orbax calls `finalize` in its background thread, before it renames the directory. So a
     checkpoint never exists without its digests, and training does not wait for them.
     """
 
     async def async_save(self, directory: Any, *args: Any, **kwargs: Any) -> Any:
-        # As text, because the run appends to its rows while Orbax still writes. Orbax finishes one
-        # save before it begins the next, so one history is enough.
+        # Serialised now, because the run appends to its rows while Orbax still writes. Orbax
+        # finishes one save before it starts the next, so one history is enough.
         self._history = json.dumps(kwargs["args"].history)
         return await super().async_save(directory, *args, **kwargs)
 
@@ -39,7 +39,7 @@ class SealedSave(ocp.args.StandardSave):
     """Arguments to save a state.
 
     Attributes:
-      history: what the checkpoint carries of its run, see `lru.training.history`.
+      history: the history of the run, see `lru.training.history`.
     """
 
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""What a checkpoint carries of its run: its config, and what its files held when it was saved.
+"""Reads the history in a checkpoint: the run's config and the content of its files when saved.
 
-So a checkpoint alone decides what the run has done. A lost or damaged `metrics.jsonl`,
-`timing.jsonl` or `config.json` is written again from it, and a lost spectrum is noticed.
+So a checkpoint alone determines what the run has done. A lost or damaged `metrics.jsonl`,
+`timing.jsonl` or `config.json` is rewritten from it, and a lost spectrum is reported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from lru.io.files import parse_object
 from lru.training.digests import SUMS, Damaged, digest, read_digests
 
-# Of a row of each file, and of a checkpoint's history. A row of metrics has a loss and an accuracy.
+# The fields of a row of `metrics.jsonl` and `timing.jsonl`, and of a checkpoint's history.
 METRICS = {"step": int, "split": str, "loss": float, "accuracy": float}
 TIMING = {"step": int, "seconds": float, "input_wait_seconds": float}
 _FIELDS = {"config": dict, "metrics": list, "timing": list, "spectra": dict}
@@ -22,12 +22,12 @@ FILE = "history.json"
 
 
 def read_history(checkpoint: Path) -> dict[str, Any] | None:
-    """Returns the history in a checkpoint; None in one of an older version, which has none.
+    """Returns the history in a checkpoint; None if an older version wrote it without one.
 
-    Only the history itself is checked for damage, not the arrays beside it.
+    Only the history is checked for damage, not the arrays beside it.
 
     Raises:
-      Damaged: it is missing, or has changed since it was saved.
+      Damaged: the history is missing, or has changed since it was saved.
     """
     directory = checkpoint / "state"
     if not is_sealed(checkpoint):
@@ -42,10 +42,10 @@ def read_history(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def is_sealed(checkpoint: Path) -> bool:
-    """Whether a checkpoint was saved with digests, even if they are missing now."""
+    """Returns whether a checkpoint was saved with digests, even if they are missing now."""
     if (checkpoint / "state" / SUMS).exists() or (checkpoint / "state" / FILE).exists():
         return True
-    try:  # Orbax notes there which handler saved it: ours, which adds the digests
+    try:  # Orbax writes the name of the handler there: ours, which adds the digests
         return b"lru.training" in (checkpoint / "_CHECKPOINT_METADATA").read_bytes()
     except OSError:
         return False
@@ -57,11 +57,11 @@ def latest_history(
     """Returns the newest step whose history can be read, and that history.
 
     Args:
-      directory: of the checkpoints of a run.
+      directory: the directory of a run's checkpoints.
       log: called with a line of text for each newer checkpoint that is damaged.
 
     Returns:
-      None if there is no checkpoint, or none that has a history.
+      `(step, history)`; None if no checkpoint has a history.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:
@@ -74,7 +74,7 @@ def latest_history(
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
-    """Returns the steps that there are checkpoints of, in order, without opening them."""
+    """Returns the steps of the checkpoints, in order, without opening them."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())

@@ -1,8 +1,8 @@
-"""Begins a run with the weights of another one: `config.train.init_from`.
+"""Starts a run with the weights of another one: `config.train.init_from`.
 
-The weights are read once, when the run begins, and kept in its work directory as
-`initial.safetensors`. The source may change or vanish afterwards. It may come from a stranger: only
-its arrays are read, and nothing that its config names is imported.
+The weights are read once, when the run starts, and saved in its work directory as
+`initial.safetensors`. The source may change or be deleted afterwards. It may come from a stranger:
+only its arrays are read, and nothing that its config names is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from lru.errors import UserError
 from lru.io.files import read_object
 from lru.models.weights import array_type, by_path, read_tensors, read_weights, write_weights
-from lru.training.best import best_of, evaluated_rows
+from lru.training.best import best_available, evaluated_rows
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import load_run_config
 from lru.training.description import Description
@@ -33,12 +33,12 @@ _MOST_LISTED = 4
 
 
 class Source(NamedTuple):
-    """Weights to begin with.
+    """The weights of another run or of an export.
 
     Attributes:
-      tensors: by path.
-      step: of the checkpoint that they are from.
-      tokens: what each token stood for there, if that is known.
+      tensors: the arrays, by path.
+      step: the step of their checkpoint.
+      tokens: the readable name of each token in the source, if there is one.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -47,7 +47,7 @@ class Source(NamedTuple):
 
 
 def check_source(config: ConfigDict, workdir: Path) -> None:
-    """Checks that there is something to begin with, before data are prepared.
+    """Checks that the source of the initial weights exists, before data are prepared.
 
     Raises:
       UserError: `config.train.init_from` is neither a run nor an export.
@@ -59,7 +59,7 @@ def check_source(config: ConfigDict, workdir: Path) -> None:
     if source.resolve() == workdir.resolve():
         raise UserError(f"--init_from={name} is the --workdir itself; expected another run's")
     if not source.is_dir():
-        raise UserError(f"--init_from={name} is no directory; expected a run's or an export's")
+        raise UserError(f"--init_from={name} is not a directory; expected a run's or an export's")
     if not any((source / file).exists() for file in ("model.safetensors", "config.json")):
         raise UserError(
             f"--init_from={name} holds neither a run nor an export; expected the --workdir of "
@@ -68,10 +68,11 @@ def check_source(config: ConfigDict, workdir: Path) -> None:
 
 
 def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> Any:
-    """Reads the weights that a new run begins with, before anything is written.
+    """Reads the initial weights of a new run, before anything is written.
 
     Returns:
-      What `begin` takes: None if the run begins with its own, or has begun before.
+      The argument of `set_initial_weights`: None if the run draws its own weights, or if it has
+      been started before.
 
     Raises:
       UserError: the weights cannot be read, or do not fit the model.
@@ -81,7 +82,7 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
         return None
     check_source(config, workdir)
     if any((workdir / "checkpoints").glob("[0-9]*")):
-        raise UserError(f"{workdir / FILE} is missing, with which the run began; restore it")
+        raise UserError(f"{workdir / FILE}, the run's initial weights, is missing; restore it")
     source = _read(Path(name))
     shapes = Experiment.variables(experiment.state_shapes())
     new = _check_fit(source.tensors, by_path(shapes), f"--init_from={name}")
@@ -93,12 +94,14 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
     return taken, origin
 
 
-def begin(config: ConfigDict, workdir: Path, experiment: Experiment, found: Any = None) -> None:
-    """Has an experiment begin with the weights that its run begins with.
+def set_initial_weights(
+    config: ConfigDict, workdir: Path, experiment: Experiment, found: Any = None
+) -> None:
+    """Sets the initial weights of an experiment to those of its run.
 
     Args:
-      config, workdir, experiment: of the run.
-      found: what `read_initial` returned; it is written into the work directory.
+      config, workdir, experiment: the config, work directory and experiment of the run.
+      found: the result of `read_initial`; it is written into the work directory.
 
     Raises:
       UserError: the file with the weights is missing, damaged, or of another model.
@@ -112,7 +115,7 @@ def begin(config: ConfigDict, workdir: Path, experiment: Experiment, found: Any 
         whole = {name: np.asarray(taken.get(name, own[name])) for name in own}
         metadata = {"init_from": json.dumps(origin | {"sha256": _digest(whole)})}
         write_weights(file, whole, metadata)
-        _tell(origin)
+        _log_origin(origin)
     variables, metadata = read_weights(file, shapes)
     try:
         origin = json.loads(metadata["init_from"])
@@ -120,26 +123,26 @@ def begin(config: ConfigDict, workdir: Path, experiment: Experiment, found: Any 
     except (LookupError, TypeError, ValueError):
         intact = False
     if not intact:
-        raise UserError(f"{file} is damaged: it is not as it was written; restore it")
-    experiment.begin_with(variables, origin)
+        raise UserError(f"{file} is damaged: it has changed since it was written; restore it")
+    experiment.set_initial_variables(variables, origin)
 
 
-def _tell(origin: Mapping[str, Any]) -> None:
+def _log_origin(origin: Mapping[str, Any]) -> None:
     step = "" if origin["step"] is None else f", checkpoint of step {origin['step']:,}"
     new = f"; new: {', '.join(origin['new'])}" if origin["new"] else ""
     note = f"; note: {origin['note']}" if "note" in origin else ""
-    _logger.info("begins with the weights of %s%s%s%s", origin["from"], step, new, note)
+    _logger.info("starting with the weights of %s%s%s%s", origin["from"], step, new, note)
 
 
 def _read(source: Path) -> Source:
     from lru.training.exporting import ABOUT, WEIGHTS
 
     if (source / WEIGHTS).exists():
-        return _of_export(source / WEIGHTS, source / ABOUT)
-    return _of_run(source)
+        return _read_export(source / WEIGHTS, source / ABOUT)
+    return _read_run(source)
 
 
-def _of_export(weights: Path, about: Path) -> Source:
+def _read_export(weights: Path, about: Path) -> Source:
     tensors, _ = read_tensors(weights)
     remedy = "restore it, or export it again"
     if not about.exists():
@@ -148,7 +151,7 @@ def _of_export(weights: Path, about: Path) -> Source:
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if content.get("sha256", digest) != digest:
-        raise UserError(f"{weights} is damaged: it is not as it was exported; {remedy}")
+        raise UserError(f"{weights} is damaged: it has changed since the export; {remedy}")
     step, tokens = content.get("step"), content.get("tokens")
     return Source(
         tensors,
@@ -157,7 +160,7 @@ def _of_export(weights: Path, about: Path) -> Source:
     )
 
 
-def _of_run(workdir: Path) -> Source:
+def _read_run(workdir: Path) -> Source:
     train = load_run_config(workdir).get("train")
     select = train.get("select", "accuracy") if isinstance(train, ConfigDict) else "accuracy"
     if select not in ("accuracy", "loss"):
@@ -165,7 +168,7 @@ def _of_run(workdir: Path) -> Source:
     description = Description.load(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         rows, _ = evaluated_rows(workdir, checkpoints)
-        best = best_of(rows, checkpoints, select)
+        best = best_available(rows, checkpoints, select)
         state = checkpoints.restore(best["step"], checkpoints.shapes(best["step"]))
     variables = {key: state[key] for key in ("params", "batch_stats") if state.get(key)}
     tensors = {name: np.asarray(value) for name, value in by_path(variables).items()}
@@ -173,10 +176,10 @@ def _of_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """The arrays of the head that do not fit, which begin as the model's own.
+    """Returns the arrays of the head that do not fit, which the run draws itself.
 
     Raises:
-      UserError: another array does not fit.
+      UserError: an array outside the head does not fit.
     """
     kinds = {
         name: tuple(array_type(tree[name]) if name in tree else "missing" for tree in (there, here))

@@ -1,9 +1,9 @@
-"""Training from a config to its record, in one work directory, through kills and restarts.
+"""Trains a config to its record in one work directory, through kills and restarts.
 
-The order within a step at which everything happens: update, log, evaluate, save. A line of
-metrics is on disk before the checkpoint of its step is, and so are the eigenvalues; what is of
-later steps than the checkpoint that a run goes on from is dropped: so the files of an interrupted
-run end up the same, byte for byte, as those of an uninterrupted one.
+A step is followed by logging, evaluation and saving, in this order. Metrics and eigenvalues are on
+disk before the checkpoint of their step. A resumed run drops everything that is later than its
+checkpoint. So the files of an interrupted run end up the same, byte for byte, as those of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
-from lru.io.files import lock, write_whole
+from lru.io.files import lock, write_atomically
 from lru.io.terminal import log
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
@@ -30,16 +30,16 @@ from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Call, Experiment, State
-from lru.training.figures import name_of, save_curves, save_spectrum
+from lru.training.figures import run_name, save_curves, save_spectrum
 from lru.training.history import METRICS, TIMING
-from lru.training.init_from import begin, check_source, read_initial
+from lru.training.init_from import check_source, read_initial, set_initial_weights
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.recovery import (
-    check_nothing_is_lost,
+    check_no_lost_checkpoints,
     check_rows,
     check_spectra,
-    missing_best,
+    missing_best_warning,
     read_run_record,
     restore_config,
     restore_finished,
@@ -50,7 +50,7 @@ from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
 class Diverged(UserError):
-    """The loss or the parameters stopped being finite."""
+    """The loss or the parameters are not finite."""
 
     exit_code = 1
 
@@ -62,28 +62,33 @@ def train_and_evaluate(
     data_dir: Path,
     manual_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains what a config describes, or goes on with it, and evaluates the best checkpoint.
+    """Trains a config, or resumes its run, and evaluates the best checkpoint.
 
-    In the work directory: `config.json`, `checkpoints/`, `metrics.jsonl` (the same for the same
-    config, whatever happened in between), `spectra/` (the same too: the eigenvalues at every
-    evaluation, of models that have some), `timing.jsonl`; `dataset.json`, what the model was built
-    with, and `data.json`, digests of the data; `initial.safetensors` if it begins with other
-    weights; and at the end `record.json`, `curves.png`, `spectrum.png`. Where there is a record
-    with a test, the run has ended, and nothing is done unless the config has more steps than the
-    record; a stopped run leaves one without.
+    The work directory contains:
+
+    - `config.json`, and `checkpoints/`;
+    - `metrics.jsonl`, the same for the same config through any interruptions;
+    - `spectra/`, the eigenvalues at every evaluation, if the model has any; also the same;
+    - `timing.jsonl`;
+    - `dataset.json`, the description of the data, and `data.json`, their digests;
+    - `initial.safetensors`, if the run starts with the weights of another one;
+    - at the end, `record.json`, `curves.png` and `spectrum.png`.
+
+    A record with a test marks a finished run: nothing is done unless the config has more steps than
+    the record. A stopped run leaves a record without a test.
 
     Args:
-      config: what to train; see `Experiment`.
-      workdir: of this run alone.
-      data_dir: where prepared data sets are kept.
-      manual_dir: where files of official releases lie.
+      config: the config to train, see `Experiment`.
+      workdir: the work directory of this run alone.
+      data_dir: the directory of prepared data sets.
+      manual_dir: the directory with files of official releases.
 
     Returns:
       The record of the run.
 
     Raises:
-      Stopped: SIGTERM or SIGINT came before the end; the run is saved.
-      UserError: something given is wrong.
+      Stopped: SIGTERM or SIGINT arrived before the end; the run is saved.
+      UserError: the config, the data or the work directory is wrong.
       Diverged: the loss or the parameters were not finite.
     """
     restore_config(workdir, log)
@@ -92,15 +97,15 @@ def train_and_evaluate(
     experiment = Experiment(config, data_dir, manual_dir)
     experiment.task.check_sizes()
     initial = read_initial(config, workdir, experiment)
-    with lock(workdir / "lock") as alone:
-        if not alone:
+    with lock(workdir / "lock") as acquired:
+        if not acquired:
             raise UserError(f"another process is training in {workdir}; wait for it or end it")
-        check_workdir(config, workdir)  # another process may have begun in the meantime
-        check_data(experiment.dataset, workdir, begin=True)
+        check_workdir(config, workdir)  # another process may have started in the meantime
+        check_data(experiment.dataset, workdir, write=True)
         save_config(config, workdir)
         if (description := Description.of(experiment)) is not None:
             description.save(workdir)
-        begin(config, workdir, experiment, initial)
+        set_initial_weights(config, workdir, experiment, initial)
         finished = None if is_extended(config, workdir) else _finished(workdir)
         if finished is not None:
             return finished
@@ -110,7 +115,7 @@ def train_and_evaluate(
             run.train()
             record = run.finish()
         except BaseException:
-            with suppress(Exception):  # the first error is the one to report
+            with suppress(Exception):  # only the first error is reported
                 run.close()
             raise
         run.close()
@@ -118,12 +123,12 @@ def train_and_evaluate(
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:
-    """The record of a run that has ended, after saying what it says; None if it has not."""
+    """Logs and returns the record of a finished run; returns None if the run has not finished."""
     record = read_run_record(workdir)
-    if record is None or "test" not in record:  # there is none, or it is of a stopped run
+    if record is None or "test" not in record:  # a stopped run has a record without a test
         return None
     restore_finished(workdir, record, log)
-    log(f"finished before; {format_result({'split': 'test'} | record['test'])}")
+    log(f"already finished; {format_result({'split': 'test'} | record['test'])}")
     return record
 
 
@@ -132,7 +137,7 @@ class _Run:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
-        self._kept_config = load_run_config(workdir).to_dict()
+        self._saved_config = load_run_config(workdir).to_dict()
         self.experiment, self.settings = experiment, experiment.settings
         self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
         self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
@@ -146,7 +151,7 @@ class _Run:
         else:
             self._restore_files(history)
         rows, timed = self.metrics.rows, self.timing.rows
-        self.best = self._best_there(rows)
+        self.best = self._best_available(rows)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         self.clock = Clock(timed[-1] if timed else {})
         self.tensorboard = (
@@ -154,24 +159,24 @@ class _Run:
         )
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
-    def _rewind(self, from_the_start: bool) -> None:
-        """Drops what the files hold of later steps; for a run without a history."""
+    def _rewind(self, from_start: bool) -> None:
+        """Drops later steps from the files of a run without a history."""
         rows = self.metrics.read()
-        if from_the_start:
+        if from_start:
             first = min(self.settings.checkpoint_every, self.settings.eval_every)
-            check_nothing_is_lost(self.workdir, rows, first)
-        else:  # its checkpoints are of an older version
+            check_no_lost_checkpoints(self.workdir, rows, first)
+        else:  # an older version wrote the checkpoints
             file, steps = self.workdir / "metrics.jsonl", self.checkpoints.steps()
             check_rows(rows, steps, self.settings.eval_every, file)
         self.spectra = EigenvalueLog(self.workdir / "spectra", layers=self.experiment.layers)
         self.spectra.rewind(self.step)
-        if from_the_start:
+        if from_start:
             self.spectra.write(0, self.state.params)
         for lines, found in ((self.metrics, rows), (self.timing, self.timing.read())):
             lines.rewrite([row for row in found if row["step"] <= self.step])
 
     def _restore_files(self, history: Mapping[str, Any]) -> None:
-        """Makes the files what they were when the checkpoint was saved."""
+        """Restores the files to their content when the checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             file = self.workdir / f"{name}.jsonl"
             restore_rows(lines, history[name], file, self.step, log)
@@ -187,25 +192,25 @@ class _Run:
         check_spectra(self.spectra, self.workdir / "spectra", log)
 
     def _history(self) -> dict[str, Any]:
-        """What a checkpoint carries, see `lru.training.history`."""
+        """Returns the history to save in a checkpoint, see `lru.training.history`."""
         return {
-            "config": self._kept_config,
+            "config": self._saved_config,
             "metrics": self.metrics.rows,
             "timing": self.timing.rows,
             "spectra": self.spectra.digests,
         }
 
-    def _best_there(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """The best row whose checkpoint is there, after a warning if there was a better one."""
-        kept = set(self.checkpoints.steps())
+    def _best_available(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Returns the best row that has a checkpoint, and warns if a better one has none."""
+        saved = set(self.checkpoints.steps())
         best = best_row(rows, self.settings.select)
-        there = best_row([row for row in rows if row["step"] in kept], self.settings.select)
-        if best is not None and best is not there:
-            log(missing_best(self.checkpoints.path(best["step"]), there))
-        return there
+        available = best_row([row for row in rows if row["step"] in saved], self.settings.select)
+        if best is not None and best is not available:
+            log(missing_best_warning(self.checkpoints.path(best["step"]), available))
+        return available
 
     def log_start(self) -> None:
-        """Says what is about to be trained, and on what."""
+        """Logs the parameter groups, the data, the devices and the work directory."""
         log, dataset = self.progress.log, self.experiment.dataset
         log(format_table(self.experiment.groups))
         log(
@@ -216,24 +221,24 @@ class _Run:
         if dataset.note:
             log(f"note: {dataset.note}")
         if self.step:
-            log(f"going on from step {self.step:,}")
+            log(f"resuming from step {self.step:,}")
 
     def train(self) -> None:
-        """Runs the steps that are left.
+        """Runs the remaining steps.
 
         Raises:
-          Stopped: a signal came; all that was done is saved.
+          Stopped: a signal arrived; all completed steps are saved.
         """
         calls = self.experiment.training_calls(self.step)
         with _stop_signal() as stop_requested:
             while self.step < self.settings.steps and not self._stops_early():
-                self.state.step.block_until_ready()  # at most one call is under way
-                call = self.clock.waiting_for(calls)
-                for part in call.parts(self.clock.steps_at_once):
+                self.state.step.block_until_ready()  # at most one call runs at a time
+                call = self.clock.wait_for_next(calls)
+                for chunk in call.chunks(self.clock.steps_at_once):
                     self.state.step.block_until_ready()
-                    if number := stop_requested():  # a signal is heard between two parts
+                    if number := stop_requested():  # signals are handled between two chunks
                         self._stop(number)
-                    self._advance(part)
+                    self._advance(chunk)
             if number := stop_requested():  # before the test, which may take long
                 self._stop(number)
 
@@ -260,7 +265,7 @@ class _Run:
         return early
 
     def finish(self) -> dict[str, Any]:
-        """Tests the checkpoint that was best on validation, and leaves pictures and record."""
+        """Tests the checkpoint that was best on validation, and writes figures and record."""
         self.checkpoints.wait()
         best = self.best
         if best is None:
@@ -294,11 +299,11 @@ class _Run:
         )  # fmt: skip
 
     def _eigenvalues(self) -> dict[int, dict[str, Any]] | None:
-        """Before training and of the selected checkpoint, if the record is to have them."""
+        """Returns the eigenvalues for the record, before training and at the selected step."""
         if not self.settings.record_eigenvalues:
             return None
         selected = {0, self.best["step"] if self.best else 0}
-        steps, layers = self.spectra.paths()
+        steps, layers = self.spectra.trajectories()
         return {
             step: {name: lam[i] for name, lam in layers.items()}
             for i, step in enumerate(steps)
@@ -306,10 +311,10 @@ class _Run:
         }
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
-        write_whole(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
+        write_atomically(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
 
     def close(self) -> None:
-        """Leaves nothing half-written: closes all, even if one of them fails."""
+        """Closes all files, even if closing one of them fails."""
         with ExitStack() as stack:
             if self.tensorboard:
                 stack.callback(self.tensorboard.close)
@@ -359,7 +364,7 @@ class _Run:
     def _log(self) -> None:
         self._check_finite()
         self.state, metrics = self.experiment.take_metrics(self.state)
-        rate = float(self.experiment.schedule(self.step - 1))  # the one this step was made with
+        rate = float(self.experiment.schedule(self.step - 1))  # the rate of the step just done
         self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
         speed, waited = self.clock.read(self.step)
         self._write_timing(speed, waited)
@@ -389,7 +394,7 @@ class _Run:
     def _diverged(self, step: int) -> NoReturn:
         self.checkpoints.wait()
         good = self.checkpoints.steps()
-        where = str(self.checkpoints.path(good[-1])) if good else "there is none yet"
+        where = str(self.checkpoints.path(good[-1])) if good else "none yet"
         raise Diverged(
             f"the loss or the parameters were not finite at step {step:,}; last good checkpoint: "
             f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
@@ -400,7 +405,7 @@ class _Run:
         self.checkpoints.wait()
         self._write_record(self._record(self.metrics.rows, test=None))
         self.progress.close()
-        log(f"stopped by a signal; saved at step {self.step:,}: the same command goes on from it")
+        log(f"stopped by a signal; saved at step {self.step:,}: run the same command to resume")
         raise Stopped(number)
 
 
@@ -409,9 +414,9 @@ def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 
 def _title(record: Mapping[str, Any]) -> str:
-    """What was trained on what, and its score: two lines above a picture."""
+    """Returns the title of a figure: the data, the model and the score, in two lines."""
     return (
-        f"{name_of(record['config'])}, {record['data']} data, "
+        f"{run_name(record['config'])}, {record['data']} data, "
         f"{record['parameters']:,} parameters\n"
         f"test {format_score(record['test'])}, checkpoint of step {record['test']['step']:,}"
     )
@@ -421,11 +426,11 @@ def _title(record: Mapping[str, Any]) -> str:
 def _stop_signal() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
 
-    Training stops after the part under way; a second SIGINT interrupts at once.
+    Training stops after the current chunk of steps; a second SIGINT interrupts at once.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread hears signals
+        yield lambda: None  # only the main thread receives signals
         return
 
     def note(number: int, _: Any) -> None:

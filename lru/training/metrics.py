@@ -1,4 +1,4 @@
-"""Loss and accuracy, weighted by example: sums that are divided once, at the end."""
+"""Loss and accuracy weighted by example: sums that are divided once, at the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):
-    """Sums over examples, so that a short batch counts for what it holds and no more.
+    """Sums over examples, so that a short batch has the weight of its examples.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.
-      correct: how many were classified right.
-      count: how many there were.
+      correct: the number of examples classified correctly.
+      count: the number of examples.
     """
 
     loss: Float[Array, ""]
@@ -26,15 +26,17 @@ class Metrics(struct.PyTreeNode):
 
     @classmethod
     def empty(cls) -> Metrics:
-        """Of no example."""
+        """Returns metrics over zero examples."""
         return cls(*(jnp.zeros((), jnp.float32) for _ in range(3)))
 
     @classmethod
     def of(cls, logits: Float[Array, "... V"], batch: Mapping[str, Num[Array, "..."]]) -> Metrics:
-        """Of a batch with `label` and `weight`: 1 for what counts, 0 for filling.
+        """Computes the metrics of a batch.
 
-        All are `(B,)`, and logits `(B, V)`; of texts, whose characters are scored one by one, they
-        are `(B, T)` and `(B, T, V)`.
+        Args:
+          logits: `(B, V)`; on a text, where each character is scored, `(B, T, V)`.
+          batch: `label` and `weight`, `(B,)` or `(B, T)`. The weight is 1 for an example and 0 for
+            padding.
         """
         label, weight = batch["label"], batch["weight"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -43,17 +45,17 @@ class Metrics(struct.PyTreeNode):
         return cls(*weighted)
 
     def merge(self, other: Metrics) -> Metrics:
-        """Of both parts together."""
+        """Returns the metrics over the examples of both."""
         return Metrics(
             self.loss + other.loss, self.correct + other.correct, self.count + other.count
         )
 
     def mean_loss(self) -> Float[Array, ""]:
-        """What training minimises: nats per example, or per character."""
+        """Returns the loss that training minimises: nats per example or character."""
         return self.loss / self.count
 
     def compute(self) -> dict[str, float]:
-        """`loss` in nats and `accuracy` between 0 and 1, per example.
+        """Returns the mean `loss` in nats and `accuracy` between 0 and 1, per example.
 
         Example:
           >>> logits = jnp.array([[0.0, 9.0], [9.0, 0.0], [0.0, 0.0]])

@@ -1,9 +1,9 @@
-"""Resolves the names in a config's `type` keys, and limits those that somebody else wrote.
+"""Resolves the names in a config's `type` keys, and restricts those of untrusted configs.
 
-A config file given with `--config` is the user's own program, and may name anything. The
-`config.json` of a work directory or an export is a data file that may come from a stranger: reading
-it must not run code. There a name is accepted if it is a Flax module or a data set of `lru` or
-`flax`, or if it is defined in a package that the user allowed.
+A config file given with `--config` is the user's own program and may name anything. The
+`config.json` of a work directory or an export is a data file that may come from a stranger, so
+reading it must not run code. A name in it is accepted if it is a Flax module or a data set of `lru`
+or `flax`, or if it is defined in a package that the user allowed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any
 
 from lru.errors import UserError
 
-# Other modules of Flax import optional packages, which could be files in the current directory.
-OURS = ("lru", "flax.linen")
-_NOT_OURS = ("lru.configs",)  # programs, which import modules beside them
+# Other modules of Flax import optional packages, and files in the current directory could have the
+# names of those.
+TRUSTED = ("lru", "flax.linen")
+_NOT_TRUSTED = ("lru.configs",)  # programs, which import modules of their folder
 
 
 def check_allow(allow: Sequence[str]) -> tuple[str, ...]:
     """Returns the packages that the user allowed.
 
     Raises:
-      UserError: one of them is not the dotted name of a package or module.
+      UserError: an entry is not the dotted name of a package or module.
     """
     packages = (allow,) if isinstance(allow, str) else tuple(allow)
     for name in packages:
@@ -37,15 +38,15 @@ def check_allow(allow: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
-    """Checks every `type` in a config, however deep, by its text alone: nothing is imported.
+    """Checks every `type` in a config, at any depth, by its text alone: nothing is imported.
 
     Args:
       tree: a section of a config.
-      where: the place of the section in the config, for messages.
-      allow: the packages whose names are accepted, besides those of `lru` and `flax`.
+      where: the path of the section in the config, for messages.
+      allow: the packages whose names are accepted, besides `lru` and `flax`.
 
     Raises:
-      UserError: a name lies in another package.
+      UserError: a name is in another package.
     """
     if isinstance(tree, Mapping):
         if "type" in tree:
@@ -58,24 +59,24 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Checks every `type` in the config of a work directory, whether or not it will be used.
+    """Checks every `type` in the config of a work directory, used or not.
 
     Raises:
-      UserError: a name lies in a package that is not allowed, or is no model or data set of `lru`.
+      UserError: a name is in a package that is not allowed, or is not a model or data set of `lru`.
     """
     check_names(config, "config", allow)  # all of them before the first is imported
-    _check_ours(config, "config", allow)
+    _check_trusted(config, "config", allow)
 
 
-def _check_ours(tree: Any, where: str, allow: Sequence[str]) -> None:
+def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
     if isinstance(tree, Mapping):
-        if "type" in tree and _lies_in(tree["type"].partition(":")[0], OURS):
+        if "type" in tree and _lies_in(tree["type"].partition(":")[0], TRUSTED):
             resolve(tree["type"], where, allow)
         for key, value in tree.items():
-            _check_ours(value, f"{where}.{key}", allow)
+            _check_trusted(value, f"{where}.{key}", allow)
     elif isinstance(tree, list | tuple):
         for value in tree:
-            _check_ours(value, where, allow)
+            _check_trusted(value, where, allow)
 
 
 def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callable[..., Any]:
@@ -83,20 +84,20 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
 
     Args:
       name: `"module:name"`.
-      where: the place of the section that has it as its `type`, for messages.
-      allow: see `check_names`; None if the user wrote the config, and any name is accepted.
+      where: the path of the section that has the name as its `type`, for messages.
+      allow: see `check_names`; None if the user wrote the config, so that any name is accepted.
 
     Raises:
-      UserError: there is no such object, it cannot be called, or it is not accepted.
+      UserError: the object does not exist, cannot be called, or is not accepted.
     """
     if allow is not None:
         _check_name(name, where, allow)
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where}.type is {name!r}, which is not there: {error}") from error
+        raise UserError(f"{where}.type is {name!r}, which does not exist: {error}") from error
     if hasattr(target, "create"):
-        raise UserError(f"{where}.type is {name!r}; expected what makes one, {name + '.create'!r}")
+        raise UserError(f"{where}.type is {name!r}; expected {name + '.create'!r}")
     if not callable(target):
         raise UserError(
             f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
@@ -111,7 +112,9 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
     if not (colon and _is_dotted(module) and _is_dotted(attribute)):
         raise UserError(f'{where}.type is {name!r}; expected "module:name"')
     package = module.partition(".")[0]
-    if _lies_in(module, allow) or (_lies_in(module, OURS) and not _lies_in(module, _NOT_OURS)):
+    if _lies_in(module, allow) or (
+        _lies_in(module, TRUSTED) and not _lies_in(module, _NOT_TRUSTED)
+    ):
         return
     if package in ("lru", "flax"):
         raise UserError(f"{where}.type is {name!r}; expected {_expected(where)}")
@@ -123,9 +126,9 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
-    """Checks where an object is defined: a name can lead through a module into another package."""
+    """Checks where an object is defined: a name can lead into a package that its module imports."""
     modules = _modules_of(target)
-    outside = [module for module in modules if not _lies_in(module, (*OURS, *allow))]
+    outside = [module for module in modules if not _lies_in(module, (*TRUSTED, *allow))]
     harmless = (_is_dataset if where.startswith("config.data") else _is_model)(target)
     if outside or not (harmless or any(_lies_in(module, allow) for module in modules)):
         defined = f", defined in {outside[0]}" if outside else ""
@@ -139,7 +142,7 @@ def _expected(where: str) -> str:
 
 
 def _modules_of(target: Any) -> list[str]:
-    """The modules that define an object: a method's class, and what a partial calls, included."""
+    """Returns the modules that define an object, a method's class or a partial's callables."""
     if isinstance(target, functools.partial):
         inside = [x for x in (*target.args, *target.keywords.values()) if callable(x)]
         return [module for x in (target.func, *inside) for module in _modules_of(x)]
@@ -157,7 +160,7 @@ def _is_model(target: Any) -> bool:
 
 
 def _is_dataset(target: Any) -> bool:
-    builder = sys.modules.get("lru.data.builder")  # it is loaded if the target is a data set
+    builder = sys.modules.get("lru.data.builder")  # loaded if the target is a data set
     owner = getattr(target, "__self__", None)
     return (
         builder is not None

@@ -17,7 +17,7 @@ Row = tuple[str, float, float]
 
 
 class Group(NamedTuple):
-    """One row of the table of parameter groups."""
+    """A row of the table of parameter groups."""
 
     pattern: str
     learning_rate: float
@@ -29,16 +29,16 @@ class Group(NamedTuple):
 def warmup_cosine(
     learning_rate: float, steps: int, *, warmup_fraction: float = 0.1, end: float = 1e-7
 ) -> optax.Schedule:
-    """From `end` linearly to `learning_rate`, then along a cosine back to `end`.
+    """Returns a schedule with linear warm-up from `end` and cosine annealing back to `end`.
 
     Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
-    cosine annealing to 1e-7 over the rest. The cosine counts from the end of the warm-up, so that
-    the rate is continuous, and would be `end` again in the first step after the last.
+    cosine annealing to 1e-7 over the rest. The cosine starts at the end of the warm-up, so that
+    the rate is continuous. The rate would be `end` again in the first step after the last.
 
     Args:
-      learning_rate: the peak.
-      steps: of the whole training.
-      warmup_fraction: of the steps.
+      learning_rate: the peak rate.
+      steps: the number of training steps.
+      warmup_fraction: the fraction of the steps in the warm-up.
       end: the rate at both ends.
 
     Example:
@@ -63,14 +63,14 @@ class OptimizerSettings:
     Attributes:
       learning_rate: the peak of the base rate.
       groups: rows `(regex, factor, weight decay)`. A parameter belongs to the first row whose
-        regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`; its peak rate is the
-        base rate's times the factor. A factor of 0 leaves it as it is.
-      b1, b2, eps: Adam's.
-      warmup_fraction, end_learning_rate: of `warmup_cosine`; a group whose peak is lower than the
-        end keeps to its peak.
+        regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`. Its peak rate is the
+        peak of the base rate times the factor. A factor of 0 freezes the parameter.
+      b1, b2, eps: as in Adam.
+      warmup_fraction, end_learning_rate: as in `warmup_cosine`; a group whose peak is below the end
+        rate has its peak rate throughout.
 
     Raises:
-      UserError: a number is out of its range, or a row is none.
+      UserError: an option is out of its range, or a row has another form.
     """
 
     learning_rate: float
@@ -101,11 +101,11 @@ class OptimizerSettings:
 def make_optimizer(
     params: Any, steps: int, settings: OptimizerSettings
 ) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
-    """AdamW whose rows give each group of parameters its rate and its decay.
+    """Returns an AdamW with its own learning rate and weight decay for each group of parameters.
 
     Args:
       params: the tree of parameters (only shapes and names matter).
-      steps: of the whole training.
+      steps: the number of training steps.
       settings: the section `optimizer` of a config.
 
     Returns:
@@ -114,9 +114,9 @@ def make_optimizer(
     Raises:
       UserError: a parameter belongs to no row, or a row has no parameter.
     """
-    rows, peak_of_all = settings.groups, settings.learning_rate
+    rows, base_peak = settings.groups, settings.learning_rate
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
-    table = _table(params, labels, rows, peak_of_all)
+    table = _table(params, labels, rows, base_peak)
 
     def schedule(peak: float) -> optax.Schedule:
         end = min(settings.end_learning_rate, peak)
@@ -126,11 +126,11 @@ def make_optimizer(
         _, factor, decay = row
         if factor == 0:
             return optax.set_to_zero()
-        rate = schedule(peak_of_all * factor)
+        rate = schedule(base_peak * factor)
         return optax.adamw(rate, settings.b1, settings.b2, settings.eps, weight_decay=decay)
 
     optimizer = optax.partition({i: adamw(row) for i, row in enumerate(rows)}, labels)
-    return optimizer, schedule(peak_of_all), table
+    return optimizer, schedule(base_peak), table
 
 
 def is_constant(
@@ -140,7 +140,9 @@ def is_constant(
     end_learning_rate: float = 1e-7,
     **_: Any,
 ) -> bool:
-    """Whether no learning rate depends on the number of steps: arguments as of `OptimizerSettings`.
+    """Returns whether no learning rate depends on the number of steps.
+
+    The arguments are those of `OptimizerSettings`.
 
     Example:
       >>> is_constant(0.1, [(".*", 1.0, 0.0)], warmup_fraction=0.0, end_learning_rate=0.1)
@@ -151,7 +153,7 @@ def is_constant(
 
 
 def format_table(table: Sequence[Group]) -> str:
-    """The table of groups as lines of text."""
+    """Formats the table of groups as lines of text."""
     rows = [["group", "peak rate", "decay", "arrays", "parameters"]]
     for group in table:
         rates = [f"{group.learning_rate:g}", f"{group.weight_decay:g}"]
@@ -167,7 +169,7 @@ def format_table(table: Sequence[Group]) -> str:
 
 
 def parameter_path(path: Any) -> str:
-    """A leaf's place in a tree: `"stack/blocks_0/mixer/nu_log"`."""
+    """Returns a leaf's path in a tree, such as `"stack/blocks_0/mixer/nu_log"`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -186,8 +188,8 @@ def _checked_row(row: Any) -> Row:
         ) from error
 
 
-def _check_ranges(**numbers: tuple[float, float, float]) -> None:
-    for name, (value, least, most) in numbers.items():
+def _check_ranges(**options: tuple[float, float, float]) -> None:
+    for name, (value, least, most) in options.items():
         if not least <= value <= most:
             raise UserError(
                 f"config.optimizer.{name} is {value}; expected a number from {least} to {most}"

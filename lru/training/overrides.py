@@ -15,24 +15,25 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from lru.errors import UserError, did_you_mean
 
 # Arguments that the program fills in.
-OF_MODELS, OF_DATA = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
-_OF_FLAX = ("parent", "name")
+MODEL_ARGUMENTS, DATA_ARGUMENTS = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
+_FLAX_ARGUMENTS = ("parent", "name")
 
 
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """Returns the config with `--config.key.subkey=value` applied.
 
-    A value has the type of the one that it replaces. A key that the config lacks is added if the
-    section's target takes it: `Settings` of `train`, `OptimizerSettings` of `optimizer`, what
-    `type` names elsewhere. Its value then has the type of the target's annotation.
+    A value has the type of the value that it replaces. A key that the config lacks is added if it
+    is an argument of the section's target: `Settings` for `train`, `OptimizerSettings` for
+    `optimizer`, and the object named by `type` for other sections. Its value then has the type of
+    the target's annotation.
 
     Raises:
-      UserError: there is no such key, or the value has another type.
+      UserError: the key does not exist, or the value has another type.
     """
     arguments = list(overrides)
     new = [argument for argument in arguments if _is_new(config, argument)]
     config = _assign(config, [argument for argument in arguments if argument not in new])
-    for argument in new:  # after the others: one of them may be the section's `type`
+    for argument in new:  # after the others, because one of them may change a section's `type`
         _add(config, argument)
     return _assign(config, [argument for argument in new if not argument.endswith("=None")])
 
@@ -50,7 +51,7 @@ def _assign(config: ConfigDict, arguments: list[str]) -> ConfigDict:
 
 
 def _is_new(config: ConfigDict, argument: str) -> bool:
-    """Whether an argument's last key is not in the config, or is there without a value."""
+    """Returns whether an argument's key is not in the config, or is None there."""
     key, equals, _ = argument.removeprefix("--config.").partition("=")
     if not equals:
         raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
@@ -63,7 +64,7 @@ def _is_new(config: ConfigDict, argument: str) -> bool:
 
 
 def _add(config: ConfigDict, argument: str) -> None:
-    """Puts a placeholder of the right type where an argument's value will be."""
+    """Adds a placeholder of the right type for an argument's value."""
     key, _, value = argument.removeprefix("--config.").partition("=")
     node, path = config, "config"
     *sections, last = key.split(".")
@@ -76,8 +77,8 @@ def _add(config: ConfigDict, argument: str) -> None:
     kind, optional = _kind(takes[last], last)
     if kind is None:
         raise UserError(
-            f"{path}.{last} is {takes[last]}, which a command line cannot give: put it in the "
-            "config file"
+            f"{path}.{last} is {takes[last]}, which cannot be given on the command line: set it in "
+            "the config file"
         )
     if value == "None" and not optional:
         raise UserError(f"{path}.{last} is None; expected {kind.__name__}")
@@ -95,7 +96,7 @@ def _keys(node: Any) -> list[str]:
 
 
 def _takes(section: Any, path: str) -> Mapping[str, Any]:
-    """The arguments that a section's target takes from a config, with their annotations."""
+    """Returns the arguments that a config may give to a section's target, with annotations."""
     if path == "config.train":
         from lru.training.settings import Settings
 
@@ -107,11 +108,11 @@ def _takes(section: Any, path: str) -> Mapping[str, Any]:
     try:
         target = pkgutil.resolve_name(section.type)
     except (ImportError, AttributeError, TypeError, ValueError):
-        return {}  # `build` will report it
+        return {}  # `build` reports it
     options = getattr(getattr(target, "__self__", None), "options_class", None)
     if dataclasses.is_dataclass(options):  # what a data set's `create` passes on
         target = options
-    return _annotations(target, (*_OF_FLAX, *OF_MODELS, *OF_DATA))
+    return _annotations(target, (*_FLAX_ARGUMENTS, *MODEL_ARGUMENTS, *DATA_ARGUMENTS))
 
 
 def _annotations(target: Any, filled_in: Iterable[str]) -> Mapping[str, Any]:
@@ -136,7 +137,7 @@ def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _kind(annotation: Any, name: str) -> tuple[Any, bool]:
-    """The type of the value on a command line, and whether it may be None."""
+    """Returns the type of the value on a command line, and whether it may be None."""
     if name == "dtype" or name.endswith("_dtype"):
         return str, True
     optional = False

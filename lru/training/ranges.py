@@ -1,4 +1,4 @@
-"""Checks the numbers of a config that no data set is needed to judge, before one is prepared."""
+"""Checks the ranges of a config's options, before a data set is prepared."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def check_ranges(target: Callable[..., Any], section: Mapping[str, Any], where: 
     """Checks the sizes and rates in a section of a config.
 
     Args:
-      target: what the section's keys are arguments of. Only those of `lru` and `flax` are checked:
-        a name may mean something else to a class of the user's own.
+      target: the class or function whose arguments the section's keys are. Only targets in `lru`
+        and `flax` are checked, because a name may have another meaning in the user's own class.
       section: the arguments.
-      where: the place of the section in the config, for messages.
+      where: the path of the section in the config, for messages.
 
     Raises:
-      UserError: a number is not finite, or is out of its range.
+      UserError: a value is not finite, or is out of its range.
     """
     if getattr(target, "__module__", "").partition(".")[0] not in ("lru", "flax"):
         return

@@ -1,4 +1,4 @@
-"""A run's record: everything that somebody needs who wants to believe its numbers, or repeat it."""
+"""A run's record: everything that is needed to check its results and to repeat it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 import lru
 from lru.io.files import Fields, read_object
-from lru.training.gradient_norms import norms_of
+from lru.training.gradient_norms import norms_in_row
 
 _RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}
 _RESULT: Fields = {"step": int, "loss": float, "accuracy": float}
@@ -33,28 +33,28 @@ def make_record(
     timing: Sequence[Mapping[str, Any]],
     eigenvalues: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Config, seed, commit, hardware, data, steps, seconds, and what came out.
+    """Returns a run's record: config, seed, commit, hardware, data, steps, seconds and results.
 
     Args:
-      config: of the run.
-      experiment: its `Experiment`.
-      rows: the lines of its `metrics.jsonl`.
-      steps: of the optimiser that were made.
+      config: the config of the run.
+      experiment: the `Experiment` of the run.
+      rows: the lines of `metrics.jsonl`.
+      steps: the number of optimiser steps done.
       validation: the line of the selected checkpoint; None if there is none yet.
-      test: the line with its test; None if the run has not ended.
-      timing: the lines of its `timing.jsonl`: seconds of the run, evaluation, compilation and all
-        restarts included; those in which training waited for its input; and speed.
-      eigenvalues: those of every diagonal layer by its path, by step; None if they are not to be
-        recorded.
+      test: the line of its test; None if the run has not ended.
+      timing: the lines of `timing.jsonl`: the seconds of the run including evaluation, compilation
+        and all restarts; the seconds of waiting for input; and the speed.
+      eigenvalues: the eigenvalues of every diagonal layer by its path, by step; None to record
+        none.
     """
     found = {"validation": validation, "test": test}
-    remark, epoch = experiment.dataset.note, experiment.task.steps_per_epoch
+    note, epoch = experiment.dataset.note, experiment.task.steps_per_epoch
     return {
         "config": config.to_dict(),
         "seed": config.seed,
-        **circumstances(),
+        **environment(),
         "data": experiment.dataset.kind,
-        **({"remark": remark} if remark else {}),
+        **({"remark": note} if note else {}),
         **({"init_from": experiment.origin} if experiment.origin else {}),
         "parameters": sum(group.parameters for group in experiment.groups),
         "steps": steps,
@@ -75,12 +75,12 @@ def make_record(
         ],
         **({"curves": _curves(rows)} if experiment.settings.test_curve else {}),
         **({"gradient_norms": norms} if (norms := _gradient_norms(rows)) else {}),
-        **({"eigenvalues": _parts(eigenvalues)} if eigenvalues else {}),
+        **({"eigenvalues": _real_and_imaginary(eigenvalues)} if eigenvalues else {}),
     }
 
 
-def _parts(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Real and imaginary parts by step and layer: JSON has no complex numbers."""
+def _real_and_imaginary(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns real and imaginary parts by step and layer, because JSON has no complex numbers."""
     return {
         str(step): {name: [lam.real.tolist(), lam.imag.tolist()] for name, lam in layers.items()}
         for step, layers in eigenvalues.items()
@@ -88,15 +88,15 @@ def _parts(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, 
 
 
 def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[str, Any]:
-    """Reads a record that `make_record` made.
+    """Reads a record that `make_record` returned.
 
     Args:
       file: the record, as JSON.
-      advice: what the user can do if it is damaged.
+      advice: what the user can do if the file is damaged.
 
     Raises:
-      UserError: it is damaged.
-      OSError: it cannot be read.
+      UserError: the file is damaged.
+      OSError: the file cannot be read.
     """
     record = read_object(file, _RECORD, advice)
     results: Fields = {split: _RESULT for split in ("validation", "test") if split in record}
@@ -104,7 +104,7 @@ def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[st
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """(step, loss) of every evaluation on validation and test."""
+    """Returns (step, loss) of every evaluation on validation and test."""
     return {
         split: [(row["step"], row["loss"]) for row in rows if row["split"] == split]
         for split in ("validation", "test")
@@ -112,8 +112,8 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
 
 def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequence[float]]]:
-    """(step, mean norm of each layer's gradient since the line before), where they were logged."""
-    found = [(row["step"], norms_of(row)) for row in rows if row["split"] == "train"]
+    """Returns (step, each layer's mean gradient norm since the previous line), where logged."""
+    found = [(row["step"], norms_in_row(row)) for row in rows if row["split"] == "train"]
     return [(step, norms) for step, norms in found if norms]
 
 
@@ -122,8 +122,8 @@ def _median(speeds: Iterable[float | None]) -> float | None:
     return float(f"{statistics.median(known):.3g}") if known else None
 
 
-def circumstances() -> dict[str, Any]:
-    """With what, on what and when: version, commit, hardware, date."""
+def environment() -> dict[str, Any]:
+    """Returns version, commit, hardware and date."""
     return {
         "version": lru.__version__,
         "commit": _commit(),
@@ -133,7 +133,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def format_score(row: Mapping[str, Any]) -> str:
-    """What a model is judged by: its accuracy, or on a text its bits per character.
+    """Formats the score of a model: its accuracy, or on a text its bits per character.
 
     Example:
       >>> format_score({"loss": 0.5, "accuracy": 0.75})
@@ -147,7 +147,7 @@ def format_score(row: Mapping[str, Any]) -> str:
 
 
 def format_result(row: Mapping[str, Any]) -> str:
-    """One evaluation as a line of text; training and `lru.evaluate` both print this."""
+    """Formats an evaluation as the line of text that training and `lru.evaluate` print."""
     return (
         f"{row['split']} {format_score(row)}  loss {row['loss']:.6f}  "
         f"(checkpoint of step {row['step']:,})"
@@ -155,9 +155,9 @@ def format_result(row: Mapping[str, Any]) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, marked if files were changed.
+    """Returns the commit of the checkout that this code runs from, marked if files were changed.
 
-    `LRU_COMMIT` names it for a copy of the tree whose own history is missing or incomplete.
+    `LRU_COMMIT` names it for a copy of the tree whose Git history is missing or incomplete.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named
@@ -185,6 +185,6 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu_cores() -> int | None:
-    """Of those that there are, the ones that this process may use."""
+    """Returns the number of cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(usable(0)) if usable else os.cpu_count()

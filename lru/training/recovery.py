@@ -1,7 +1,7 @@
-"""Holds a run's files against its newest checkpoint, and writes what was lost again.
+"""Compares a run's files with its newest checkpoint, and rewrites lost ones.
 
-A checkpoint carries the run's history with a digest, so where the two differ the file is wrong.
-Checkpoints of older versions carry none; there the files are checked against each other.
+A checkpoint contains the run's history with a digest, so the file is wrong where the two differ.
+Checkpoints of older versions have no history; their files are checked against each other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lru.errors import UserError
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 from lru.training.config import differences, load_run_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.history import METRICS, TIMING, checkpoint_steps, latest_history
@@ -20,7 +20,7 @@ from lru.training.record import read_record
 from lru.training.writers import JsonLines
 
 Log = Callable[[str], None]
-# A run may go on with more steps than its first checkpoints were made for.
+# A run may be extended to more steps than its first checkpoints were saved with.
 _MAY_GROW = {"train.steps", "train.epochs"}
 
 
@@ -28,7 +28,7 @@ def read_run_record(workdir: Path) -> dict[str, Any] | None:
     """Returns the record of a run; None if there is none.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the record is damaged.
     """
     try:
         advice = "delete it, and lru.train writes it again"
@@ -38,15 +38,15 @@ def read_run_record(workdir: Path) -> dict[str, Any] | None:
 
 
 def restore_config(workdir: Path, log: Log) -> None:
-    """Writes a lost or damaged `config.json` again, and checks one that is there.
+    """Rewrites a lost or damaged `config.json`, and checks an existing one.
 
     Args:
-      workdir: of the run.
+      workdir: the work directory of the run.
       log: called with a line of text about what was wrong.
 
     Raises:
-      UserError: the config is another one than that of the checkpoints, or it is lost and nothing
-        else holds it.
+      UserError: the config differs from that of the checkpoints, or it is lost and no other file
+        contains it.
     """
     known, file = _known_config(workdir), workdir / "config.json"
     try:
@@ -56,11 +56,11 @@ def restore_config(workdir: Path, log: Log) -> None:
             raise
         there = None
     if there is None and known is not None:
-        write_whole(file, json.dumps(known[1], indent=2) + "\n")
+        write_atomically(file, json.dumps(known[1], indent=2) + "\n")
         log(f"{file} was missing or damaged: written again from {known[0]}")
     elif there is None and checkpoint_steps(workdir / "checkpoints"):
         raise UserError(
-            f"{workdir} has checkpoints, but no config.json, which says what they are of; restore "
+            f"{workdir} has checkpoints, but no config.json, which describes their model; restore "
             "it from a copy, or choose another --workdir"
         )
     elif there is not None and known is not None:
@@ -68,7 +68,7 @@ def restore_config(workdir: Path, log: Log) -> None:
 
 
 def _known_config(workdir: Path) -> tuple[str, dict[str, Any]] | None:
-    """The config that something else than `config.json` holds, and what that is."""
+    """Returns the config in a file other than `config.json`, after the name of its source."""
     if found := latest_history(workdir / "checkpoints"):
         return f"checkpoint {found[0]}", found[1]["config"]
     if (workdir / "config.json").exists():
@@ -85,26 +85,26 @@ def _check_config(
         if key not in _MAY_GROW:
             raise UserError(
                 f"{file} has changed since {where} was saved: config.{key} is {found!r}, and "
-                f"{wanted!r} in {where}; delete config.json, and it is written again"
+                f"{wanted!r} in {where}; delete config.json, and it is written again from there"
             )
 
 
 def restore_rows(
     lines: JsonLines, rows: Sequence[Mapping[str, Any]], file: Path, step: int, log: Log
 ) -> None:
-    """Leaves the rows that a checkpoint knows in a file, and says if others were there."""
-    if not lines.begins_with(rows):
+    """Rewrites a file with the rows in a checkpoint, and logs if it had other rows."""
+    if not lines.starts_with(rows):
         log(f"{file} was missing, cut or changed: written again from checkpoint {step}")
     lines.rewrite(rows)
 
 
 def check_spectra(eigenvalue_log: EigenvalueLog, directory: Path, log: Log) -> None:
-    """Says which files of eigenvalues are missing or damaged, if any are."""
+    """Logs which files of eigenvalues are missing or damaged, if any are."""
     if damaged := eigenvalue_log.damaged():
         steps = ", ".join(f"{step:,}" for step in damaged[:5]) + ", ..." * (len(damaged) > 5)
         log(
             f"{directory} lacks the eigenvalues of step {steps}, or they are damaged: restore them "
-            "from a copy, or the animation of lru.spectrum is without them"
+            "from a copy, or the animation of lru.spectrum omits them"
         )
 
 
@@ -112,9 +112,9 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
-      The rows, and whether the best one is surely among them: those of the newest checkpoint; or,
-      of an older version's run, those of `metrics.jsonl`, of which nobody knows; or, if they are
-      lost, the best row, which `record.json` has.
+      `(rows, complete)`, where `complete` is whether the rows certainly include the best one. The
+      rows are those in the newest checkpoint, and complete. A run of an older version has those of
+      `metrics.jsonl`, which may be incomplete; or, if they are lost, the best row of `record.json`.
     """
     if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
@@ -131,13 +131,13 @@ def check_rows(
 ) -> None:
     """Checks that every checkpoint of an evaluation has its row.
 
-    Without the row of the best one, another would be taken for the best, and the best deleted.
+    Without its row, the best checkpoint would not be recognised, and would be deleted.
 
     Args:
-      rows: of `metrics.jsonl`.
-      steps: of the checkpoints.
-      eval_every: steps between two evaluations.
-      file: `metrics.jsonl`.
+      rows: the rows of `metrics.jsonl`.
+      steps: the steps of the checkpoints.
+      eval_every: the number of steps between two evaluations.
+      file: the path of `metrics.jsonl`.
 
     Raises:
       UserError: a row is missing.
@@ -151,19 +151,19 @@ def check_rows(
             )
 
 
-def check_nothing_is_lost(workdir: Path, rows: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Checks that a run without checkpoints has not been further on before.
+def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], first: int) -> None:
+    """Checks that a run without checkpoints has never had one.
 
     Args:
-      workdir: of the run.
-      rows: of `metrics.jsonl`.
+      workdir: the work directory of the run.
+      rows: the rows of `metrics.jsonl`.
       first: the step of the first checkpoint; a run killed before it has none.
 
     Raises:
-      UserError: it has.
+      UserError: the run has had checkpoints, and they are gone.
     """
     steps = [row["step"] for row in rows] + EigenvalueLog(workdir / "spectra", {}).steps()
-    record = read_run_record(workdir) or {"steps": 0}  # one is written after a checkpoint
+    record = read_run_record(workdir) or {"steps": 0}  # a record is written after a checkpoint
     if record["steps"] or any(step > 2 * first for step in steps):
         raise UserError(
             f"{workdir} has metrics of a run, but its checkpoints are gone; restore "
@@ -172,7 +172,7 @@ def check_nothing_is_lost(workdir: Path, rows: Sequence[Mapping[str, Any]], firs
 
 
 def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
-    """Writes lost files of a run that has ended again, as far as its checkpoints know them."""
+    """Rewrites the lost files of a finished run, as far as its checkpoints contain them."""
     found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return
@@ -183,12 +183,17 @@ def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None
         ("metrics.jsonl", metrics, METRICS), ("timing.jsonl", history["timing"], TIMING)
     ):  # fmt: skip
         lines = JsonLines(workdir / name, fields)
-        if not lines.begins_with(rows):
+        if not lines.starts_with(rows):
             restore_rows(lines, rows, workdir / name, step, log)
     check_spectra(EigenvalueLog(workdir / "spectra", history["spectra"]), workdir / "spectra", log)
 
 
-def missing_best(checkpoint: Path, there: Mapping[str, Any] | None) -> str:
-    """Returns a line about the best checkpoint of a run, which is not there any more."""
-    instead = f"that of step {there['step']:,}" if there else "the next to be evaluated"
-    return f"checkpoint {checkpoint}, the best so far, is missing; {instead} takes its place"
+def missing_best_warning(checkpoint: Path, available: Mapping[str, Any] | None) -> str:
+    """Returns a warning that the best checkpoint of a run is missing.
+
+    Args:
+      checkpoint: the path of the missing checkpoint.
+      available: the row of the best remaining checkpoint; None if there is none.
+    """
+    instead = f"that of step {available['step']:,}" if available else "the next evaluated one"
+    return f"checkpoint {checkpoint}, the best so far, is missing; {instead} replaces it"

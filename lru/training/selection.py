@@ -1,7 +1,7 @@
-"""Which checkpoint of a run is kept, and when it has been long enough since there was a better one.
+"""Model selection and early stopping.
 
-Both are functions of the validation rows alone, so that an interrupted run decides as an
-uninterrupted one.
+Both are functions of the validation rows alone, so that an interrupted run decides in the same way
+as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    """The validation row that selects the model; of equals the first.
+    """Returns the best validation row, the first one of equals; None if there is none.
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
-      by: "accuracy": the highest, then the lowest loss; or "loss": the lowest.
+      by: "accuracy" for the highest accuracy, then the lowest loss; "loss" for the lowest loss.
 
     Example:
       >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}
@@ -34,14 +34,14 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
 def stops_early(
     losses: Iterable[float], *, patience: int, least_improvement: float, improvement_over: str
 ) -> bool:
-    """Whether so many evaluations in a row, at any time, brought no improvement.
+    """Returns whether there were `patience` evaluations in a row without an improvement.
 
     Args:
-      losses: on the validation split, in the order in which they were found.
-      patience: how many evaluations without one end a training; 0: none do.
-      least_improvement: by which a loss has to be lower, to be one.
-      improvement_over: "previous": lower than the loss before it, as the code of Ahuja & Morency
-        (2018) has it, by which a loss that rises and falls again has improved; or "best".
+      losses: the validation losses, in order of evaluation.
+      patience: the number of evaluations without an improvement that ends training; 0 for never.
+      least_improvement: the least decrease of the loss that is an improvement.
+      improvement_over: "best", the lowest loss so far; or "previous", the loss before, as in the
+        code of Ahuja & Morency (2018), where a loss that rises and falls again has improved.
 
     Example:
       >>> rule = dict(patience=2, least_improvement=0.1)

@@ -1,4 +1,4 @@
-"""The section `train` of a config: how long, how often, in which portions."""
+"""The section `train` of a config: lengths, intervals and batch sizes of training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from lru.errors import UserError
 
 _MAY_BE_ZERO = ("steps", "eval_batch_size", "device_data_mb", "patience", "unroll", "epochs")
-_MOST_STEPS = 2**31 - 1  # a state counts its steps in int32
+_MOST_STEPS = 2**31 - 1  # the step of a state is int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,34 +18,34 @@ class Settings:
     """The section `train` of a config.
 
     Attributes:
-      steps: optimiser steps of the whole training; 0 where `epochs` are given.
-      batch_size: examples a step, or streams of a text, over all devices together.
-      log_every: steps between two lines of training metrics.
-      eval_every: steps between two evaluations on the validation split, each saved.
-      checkpoint_every: steps between two checkpoints.
-      eval_batch_size: examples an evaluation step; the training batch size if 0.
-      tensorboard: write TensorBoard's event files as well.
-      steps_per_call: steps at most that are made in one go, without the host: a call ends sooner
-        where there is something to log, to evaluate or to save. A signal is heard within about a
+      steps: the number of optimiser steps; 0 if `epochs` is given.
+      batch_size: the number of examples, or of streams of a text, per step over all devices.
+      log_every: the number of steps between two lines of training metrics.
+      eval_every: the number of steps between two evaluations on the validation split. Each of them
+        is saved.
+      checkpoint_every: the number of steps between two checkpoints.
+      eval_batch_size: the number of examples per evaluation step; 0 for the training batch size.
+      tensorboard: write TensorBoard event files as well.
+      steps_per_call: the maximum number of steps per call of the compiled program. A call ends
+        earlier if there is something to log, evaluate or save. A signal is handled within about a
         second.
-      device_data_mb: a training split of no more megabytes is kept on every device, and batches
-        are gathered there; a larger one is read by the host, batch by batch. 0: always so.
-      matmul_precision: of products of float32 numbers, where a device has faster, coarser ones:
-        "float32" is exact; "tensorfloat32", "bfloat16" name the coarsest that may be used.
-      select: the checkpoint that is tested is the one with the best validation "accuracy" or
-        "loss".
-      test_curve: evaluate the test split whenever the validation split is, for a curve of it;
-        nothing is selected by it.
+      device_data_mb: the maximum size in megabytes of a training split that is stored on every
+        device, where batches are gathered. The host reads a larger one batch by batch; 0 for
+        always.
+      matmul_precision: the precision of float32 products on devices that have faster, coarser ones:
+        "float32" is exact; "tensorfloat32" and "bfloat16" name the coarsest that may be used.
+      select: the validation metric, "accuracy" or "loss", that selects the checkpoint to test.
+      test_curve: evaluate the test split at every evaluation, for a curve; it selects nothing.
       record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
         the record.
-      record_gradient_norms: log the norm of each layer's gradient with the training metrics, its
-        mean over the steps since the last line, and write them into the record.
-      patience, least_improvement, improvement_over: when to end before the last step, see
-        `lru.training.selection.stops_early`; a patience of 0: never.
-      unroll: T, steps of a text from one update to the next; of texts alone.
-      epochs: passes over a text, instead of steps, with an evaluation at the end of each whatever
-        `eval_every` is; of texts alone.
-      init_from: the work directory or the export whose weights the run begins with; "" for none.
+      record_gradient_norms: log the norm of each layer's gradient with the training metrics, as a
+        mean over the steps since the last line, and write the norms into the record.
+      patience, least_improvement, improvement_over: early stopping, see
+        `lru.training.selection.stops_early`; a patience of 0 disables it.
+      unroll: T, the steps of a text between two updates; for texts only.
+      epochs: the number of passes over a text, instead of steps, with an evaluation at the end of
+        each instead of every `eval_every` steps; for texts only.
+      init_from: the work directory or export with the initial weights; "" for none.
     """
 
     steps: int
@@ -88,7 +88,7 @@ class Settings:
             )
 
     def in_steps(self, steps_per_epoch: int) -> Settings:
-        """These settings with steps instead of epochs.
+        """Returns the settings with steps instead of epochs.
 
         Example:
           >>> Settings(steps=0, batch_size=1, epochs=3).in_steps(50).steps
@@ -105,7 +105,9 @@ class Settings:
         return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)
 
     def spans(self, first_step: int) -> Iterator[tuple[int, int]]:
-        """Yields the calls from a step to the end: (step, count), none across a border.
+        """Yields `(step, count)` of the calls from a step to the end.
+
+        No call crosses a step at which to log, evaluate or save.
 
         Example:
           >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
@@ -121,7 +123,7 @@ class Settings:
 
     @property
     def most_steps_per_call(self) -> int:
-        """`steps_per_call`, or what there is at most from one border to the next."""
+        """The length of the longest call."""
         return min(self.steps_per_call, self.steps, *self._every)
 
     @property

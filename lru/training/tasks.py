@@ -1,7 +1,7 @@
-"""The two kinds of task: a label for a whole sequence, or the next token at every step of a text.
+"""The two tasks: a label for a whole sequence, or the next token at every step of a text.
 
-A task knows what stands in a batch, how a model reads one, and how its numbers are called; the
-rest of a training is the same for both.
+A task defines the content of a batch, how the model is applied to it, and the names of the metrics.
+The rest of training is the same for both.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from lru.training.settings import Settings
 
 
 class Task:
-    """What a training asks of its task.
+    """The interface of a task.
 
     Attributes:
-      settings: those given, with the number of steps filled in.
-      model_arguments: what the data say about the model.
-      items: what a step reads, by name and number: `("examples", 32)`.
-      steps_per_epoch: where a pass over the data ends with a step; None where it need not.
+      settings: the given settings, with the number of steps filled in.
+      model_arguments: the model's arguments that depend on the data.
+      items: name and number of the items that a step reads, such as `("examples", 32)`.
+      steps_per_epoch: the number of steps of a pass over the data; None if a pass need not end with
+        a step.
     """
 
     settings: Settings
@@ -52,38 +53,38 @@ class Task:
     steps_per_epoch: int | None = None
 
     def summary(self) -> str:
-        """The training data in a few words."""
+        """Describes the training data in a few words."""
         raise NotImplementedError
 
     def example(self) -> Any:
-        """Inputs of the smallest batch, for the parameters' shapes."""
+        """Returns inputs of the smallest batch, to infer the parameters' shapes."""
         raise NotImplementedError
 
     def check_sizes(self) -> None:
-        """Checks that no batch is larger than the training split: it would take hours to make.
+        """Checks that no batch is larger than its split: reading it would take hours.
 
         Raises:
-          UserError: one is.
+          UserError: a batch is larger.
         """
 
     def on_device(self) -> Batch | None:
-        """The whole training split, if it is to be kept on the devices."""
+        """Returns the whole training split if the devices store it, else None."""
         raise NotImplementedError
 
     def batches(self, seed: int, indices: bool) -> grain.MapDataset:
-        """The batch of every step, or which rows of `on_device` stand in it."""
+        """Returns the batch of every step, or the indices of its rows in `on_device`."""
         raise NotImplementedError
 
     def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
-        """A whole split, once."""
+        """Returns the batches of one pass over a split."""
         raise NotImplementedError
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
-        """What a step hands to the next, before the first one: nothing, or a state of zeros."""
+        """Returns the carry before the first step: nothing, or a state of zeros."""
         raise NotImplementedError
 
-    def carried(self, carry: Any, step: Any) -> Any:
-        """What of it a step begins with."""
+    def step_carry(self, carry: Any, step: Any) -> Any:
+        """Returns the carry at the start of a step, reset if a pass over the text starts there."""
         raise NotImplementedError
 
     def apply(
@@ -94,23 +95,23 @@ class Task:
         batch: Mapping[str, Array],
         **options: Any,
     ) -> tuple[tuple[Any, Array], Any]:
-        """`((carry, logits), updated)` of a batch, as `model.apply` with `mutable` gives them."""
+        """Returns `((carry, logits), updated)`, as `model.apply` with `mutable` does."""
         raise NotImplementedError
 
     def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Loss and accuracy, as they are logged."""
+        """Returns loss and accuracy as they are logged."""
         raise NotImplementedError
 
 
-def task_of(
+def make_task(
     dataset: SequenceDataset | Description,
     create_model: Callable[..., nn.Module],
     settings: Settings,
 ) -> Task:
-    """The task that a data set and a model are for.
+    """Returns the task of a data set and a model.
 
     Raises:
-      UserError: they are for different ones, or the settings are for another.
+      UserError: the data set, the model and the settings are not for the same task.
     """
     text = dataset.is_text if isinstance(dataset, Description) else isinstance(dataset, TextStream)
     if text == ("num_classes" in inspect.signature(create_model).parameters):
@@ -123,7 +124,7 @@ def task_of(
 
 
 class Classification(Task):
-    """A label for each sequence; the examples of a batch are drawn anew in every epoch."""
+    """A label for each sequence; every epoch has its own order of examples."""
 
     def __init__(self, dataset: Any, settings: Settings):
         if settings.epochs or settings.unroll:
@@ -165,7 +166,7 @@ class Classification(Task):
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
         return ()
 
-    def carried(self, carry: Any, step: Any) -> Any:
+    def step_carry(self, carry: Any, step: Any) -> Any:
         return carry
 
     def apply(self, model, variables, carry, batch, **options):
@@ -178,17 +179,17 @@ class Classification(Task):
 
 
 class LanguageModelling(Task):
-    """The next token of a text, whose B streams are read T steps at a time, always in order.
+    """The next token of a text, read as B streams in order, T steps at a time.
 
-    The state that a batch leaves is the next one's, until the text begins anew; gradients end at
-    the border between two batches.
+    The final state of a batch is the initial state of the next one, until the text starts again.
+    Gradients do not flow from one batch to another.
     """
 
     def __init__(self, dataset: Any, settings: Settings):
         if not settings.unroll:
             raise UserError(
-                "config.train.unroll is 0; expected how many characters of a text are read before "
-                "the parameters are updated, such as 50"
+                "config.train.unroll is 0; expected the number of characters of a text between two "
+                "updates of the parameters, such as 50"
             )
         self._dataset, self._unroll = dataset, settings.unroll
         self._batch_size = settings.batch_size
@@ -235,9 +236,9 @@ class LanguageModelling(Task):
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
         return zero_carry(model, variables, jax.ShapeDtypeStruct((batch_size, 1), np.int32))
 
-    def carried(self, carry: Any, step: Any) -> Any:
-        anew = begins_pass(step, len(self._train))
-        return jax.tree.map(lambda leaf: jnp.where(anew, jnp.zeros_like(leaf), leaf), carry)
+    def step_carry(self, carry: Any, step: Any) -> Any:
+        reset = begins_pass(step, len(self._train))
+        return jax.tree.map(lambda leaf: jnp.where(reset, jnp.zeros_like(leaf), leaf), carry)
 
     def apply(self, model, variables, carry, batch, **options):
         return model.apply(

@@ -1,4 +1,4 @@
-"""What a run says and writes: lines of JSON, TensorBoard if asked for, one line on a terminal."""
+"""Writers of metrics: lines of JSON, TensorBoard event files, and a progress line."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from lru.errors import UserError
-from lru.io.files import Fields, parse_object, write_whole
+from lru.io.files import Fields, parse_object, write_atomically
 from lru.io.terminal import printable
 
 
 class JsonLines:
-    """A file with a JSON object a line, each with a `step`.
+    """A file with one JSON object per line, each with a `step`.
 
     Args:
-      path: the file; it is appended to.
-      fields: what every line must have, see `lru.io.files.parse_object`.
+      path: the file to append to.
+      fields: the fields of every line, see `lru.io.files.parse_object`.
 
     Attributes:
-      rows: the lines that `rewrite` left and `write` appended.
+      rows: the lines that `rewrite` and `write` have written.
     """
 
     def __init__(self, path: Path, fields: Fields | None = None):
@@ -31,10 +31,10 @@ class JsonLines:
         self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads all whole lines; one that a kill cut short is no line.
+        """Reads all complete lines; a last line that a kill cut short is ignored.
 
         Raises:
-          UserError: a line is not JSON, or not such a row.
+          UserError: a line is not JSON, or lacks a field.
         """
         if not self._path.exists():
             return []
@@ -51,13 +51,13 @@ class JsonLines:
         return rows
 
     def rewrite(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Leaves these lines and no others, by one rename; returns them."""
-        write_whole(self._path, _text(rows))
+        """Replaces all lines atomically and returns the new ones."""
+        write_atomically(self._path, _text(rows))
         self.rows = [dict(row) for row in rows]
         return self.rows
 
-    def begins_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the file's first lines are these, byte for byte."""
+    def starts_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Returns whether the file starts with these lines, byte for byte."""
         text = self._path.read_bytes() if self._path.exists() else b""
         return text.startswith(_text(rows).encode())
 
@@ -73,11 +73,11 @@ def _text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 class TensorBoard:
-    """The same numbers for TensorBoard, by tensorboardX.
+    """Writes the same metrics for TensorBoard, with tensorboardX.
 
     Args:
-      directory: of the event files; made only when this is.
-      step: the step a run goes on from: what was written of later ones is void.
+      directory: the directory of the event files.
+      step: the step that a run resumes from; events of later steps are discarded.
 
     Raises:
       UserError: tensorboardX is not installed.
@@ -94,23 +94,23 @@ class TensorBoard:
         self._writer = SummaryWriter(str(directory), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """`{"step", "split", name: number, ...}` as the scalars `split/name`."""
+        """Writes `{"step", "split", name: number, ...}` as the scalars `split/name`."""
         for name, value in row.items():
             if name not in ("step", "split"):
                 self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
 
     def close(self) -> None:
-        """Flushes."""
+        """Flushes and closes the event file."""
         self._writer.close()
 
 
 class Progress:
-    """A live line on a terminal; elsewhere a plain line whenever there are new numbers.
+    """A live line on a terminal; elsewhere a plain line whenever there are new metrics.
 
     Args:
-      steps: of the whole training.
-      start: the step it begins at.
-      items: what a step reads, by name and number: `("examples", 32)`.
+      steps: the number of training steps.
+      start: the first step.
+      items: name and number of the items that a step reads, such as `("examples", 32)`.
     """
 
     def __init__(self, steps: int, start: int, items: tuple[str, int]):
@@ -119,14 +119,14 @@ class Progress:
             total=steps,
             initial=start,
             unit="step",
-            disable=None,  # off where there is no terminal
+            disable=None,  # off without a terminal
             file=sys.stdout,
             dynamic_ncols=True,
             bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {desc}  ETA {remaining}",
         )
 
     def advance(self, steps: int) -> None:
-        """So many more are done."""
+        """Advances the bar by a number of steps."""
         self._bar.update(steps)
 
     def show(
@@ -136,13 +136,13 @@ class Progress:
         speed: float | None,
         waited: float | None = None,
     ) -> None:
-        """Training's latest numbers.
+        """Shows the latest training metrics.
 
         Args:
-          step: the last one done.
+          step: the last step done.
           metrics: loss and accuracy.
-          speed: in steps a second, if it is known.
-          waited: the share of the time in which the devices waited for input; shown above 1 %.
+          speed: steps per second; None if it is not known.
+          waited: the share of time in which the devices waited for input; shown above 1 %.
         """
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:
@@ -161,5 +161,5 @@ class Progress:
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Leaves the line as it stands."""
+        """Closes the bar and leaves its last line on the terminal."""
         self._bar.close()

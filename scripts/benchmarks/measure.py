@@ -254,10 +254,10 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
 
 def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
     """The record: the rows, and where and with what they were measured."""
-    from lru.io.files import write_whole
-    from lru.training.record import circumstances
+    from lru.io.files import write_atomically
+    from lru.training.record import environment
 
     file.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "scripts/benchmark.py", *argv])
-    record = {"command": command} | circumstances()
-    write_whole(file, json.dumps(record | {"rows": rows}, indent=1) + "\n")
+    record = {"command": command} | environment()
+    write_atomically(file, json.dumps(record | {"rows": rows}, indent=1) + "\n")

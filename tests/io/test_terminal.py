@@ -1,4 +1,4 @@
-"""Texts of unknown origin do not steer the terminal."""
+"""Untrusted text cannot control the terminal."""
 
 import io
 import json
@@ -20,22 +20,22 @@ STEERING = ["\x00", "\x07", "\x08", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u2
 
 
 @pytest.mark.parametrize("character", [*STEERING, "\ud800", "\udcff"])
-def test_what_steers_a_terminal_is_escaped(character):
+def test_control_characters_are_escaped(character):
     assert printable(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 
 
 @pytest.mark.parametrize(
     "text", ["plain", "two\nlines", "a\ttab", "größer — ☃", "\u00a0", "👩\u200d🔬"]
 )
-def test_all_other_text_stays_as_it_is(text):
+def test_other_text_is_unchanged(text):
     assert printable(text) == text
 
 
-def test_a_line_feed_can_be_escaped_too():
+def test_a_line_feed_can_be_escaped():
     assert printable("a\nb", keep="") == r"a\nb"
 
 
-def test_what_a_file_cannot_encode_is_escaped():
+def test_characters_that_a_file_cannot_encode_are_escaped():
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     log("ü\x1b", file)
     assert file.buffer.getvalue() == b"\\xfc\\x1b\n"
@@ -59,7 +59,7 @@ def test_arguments_in_messages_are_escaped(capsys):
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_what_training_prints_is_escaped(capsys):
+def test_output_of_training_is_escaped(capsys):
     progress = Progress(3, 0, ("examples", 1))
     progress.log(f"note: {CLEAR}")
     progress.close()
@@ -68,7 +68,7 @@ def test_what_training_prints_is_escaped(capsys):
 
 @pytest.fixture
 def described(monkeypatch):
-    """A language model that writes an escape character, whatever it is asked."""
+    """Replaces the restored model by one that always generates an escape character."""
     tokens = ("?", "a", "\x1b", "\r", "é")
     text = Description("text", "full", "", None, 5, (1, 1), "int32", tokens, False, 1)
 
@@ -89,7 +89,7 @@ def described(monkeypatch):
     monkeypatch.setattr("lru.models.sampling.sample", lambda *_, **__: iter([1, 2, 3, 4, 1]))
 
 
-def test_a_prompt_and_what_is_generated_are_escaped(described, capsys):
+def test_prompt_and_generated_text_are_escaped(described, capsys):
     assert run(generate.main, ["--workdir=any", f"--prompt=a{CLEAR}\x08\n", "--length=4"]) == 0
     out, err = capsys.readouterr()
     assert out == "a\\x1b[2J\\x08\na\\x1b\\ré\n"
@@ -115,7 +115,7 @@ EMPTY = [
 
 
 @pytest.mark.parametrize(("command", "arguments"), EMPTY)
-def test_an_empty_path_is_no_directory(command, arguments, tmp_path, monkeypatch, capsys):
+def test_an_empty_path_raises(command, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(command.main, arguments) == 2
     out, err = capsys.readouterr()
@@ -129,7 +129,7 @@ def test_an_empty_folder_to_load_from_raises():
 
 
 def test_a_damaged_record_prints_no_control_characters(tmp_path, capsys):
-    """A stranger's record could name its split as it likes."""
+    """A stranger's record can contain any name of a split."""
     from lru.training.config import load_config, save_config
     from lru.training.loop import _finished
 
@@ -142,7 +142,7 @@ def test_a_damaged_record_prints_no_control_characters(tmp_path, capsys):
 
 
 def test_lines_are_flushed(monkeypatch):
-    """What is generated appears as it is drawn."""
+    """Generated characters appear as they are drawn."""
     flushed = []
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushed.append(1))
     write("a")

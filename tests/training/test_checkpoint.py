@@ -1,4 +1,4 @@
-"""Checkpoints: the latest two and the best, and what happens when one is damaged."""
+"""Laws of checkpoints: which are kept, and what a damaged one does."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def opened(directory, **options):
 
 
 def filled(directory, best):
-    """Checkpoints saved with these steps, each naming the best step so far."""
+    """Returns checkpoints saved at these steps, each with the best step so far."""
     checkpoints = opened(directory)
     for step, best_step in best.items():
         checkpoints.save(step, state(step), best_step)
@@ -61,39 +61,39 @@ def damage(directory, step, how):
 HOW = ["truncated", "empty", "removed"]
 
 
-def test_the_latest_two_and_the_best_are_kept(tmp_path):
+def test_the_latest_two_checkpoints_and_the_best_are_kept(tmp_path):
     checkpoints = filled(tmp_path, {1: 1, 2: 2, 3: 2, 4: 2, 5: 2})
     assert checkpoints.steps() == [2, 4, 5]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "5"]
 
 
-def test_a_restored_state_is_the_saved_one_bit_by_bit(tmp_path):
+def test_a_restored_state_equals_the_saved_one_bit_by_bit(tmp_path):
     filled(tmp_path, {3: None}).close()
     jax.tree.map(np.testing.assert_array_equal, opened(tmp_path).restore_latest(TARGET), state(3))
 
 
-def test_there_may_be_none(tmp_path):
+def test_without_checkpoints_nothing_is_restored(tmp_path):
     assert opened(tmp_path).restore_latest(TARGET) is None
     assert opened(tmp_path).steps() == []
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(how, tmp_path):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one_and_is_logged(how, tmp_path):
     filled(tmp_path, {1: 1, 2: 1, 3: 1}).close()
     damage(tmp_path, 3, how)
-    said = []
-    checkpoints = opened(tmp_path, log=said.append)
+    logged = []
+    checkpoints = opened(tmp_path, log=logged.append)
     assert checkpoints.restore_latest(TARGET)["step"] == 2
-    assert len(said) == 1 and "checkpoints/3 cannot be read" in said[0]
-    assert said[0].endswith("going on from step 2")
-    assert (tmp_path / "damaged" / "3").is_dir()  # nothing is lost
+    assert len(logged) == 1 and "checkpoints/3 cannot be read" in logged[0]
+    assert logged[0].endswith("resuming from step 2")
+    assert (tmp_path / "damaged" / "3").is_dir()
     assert checkpoints.steps() == [1, 2]
     checkpoints.save(3, state(3), 1)
     checkpoints.wait()
     assert opened(tmp_path).restore_latest(TARGET)["step"] == 3
 
 
-def test_several_damaged_checkpoints_fall_back_too(tmp_path):
+def test_several_damaged_checkpoints_are_skipped(tmp_path):
     filled(tmp_path, {1: 1, 2: 1, 3: 1}).close()
     damage(tmp_path, 3, "removed")
     damage(tmp_path, 2, "truncated")
@@ -101,30 +101,30 @@ def test_several_damaged_checkpoints_fall_back_too(tmp_path):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_where_none_can_be_read_nothing_is_moved_and_that_is_said(how, tmp_path):
+def test_damage_of_all_checkpoints_raises_and_moves_nothing(how, tmp_path):
     filled(tmp_path, {1: 1, 2: 1}).close()
     damage(tmp_path, 1, how)
     damage(tmp_path, 2, how)
-    with pytest.raises(UserError, match="checkpoints/2 cannot be read .*, nor any before it"):
+    with pytest.raises(UserError, match="checkpoints/2 cannot be read .*, nor can any earlier one"):
         opened(tmp_path).restore_latest(TARGET)
     assert not (tmp_path / "damaged").exists()
 
 
-def test_a_state_of_another_shape_is_no_reason_to_move_anything(tmp_path):
+def test_a_target_of_another_shape_raises_and_moves_nothing(tmp_path):
     filled(tmp_path, {1: 1, 2: 1}).close()
     other = TARGET | {"a": jax.ShapeDtypeStruct((7,), jnp.float32, sharding=SHARDING)}
-    with pytest.raises(UserError, match="nor any before it"):
+    with pytest.raises(UserError, match="nor can any earlier one"):
         opened(tmp_path).restore_latest(other)
     assert opened(tmp_path).steps() == [1, 2]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
+def test_an_unwritable_directory_raises(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         opened(tmp_path)
 
 
-def test_a_state_of_another_version_is_said_to_be_one(tmp_path):
+def test_a_state_of_another_version_raises(tmp_path):
     filled(tmp_path, {1: 1}).close()
     newer = TARGET | {"carry": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=SHARDING)}
     with pytest.raises(UserError, match="made by another version, or for another model"):
@@ -142,7 +142,7 @@ def flip(file, bit):
     file.write_bytes(content)
 
 
-def test_a_flipped_bit_in_any_file_is_noticed(tmp_path):
+def test_a_flipped_bit_in_any_file_raises(tmp_path):
     filled(tmp_path, {1: 1}).close()
     checkpoints, draw = opened(tmp_path), random.Random(0)
     for file in 2 * files_of(tmp_path, 1):
@@ -154,17 +154,17 @@ def test_a_flipped_bit_in_any_file_is_noticed(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(1, TARGET), state(1))
 
 
-def test_a_flipped_bit_in_an_array_falls_back_to_the_checkpoint_before(tmp_path):
+def test_a_flipped_bit_in_an_array_falls_back_to_the_previous_checkpoint(tmp_path):
     filled(tmp_path, {1: 1, 2: 1}).close()
     flip(max(files_of(tmp_path, 2), key=lambda file: file.stat().st_size), 9999)
-    said = []
-    assert opened(tmp_path, log=said.append).restore_latest(TARGET)["step"] == 1
-    assert len(said) == 1 and "has changed since it was saved" in said[0]
+    logged = []
+    assert opened(tmp_path, log=logged.append).restore_latest(TARGET)["step"] == 1
+    assert len(logged) == 1 and "has changed since it was saved" in logged[0]
     assert (tmp_path / "damaged" / "2").is_dir()
 
 
 @pytest.mark.parametrize("names", [[SUMS], [FILE], [SUMS, FILE], []])
-def test_a_checkpoint_without_its_digests_is_damaged_and_so_is_one_with_more_files(names, tmp_path):
+def test_missing_digests_and_added_files_make_a_checkpoint_damaged(names, tmp_path):
     filled(tmp_path, {1: 1, 2: 1}).close()
     for name in names:
         (tmp_path / "checkpoints/2/state" / name).unlink()
@@ -181,38 +181,38 @@ def save_as_older_versions_did(directory, steps):
             manager.save(step, args=args)
 
 
-def test_checkpoints_of_older_versions_restore_without_a_word(tmp_path):
+def test_checkpoints_of_older_versions_are_restored_silently(tmp_path):
     save_as_older_versions_did(tmp_path, [1, 2])
-    said = []
-    checkpoints = opened(tmp_path, log=said.append)
+    logged = []
+    checkpoints = opened(tmp_path, log=logged.append)
     assert checkpoints.restore_latest(TARGET)["step"] == 2
-    assert not said and checkpoints.history(2) is None
+    assert not logged and checkpoints.history(2) is None
     assert latest_history(tmp_path / "checkpoints") is None
 
 
 HISTORY = {"config": {"a": 1}, "metrics": [{"step": 1}], "timing": [], "spectra": {"0": "1f"}}
 
 
-def test_a_history_is_read_as_it_was_saved_from_the_newest_checkpoint_that_has_it(tmp_path):
+def test_the_newest_readable_history_equals_the_saved_one(tmp_path):
     checkpoints = opened(tmp_path)
     for step in (1, 2):
         checkpoints.save(step, state(step), None, HISTORY | {"timing": [step]})
     checkpoints.close()
     assert checkpoints.history(2) == HISTORY | {"timing": [2]}
-    said, file = [], tmp_path / "checkpoints/2/state" / FILE
-    assert latest_history(tmp_path / "checkpoints", said.append) == (2, HISTORY | {"timing": [2]})
+    logged, file = [], tmp_path / "checkpoints/2/state" / FILE
+    assert latest_history(tmp_path / "checkpoints", logged.append) == (2, HISTORY | {"timing": [2]})
     for bit in random.Random(0).sample(range(8 * file.stat().st_size), 50):
         flip(file, bit)
         with pytest.raises(Damaged):
             checkpoints.history(2)
         flip(file, bit)
     file.unlink()
-    assert latest_history(tmp_path / "checkpoints", said.append) == (1, HISTORY | {"timing": [1]})
-    assert len(said) == 1 and "checkpoints/2 cannot be read" in said[0]
+    assert latest_history(tmp_path / "checkpoints", logged.append) == (1, HISTORY | {"timing": [1]})
+    assert len(logged) == 1 and "checkpoints/2 cannot be read" in logged[0]
 
 
-def test_a_history_is_the_one_of_the_moment_of_saving(tmp_path, monkeypatch):
-    """The run appends to its rows while the checkpoint is still written in the background."""
+def test_a_history_is_fixed_when_saving_starts(tmp_path, monkeypatch):
+    """A run appends to its rows while Orbax still writes the checkpoint in the background."""
     rows, finalize, appended = [1], SealedHandler.finalize, threading.Event()
 
     def late(self, directory):
@@ -228,8 +228,8 @@ def test_a_history_is_the_one_of_the_moment_of_saving(tmp_path, monkeypatch):
     assert checkpoints.history(1) == HISTORY | {"timing": [1]}
 
 
-def test_a_damaged_checkpoint_leaves_no_warning_beside_its_message(tmp_path, capsys):
-    save_as_older_versions_did(tmp_path, [1, 2])  # one with digests is not even opened
+def test_a_damaged_checkpoint_causes_no_python_warnings(tmp_path, capsys):
+    save_as_older_versions_did(tmp_path, [1, 2])  # digests would reject the checkpoint unopened
     damage(tmp_path, 2, "truncated")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -238,9 +238,7 @@ def test_a_damaged_checkpoint_leaves_no_warning_beside_its_message(tmp_path, cap
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_disk_raises_one_line_at_the_next_call_and_close_raises_no_more(
-    tmp_path, monkeypatch
-):
+def test_a_full_disk_raises_at_the_next_call_and_close_does_not_raise_again(tmp_path, monkeypatch):
     def full(self, directory):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""The clock of a run, on a clock of the test's."""
+"""Laws of the clock of a run, with a fake time."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from lru.training.clock import Clock
 
 @pytest.fixture
 def passing(monkeypatch):
-    """`passing(seconds)` lets them pass."""
+    """Returns `passing(seconds)`, which advances the fake time."""
     now = [1000.0]
 
     def passing(seconds):
@@ -23,11 +23,11 @@ def waiting(passing, seconds):
         yield "call"
 
 
-def test_speed_and_wait_are_of_what_was_trained_since_the_last_reading(passing):
+def test_speed_and_wait_cover_training_since_the_last_reading(passing):
     clock = Clock({})
     passing(30)  # compilation
     clock.restart(10)
-    assert clock.waiting_for(waiting(passing, 2)) == "call"
+    assert clock.wait_for_next(waiting(passing, 2)) == "call"
     passing(6)
     assert clock.read(50) == (40 / 8, 2 / 8)
     passing(5)
@@ -39,7 +39,7 @@ def test_speed_and_wait_are_of_what_was_trained_since_the_last_reading(passing):
     assert clock.seconds() == 30 + 8 + 5 + 100 + 5 and clock.input_wait_seconds == 2
 
 
-def test_without_a_step_there_is_no_speed(passing):
+def test_zero_steps_have_no_speed(passing):
     clock = Clock({})
     clock.restart(10)
     passing(5)
@@ -48,7 +48,7 @@ def test_without_a_step_there_is_no_speed(passing):
     assert clock.read(20) == (1.0, 0.0)  # of all ten seconds
 
 
-def test_calls_are_of_as_many_steps_as_a_second_has(passing):
+def test_a_call_lasts_about_a_second(passing):
     clock = Clock({})
     assert not clock.has_pace and clock.steps_at_once() == 1
     clock.restart(1)
@@ -61,9 +61,9 @@ def test_calls_are_of_as_many_steps_as_a_second_has(passing):
     assert clock.steps_at_once() == 1
 
 
-def test_seconds_and_waits_go_on_from_the_run_before(passing):
+def test_seconds_and_waits_continue_after_a_restart(passing):
     clock = Clock({"seconds": 100.0, "input_wait_seconds": 7.0})
     assert clock.new
     passing(3)
-    clock.waiting_for(waiting(passing, 1))
+    clock.wait_for_next(waiting(passing, 1))
     assert clock.seconds() == 104.0 and clock.input_wait_seconds == 8.0

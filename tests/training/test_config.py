@@ -1,4 +1,4 @@
-"""Configs: what is wrong with one is said in a line, before anything is run or written."""
+"""Configs: loading, overrides, and errors before anything is run or written."""
 
 import argparse
 import json
@@ -49,7 +49,7 @@ def test_overrides_take_the_type_of_the_config():
         ("data.seed=5", 5),
     ],
 )
-def test_a_key_that_the_target_takes_can_be_added(override, value):
+def test_an_argument_of_the_target_can_be_added(override, value):
     config = load_config("configs/lra_text.py", [f"--config.{override}"])
     key = override.partition("=")[0].split(".")
     for name in key:
@@ -57,7 +57,7 @@ def test_a_key_that_the_target_takes_can_be_added(override, value):
     assert config == value and type(config) is type(value)
 
 
-def test_an_added_key_belongs_to_the_type_that_the_command_line_names():
+def test_an_added_key_is_an_argument_of_the_overridden_type():
     overrides = ["--config.model.mixer.blocks=2", "--config.model.mixer.type=lru.baselines:S5"]
     assert load_config(LISTOPS, overrides).model.mixer.blocks == 2
     with pytest.raises(UserError, match="has no key 'blocks'"):
@@ -100,14 +100,14 @@ SIZES = [
 
 
 def try_config(overrides, variant="smoke"):
-    """Makes an experiment whose data set must not be touched."""
+    """Creates an experiment that raises before it prepares its data set."""
     config = load_config(f"{LISTOPS}:{variant}", [f"--config.{each}" for each in overrides])
     config.data.type = "lru.data.listops:ListOps.create"
     return Experiment(config, None)
 
 
 @pytest.mark.parametrize(("override", "words"), SIZES)
-def test_an_impossible_size_or_rate_is_one_line_before_data_are_prepared(override, words):
+def test_an_impossible_size_or_rate_raises_one_line_before_data_are_prepared(override, words):
     with pytest.raises(UserError) as error:
         try_config([override])
     assert words in str(error.value) and len(str(error.value).splitlines()) == 1
@@ -122,12 +122,12 @@ def test_an_impossible_size_or_rate_is_one_line_before_data_are_prepared(overrid
         ("smoke", "train.steps=8", "the data set has to be read; give --data_dir"),
     ],
 )
-def test_a_mixer_complains_before_data_are_prepared(variant, override, words):
+def test_a_wrong_mixer_raises_before_data_are_prepared(variant, override, words):
     with pytest.raises(UserError, match=words):
         try_config([override], variant)
 
 
-def test_a_class_of_the_users_own_may_use_the_names_of_sizes_otherwise():
+def test_ranges_are_not_checked_for_the_users_own_classes():
     check_ranges(argparse.Namespace, {"d_model": 0, "r_max": math.inf}, "config.model")
 
 
@@ -136,7 +136,7 @@ def test_a_config_is_found_from_any_directory(tmp_path, monkeypatch):
     assert load_config(LISTOPS).train.steps == 80_000
 
 
-def test_a_config_of_ones_own_comes_first(tmp_path, monkeypatch):
+def test_a_config_in_the_current_directory_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     text = "import ml_collections\n\n\ndef get_config(variant):\n    return "
@@ -177,14 +177,14 @@ def test_a_config_of_ones_own_comes_first(tmp_path, monkeypatch):
         (LISTOPS, ["--config.model.remat=perhaps"], "--config.model.remat=perhaps"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(argument, overrides, words):
+def test_a_wrong_config_or_override_raises_one_line(argument, overrides, words):
     with pytest.raises(UserError) as error:
         load_config(argument, overrides)
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
+def test_a_failing_config_file_raises_its_error(tmp_path):
     (tmp_path / "c.py").write_text("def get_config(variant):\n    return 1 / 0\n")
     with pytest.raises(UserError, match="ZeroDivisionError: division by zero"):
         load_config(str(tmp_path / "c.py"))
@@ -197,13 +197,13 @@ def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
     ("section", "words"),
     [
         ({"d_state": 3}, "config.m has no key 'type'"),
-        ({"type": "lru:GRU"}, "config.m.type is 'lru:GRU', which is not there"),
-        ({"type": "lru.nothing:LRU"}, "which is not there"),
+        ({"type": "lru:GRU"}, "config.m.type is 'lru:GRU', which does not exist"),
+        ({"type": "lru.nothing:LRU"}, "which does not exist"),
         ({"type": "lru:LRU", "d_stat": 3}, "config.m has no key 'd_stat'; did you mean 'd_state'?"),
         ({"type": "lru:LRU", "d_state": "3"}, "config.m.d_state is '3'; expected int"),
         ({"type": "lru:LRU"}, "config.m lacks the key 'd_state', which LRU needs"),
         ({"type": "lru:LRU", "d_state": True}, "config.m.d_state is True; expected int"),
-        ({"type": "lru.data.text:Text"}, "expected what makes one, 'lru.data.text:Text.create'"),
+        ({"type": "lru.data.text:Text"}, "expected 'lru.data.text:Text.create'"),
         ({"type": "lru.models", "d_state": 3}, 'a module; expected "module:name"'),
         (
             {"type": "lru:LRU", "d_state": 3, "method": "asociative"},
@@ -215,19 +215,19 @@ def test_a_config_file_that_fails_is_said_in_a_line(tmp_path):
         ),
     ],
 )
-def test_a_key_that_is_no_argument_is_never_ignored(section, words):
+def test_a_wrong_section_raises(section, words):
     with pytest.raises(UserError) as error:
         build(section, "config.m")
     assert words in str(error.value)
 
 
-def test_a_key_that_the_program_fills_in_is_never_overwritten():
+def test_a_key_that_the_program_fills_in_raises():
     section = {"type": "lru:LRU", "d_state": 3}
     with pytest.raises(UserError, match="config.m.d_state is filled in by the program; delete it"):
         build(section, "config.m", later=["d_state"])
 
 
-def test_sections_become_partials_inside_partials():
+def test_nested_sections_become_nested_partials():
     mixer = {"type": "lru:LRU", "d_state": 3}
     section = {"type": "lru.models:SequenceClassifier", "d_model": 2, "mixer": mixer}
     model = build(section | {"num_layers": 1}, "c", later=["num_classes"])
@@ -246,7 +246,7 @@ def test_a_work_directory_belongs_to_one_config(tmp_path):
     assert load_run_config(tmp_path).a.b == 1
 
 
-def test_a_work_directory_without_a_run_is_said(tmp_path):
+def test_a_work_directory_without_a_readable_config_raises(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         load_run_config(tmp_path)
     for text in ("{", "[3]"):
@@ -255,7 +255,7 @@ def test_a_work_directory_without_a_run_is_said(tmp_path):
             load_run_config(tmp_path)
 
 
-OF_SPEED = {
+NO_EFFECT_ON_RESULTS = {
     "model.mixer.method", "train.steps_per_call", "train.device_data_mb", "train.tensorboard"
 }  # fmt: skip
 
@@ -269,7 +269,7 @@ def keys_of(config, prefix=""):
 
 
 @pytest.mark.parametrize("file", [LISTOPS, "configs/charlm_linear_lru.py"])
-def test_a_run_goes_on_with_other_values_of_what_changes_no_number_alone(file):
+def test_only_keys_without_effect_on_results_may_change_in_a_run(file):
     config = load_config(file)
     for key in keys_of(config):
         changed = ConfigDict(config.to_dict(), type_safe=False)
@@ -279,4 +279,4 @@ def test_a_run_goes_on_with_other_values_of_what_changes_no_number_alone(file):
             found = found[part]
         found[name] = "another"
         different = differences(config.to_dict(), changed.to_dict())
-        assert set(different) == {key} - OF_SPEED, key
+        assert set(different) == {key} - NO_EFFECT_ON_RESULTS, key

@@ -1,4 +1,4 @@
-"""Files that are JSON, or arrays, but not what belongs there: one line each, no traceback."""
+"""Files with valid JSON or arrays but unexpected content raise one line."""
 
 import io
 
@@ -42,7 +42,7 @@ def exported(file):
 
 
 @pytest.mark.parametrize("read", [metrics, timing, config, read_record, exported])
-def test_json_that_is_not_what_belongs_there_raises_a_line_that_names_the_file(read, tmp_path):
+def test_unexpected_json_raises_one_line_with_the_file_name(read, tmp_path):
     file = tmp_path / "config.json"
     for content in CONTENTS:
         file.write_text(content)
@@ -51,13 +51,13 @@ def test_json_that_is_not_what_belongs_there_raises_a_line_that_names_the_file(r
         lines = str(error.value).splitlines()
         assert len(lines) <= 2 and max(map(len, lines)) < 500
         assert "config.json" in lines[0] or read is config
-    file.write_bytes(b'{"step": "\xff"}')  # no UTF-8
+    file.write_bytes(b'{"step": "\xff"}')  # not UTF-8
     with pytest.raises(UserError):
         read(file)
 
 
 @pytest.mark.parametrize("depth", [50, 300, 500, 900])
-def test_a_config_of_any_depth_is_read_or_raises_a_line(depth, tmp_path):
+def test_a_config_of_any_depth_is_read_or_raises_one_line(depth, tmp_path):
     (tmp_path / "config.json").write_text('{"a": ' * depth + "1" + "}" * depth)
     with pytest.raises(UserError):
         config(tmp_path / "config.json")
@@ -73,7 +73,7 @@ def test_a_config_of_any_depth_is_read_or_raises_a_line(depth, tmp_path):
         ({"optimizer": "adam"}, "config.optimizer is 'adam'; expected a section"),
     ],
 )
-def test_a_section_of_another_type_raises_its_name(change, words, tmp_path):
+def test_a_section_that_is_not_a_section_raises(change, words, tmp_path):
     from ml_collections import ConfigDict
 
     sections = {name: {} for name in ("data", "model", "optimizer")}
@@ -105,13 +105,11 @@ RING = np.ones(3, np.complex64)
         npz(layer=RING)[:-9], npz(layer=RING, more=RING),
     ],
 )  # fmt: skip
-def test_arrays_that_are_no_eigenvalues_of_the_run_raise_a_line_that_names_the_file(
-    content, tmp_path
-):
+def test_arrays_that_are_not_eigenvalues_of_the_run_raise(content, tmp_path):
     (tmp_path / "0.npz").write_bytes(npz(layer=RING))
     (tmp_path / "4.npz").write_bytes(content)
     with pytest.raises(UserError, match=r"4\.npz is damaged .*; delete it to leave that step out"):
-        EigenvalueLog(tmp_path).paths()
+        EigenvalueLog(tmp_path).trajectories()
 
 
 @pytest.mark.parametrize(
@@ -125,6 +123,6 @@ def test_arrays_that_are_no_eigenvalues_of_the_run_raise_a_line_that_names_the_f
         ('{"a": 1, "b": ' + "9" * 400 + "}", "'b' is 9{40}; expected a finite number"),
     ],
 )
-def test_a_field_of_another_type_is_named(text, words):
+def test_a_field_of_another_type_raises_its_name(text, words):
     with pytest.raises(ValueError, match=words):
         parse_object(text, {"a": int, "b": float, "c": {"d": str}})

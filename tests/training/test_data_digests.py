@@ -1,4 +1,4 @@
-"""A run continues on the data that it began with, or says that it cannot."""
+"""A run continues on the data that it started with, or raises."""
 
 import json
 from types import SimpleNamespace
@@ -16,9 +16,9 @@ def dataset(**changed):
     return SimpleNamespace(name="some", digests=DIGESTS | changed)
 
 
-def test_the_same_data_pass_and_others_raise(tmp_path):
-    check_data(dataset(), tmp_path, begin=True)
-    check_data(dataset(), tmp_path, begin=True)
+def test_the_same_data_pass_and_other_data_raise(tmp_path):
+    check_data(dataset(), tmp_path, write=True)
+    check_data(dataset(), tmp_path, write=True)
     with pytest.raises(UserError, match="trained on other data: .* validation, test of some\n"):
         check_data(dataset(validation="x", test="y"), tmp_path)
     assert json.loads((tmp_path / "data.json").read_text())["digests"] == DIGESTS
@@ -30,8 +30,8 @@ def test_an_evaluation_writes_nothing(tmp_path):
 
 
 def test_data_without_digests_are_not_compared(tmp_path):
-    check_data(dataset(), tmp_path, begin=True)
-    check_data(SimpleNamespace(name="some", digests={}), tmp_path, begin=True)
+    check_data(dataset(), tmp_path, write=True)
+    check_data(SimpleNamespace(name="some", digests={}), tmp_path, write=True)
 
 
 @pytest.mark.parametrize("content", ["", "5", "{}", "null", '{"digests": 5}', "[" * 100_000])
@@ -41,11 +41,11 @@ def test_a_damaged_file_raises(tmp_path, content):
         check_data(dataset(), tmp_path)
 
 
-def test_a_text_that_was_edited_is_other_data(tmp_path):
+def test_an_edited_text_raises(tmp_path):
     source, work = tmp_path / "enwik8", tmp_path / "work"
     work.mkdir()
     source.write_bytes(b"<page> one" * 20)
-    check_data(Enwik8.create(tmp_path / "data", tmp_path), work, begin=True)
+    check_data(Enwik8.create(tmp_path / "data", tmp_path), work, write=True)
     check_data(Enwik8.create(tmp_path / "again", tmp_path), work)
     source.write_bytes(b"<page> two" * 20)
     with pytest.raises(UserError, match="was trained on other data"):

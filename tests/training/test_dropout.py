@@ -1,4 +1,4 @@
-"""Laws of dropout in training: a mask is a function of the seed and of the step, and of no more."""
+"""Laws of dropout in training: a mask is a function of the seed and the step only."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ SMOKE = "configs/lra_listops.py:smoke"
 
 @pytest.fixture(scope="module")
 def loss_of(tmp_path_factory):
-    """`loss_of(seed, step)`: of one batch and the same parameters, at a step of a run."""
+    """Returns `loss_of(seed, step)` of one batch with fixed parameters."""
     config = load_config(SMOKE, ["--config.model.dropout=0.5"])
     experiment = Experiment(config, tmp_path_factory.mktemp("data"))
     state = experiment.init_state()
@@ -26,13 +26,13 @@ def loss_of(tmp_path_factory):
     return loss
 
 
-def test_each_step_has_a_dropout_mask_of_its_own(loss_of):
+def test_each_step_has_its_own_dropout_mask(loss_of):
     assert len({loss_of(0, step) for step in range(5)}) == 5
 
 
-def test_each_seed_has_dropout_masks_of_its_own(loss_of):
+def test_each_seed_has_its_own_dropout_masks(loss_of):
     assert len({loss_of(seed, 3) for seed in range(5)}) == 5
 
 
-def test_a_step_that_is_done_again_drops_the_same(loss_of):
+def test_a_repeated_step_has_the_same_dropout_mask(loss_of):
     assert loss_of(0, 3) == loss_of(0, 3)

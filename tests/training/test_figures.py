@@ -1,4 +1,4 @@
-"""The pictures that a run leaves show its numbers."""
+"""The figures of a run show its metrics and eigenvalues."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ ROWS = [
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were made."""
+    """Collects the figures that are drawn."""
     found = []
     monkeypatch.setattr(
         figures, "Figure", lambda **options: found.append(Figure(**options)) or found[-1]
@@ -25,7 +25,7 @@ def drawn(monkeypatch):
     return found
 
 
-def test_curves_are_losses_and_accuracies_in_per_cent_over_the_steps(drawn, tmp_path):
+def test_curves_show_loss_and_accuracy_in_per_cent_over_steps(drawn, tmp_path):
     figures.save_curves(ROWS, 20, tmp_path / "curves.png", title="a run")
     (figure,) = drawn
     for axis, name, unit in zip(figure.axes, ("loss", "accuracy"), (1, 100), strict=True):
@@ -38,7 +38,7 @@ def test_curves_are_losses_and_accuracies_in_per_cent_over_the_steps(drawn, tmp_
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
-def test_a_spectrum_has_what_each_layer_learned_and_what_it_began_with(drawn, tmp_path):
+def test_a_spectrum_shows_initial_and_trained_eigenvalues_of_each_layer(drawn, tmp_path):
     def layer(value):
         ones = np.ones((1, 1), np.float32)
         matrices = {name: ones for name in ("B_re", "B_im", "C_re", "C_im")}
@@ -55,7 +55,7 @@ def test_a_spectrum_has_what_each_layer_learned_and_what_it_began_with(drawn, tm
     assert not (tmp_path / "none.png").exists()
 
 
-def test_a_spectrum_close_to_the_circle_is_drawn_by_its_distance(drawn, tmp_path):
+def test_a_spectrum_close_to_the_circle_is_drawn_by_distance(drawn, tmp_path):
     ones = np.ones((1, 1), np.float32)
     matrices = {name: ones for name in ("B_re", "B_im", "C_re", "C_im")}
 

@@ -1,4 +1,4 @@
-"""A run can be made longer, and can begin with the weights of another one."""
+"""A run can be extended, and can start with the weights of another one."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from lru.training.best import restore_best
 from lru.training.config import check_workdir, is_extended, load_config, save_config
 from lru.training.description import FILE, Description
 from lru.training.experiment import Experiment
-from lru.training.init_from import begin, read_initial
+from lru.training.init_from import read_initial, set_initial_weights
 from lru.training.loop import train_and_evaluate
 
 TEXT, LABELLED = "configs/charlm_linear_lru.py:smoke", "configs/lra_listops.py:smoke"
@@ -25,7 +25,7 @@ QUICK = ["--config.train.epochs=1", "--config.train.log_every=5"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A directory with a finished run of a text, `text`, and one of a classifier, `labelled`."""
+    """A directory with two finished runs: `text`, a language model, `labelled`, a classifier."""
     root = tmp_path_factory.mktemp("further")
     train_and_evaluate(load_config(TEXT, QUICK), root / "text", data_dir=root / "data")
     config = load_config(LABELLED, ["--config.train.steps=4"])
@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def finished(root, tmp_path):
-    """A copy of the finished run of a text."""
+    """A copy of the finished run of the language model."""
     return shutil.copytree(root / "text", tmp_path / "run")
 
 
@@ -61,7 +61,7 @@ def last_state(config, workdir, data_dir):
     return state
 
 
-def test_a_longer_run_ends_as_one_that_was_long_from_the_start(root, finished, tmp_path):
+def test_an_extended_run_equals_a_long_run(root, finished, tmp_path):
     longer = load_config(TEXT, [*QUICK, "--config.train.epochs=2"])
     record = train_and_evaluate(longer, finished, data_dir=root / "data")
     whole = train_and_evaluate(longer, tmp_path / "whole", data_dir=root / "data")
@@ -77,8 +77,8 @@ def test_a_longer_run_ends_as_one_that_was_long_from_the_start(root, finished, t
     assert again["test"] == record["test"] and again["date"] == record["date"]
 
 
-def test_a_longer_run_killed_at_its_start_is_not_taken_for_finished(finished):
-    """The config is there by then, and the record is still that of the shorter run."""
+def test_an_extended_run_killed_at_its_start_is_not_finished(finished):
+    """At that moment the config is the new one, and the record that of the shorter run."""
     longer = load_config(TEXT, [*QUICK, "--config.train.epochs=2"])
     save_config(longer, finished)
     check_workdir(longer, finished)
@@ -96,7 +96,7 @@ def test_a_longer_run_killed_at_its_start_is_not_taken_for_finished(finished):
         (["train.epochs=0", "train.steps=100"], "config.train.epochs is 1 there, 0 here"),
     ],
 )
-def test_nothing_else_may_change_with_the_length(overrides, words, root, finished):
+def test_only_the_length_of_a_run_may_change(overrides, words, root, finished):
     config = load_config(TEXT, [*QUICK, *(f"--config.{each}" for each in overrides)])
     before = {path: path.read_bytes() for path in finished.glob("*.json*")}
     with pytest.raises(UserError, match=words):
@@ -104,7 +104,7 @@ def test_nothing_else_may_change_with_the_length(overrides, words, root, finishe
     assert before == {path: path.read_bytes() for path in finished.glob("*.json*")}
 
 
-def test_a_shorter_run_raises(root, tmp_path):
+def test_a_shorter_length_raises(root, tmp_path):
     longer = load_config(TEXT, ["--config.train.epochs=2"]).to_dict()
     (tmp_path / "config.json").write_text(json.dumps(longer))
     with pytest.raises(UserError, match="config.train.epochs is 2 there, 1 here"):
@@ -119,7 +119,9 @@ def test_a_shorter_run_raises(root, tmp_path):
         ["optimizer.end_learning_rate=0.004", "optimizer.learning_rate=0.004"],  # a warm-up
     ],
 )
-def test_a_schedule_that_knows_the_end_raises_for_a_longer_run(overrides, root, tmp_path):
+def test_a_schedule_that_depends_on_the_length_raises_for_an_extended_run(
+    overrides, root, tmp_path
+):
     overrides = [f"--config.{each}" for each in overrides]
     config = load_config(LABELLED, overrides)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
@@ -127,12 +129,13 @@ def test_a_schedule_that_knows_the_end_raises_for_a_longer_run(overrides, root, 
     config.train.steps += 4
     with pytest.raises(UserError) as error:
         train_and_evaluate(config, tmp_path, data_dir=root / "data")
-    said = str(error.value)
-    assert f"has config.train.steps={steps}, and its learning rate changes until their end" in said
-    assert f"--init_from={tmp_path}" in said and len(said.splitlines()) == 1
+    message = str(error.value)
+    words = f"has config.train.steps={steps}, and its learning rate changes until the last of them"
+    assert words in message
+    assert f"--init_from={tmp_path}" in message and len(message.splitlines()) == 1
 
 
-def test_what_the_model_was_built_with_is_in_the_work_directory(root):
+def test_the_description_of_the_data_is_in_the_work_directory(root):
     text, labelled = (Description.load(root / name) for name in ("text", "labelled"))
     assert text.is_text and text.tokens[0] == "?" and text.vocab_size == len(text.tokens)
     assert (labelled.num_classes, labelled.vocab_size, labelled.dtype) == (10, 18, "int32")
@@ -140,7 +143,7 @@ def test_what_the_model_was_built_with_is_in_the_work_directory(root):
 
 
 @pytest.mark.parametrize("name", ["text", "labelled"])
-def test_a_model_without_its_data_is_that_with_its_data(name, root, tmp_path):
+def test_a_model_restored_without_its_data_is_the_same(name, root, tmp_path):
     with_data, state, step = restore_best(root / name, data_dir=root / "data")
     without, other, same = restore_best(root / name, data_dir=tmp_path, read_data=False)
     assert_equal(state, other)
@@ -153,7 +156,7 @@ def test_a_model_without_its_data_is_that_with_its_data(name, root, tmp_path):
         assert list(without.dataset.as_text(tokens)) == list(with_data.dataset.as_text(tokens))
 
 
-def test_a_run_of_an_earlier_version_has_its_data_read(finished, root, tmp_path):
+def test_a_run_without_a_description_reads_its_data(finished, root, tmp_path):
     (finished / FILE).unlink()
     with pytest.raises(UserError, match="the data set has to be read; give --data_dir"):
         restore_best(finished, read_data=False)
@@ -163,7 +166,7 @@ def test_a_run_of_an_earlier_version_has_its_data_read(finished, root, tmp_path)
     assert Description.load(finished) == Description.load(root / "text")
 
 
-def test_a_data_set_with_an_alphabet_of_its_own_is_not_described(root):
+def test_a_data_set_with_its_own_alphabet_is_not_described(root):
     experiment = Experiment(load_config(TEXT, QUICK), root / "data")
     assert Description.of(experiment) is not None
 
@@ -194,28 +197,28 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("change", "words"), DAMAGED)
-def test_a_damaged_description_is_one_line(change, words, root, tmp_path):
+def test_a_damaged_description_raises_one_line(change, words, root, tmp_path):
     content = json.loads((root / "text" / FILE).read_text())
     change(content)
     (tmp_path / FILE).write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
         Description.load(tmp_path)
     assert words in str(error.value) and f"{FILE} is damaged" in str(error.value)
-    assert "delete it to have the data set read" in str(error.value)
+    assert "delete it to read the data set" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["5", "null", "[]", "{}", "{", "[" * 100_000])
-def test_a_description_that_is_no_object_is_one_line(text, tmp_path):
+def test_a_description_that_is_not_an_object_raises(text, tmp_path):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=f"{FILE} is damaged"):
         Description.load(tmp_path)
 
 
-def test_other_data_than_the_run_began_with_raise(finished, root):
+def test_a_run_continued_with_other_data_raises(finished, root):
     content = json.loads((finished / FILE).read_text())
     content["tokens"][1], content["tokens"][2] = content["tokens"][2], content["tokens"][1]
     (finished / FILE).write_text(json.dumps(content))
-    with pytest.raises(UserError, match="was begun with other data: tokens is"):
+    with pytest.raises(UserError, match="was started with other data: tokens is"):
         train_and_evaluate(load_config(TEXT, QUICK), finished, data_dir=root / "data")
 
 
@@ -226,12 +229,12 @@ def start(config, source, overrides=()):
     return load_config(config, [*overrides, f"--config.train.init_from={source}"])
 
 
-def begun_with(config, workdir, root):
-    """The experiment of a run that has begun in a work directory."""
+def started_with(config, workdir, root):
+    """Returns the experiment of a run that has started in a work directory."""
     experiment = Experiment(config, root / "data")
     found = read_initial(config, workdir, experiment)
     workdir.mkdir(exist_ok=True)
-    begin(config, workdir, experiment, found)
+    set_initial_weights(config, workdir, experiment, found)
     return experiment
 
 
@@ -241,12 +244,12 @@ def exported(root):
     return root / "exported"
 
 
-def test_a_run_begins_with_the_best_weights_and_statistics(root, tmp_path):
+def test_a_run_starts_with_the_best_weights_and_statistics(root, tmp_path):
     config = start(LABELLED, root / "labelled", ["--config.train.steps=4", "--config.seed=3"])
     record = train_and_evaluate(config, tmp_path / "run", data_dir=root / "data")
     _, state, step = restore_best(root / "labelled", data_dir=root / "data")
-    begun = begun_with(config, tmp_path / "run", root)
-    assert_equal(Experiment.variables(begun.init_state()), Experiment.variables(state))
+    started = started_with(config, tmp_path / "run", root)
+    assert_equal(Experiment.variables(started.init_state()), Experiment.variables(state))
     assert record["init_from"]["from"] == str(root / "labelled")
     assert (record["init_from"]["step"], record["init_from"]["new"]) == (step, [])
     with np.load(tmp_path / "run" / "spectra" / "0.npz") as first:
@@ -259,39 +262,39 @@ def test_a_run_begins_with_the_best_weights_and_statistics(root, tmp_path):
 
 def test_an_export_has_the_weights_of_its_run(root, exported, tmp_path):
     runs = [
-        begun_with(start(LABELLED, root / name), tmp_path / name, root).init_state()
+        started_with(start(LABELLED, root / name), tmp_path / name, root).init_state()
         for name in ("labelled", "exported")
     ]
     assert_equal(*runs)
 
 
-def test_a_resumed_run_reads_its_source_no_more(root, tmp_path):
+def test_a_resumed_run_does_not_read_its_source(root, tmp_path):
     source = shutil.copytree(root / "text", tmp_path / "source")
     config, workdir = start(TEXT, source, QUICK), tmp_path / "run"
-    first = begun_with(config, workdir, root)
+    first = started_with(config, workdir, root)
     save_config(config, workdir)
     shutil.rmtree(source)
-    again = begun_with(config, workdir, root)
+    again = started_with(config, workdir, root)
     assert_equal(first.init_state(), again.init_state())
     assert again.origin == first.origin and first.origin["from"] == str(source)
     with pytest.raises(UserError, match="config.train.init_from is .* there, None here"):
         check_workdir(load_config(TEXT, QUICK), workdir)
 
 
-def test_the_head_is_new_where_the_classes_differ(root, exported, tmp_path):
+def test_the_head_is_new_if_the_classes_differ(root, exported, tmp_path):
     weights = shutil.copytree(exported, tmp_path / "weights")
     take_a_class_away(weights)
     config = start(LABELLED, weights, ["--config.seed=1"])
     own = Experiment(config, root / "data").init_state()
-    experiment = begun_with(config, tmp_path / "run", root)
-    begun, (_, trained) = experiment.init_state(), export.load(exported)
-    assert_equal(begun.params["head"], own.params["head"])
-    assert_equal(begun.params["stack"], trained["params"]["stack"])
+    experiment = started_with(config, tmp_path / "run", root)
+    started, (_, trained) = experiment.init_state(), export.load(exported)
+    assert_equal(started.params["head"], own.params["head"])
+    assert_equal(started.params["stack"], trained["params"]["stack"])
     assert experiment.origin["new"] == ["params/head/bias", "params/head/kernel"]
 
 
 def take_a_class_away(folder):
-    """Drops the last class of an exported classifier."""
+    """Removes the last class of an exported classifier."""
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
@@ -316,7 +319,7 @@ def take_a_class_away(folder):
         (["model.mixer.d_state=5"], r"B_im is float32\[6, 8\] there, float32\[5, 8\] here"),
     ],
 )
-def test_what_does_not_fit_is_listed(overrides, words, root, tmp_path):
+def test_arrays_that_do_not_fit_are_listed(overrides, words, root, tmp_path):
     overrides = [f"--config.{each}" for each in overrides]
     config = start(LABELLED, root / "labelled", overrides)
     with pytest.raises(UserError, match=words) as error:
@@ -324,7 +327,7 @@ def test_what_does_not_fit_is_listed(overrides, words, root, tmp_path):
     assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
-def test_sources_that_are_none_are_one_line(root, exported, tmp_path, capsys):
+def test_wrong_sources_raise_one_line(root, exported, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     damaged = shutil.copytree(exported, tmp_path / "damaged")
     content = bytearray((damaged / "model.safetensors").read_bytes())
@@ -338,9 +341,9 @@ def test_sources_that_are_none_are_one_line(root, exported, tmp_path, capsys):
     content["train"]["select"] = "__class__"
     (evil / "config.json").write_text(json.dumps(content))
     cases = [
-        ("nowhere", "is no directory"),
+        ("nowhere", "is not a directory"),
         (tmp_path / "empty", "holds neither a run nor an export"),
-        (damaged, "is damaged: it is not as it was exported"),
+        (damaged, "is damaged: it has changed since the export"),
         (young, "has no evaluated checkpoint yet"),
         (evil, "is damaged (train.select is '__class__')"),
         (tmp_path / "run", "is the --workdir itself"),
@@ -355,37 +358,38 @@ def test_sources_that_are_none_are_one_line(root, exported, tmp_path, capsys):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_source_may_name_anything_for_nothing_of_it_is_imported(root, tmp_path):
+def test_nothing_that_a_source_names_is_imported(root, tmp_path):
     source = shutil.copytree(root / "labelled", tmp_path / "source")
     content = json.loads((source / "config.json").read_text())
     content["model"]["type"] = content["data"]["type"] = "os:system"
     (source / "config.json").write_text(json.dumps(content))
-    assert begun_with(start(LABELLED, source), tmp_path / "run", root).origin["step"] == 4
+    assert started_with(start(LABELLED, source), tmp_path / "run", root).origin["step"] == 4
 
 
-def test_initial_weights_that_are_damaged_or_lost_are_one_line(root, tmp_path):
+def test_damaged_or_lost_initial_weights_raise(root, tmp_path):
     config, workdir = start(LABELLED, root / "labelled"), tmp_path / "run"
-    experiment = begun_with(config, workdir, root)
+    experiment = started_with(config, workdir, root)
     file = workdir / "initial.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is damaged: it is not as it was written"):
-        begin(config, workdir, experiment)
+    with pytest.raises(UserError, match="is damaged: it has changed since it was written"):
+        set_initial_weights(config, workdir, experiment)
     file.unlink()
     with pytest.raises(UserError, match="initial.safetensors is missing"):
-        begin(config, workdir, experiment)
+        set_initial_weights(config, workdir, experiment)
     (workdir / "checkpoints" / "4").mkdir(parents=True)
-    with pytest.raises(UserError, match="initial.safetensors is missing, with which the run began"):
+    words = "initial.safetensors, the run's initial weights, is missing"
+    with pytest.raises(UserError, match=words):
         read_initial(config, workdir, experiment)
 
 
-def test_tokens_that_stand_for_something_else_are_noted(root, tmp_path, caplog):
+def test_tokens_with_another_meaning_are_logged(root, tmp_path, caplog):
     source = shutil.copytree(root / "labelled", tmp_path / "source")
     content = json.loads((source / FILE).read_text())
     content["tokens"][3], content["tokens"][4] = content["tokens"][4], content["tokens"][3]
     (source / FILE).write_text(json.dumps(content))
     with caplog.at_level("INFO", "lru"):
-        origin = begun_with(start(LABELLED, source), tmp_path / "run", root).origin
+        origin = started_with(start(LABELLED, source), tmp_path / "run", root).origin
     assert origin["note"] == "the tokens there stand for other symbols than here"
-    assert f"begins with the weights of {source}, checkpoint of step 4; note:" in caplog.text
+    assert f"starting with the weights of {source}, checkpoint of step 4; note:" in caplog.text

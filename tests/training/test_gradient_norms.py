@@ -1,4 +1,4 @@
-"""Laws of the recorded gradient norms: exact, averaged between two lines, without any effect."""
+"""Laws of the recorded gradient norms: exact, averaged between two rows, without side effects."""
 
 import json
 
@@ -10,7 +10,7 @@ import pytest
 from lru.errors import UserError
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
-from lru.training.gradient_norms import norms_of, record_gradient_norms
+from lru.training.gradient_norms import norms_in_row, record_gradient_norms
 from lru.training.loop import train_and_evaluate
 from lru.training.metrics import Metrics
 
@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
-    """Returns the record and the rows of training of six steps, by `log_every`."""
+    """Returns `train(log_every)`, which trains six steps and returns record and rows."""
 
     def train(log_every, record=True):
         overrides = f"train.log_every={log_every}", f"train.record_gradient_norms={record}"
@@ -42,7 +42,7 @@ def every_step(run):
     return run(1)
 
 
-def test_the_first_norms_are_those_of_the_first_gradient(every_step, data_dir):
+def test_the_first_norms_equal_those_of_the_first_gradient(every_step, data_dir):
     experiment = Experiment(load_config(SMOKE), data_dir)
     state = experiment.init_state()
     call = next(iter(experiment.training_calls(0)))
@@ -57,23 +57,23 @@ def test_the_first_norms_are_those_of_the_first_gradient(every_step, data_dir):
 
     stack = jax.grad(loss)(state.params)["stack"]
     expected = [float(optax.tree.norm(stack[f"layers_{layer}"])) for layer in range(3)]
-    np.testing.assert_allclose(norms_of(every_step[1][0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(norms_in_row(every_step[1][0]), expected, rtol=1e-5)
 
 
-def test_a_line_has_the_mean_since_the_line_before(every_step, run):
-    single = np.array([norms_of(row) for row in every_step[1]])
-    double = np.array([norms_of(row) for row in run(2)[1]])
+def test_a_row_has_the_mean_norms_since_the_previous_row(every_step, run):
+    single = np.array([norms_in_row(row) for row in every_step[1]])
+    double = np.array([norms_in_row(row) for row in run(2)[1]])
     np.testing.assert_allclose(double, single.reshape(3, 2, 3).mean(1), rtol=1e-5)
 
 
-def test_a_record_has_the_norms_of_every_line(every_step):
+def test_a_record_has_the_norms_of_every_row(every_step):
     record, rows = every_step
-    assert record["gradient_norms"] == [(row["step"], norms_of(row)) for row in rows]
+    assert record["gradient_norms"] == [(row["step"], norms_in_row(row)) for row in rows]
 
 
 def test_recording_changes_no_loss(every_step, run):
     record, rows = run(1, record=False)
-    assert "gradient_norms" not in record and not norms_of(rows[0])
+    assert "gradient_norms" not in record and not norms_in_row(rows[0])
     assert [row["loss"] for row in rows] == [row["loss"] for row in every_step[1]]
 
 

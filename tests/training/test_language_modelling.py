@@ -1,4 +1,4 @@
-"""Laws of a training on a text: its state goes on from batch to batch, and through a stop."""
+"""Laws of training on a text: the state is carried from batch to batch, and through a stop."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from lru.training.config import load_config
 from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
 
-# Each way to carry a state: a lattice's, two memories, a stack of residual blocks.
+# Each form of carry: a lattice's, two memories, a stack of residual blocks.
 MODELS = ["lru", "grid_lstm", "linear_lru"]
 
 
@@ -50,7 +50,7 @@ def test_each_epoch_ends_with_an_evaluation_and_a_test(whole):
         assert [row["step"] for row in rows(whole, split)] == [epoch, 2 * epoch, 3 * epoch]
 
 
-def test_the_record_has_the_test_of_the_checkpoint_with_the_least_validation_loss(whole, data_dir):
+def test_the_checkpoint_with_the_least_validation_loss_is_tested(whole, data_dir):
     best = min(rows(whole, "validation"), key=lambda row: row["loss"])
     (test,) = (row for row in rows(whole, "test") if row["step"] == best["step"])
     record = json.loads((whole / "record.json").read_text())
@@ -61,18 +61,18 @@ def test_the_record_has_the_test_of_the_checkpoint_with_the_least_validation_los
         assert curve == [[row["step"], row["loss"]] for row in rows(whole, split)]
 
 
-def test_a_characters_bits_are_its_nats_over_the_logarithm_of_two(whole):
+def test_bits_per_character_are_nats_over_log_2(whole):
     for row in rows(whole):
         assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2), rel=1e-12)
 
 
-def test_it_learns(whole):
+def test_training_reduces_the_loss(whole):
     losses = [row["loss"] for row in rows(whole, "validation")]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.9 * math.log(9)
 
 
-def test_a_run_stopped_within_an_epoch_goes_on_with_its_state(whole, data_dir, tmp_path):
-    """Without the state that was carried, the next steps would have other losses."""
+def test_a_run_stopped_within_an_epoch_resumes_with_its_state(whole, data_dir, tmp_path):
+    """Without the carried state, the next steps would have other losses."""
 
     epoch = json.loads((whole / "record.json").read_text())["steps_per_epoch"]
 
@@ -92,8 +92,8 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_its_state(whole, data_dir, t
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_how_a_text_is_cut_changes_no_loss(model, data_dir):
-    """Batches of 10 and of 40 steps of the same streams: the state is handed on."""
+def test_the_unroll_length_changes_no_loss(model, data_dir):
+    """Reads the same streams in batches of 10 and of 40 steps: the state is carried over."""
     losses = []
     for unroll in (10, 40):
         experiment = Experiment(load(model, f"train.unroll={unroll}"), data_dir)
@@ -102,8 +102,8 @@ def test_how_a_text_is_cut_changes_no_loss(model, data_dir):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_state_begins_with_zeros_in_every_epoch(model, data_dir):
-    """With parameters that stay as they are, an epoch is like the one before."""
+def test_the_state_is_zero_at_the_start_of_every_epoch(model, data_dir):
+    """With frozen parameters, every epoch has the same losses."""
     config = load(model)
     config.optimizer.groups = ((".*", 0.0, 0.0),)
     experiment = Experiment(config, data_dir)
@@ -124,8 +124,8 @@ def test_the_state_begins_with_zeros_in_every_epoch(model, data_dir):
     assert again == pytest.approx(first, rel=1e-6)
 
 
-def test_the_mean_is_over_every_character_but_the_first(data_dir):
-    """Whatever the batch: 3 streams of a text whose length is no multiple of anything."""
+def test_the_mean_covers_every_character_but_the_first(data_dir):
+    """Checked with 3 streams of a text whose length they do not divide."""
     experiment = Experiment(load(), data_dir)
     tokens = experiment.dataset.tokens("test")
     for size in (2, 4, 6):
@@ -135,7 +135,7 @@ def test_the_mean_is_over_every_character_but_the_first(data_dir):
 
 @pytest.mark.several_devices
 @pytest.mark.parametrize("model", MODELS)
-def test_two_devices_train_as_one(model, data_dir):
+def test_two_devices_train_like_one(model, data_dir):
     found = []
     for number in (1, 2):
         config = load(model)
@@ -150,7 +150,7 @@ def test_two_devices_train_as_one(model, data_dir):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(x[1] for x in found))
 
 
-def test_a_run_without_improvement_ends_early_and_is_a_whole_run(data_dir, tmp_path, capsys):
+def test_a_run_without_improvement_ends_early_and_is_finished(data_dir, tmp_path, capsys):
     config = load("lru", "train.epochs=50", "train.least_improvement=1e9", "train.patience=2")
     record = train_and_evaluate(config, tmp_path, data_dir=data_dir)
     epoch = record["steps_per_epoch"]  # the first evaluation has nothing to improve on
@@ -171,7 +171,7 @@ def test_a_run_without_improvement_ends_early_and_is_a_whole_run(data_dir, tmp_p
         ("train.patience=-1", "config.train.patience is -1; expected at least 0"),
     ],
 )
-def test_settings_that_do_not_fit_a_text_are_said(change, message, data_dir):
+def test_settings_that_do_not_fit_a_text_raise(change, message, data_dir):
     with pytest.raises(UserError, match=message):
         Experiment(load("lru", change), data_dir)
 
@@ -184,7 +184,7 @@ def test_batches_larger_than_the_text_raise(name, data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_for_the_other_kind_of_data_is_said(data_dir):
+def test_a_model_for_the_other_task_raises(data_dir):
     text, labelled = load(), load_config("configs/lra_listops.py:smoke")
     text.model, labelled.model = labelled.model, text.model
     with pytest.raises(UserError, match="ptb is a text, and config.model classifies"):
@@ -193,7 +193,7 @@ def test_a_model_for_the_other_kind_of_data_is_said(data_dir):
         Experiment(labelled, data_dir)
 
 
-def test_settings_of_texts_do_not_fit_sequences_with_labels(data_dir):
+def test_settings_of_texts_raise_for_labelled_sequences(data_dir):
     config = load_config("configs/lra_listops.py:smoke")
     with config.unlocked():
         config.train.unroll = 50

@@ -44,7 +44,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(data_dir):
-    """Trains the smoke config, with some keys changed, in a work directory."""
+    """Returns a function that trains the smoke config, with overrides, in a work directory."""
 
     def train(workdir, *overrides):
         config = load_config(SMOKE, [f"--config.{override}" for override in overrides])
@@ -71,7 +71,7 @@ def spectra(workdir):
 
 
 def start(workdir, data_dir, *arguments):
-    """The command line, in a process of its own."""
+    """Starts the command line in a new process."""
     command = [sys.executable, "-m", "lru.train", f"--config={SMOKE}", f"--workdir={workdir}"]
     command += [f"--data_dir={data_dir}", *arguments]
     return subprocess.Popen(
@@ -88,7 +88,7 @@ def read_until(process, words):
     raise AssertionError(f"{words!r} was not printed:\n{''.join(lines)}")
 
 
-def test_a_run_leaves_its_files_and_a_record(whole):
+def test_a_run_writes_its_files_and_a_record(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "config.json", "checkpoints", "metrics.jsonl", "timing.jsonl", "record.json", "lock",
@@ -106,7 +106,7 @@ def test_a_run_leaves_its_files_and_a_record(whole):
 
 
 def short_run(variant, workdir, data_dir):
-    """A few steps, with the eigenvalues recorded."""
+    """Trains a few steps and records the eigenvalues."""
     config = load_config(f"{SMOKE}{variant}")
     with config.unlocked():
         config.train.update(steps=4, record_eigenvalues=True)
@@ -117,7 +117,7 @@ def test_a_record_has_the_eigenvalues_before_training_and_of_the_tested_checkpoi
     data_dir, tmp_path
 ):
     found = short_run("", tmp_path, data_dir)["eigenvalues"]
-    steps, layers = EigenvalueLog(tmp_path / "spectra").paths()
+    steps, layers = EigenvalueLog(tmp_path / "spectra").trajectories()
     assert [int(step) for step in found] == steps == [0, 4] and len(layers) == 2
     for place, recorded in enumerate(found.values()):
         assert recorded.keys() == layers.keys()
@@ -131,7 +131,7 @@ def test_a_model_without_eigenvalues_records_none(data_dir, tmp_path):
 
 
 def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, data_dir):
-    steps, paths = EigenvalueLog(whole / "spectra").paths()
+    steps, paths = EigenvalueLog(whole / "spectra").trajectories()
     assert steps == [0, 4, 8, 12]
     initial = model_eigenvalues(Experiment(load_config(SMOKE), data_dir).init_state().params)
     best = model_eigenvalues(restore_best(whole, data_dir=data_dir)[1].params)
@@ -142,11 +142,11 @@ def test_the_eigenvalues_are_logged_at_the_start_and_at_every_evaluation(whole, 
         np.testing.assert_allclose(path[steps.index(step)], best[name], rtol=1e-6)
 
 
-def test_the_metrics_are_of_the_steps_they_say(whole):
+def test_metrics_are_logged_at_their_steps_with_the_rate_used(whole):
     assert [row["step"] for row in rows(whole, "train")] == [2, 4, 6, 8, 10, 12]
     assert [row["step"] for row in rows(whole, "validation")] == [4, 8, 12]
     schedule = Experiment(load_config(SMOKE), whole.parent / "unused").schedule
-    for row in rows(whole, "train"):  # the rate that the last of these steps was made with
+    for row in rows(whole, "train"):  # the rate of the last of these steps
         assert row["learning_rate"] == pytest.approx(float(schedule(row["step"] - 1)))
 
 
@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, run, t
     assert rows(tmp_path / "other") != rows(whole)
 
 
-def test_runs_that_differ_in_their_seed_alone_share_their_programs(data_dir):
+def test_runs_that_differ_only_in_seed_share_compiled_programs(data_dir):
     texts = []
     for seed in (0, 1):
         config = load_config(SMOKE, [f"--config.seed={seed}", "--config.model.dropout=0.1"])
@@ -174,13 +174,13 @@ def test_runs_that_differ_in_their_seed_alone_share_their_programs(data_dir):
 
 @contextlib.contextmanager
 def stop_after(calls):
-    """A signal that comes when so many calls have been made."""
+    """Sends a signal after a number of calls."""
     made = iter(range(100))
     yield lambda: signal.SIGTERM if next(made) == calls else None
 
 
-def test_a_stopped_run_has_a_record_and_goes_on(run, tmp_path, monkeypatch, whole):
-    """Of how far it is, without a test; in the end it is as if nothing had happened."""
+def test_a_stopped_run_has_a_record_and_resumes(run, tmp_path, monkeypatch, whole):
+    """Its record has no test, and the resumed run ends with the same files."""
     with monkeypatch.context() as patch:
         patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 5))
         with pytest.raises(Stopped):
@@ -208,15 +208,15 @@ def test_a_signal_after_the_last_step_stops_the_run_before_its_test(
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_a_finished_run_can_be_run_again_and_changes_nothing(whole, run, capsys):
+def test_running_a_finished_run_again_changes_nothing(whole, run, capsys):
     before = {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     assert run(whole)["test"]["step"] == rows(whole, "test")[0]["step"]
-    assert capsys.readouterr().out.startswith("finished before; test accuracy")
+    assert capsys.readouterr().out.startswith("already finished; test accuracy")
     assert {path: path.read_bytes() for path in whole.iterdir() if path.is_file()} == before
 
 
-def test_a_run_killed_at_its_very_end_ends_the_same(whole, run, tmp_path):
-    """Whether before the test, or between the test's row and the record."""
+def test_a_run_killed_before_its_record_ends_the_same(whole, run, tmp_path):
+    """It is killed before the test, or between the test's row and the record."""
     for lines in (-1, None):
         work = shutil.copytree(whole, tmp_path / str(lines))
         text = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -227,7 +227,7 @@ def test_a_run_killed_at_its_very_end_ends_the_same(whole, run, tmp_path):
         assert (work / "record.json").exists()
 
 
-def test_a_run_whose_checkpoints_are_gone_is_left_alone(whole, run, tmp_path):
+def test_a_run_with_lost_checkpoints_raises_and_stays_unchanged(whole, run, tmp_path):
     work = shutil.copytree(whole, tmp_path / "work")
     shutil.rmtree(work / "checkpoints")
     (work / "record.json").unlink()
@@ -255,17 +255,15 @@ def test_two_processes_never_train_in_one_work_directory(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_a_work_directory_that_cannot_be_made_is_said(run, tmp_path):
+def test_a_work_directory_that_cannot_be_created_raises(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"cannot write {tmp_path}/file/run/.*; choose another"):
         run(tmp_path / "file" / "run")
 
 
-def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
-    run, tmp_path, monkeypatch
-):
+def test_a_config_written_by_a_concurrent_run_is_checked(run, tmp_path, monkeypatch):
     @contextlib.contextmanager
-    def after_another(file):  # which was there first, and has ended
+    def after_another(file):  # which started first, and has ended
         config = load_config(SMOKE, ["--config.model.d_model=9"])
         file.parent.mkdir()
         (file.parent / "config.json").write_text(json.dumps(config.to_dict()))
@@ -277,7 +275,7 @@ def test_a_run_begun_beside_another_of_the_same_directory_looks_at_its_config(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_test_that_is_not_finite_is_said_and_leaves_no_line(run, tmp_path, monkeypatch):
+def test_a_test_loss_that_is_not_finite_raises_and_is_not_logged(run, tmp_path, monkeypatch):
     evaluate = Experiment.evaluate
 
     def infinite(self, state, split):
@@ -289,7 +287,7 @@ def test_a_test_that_is_not_finite_is_said_and_leaves_no_line(run, tmp_path, mon
     assert rows(tmp_path, "validation") and not rows(tmp_path, "test")
 
 
-def test_where_the_best_checkpoint_is_gone_the_best_that_is_there_is_taken(run, data_dir, tmp_path):
+def test_the_best_existing_checkpoint_replaces_a_missing_best(run, data_dir, tmp_path):
     run(tmp_path, "train.checkpoint_every=5", "train.eval_every=5")
     best = restore_best(tmp_path, data_dir=data_dir)[2]
     shutil.rmtree(tmp_path / "checkpoints" / str(best))
@@ -300,7 +298,7 @@ def test_where_the_best_checkpoint_is_gone_the_best_that_is_there_is_taken(run, 
 
 
 def test_a_record_has_validation_and_test_of_the_same_checkpoint(run, tmp_path, monkeypatch):
-    """Here the first evaluation is the best, and its checkpoint lost before the end."""
+    """The first evaluation is the best, and its checkpoint is lost before the end."""
     evaluate = Experiment.evaluate
 
     def best_first(self, state, split):
@@ -318,9 +316,7 @@ def test_a_record_has_validation_and_test_of_the_same_checkpoint(run, tmp_path, 
     assert record["validation"]["step"] == record["test"]["step"] > first["step"]
 
 
-def test_the_best_checkpoint_is_kept_and_tested_though_later_ones_follow(
-    run, data_dir, tmp_path, monkeypatch
-):
+def test_an_early_best_checkpoint_is_kept_and_tested(run, data_dir, tmp_path, monkeypatch):
     """The second of four evaluations is the best."""
     evaluate = Experiment.evaluate  # as it is
 
@@ -330,8 +326,8 @@ def test_the_best_checkpoint_is_kept_and_tested_though_later_ones_follow(
 
     monkeypatch.setattr(Experiment, "evaluate", best_second)
     record = run(tmp_path, "train.checkpoint_every=3", "train.eval_every=3")
-    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
-    assert kept >= {6, 12} and 3 not in kept
+    saved = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert saved >= {6, 12} and 3 not in saved
     monkeypatch.undo()
     found = evaluate_best(tmp_path, "test", data_dir=data_dir)
     assert record["test"] == {key: value for key, value in found.items() if key != "split"}
@@ -342,19 +338,21 @@ def test_the_best_checkpoint_is_kept_and_tested_though_later_ones_follow(
     assert experiment.evaluate(last, "test")["loss"] != found["loss"]
 
 
-def test_a_best_checkpoint_that_is_damaged_is_said_with_the_way_out(run, data_dir, tmp_path):
+def test_a_damaged_best_checkpoint_raises_with_a_remedy(run, data_dir, tmp_path):
     run(work := tmp_path / "work", "train.checkpoint_every=5", "train.eval_every=5")
     best = restore_best(work, data_dir=data_dir)[2]
     for file in (work / "checkpoints" / str(best)).rglob("*"):
         if file.is_file() and file.stat().st_size > 100:
             file.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="cannot be read .*; move it elsewhere, and the next best"):
+    with pytest.raises(
+        UserError, match="cannot be read .*; move it elsewhere to use the next best"
+    ):
         restore_best(work, data_dir=data_dir)
     shutil.move(work / "checkpoints" / str(best), tmp_path / "elsewhere")
     assert restore_best(work, data_dir=data_dir)[2] != best
 
 
-def test_evaluation_gives_exactly_the_logged_numbers(whole, data_dir):
+def test_evaluation_equals_the_logged_metrics_exactly(whole, data_dir):
     test = evaluate_best(whole, "test", data_dir=data_dir)
     assert test == rows(whole, "test")[0]
     validation = evaluate_best(whole, "validation", data_dir=data_dir)
@@ -362,7 +360,7 @@ def test_evaluation_gives_exactly_the_logged_numbers(whole, data_dir):
 
 
 def test_evaluation_weights_a_ragged_last_batch_by_its_examples(whole, data_dir):
-    """21 test examples: batches of 8, 8 and 5 give what batches of 6, 6, 6 and 3 give."""
+    """21 test examples give the same in batches of 8, 8 and 5 as in batches of 6, 6, 6 and 3."""
     config = load_config(SMOKE, ["--config.train.eval_batch_size=6"])
     experiment, eights = Experiment(config, data_dir), Experiment(load_config(SMOKE), data_dir)
     state = experiment.init_state()
@@ -371,9 +369,7 @@ def test_evaluation_weights_a_ragged_last_batch_by_its_examples(whole, data_dir)
     assert sixes["loss"] == pytest.approx(eights["loss"], rel=1e-6)
 
 
-def test_after_kill_9_at_any_moment_the_files_are_those_of_an_uninterrupted_run(
-    whole, data_dir, run, tmp_path
-):
+def test_files_after_kill_9_equal_those_of_an_uninterrupted_run(whole, data_dir, run, tmp_path):
     for moment in ("step 4/12", "validation accuracy", "step 10/12"):
         process = start(tmp_path, data_dir)
         read_until(process, moment)
@@ -392,19 +388,19 @@ NO_BORDER = ("train.log_every=12", "train.eval_every=12", "train.checkpoint_ever
 
 @pytest.fixture(scope="module")
 def one_by_one(run, tmp_path_factory):
-    """The metrics of a run whose steps are made one by one, of batches that the host reads."""
+    """The metrics of a run with one step per call and batches that the host reads."""
     workdir = tmp_path_factory.mktemp("one_by_one")
     run(workdir, *NO_BORDER, "train.steps_per_call=1", "train.device_data_mb=0")
     return (workdir / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_files(
     number, one_by_one, run, tmp_path, capsys
 ):
-    """The signal comes at a step that is neither logged nor evaluated nor saved otherwise.
+    """The signal arrives at a step that is not logged, evaluated or saved otherwise.
 
-    The run may go on with another number of steps a call.
+    The run resumes with another number of steps per call.
     """
     step = Experiment._train_step
     seen = []
@@ -431,8 +427,8 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
 
 @pytest.mark.parametrize(
     ("steps_per_call", "megabytes"), [(1, 1), (5, 0), (12, 0), (12, 1)]
-)  # (1, 0) is what they are held against
-def test_neither_steps_per_call_nor_where_the_data_are_changes_a_bit(
+)  # (1, 0) is the reference
+def test_steps_per_call_and_the_location_of_the_data_change_no_bit(
     steps_per_call, megabytes, one_by_one, run, tmp_path
 ):
     settings = f"train.steps_per_call={steps_per_call}", f"train.device_data_mb={megabytes}"
@@ -440,9 +436,7 @@ def test_neither_steps_per_call_nor_where_the_data_are_changes_a_bit(
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
-def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_bits(
-    one_by_one, run, tmp_path
-):
+def test_a_run_resumed_within_a_call_has_the_same_bits(one_by_one, run, tmp_path):
     """Calls of 5, 5 and 2 steps; stopped after 5, of 5 and 2 more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "training_calls", _signal_after_the_first_call)
@@ -453,10 +447,10 @@ def test_a_run_stopped_between_two_borders_goes_on_in_other_calls_with_the_same_
     assert (tmp_path / "metrics.jsonl").read_bytes() == one_by_one
 
 
-def test_a_call_of_long_steps_is_stopped_between_two_of_them(
+def test_a_signal_stops_a_call_of_long_steps_between_two_steps(
     one_by_one, run, tmp_path, monkeypatch
 ):
-    """Calls of 5 steps that take a second each: after 3 of them the run is stopped."""
+    """In calls of 5 steps of one second each, the run is stopped after 3 steps."""
     with monkeypatch.context() as patch:
         patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 3))
         patch.setattr("lru.training.loop.Clock.steps_at_once", lambda self: 1)
@@ -474,7 +468,7 @@ def _signal_after_the_first_call(self, first_step):
     yield from calls
 
 
-def test_calls_of_any_length_are_compiled_once(data_dir):
+def test_calls_of_all_lengths_share_one_compiled_program(data_dir):
     overrides = ["--config.train.steps_per_call=3", "--config.train.checkpoint_every=4"]
     overrides += [f"--config.train.{key}_every=12" for key in ("log", "eval")]
     experiment = Experiment(load_config(SMOKE, overrides), data_dir)
@@ -483,15 +477,15 @@ def test_calls_of_any_length_are_compiled_once(data_dir):
         state = experiment.train_steps(state, call)
         counts.append(call.count)
     assert (counts, int(state.step)) == ([3, 1, 3, 1, 3, 1], 12)
-    for part in next(experiment.training_calls(0)).parts(iter([1, 2]).__next__):
-        state = experiment.train_steps(state, part)
-        counts.append((part.start, part.stop))
+    for chunk in next(experiment.training_calls(0)).chunks(iter([1, 2]).__next__):
+        state = experiment.train_steps(state, chunk)
+        counts.append((chunk.start, chunk.stop))
     assert counts[6:] == [(0, 1), (1, 3)] and int(state.step) == 15
     assert experiment.train_steps._cache_size() == 1
 
 
 @given(*[st.integers(1, 40)] * 5, st.integers(0, 40))
-def test_calls_cover_every_step_once_and_cross_no_border(steps, log, evaluate, save, most, first):
+def test_calls_cover_every_step_once_and_cross_no_boundary(steps, log, evaluate, save, most, first):
     settings = Settings(steps, 1, log, evaluate, save, steps_per_call=most)
     spans = list(settings.spans(first))
     assert [step + i for step, count in spans for i in range(count)] == list(range(first, steps))
@@ -500,7 +494,7 @@ def test_calls_cover_every_step_once_and_cross_no_border(steps, log, evaluate, s
         assert not any((step + i) % n == 0 for n in (log, evaluate, save) for i in range(1, count))
 
 
-def test_a_split_on_the_devices_gives_the_batches_that_the_host_reads(data_dir):
+def test_batches_on_the_devices_equal_those_that_the_host_reads(data_dir):
     here, there = (
         Experiment(load_config(SMOKE, [f"--config.train.device_data_mb={mb}"]), data_dir)
         for mb in (0, 1)
@@ -516,8 +510,8 @@ def test_a_split_on_the_devices_gives_the_batches_that_the_host_reads(data_dir):
                 np.testing.assert_array_equal(want[key], got[key])
 
 
-def test_the_wait_for_input_is_told_apart_from_the_work(run, tmp_path, capsys):
-    """Each of the later calls keeps the devices waiting for half a second."""
+def test_the_wait_for_input_is_measured_apart_from_training(run, tmp_path, capsys):
+    """Every call but the first keeps the devices waiting for half a second."""
 
     def slow(self, first_step):
         for number, call in enumerate(_training_calls(self, first_step)):
@@ -540,7 +534,7 @@ def test_the_wait_for_input_is_told_apart_from_the_work(run, tmp_path, capsys):
     ("precision", "name"),
     [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")],
 )
-def test_the_precision_is_that_of_every_product_forward_and_backward(precision, name, data_dir):
+def test_the_precision_applies_to_every_product_forward_and_backward(precision, name, data_dir):
     override = f"--config.train.matmul_precision={precision}"
     experiment = Experiment(load_config(SMOKE, [override]), data_dir)
     call = next(experiment.training_calls(0))
@@ -548,8 +542,8 @@ def test_the_precision_is_that_of_every_product_forward_and_backward(precision, 
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert products
     for line in products:
-        said = line.count(f"[{name}, {name}]")
-        assert said == 1 or (name == "DEFAULT" and "precision" not in line)
+        count = line.count(f"[{name}, {name}]")
+        assert count == 1 or (name == "DEFAULT" and "precision" not in line)
 
 
 def test_activations_in_bfloat16_train_parameters_in_float32(run, data_dir, tmp_path):
@@ -568,7 +562,7 @@ def test_activations_in_bfloat16_train_parameters_in_float32(run, data_dir, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_command_with_its_exit_code(number, data_dir, tmp_path):
-    """SIGINT too where it is inherited as ignored, as by the background jobs of a script."""
+    """SIGINT works even if it is inherited as ignored, as in background jobs of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = start(tmp_path, data_dir, "--config.train.steps=5000")
@@ -578,10 +572,10 @@ def test_a_signal_ends_the_command_with_its_exit_code(number, data_dir, tmp_path
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "the same command goes on from it" in out.splitlines()[-1]
+    assert "run the same command to resume" in out.splitlines()[-1]
 
 
-def test_a_nan_stops_the_run_and_names_the_step_and_the_last_good_checkpoint(run, tmp_path):
+def test_a_nan_raises_with_its_step_and_the_last_good_checkpoint(run, tmp_path):
     step = Experiment._train_step
 
     def nan_at_step_5(self, state, batch):
@@ -599,8 +593,8 @@ def test_a_nan_stops_the_run_and_names_the_step_and_the_last_good_checkpoint(run
 
 
 def test_parameters_that_a_step_makes_infinite_are_never_saved(run, tmp_path):
-    """The loss of the step itself is still finite, and so is its gradient."""
-    with pytest.raises(Diverged, match="not finite at step 1; .* there is none yet"):
+    """The step's own loss and gradient are still finite."""
+    with pytest.raises(Diverged, match="not finite at step 1; .* none yet"):
         run(tmp_path, "optimizer.learning_rate=1e30", "train.steps=1")
     assert not rows(tmp_path) and not list((tmp_path / "checkpoints").iterdir())
 
@@ -619,7 +613,7 @@ def test_rematerialisation_saves_memory(data_dir):
 
 @pytest.fixture
 def damaged_latest(run, tmp_path):
-    """A run that a fault of the program stopped after step 10, its checkpoint then truncated."""
+    """A run that crashed after step 10 and whose last checkpoint is truncated."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "training_calls", _up_to_step_10)
         with pytest.raises(StopIteration):
@@ -631,7 +625,7 @@ def damaged_latest(run, tmp_path):
 
 
 @pytest.mark.several_devices
-def test_a_batch_is_a_multiple_of_the_number_of_devices(data_dir):
+def test_a_batch_size_that_is_not_a_multiple_of_the_devices_raises(data_dir):
     config = load_config(SMOKE, ["--config.train.batch_size=7"])
     with pytest.raises(UserError, match="batch_size is 7; expected a multiple of 2"):
         Experiment(config, data_dir, devices=jax.local_devices()[:2])
@@ -650,9 +644,7 @@ def test_one_and_two_devices_give_the_same_losses(data_dir):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
-def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
-    whole, run, damaged_latest, capsys
-):
+def test_a_run_with_a_truncated_checkpoint_ends_the_same(whole, run, damaged_latest, capsys):
     run(damaged_latest)
     assert "checkpoints/10 cannot be read" in capsys.readouterr().out
     assert (damaged_latest / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
@@ -670,7 +662,7 @@ def _up_to_step_10(self, first_step):
         yield call
 
 
-def test_pixels_are_bytes_up_to_the_device_and_normalised_for_the_model(data_dir):
+def test_pixels_are_bytes_on_the_device_and_normalised_for_the_model(data_dir):
     config = load_config(SMOKE)
     data = {"type": "lru.data.cifar10:CIFAR10.create", "source": "made_up", "color": "grey"}
     sizes = {f"made_up_{split}": 8 for split in ("train", "validation", "test")}
@@ -692,13 +684,11 @@ def test_pixels_are_bytes_up_to_the_device_and_normalised_for_the_model(data_dir
     expected = loss(train=False), loss(train=True)
     found = experiment.evaluate(state, "test")["loss"]
     trained = experiment.train_steps(state, Call(1, call.examples, call.rows))
-    found = found, trained.metrics.compute()["loss"]  # a step of all eight, before its update
+    found = found, trained.metrics.compute()["loss"]  # all eight examples, before the update
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_what_has_to_be_said_of_the_data_is_said_and_recorded(
-    whole, run, tmp_path, monkeypatch, capsys
-):
+def test_a_note_about_the_data_is_logged_and_recorded(whole, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ListOps, "note", "half of it is missing")
     assert run(tmp_path)["remark"] == "half of it is missing"
     assert json.loads((tmp_path / "record.json").read_text())["remark"] == "half of it is missing"
@@ -706,7 +696,7 @@ def test_what_has_to_be_said_of_the_data_is_said_and_recorded(
     assert "remark" not in json.loads((whole / "record.json").read_text())
 
 
-def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
+def test_tensorboard_is_written_only_if_enabled(whole, run, tmp_path):
     run(tmp_path, "train.tensorboard=true")
     assert any((tmp_path / "tensorboard").iterdir())
     assert not (whole / "tensorboard").exists()
@@ -736,7 +726,7 @@ def test_tensorboard_is_written_only_when_asked_for(whole, run, tmp_path):
         ("data.pad_to=3", "pad_to=3"),
     ],
 )
-def test_numbers_that_do_not_work_are_said(override, words, run, tmp_path):
+def test_wrong_options_raise_before_the_work_directory_is_created(override, words, run, tmp_path):
     with pytest.raises(UserError) as error:
         run(tmp_path / "run", override)
     assert words in str(error.value)
@@ -744,8 +734,8 @@ def test_numbers_that_do_not_work_are_said(override, words, run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_row_of_training_is_the_mean_over_the_steps_since_the_row_before(whole, run, tmp_path):
-    """All batches are of one size; the runs differ in how often they log, and in nothing else."""
+def test_a_training_row_is_the_mean_over_the_steps_since_the_previous_row(whole, run, tmp_path):
+    """All batches have the same size, and the runs differ in `log_every` only."""
     run(tmp_path, "train.log_every=1")
     each = {row["step"]: row for row in rows(tmp_path, "train")}
     for row in rows(whole, "train"):

@@ -1,4 +1,4 @@
-"""Metrics are sums over examples."""
+"""Laws of metrics: they are sums over examples."""
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +16,21 @@ def batch(size, seed=0):
 def split(logits, data, sizes):
     start = 0
     for size in sizes:
-        part = slice(start, start + size)
-        yield logits[part], {name: value[part] for name, value in data.items()}
+        rows = slice(start, start + size)
+        yield logits[rows], {name: value[rows] for name, value in data.items()}
         start += size
 
 
-def test_a_ragged_last_batch_counts_for_what_it_holds():
+def test_a_ragged_last_batch_is_weighted_by_its_examples():
     logits, data = batch(10)
     whole = Metrics.of(logits, data).compute()
     total = Metrics.empty()
-    for part in split(logits, data, [4, 4, 2]):
-        total = total.merge(Metrics.of(*part))
+    for rows in split(logits, data, [4, 4, 2]):
+        total = total.merge(Metrics.of(*rows))
     np.testing.assert_allclose(list(total.compute().values()), list(whole.values()), rtol=1e-6)
 
 
-def test_rows_of_weight_zero_count_for_nothing():
+def test_rows_of_weight_zero_do_not_count():
     logits, data = batch(10)
     filled = {name: jnp.pad(value, (0, 6)) for name, value in data.items()}
     more = Metrics.of(jnp.pad(logits, ((0, 6), (0, 0)), constant_values=7.0), filled)

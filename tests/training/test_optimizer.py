@@ -1,4 +1,4 @@
-"""The schedule, and the rates and decays that really reach each parameter."""
+"""The schedule, and the rates and decays that reach each parameter."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_the_rate_never_jumps():
     assert abs(np.diff(rates)).max() <= 1 / 20 + 1e-6
 
 
-def test_no_warm_up_starts_at_the_peak():
+def test_a_schedule_without_warm_up_starts_at_the_peak():
     assert warmup_cosine(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
 
 
@@ -54,7 +54,7 @@ def make(groups_of=ROWS, **options):
     )
 
 
-def test_each_group_gets_its_rate_and_decay_and_equals_an_adamw_of_its_own():
+def test_each_group_equals_an_adamw_with_its_rate_and_decay():
     optimizer, _, _ = make()
     grads = jax.tree.map(lambda p: jnp.full_like(p, 0.3), PARAMS)
     state, params = optimizer.init(PARAMS), PARAMS
@@ -120,7 +120,7 @@ def test_the_table_shows_every_parameter_once():
         (((".*", 1.0, 0.0), (".*", 0.5, 0.0)), "'.*' that matches no parameter"),
     ],
 )
-def test_rows_that_do_not_fit_are_said(rows, words):
+def test_rows_that_do_not_fit_raise(rows, words):
     with pytest.raises(UserError) as error:
         optimizer_of(10, learning_rate=1.0, groups=rows)
     assert words in str(error.value)
@@ -135,7 +135,7 @@ def test_rows_that_do_not_fit_are_said(rows, words):
         ("end_learning_rate", 1.0),
     ],
 )  # fmt: skip
-def test_numbers_out_of_their_range_are_said(name, value):
+def test_options_out_of_range_raise(name, value):
     with pytest.raises(UserError, match=f"config.optimizer.{name} is {value}; expected"):
         optimizer_of(100, groups=ROWS, **{"learning_rate": 1e-2} | {name: value})
 
@@ -149,8 +149,8 @@ def test_a_factor_of_zero_freezes_its_group():
     assert updates["head"]["kernel"].all()
 
 
-def test_b1_b2_and_eps_are_those_of_adam():
-    """Three steps by the formulas of Adam, in float64."""
+def test_b1_b2_and_eps_reach_adam():
+    """Compares three steps with the formulas of Adam in float64."""
     b1, b2, eps, rate = 0.6, 0.8, 0.25, 1e-2
     options = dict(b1=b1, b2=b2, eps=eps, end_learning_rate=rate)
     optimizer, _, _ = make(groups_of=((".*", 1.0, 0.0),), **options)
@@ -165,7 +165,7 @@ def test_b1_b2_and_eps_are_those_of_adam():
     np.testing.assert_allclose(params["head"]["kernel"], want, rtol=1e-5)
 
 
-def test_every_group_begins_and_ends_at_the_same_rate_and_peaks_at_its_own():
+def test_every_group_starts_and_ends_at_the_same_rate_and_has_its_own_peak():
     rows = ((r"mixer/", 0.25, 0.0), (r".*", 1.0, 0.0))
     options = dict(end_learning_rate=1e-4, warmup_fraction=0.2)
     optimizer, _, _ = make(groups_of=rows, **options)

@@ -7,12 +7,12 @@ from ml_collections import ConfigDict
 from lru.training import record
 
 
-def test_the_environment_names_the_commit_of_a_copied_tree(monkeypatch, tmp_path):
+def test_lru_commit_names_the_commit_of_a_copied_tree(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "__file__", str(tmp_path / "lru" / "training" / "record.py"))
     monkeypatch.setenv("LRU_COMMIT", "0123abc")
-    assert record.circumstances()["commit"] == "0123abc"
+    assert record.environment()["commit"] == "0123abc"
     monkeypatch.delenv("LRU_COMMIT")
-    assert record.circumstances()["commit"] is None
+    assert record.environment()["commit"] is None
 
 
 def experiment(**task):
@@ -38,7 +38,7 @@ TIMING = [
 ]
 
 
-def test_a_record_counts_parameters_and_has_the_whole_time_and_the_median_speed():
+def test_a_record_has_parameters_total_seconds_and_median_speed():
     best, test = ROWS[3], ROWS[4]
     config = ConfigDict({"seed": 7})
     found = record.make_record(config, experiment(), ROWS, 40, best, test, TIMING)
@@ -53,7 +53,7 @@ def test_a_record_counts_parameters_and_has_the_whole_time_and_the_median_speed(
     assert not {"remark", "steps_per_epoch"} & found.keys()
 
 
-def test_a_score_is_in_per_cent_or_in_bits():
+def test_a_score_is_in_per_cent_or_bits():
     assert record.format_score({"accuracy": 0.4321, "loss": 1.0}) == "accuracy 43.21 %"
     row = {
         "accuracy": 0.4,

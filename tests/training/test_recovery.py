@@ -1,4 +1,4 @@
-"""A run's files agree with its checkpoints: what is lost is written again, or one line says so."""
+"""A run's files agree with its checkpoints: lost files are rewritten, or a line is logged."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def work(whole, tmp_path):
 
 @pytest.fixture
 def resume(experiment, monkeypatch):
-    """Goes on with a run as far as its files are looked at; returns the run, closed."""
+    """Returns a function that resumes a run without training, and returns it closed."""
     monkeypatch.setattr("lru.training.loop.Experiment", lambda *_: experiment[1])
     monkeypatch.setattr(_Run, "log_start", lambda run: None)
     monkeypatch.setattr(_Run, "train", lambda run: None)
@@ -93,7 +93,7 @@ def without_test(file):
 
 
 @pytest.mark.parametrize("damage", [lose, cut, drop_a_row, change_a_number, garble])
-def test_lost_rows_are_written_again_from_the_checkpoint(damage, work, whole, resume, capsys):
+def test_lost_rows_are_rewritten_from_the_checkpoint(damage, work, whole, resume, capsys):
     for name in ("metrics.jsonl", "timing.jsonl"):
         damage(work / name)
     run = resume(work)
@@ -109,14 +109,14 @@ def test_lost_rows_are_written_again_from_the_checkpoint(damage, work, whole, re
     ]
 
 
-def test_where_nothing_is_lost_nothing_is_said(work, whole, resume, capsys):
+def test_intact_files_are_not_logged(work, whole, resume, capsys):
     resume(work)
     assert capsys.readouterr().out == ""
     assert (work / "metrics.jsonl").read_text() == without_test(whole / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("damage", [lose, garble])
-def test_a_lost_config_is_written_again(damage, work, whole, resume, capsys):
+def test_a_lost_config_is_rewritten(damage, work, whole, resume, capsys):
     damage(work / "config.json")
     resume(work)
     assert (work / "config.json").read_bytes() == (whole / "config.json").read_bytes()
@@ -125,23 +125,21 @@ def test_a_lost_config_is_written_again(damage, work, whole, resume, capsys):
     )
 
 
-def test_a_lost_config_lets_no_other_config_go_on(work, tmp_path):
+def test_another_config_raises_even_if_config_json_is_lost(work, tmp_path):
     (work / "config.json").unlink()
     other = load_config("configs/lra_listops.py:smoke", ["--config.optimizer.b1=0.8"])
     with pytest.raises(UserError, match="config.optimizer.b1 is 0.9 there, 0.8 here"):
         train_and_evaluate(other, work, data_dir=tmp_path)
 
 
-def test_a_config_that_is_not_that_of_the_checkpoints_raises(work, resume):
+def test_a_config_that_differs_from_the_checkpoints_raises(work, resume):
     text = (work / "config.json").read_text()
     (work / "config.json").write_text(text.replace('"b1": 0.9', '"b1": 0.8'))
     with pytest.raises(UserError, match="config.json has changed since .*delete config.json"):
         resume(work)
 
 
-def test_lost_spectra_are_written_again_where_that_is_possible_or_named(
-    work, whole, resume, capsys
-):
+def test_lost_spectra_are_rewritten_or_logged(work, whole, resume, capsys):
     for step in (0, 3, 12):
         (work / f"spectra/{step}.npz").unlink()
     (work / "spectra/6.npz").write_bytes(b"PK")
@@ -153,7 +151,7 @@ def test_lost_spectra_are_written_again_where_that_is_possible_or_named(
     assert "spectra lacks the eigenvalues of step 3, 6, or they are damaged" in line
 
 
-def test_an_animation_names_the_spectra_that_are_missing(work, tmp_path, monkeypatch, capsys):
+def test_an_animation_logs_missing_spectra(work, tmp_path, monkeypatch, capsys):
     drawn = []
     monkeypatch.setattr("lru.analysis.pages.save_animation", lambda *given: drawn.append(given))
     (work / "spectra/3.npz").unlink()
@@ -167,21 +165,21 @@ def test_an_animation_names_the_spectra_that_are_missing(work, tmp_path, monkeyp
 def test_a_finished_run_without_metrics_can_still_be_evaluated(older, whole, experiment, tmp_path):
     work = shutil.copytree(whole, tmp_path / "work")
     (work / "metrics.jsonl").unlink()
-    if older:  # the record's row is left
+    if older:  # the row in the record remains
         as_an_older_version_left_it(work)
     data_dir = next(whole.parent.glob("data*"))
     step = json.loads((whole / "record.json").read_text())["test"]["step"]
     assert restore_best(work, data_dir=data_dir)[2] == step
 
 
-def test_a_finished_run_whose_checkpoints_are_gone_does_not_send_one_to_train(whole, tmp_path):
+def test_a_finished_run_with_lost_checkpoints_raises_without_advice_to_train(whole, tmp_path):
     work = shutil.copytree(whole, tmp_path / "work")
     shutil.rmtree(work / "checkpoints")
     with pytest.raises(UserError, match="has ended, but its best checkpoint, of step .*, is gone"):
         restore_best(work, data_dir=tmp_path)
 
 
-def test_a_finished_run_gets_its_files_back(whole, experiment, tmp_path, capsys):
+def test_lost_files_of_a_finished_run_are_rewritten(whole, experiment, tmp_path, capsys):
     work = shutil.copytree(whole, tmp_path / "work")
     for name in FILES:
         (work / name).unlink()
@@ -189,37 +187,37 @@ def test_a_finished_run_gets_its_files_back(whole, experiment, tmp_path, capsys)
     train_and_evaluate(experiment[0], work, data_dir=data_dir)
     assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert (work / "config.json").read_bytes() == (whole / "config.json").read_bytes()
-    assert "finished before; " in capsys.readouterr().out
+    assert "already finished; " in capsys.readouterr().out
 
 
-def test_a_run_of_an_older_version_goes_on_without_a_word(work, whole, resume, capsys):
+def test_a_run_of_an_older_version_resumes_silently(work, whole, resume, capsys):
     as_an_older_version_left_it(work)
     resume(work)
     assert capsys.readouterr().out == ""
     assert (work / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_an_older_run_without_the_row_of_a_checkpoint_raises_and_nothing_is_deleted(work, resume):
+def test_an_older_run_without_a_checkpoints_row_raises_and_deletes_nothing(work, resume):
     as_an_older_version_left_it(work)
-    kept = sorted(path.name for path in (work / "checkpoints").iterdir())
+    before = sorted(path.name for path in (work / "checkpoints").iterdir())
     rows = [line for line in lines_of(work / "metrics.jsonl") if '"step": 12' not in line]
     (work / "metrics.jsonl").write_text("".join(rows))
     with pytest.raises(UserError, match="lacks the validation row of step 12, which has"):
         resume(work)
-    assert sorted(path.name for path in (work / "checkpoints").iterdir()) == kept
+    assert sorted(path.name for path in (work / "checkpoints").iterdir()) == before
     (work / "config.json").unlink()
     with pytest.raises(UserError, match="has checkpoints, but no config.json"):
         resume(work)
 
 
 @pytest.mark.parametrize("left", ["metrics.jsonl", "spectra", "record.json"])
-def test_a_run_whose_checkpoints_are_gone_raises_whatever_is_left(left, whole, resume, tmp_path):
+def test_a_run_with_lost_checkpoints_raises_whichever_file_is_left(left, whole, resume, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     for name in ("config.json", left):
         copy = shutil.copytree if (whole / name).is_dir() else shutil.copy
         copy(whole / name, work / name)
-    if left == "record.json":  # of a stopped run
+    if left == "record.json":  # as of a stopped run
         record = json.loads((work / left).read_text())
         del record["test"]
         (work / left).write_text(json.dumps(record))
@@ -227,7 +225,7 @@ def test_a_run_whose_checkpoints_are_gone_raises_whatever_is_left(left, whole, r
         resume(work)
 
 
-def test_a_missing_best_checkpoint_is_named(work, resume, monkeypatch, capsys):
+def test_a_missing_best_checkpoint_is_logged(work, resume, monkeypatch, capsys):
     read = Checkpoints.history
 
     def best_at_9(self, step):
@@ -240,4 +238,4 @@ def test_a_missing_best_checkpoint_is_named(work, resume, monkeypatch, capsys):
     shutil.rmtree(work / "checkpoints" / "9")
     assert resume(work).best["step"] == 12
     out = capsys.readouterr().out
-    assert "checkpoints/9, the best so far, is missing; that of step 12 takes its place" in out
+    assert "checkpoints/9, the best so far, is missing; that of step 12 replaces it" in out

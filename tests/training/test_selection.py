@@ -16,12 +16,12 @@ def rows(*pairs):
     ]
 
 
-def test_accuracy_selects_then_loss_then_the_first():
+def test_accuracy_selects_then_loss_then_order():
     found = rows((0.9, 0.5), (0.8, 0.6), (0.7, 0.6), (0.7, 0.6), (0.1, 0.5))
     assert best_row(found, "accuracy")["step"] == 2
 
 
-def test_loss_selects_then_the_first():
+def test_loss_selects_then_order():
     assert best_row(rows((0.9, 0.5), (0.2, 0.4), (0.2, 0.6)), "loss")["step"] == 1
 
 
@@ -36,19 +36,19 @@ def test_only_validation_selects():
     [
         ([3.0, 2.0, 1.0], False, False),
         ([1.0, 1.0, 1.0, 1.0], True, True),
-        ([1.0, 1.0, 1.0], False, False),  # the first has none before it
+        ([1.0, 1.0, 1.0], False, False),  # the first has no predecessor
         ([1.0, 2.0, 1.5, 1.2], False, True),  # rises, and falls again
-        ([1.0, 0.99995, 0.9999, 0.99985], True, True),  # each by less than it takes
-        ([1.0, 2.0, 3.0, 0.5, 1.0, 2.0], False, False),  # the count begins anew
-        ([1.0, 2.0, 3.0, 4.0, 0.5], True, True),  # what came later is too late
+        ([1.0, 0.99995, 0.9999, 0.99985], True, True),  # each improves by too little
+        ([1.0, 2.0, 3.0, 0.5, 1.0, 2.0], False, False),  # the count restarts
+        ([1.0, 2.0, 3.0, 4.0, 0.5], True, True),  # a later improvement does not count
     ],
 )
-def test_patience_is_counted_in_evaluations_in_a_row(losses, previous, best):
+def test_patience_counts_consecutive_evaluations(losses, previous, best):
     assert stops_early(losses, improvement_over="previous", **RULE) == previous
     assert stops_early(losses, improvement_over="best", **RULE) == best
 
 
-def test_without_patience_nothing_stops():
+def test_zero_patience_never_stops():
     rule = dict(patience=0, least_improvement=0.0, improvement_over="best")
     assert not stops_early([1.0] * 50, **rule)
 

@@ -1,4 +1,4 @@
-"""Settings without bound or of no number end in a line, and long trainings begin at once."""
+"""Settings out of range raise, and a very long training starts without delay."""
 
 import itertools
 import math
@@ -12,12 +12,12 @@ STEPS = dict(steps=10, batch_size=1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e-4])
-def test_a_least_improvement_that_is_no_finite_number_from_0_raises(value):
+def test_a_negative_or_infinite_least_improvement_raises(value):
     with pytest.raises(UserError, match="config.train.least_improvement is .*; expected a finite"):
         Settings(**STEPS, least_improvement=value)
 
 
-def test_more_steps_than_a_state_can_count_raise():
+def test_more_steps_than_int32_raise():
     with pytest.raises(UserError, match="train.steps is 2147483648; expected at most 2,147,483,6"):
         Settings(steps=2**31, batch_size=1)
     epochs = Settings(steps=0, batch_size=1, epochs=10**20)
@@ -25,6 +25,6 @@ def test_more_steps_than_a_state_can_count_raise():
         epochs.in_steps(50)
 
 
-def test_the_calls_of_a_training_without_end_are_known_one_by_one():
+def test_calls_of_a_very_long_training_are_generated_lazily():
     spans = Settings(steps=2**31 - 1, batch_size=1, log_every=6, steps_per_call=4).spans(1)
     assert list(itertools.islice(spans, 3)) == [(1, 4), (5, 1), (6, 4)]

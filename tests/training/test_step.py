@@ -1,4 +1,4 @@
-"""A step of training, done again by hand."""
+"""A training step equals the same step by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,13 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-def test_a_step_is_adamw_on_the_mean_loss_of_the_batch_without_its_padding(data_dir):
-    """With an eps beside which gradients are small, so that their scale is seen."""
+def test_a_step_is_adamw_on_the_mean_loss_without_padding(data_dir):
+    """Uses an eps that is large beside the gradients, so that their scale matters."""
     experiment = Experiment(load("optimizer.eps=1.0", "optimizer.warmup_fraction=0.0"), data_dir)
     state = experiment.init_state()
-    variables = jax.tree.map(np.asarray, experiment.variables(state))  # the state is used up
+    variables = jax.tree.map(
+        np.asarray, experiment.variables(state)
+    )  # `train_steps` donates the state
     call = next(iter(experiment.training_calls(0)))
     batch = call.batch(0)
 
@@ -38,7 +40,7 @@ def test_a_step_is_adamw_on_the_mean_loss_of_the_batch_without_its_padding(data_
     gradient = jax.jit(jax.value_and_grad(loss_function, has_aux=True))
     with experiment.precision():
         (loss, batch_stats), grads = gradient(variables["params"])
-    after = experiment.train_steps(state, next(iter(call.parts(lambda: 1))))
+    after = experiment.train_steps(state, next(iter(call.chunks(lambda: 1))))
     np.testing.assert_allclose(after.metrics.compute()["loss"], loss, rtol=1e-5)
     for got, want in zip(*map(jax.tree.leaves, (after.batch_stats, batch_stats))):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
@@ -50,7 +52,7 @@ def test_a_step_is_adamw_on_the_mean_loss_of_the_batch_without_its_padding(data_
     assert int(after.step) == 1 and after.metrics.count == len(batch["label"])
 
 
-def test_the_seed_decides_the_parameters_and_the_order_of_the_data(data_dir):
+def test_the_seed_determines_parameters_and_order_of_the_data(data_dir):
     one, same, other = (Experiment(load(f"seed={seed}"), data_dir) for seed in (0, 0, 1))
 
     def found(experiment):
@@ -63,7 +65,7 @@ def test_the_seed_decides_the_parameters_and_the_order_of_the_data(data_dir):
     assert (found(other)[0] != kernel).any() and (found(other)[1] != rows).any()
 
 
-def test_a_run_that_goes_on_reads_the_batches_that_come_next(data_dir):
+def test_a_resumed_run_reads_the_next_batches(data_dir):
     experiment = Experiment(load("train.steps_per_call=1"), data_dir)
     rows = [np.asarray(call.rows) for call in experiment.training_calls(0)]
     again = [np.asarray(call.rows) for call in experiment.training_calls(5)]
@@ -71,7 +73,7 @@ def test_a_run_that_goes_on_reads_the_batches_that_come_next(data_dir):
     assert len({row.tobytes() for row in rows}) == len(rows)
 
 
-def test_evaluation_uses_running_statistics_and_drops_nothing(data_dir):
+def test_evaluation_uses_running_statistics_and_no_dropout(data_dir):
     experiment = Experiment(load("model.dropout=0.9"), data_dir)
     state = experiment.init_state()
     stats = jax.tree.map(lambda x: x + 2.0, state.batch_stats)

@@ -1,4 +1,4 @@
-"""What is written, and what is not."""
+"""Laws of the writers: JSON lines, TensorBoard, progress."""
 
 import io
 import sys
@@ -9,7 +9,7 @@ from lru.errors import UserError
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
-def test_a_line_cut_short_by_a_kill_is_no_line(tmp_path):
+def test_a_line_cut_short_is_ignored(tmp_path):
     file = JsonLines(tmp_path / "m.jsonl")
     file.write({"step": 1})
     with (tmp_path / "m.jsonl").open("a") as raw:
@@ -20,7 +20,7 @@ def test_a_line_cut_short_by_a_kill_is_no_line(tmp_path):
     assert file.read() == [{"step": 1}, {"step": 2}]
 
 
-def test_lines_that_are_not_kept_are_gone(tmp_path):
+def test_rewrite_removes_all_other_lines(tmp_path):
     file = JsonLines(tmp_path / "m.jsonl")
     for step in range(5):
         file.write({"step": step})
@@ -28,36 +28,36 @@ def test_lines_that_are_not_kept_are_gone(tmp_path):
     assert file.read() == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
-def test_a_damaged_line_is_named(tmp_path):
+def test_a_damaged_line_raises_its_number(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": 1}\nabc\n{"step": 2}\n')
     with pytest.raises(UserError, match="m.jsonl, line 2 is damaged"):
         JsonLines(tmp_path / "m.jsonl").read()
 
 
-def test_what_is_not_a_number_is_never_written(tmp_path):
+def test_nan_raises_and_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
         JsonLines(tmp_path / "m.jsonl").write({"loss": float("nan")})
     assert JsonLines(tmp_path / "m.jsonl").read() == []
 
 
-def test_a_file_that_is_not_there_has_no_lines(tmp_path):
+def test_a_missing_file_has_no_lines(tmp_path):
     assert JsonLines(tmp_path / "m.jsonl").read() == []
 
 
-def test_tensorboard_holds_the_same_numbers(tmp_path):
+def test_tensorboard_writes_event_files(tmp_path):
     writer = TensorBoard(tmp_path / "tensorboard")
     writer.write({"step": 3, "split": "train", "loss": 0.5})
     writer.close()
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_missing_tensorboard_is_said(tmp_path, monkeypatch):
+def test_missing_tensorboardx_raises(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(UserError, match="pip install tensorboardX"):
         TensorBoard(tmp_path)
 
 
-def test_without_a_terminal_there_are_plain_lines(capsys):
+def test_plain_lines_are_printed_without_a_terminal(capsys):
     progress = Progress(steps=1000, start=0, items=("examples", 8))
     progress.advance(1)
     progress.show(100, {"loss": 1.5, "accuracy": 0.25}, 10.0)
@@ -76,7 +76,7 @@ def test_without_a_terminal_there_are_plain_lines(capsys):
     assert not err
 
 
-def test_on_a_terminal_there_is_one_live_line(monkeypatch):
+def test_one_live_line_is_shown_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

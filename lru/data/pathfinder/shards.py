@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lru.data.pathfinder.images import draw
 from lru.data.pathfinder.rules import Rules
 from lru.errors import UserError
-from lru.io.files import write_whole
+from lru.io.files import write_atomically
 
 _SHARD_SIZE = 500  # images: seconds to a minute of work, and 8 MB at 128
 
@@ -126,7 +126,7 @@ def main(file: str, resolution: str, difficulty: str, seed: str, first: str, sto
     images, labels = draw(int(seed), range(int(first), int(stop)), rules)
     content = io.BytesIO()
     np.savez_compressed(content, images=images, labels=labels)
-    write_whole(Path(file), content.getvalue())
+    write_atomically(Path(file), content.getvalue())
 
 
 if __name__ == "__main__":
