@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lru.baselines import DenseRNN
-from lru.layers.dense import haiku_normal, without_growth
+from lru.layers.dense import haiku_normal, limit_spectral_radius
 
 B, T, H, N = 2, 7, 3, 5
 U = jax.random.normal(jax.random.key(0), (B, T, H))
@@ -69,7 +69,7 @@ def test_a_drawn_matrix_has_a_spectral_radius_of_0_88():
 def test_a_small_linear_layer_is_drawn_so_that_its_state_stays_finite():
     draw, keys = haiku_normal(16), jax.random.split(jax.random.key(0), 60)
     as_drawn = jax.vmap(lambda key: draw(key, (16, 16)))(keys)
-    kept = jax.vmap(lambda key: without_growth(draw)(key, (16, 16)))(keys)
+    kept = jax.vmap(lambda key: limit_spectral_radius(draw)(key, (16, 16)))(keys)
     before, after = (abs(np.linalg.eigvals(a)).max(axis=-1) for a in (as_drawn, kept))
     assert 5 < (before > 1).sum() < 30
     assert after.max() <= 1

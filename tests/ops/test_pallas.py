@@ -53,7 +53,7 @@ def test_chunks_and_blocks_leave_no_seams(shape, varying, reverse):
 
 @pytest.mark.parametrize("with_reset", [False, True])
 def test_chunks_of_chunks_leave_no_seams(with_reset, monkeypatch):
-    monkeypatch.setattr(pallas, "SHORTEST", pallas.AHEAD)
+    monkeypatch.setattr(pallas, "MIN_CHUNK", pallas.UNROLL)
     a, x, h0, reset = draw((2,), 299, 3)
     reset = reset if with_reset else None
     assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
