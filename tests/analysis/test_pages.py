@@ -7,7 +7,7 @@ from PIL import Image
 
 from lru.analysis.modes import Modes
 from lru.analysis.pages import _horizon, save_animation, save_page
-from lru.analysis.plots import plot_path
+from lru.analysis.plots import plot_trajectory
 from lru.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -94,9 +94,9 @@ def test_each_frame_shows_the_way_so_far(monkeypatch, tmp_path):
 
     def note(axis, path):
         shown.append(path)
-        return plot_path(axis, path)
+        return plot_trajectory(axis, path)
 
-    monkeypatch.setattr("lru.analysis.pages.plot_path", note)
+    monkeypatch.setattr("lru.analysis.pages.plot_trajectory", note)
     path = np.linspace(-0.9, 0.9, 6).reshape(3, 2) + 0j
     save_animation([0, 4, 8], {"a": path}, tmp_path / "path.gif")
     for number, part in enumerate(shown, start=1):

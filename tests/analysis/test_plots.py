@@ -9,7 +9,7 @@ from lru.analysis.plots import (
     plot_gains,
     plot_impulse_responses,
     plot_norms,
-    plot_path,
+    plot_trajectory,
 )
 from lru.analysis.responses import InputGains, input_gains
 from lru.analysis.statistics import time_scales
@@ -34,7 +34,7 @@ def test_the_plot_of_eigenvalues_holds_both_sets(axis):
 
 def test_a_path_goes_from_where_modes_began_to_where_they_are(axis):
     path = np.stack([INITIAL, 0.9 * INITIAL, LAM])
-    assert plot_path(axis, path) is axis
+    assert plot_trajectory(axis, path) is axis
     np.testing.assert_allclose(dots(axis), [INITIAL, LAM])
     _, *lines = [line.get_xydata() @ [1, 1j] for line in axis.lines]
     np.testing.assert_allclose(lines, path.T)
