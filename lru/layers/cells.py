@@ -134,11 +134,11 @@ class TwoWayCell(nn.RNNCellBase):
         dtype, carry_dtype = compute_dtype(inputs, params, self.dtype), at_least_float32(carry)
         cell, weights = self.clone(parent=None, dtype=dtype), self.pack(params)
         input = cell.encode(inputs.astype(at_least_float32(inputs, dtype)))
-        carry = carry.astype(at_least_float32(carry, dtype))
         projected = cell.input_projection(weights, input)
-        carry, output = cell.step(weights, carry, input, projected)
+        before = carry.astype(at_least_float32(carry, dtype))
+        after, output = cell.step(weights, before, input, projected)
         # `nn.RNN` scans over the steps, so the carry must keep its type.
-        return carry.astype(carry_dtype), cell.decode(output).astype(dtype)
+        return after.astype(carry_dtype), cell.decode(output).astype(dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Float[Array, "*B N"]:

@@ -231,10 +231,10 @@ class SequenceMatcher(SequenceModel):
             raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
         reset = as_resets(reset, inputs.shape[:3])
-        inputs, seq_lengths, reset = (
+        sequences, lengths, resets = (
             x if x is None else _flatten_pairs(x) for x in (inputs, seq_lengths, reset)
         )
-        carry, vectors = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
+        carry, vectors = self._pooled(sequences, initial_carry, lengths, resets, train)
         first, second = vectors[0::2], vectors[1::2]
         pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
         dense = functools.partial(nn.Dense, dtype=vectors.dtype)
