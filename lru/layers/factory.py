@@ -33,7 +33,8 @@ def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.
     if is_nnx or is_cell or not (callable(module) or isinstance(module, nn.Module)):
         raise ValueError(
             f"{name} is a {kind.__module__}.{kind.__name__}; expected a Flax Linen layer such as "
-            "lru.LRU(64) or nn.RNN(cell), or what makes one, such as functools.partial(lru.LRU, 64)"
+            "lru.LRU(64) or nn.RNN(cell), or a function that makes one, such as "
+            "functools.partial(lru.LRU, 64)"
         )
     if isinstance(module, nn.Module):
         fields = [f.name for f in dataclasses.fields(module) if f.init]

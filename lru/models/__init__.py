@@ -304,20 +304,20 @@ class LanguageModel(BlockOptions):
           ValueError: if there are neither blocks nor a stack, or both.
         """
         if self.mixer is None and self.stack is None:
-            raise ValueError("there is nothing between embedding and head: give mixer or stack")
+            raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
         if self.num_layers is not None and self.stack is None:
             return None
         if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
             raise ValueError(
-                "num_layers=None; expected the number of residual blocks around a mixer each (a "
-                "whole stack of layers is given as stack, not as mixer)"
+                "num_layers=None; expected the number of residual blocks, each around a mixer "
+                "(give a whole stack of layers as stack, not as mixer)"
             )
         block_only = _BLOCK_ONLY if self.stack is None else ("mixer", "num_layers", *_BLOCK_ONLY)
         for name in block_only:
             if (given := getattr(self, name)) != getattr(LanguageModel, name):
                 raise ValueError(
                     f"{name}={given!r} is an option of residual blocks, and a stack has none: give "
-                    "either"
+                    "one or the other"
                 )
         return self.stack or self.mixer
 
@@ -370,14 +370,14 @@ class LanguageModel(BlockOptions):
         stack = self._stack()
         if not self.causal:
             raise ValueError(
-                f"{'mixer' if stack is None else 'stack'} is not causal: it looks at later steps, "
-                "or has time divided among devices; a language model must not see what it "
-                "predicts, and continues from a state"
+                f"{'mixer' if stack is None else 'stack'} is not causal: it depends on later "
+                "steps, or has time sharded over devices; a language model must not see the tokens "
+                "that it predicts, and must continue from a state"
             )
         if stack is None and self.norm == "batch":
             raise ValueError(
-                "norm='batch' has statistics of all steps, and a language model must not see what "
-                "it predicts; take norm='layer'"
+                "norm='batch' has statistics of all steps, and a language model must not see the "
+                "tokens that it predicts; use norm='layer'"
             )
         inputs = as_array("inputs", inputs)
         if inputs.ndim != 2:
@@ -458,7 +458,8 @@ def _split_carry(initial_carry):
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
         raise ValueError(
-            f"initial_carry is a {type(initial_carry).__name__}; expected what return_carry gave"
+            f"initial_carry is a {type(initial_carry).__name__}; expected the carry that "
+            "return_carry returned"
         )
     return initial_carry
 

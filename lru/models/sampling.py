@@ -51,10 +51,10 @@ def sample(
       20
     """
     if len(prompt) == 0:
-        raise ValueError("the prompt is empty; expected a token at least")
+        raise ValueError("the prompt is empty; expected at least one token")
     if temperature < 0 or (top_k is not None and top_k < 1):
         raise ValueError(
-            f"temperature={temperature} and top_k={top_k}; expected 0 at least, and 1 at least"
+            f"temperature={temperature} and top_k={top_k}; expected at least 0, and at least 1"
         )
     return _sample(model, variables, prompt, np.random.default_rng(seed), temperature, top_k)
 

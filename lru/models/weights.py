@@ -62,7 +62,7 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
     if missing := sorted(expected.keys() - tensors.keys()):
         raise UserError(f"{file} lacks {missing[0]}, which the model needs; {_ADVICE}")
     if odd := sorted(tensors.keys() - expected.keys()):
-        raise UserError(f"{file} has {odd[0]}, which is none of the model's; {_ADVICE}")
+        raise UserError(f"{file} has {odd[0]}, which the model does not have; {_ADVICE}")
     for name, want in expected.items():
         found, expects = array_type(tensors[name]), array_type(want)
         if found != expects:

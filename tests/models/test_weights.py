@@ -29,7 +29,7 @@ def test_every_bit_type_and_name_is_restored(file):
 
 
 def test_tensors_are_named_by_their_path(file):
-    with pytest.raises(UserError, match="has params/layer/w, which is none of the model's"):
+    with pytest.raises(UserError, match="has params/layer/w, which the model does not have"):
         read_weights(file, VARIABLES | {"params": {"layer": {"n": jnp.array(7)}}})
 
 
