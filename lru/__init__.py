@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from lru.layers.linear import LRU, LRUCell
     from lru.ops.recurrence import linear_recurrence
 else:
-    # Modules and names load when they are used: processes that need no JAX, such as those that make
-    # data, start without it.
+    # Modules and names are imported on first use, so processes that need no JAX, such as those that
+    # prepare data, start without it.
     def __getattr__(name):
         import importlib
 
@@ -42,7 +42,7 @@ else:
             if not name.startswith("_"):
                 return importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != module:  # it is there, and needs a package that is not
+            if error.name != module:  # the module exists, but a package that it imports does not
                 raise
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""What the papers compare with: layers with the call of `lru.LRU`."""
+"""The baselines of the papers: layers with the call of `lru.LRU`."""
 
 from lru.layers.dense import DenseRNN
 from lru.layers.diagonal import DiagonalRNN

@@ -1,8 +1,8 @@
 """The Lattice Recurrent Unit (Ahuja & Morency 2018): a cell with two states that gate each other.
 
-h1 comes from the layer below, h2 from the step before; h1' rises, h2' goes to the next step. This
-LRU shares nothing with the Linear Recurrent Unit, `lru.LRU`, but the letters, and the RG-LRU here
-nothing with Griffin's.
+h1 comes from the layer below, h2 from the step before; h1' goes to the layer above, h2' to the next
+step. This LRU and the Linear Recurrent Unit, `lru.LRU`, share nothing but the abbreviation. Nor is
+the RG-LRU here that of Griffin.
 """
 
 from __future__ import annotations
@@ -19,82 +19,87 @@ from lru.ops.array_typing import Array, Float
 
 
 class Weights(NamedTuple):
-    """A cell's matrices by what they multiply; all that h1, or h2, meets unchanged in one product.
+    """A cell's matrices, grouped by their operands: h1 and h2 each have one product before gating.
 
     Attributes:
-      below: W of the gates and of candidate 1, for h1; `below_bias` those two layers' biases.
-      before: U of the gates and of candidate 2, for h2.
-      reset_before: U of candidate 1, for r2 * h2.
-      reset_below: W of candidate 2, for r1 * h1; `bias` is that layer's.
+      input: W of the gates and of candidate 1, for h1.
+      input_bias: the biases of the gates and of candidate 1.
+      recurrent: U of the gates and of candidate 2, for h2.
+      reset_recurrent: U of candidate 1, for r2 * h2.
+      reset_input: W of candidate 2, for r1 * h1.
+      reset_input_bias: the bias of candidate 2.
     """
 
-    below: Float[Array, "H M"]
-    below_bias: Float[Array, "M"]
-    before: Float[Array, "H M"]
-    reset_before: Float[Array, "H H"]
-    reset_below: Float[Array, "H H"]
-    bias: Float[Array, "H"]
+    input: Float[Array, "H M"]
+    input_bias: Float[Array, "M"]
+    recurrent: Float[Array, "H M"]
+    reset_recurrent: Float[Array, "H H"]
+    reset_input: Float[Array, "H H"]
+    reset_input_bias: Float[Array, "H"]
 
 
 class _LatticeCell(TwoWayCell):
-    """What the three units have in common: all but which gates they share.
+    """Base class of the three units, which differ only in the gates that they share.
 
-    `gate_order` has the places of z1, z2, r1 and r2 among the outputs of the dense layer `gates`.
+    `gate_order` lists the positions of z1, z2, r1 and r2 among the outputs of the dense layer
+    `gates`.
     """
 
     gate_order: ClassVar[tuple[int, int, int, int]]
 
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
-        h, gates = self.features, max(self.gate_order) + 1
-        return {"gates": (2 * h, gates * h), "candidate1": (2 * h, h), "candidate2": (2 * h, h)}
+        width, gates = self.features, max(self.gate_order) + 1
+        shapes = {"gates": (2 * width, gates * width)}
+        return shapes | dict.fromkeys(("candidate1", "candidate2"), (2 * width, width))
 
     @nn.nowrap
     def pack(self, params: Any) -> Weights:
-        h = self.features
+        width = self.features
         gates, first, second = (params[name]["kernel"] for name in self.shapes())
         return Weights(
-            below=jnp.concatenate([gates[:h], first[:h]], axis=1),
-            below_bias=jnp.concatenate([params["gates"]["bias"], params["candidate1"]["bias"]]),
-            before=jnp.concatenate([gates[h:], second[h:]], axis=1),
-            reset_before=first[h:],
-            reset_below=second[:h],
-            bias=params["candidate2"]["bias"],
+            input=jnp.concatenate([gates[:width], first[:width]], axis=1),
+            input_bias=jnp.concatenate([params["gates"]["bias"], params["candidate1"]["bias"]]),
+            recurrent=jnp.concatenate([gates[width:], second[width:]], axis=1),
+            reset_recurrent=first[width:],
+            reset_input=second[:width],
+            reset_input_bias=params["candidate2"]["bias"],
         )
 
     @nn.nowrap
-    def input_projection(self, weights: Weights, below: Any) -> Any:
-        return add_bias(self.times(below, weights.below), weights.below_bias)
+    def input_projection(self, weights: Weights, input: Any) -> Any:
+        return add_bias(self.times(input, weights.input), weights.input_bias)
 
     @nn.nowrap
-    def step(self, weights: Weights, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        h1, h2, h = below, state, self.features
-        across = self.times(h2, weights.before)
-        gates = nn.sigmoid(driven[..., :-h] + across[..., :-h])
-        apart = jnp.split(gates, max(self.gate_order) + 1, axis=-1)
-        z1, z2, r1, r2 = (apart[place] for place in self.gate_order)
-        candidate1 = jnp.tanh(driven[..., -h:] + self.times(r2 * h2, weights.reset_before))
-        from_below = add_bias(self.times(r1 * h1, weights.reset_below), weights.bias)
-        candidate2 = jnp.tanh(from_below + across[..., -h:])
-        # They cross: what rises is made with the candidate that kept all of h2, and vice versa.
+    def step(self, weights: Weights, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        h1, h2, width = input, carry, self.features
+        recurrent = self.times(h2, weights.recurrent)
+        gates = nn.sigmoid(projected[..., :-width] + recurrent[..., :-width])
+        distinct = jnp.split(gates, max(self.gate_order) + 1, axis=-1)
+        z1, z2, r1, r2 = (distinct[index] for index in self.gate_order)
+        reset_recurrent = self.times(r2 * h2, weights.reset_recurrent)
+        candidate1 = jnp.tanh(projected[..., -width:] + reset_recurrent)
+        reset_input = add_bias(self.times(r1 * h1, weights.reset_input), weights.reset_input_bias)
+        candidate2 = jnp.tanh(reset_input + recurrent[..., -width:])
+        # The candidates cross: h1' uses the one in which h2 is not reset, and h2' the other.
         return z2 * candidate1 + (1 - z2) * h2, z1 * candidate2 + (1 - z1) * h1
 
 
 class PSLRUCell(_LatticeCell):
-    """The Projected State LRU: a GRU's gates, and a candidate for each direction.
+    """The Projected State LRU: the gates of a GRU, and one candidate per direction.
 
     z = sigmoid(W^z h1 + U^z h2),   r = sigmoid(W^r h1 + U^r h2)
     c1 = tanh(W1 h1 + U1 (r * h2)),   c2 = tanh(W2 (r * h1) + U2 h2)
     h1' = z * c2 + (1 - z) * h1,   h2' = z * c1 + (1 - z) * h2
 
-    Parameters: three dense layers, drawn from U(-1/sqrt(h), 1/sqrt(h)): `gates` on [h1; h2] gives
-    z and r; `candidate1` is on [h1; r * h2], `candidate2` on [r * h1; h2].
+    Parameters: three dense layers, drawn from U(-1/sqrt(H), 1/sqrt(H)). `gates` maps [h1; h2] to
+    z and r; `candidate1` takes [h1; r * h2], `candidate2` takes [r * h1; h2].
 
-    Attributes: as of `lru.layers.cells.TwoWayCell`.
+    Attributes: see `lru.layers.cells.TwoWayCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> cell, h1 = PSLRUCell(16), jnp.ones((8, 16))  # (B, h)
+      >>> cell, h1 = PSLRUCell(16), jnp.ones((8, 16))  # (B, H)
       >>> carry = cell.initialize_carry(jax.random.key(0), h1.shape)
       >>> variables = jax.jit(cell.init)(jax.random.key(0), carry, h1)
       >>> carry, y = cell.apply(variables, carry, h1)
@@ -106,32 +111,32 @@ class PSLRUCell(_LatticeCell):
 
 
 class RGLRUCell(_LatticeCell):
-    """The Reset Gate LRU: a reset gate for each direction, one update gate.
+    """The Reset Gate LRU: one reset gate per direction, and one update gate.
 
     z = sigmoid(W^z h1 + U^z h2),   ri = sigmoid(Wi^r h1 + Ui^r h2)   for i = 1, 2
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
     h1' = z * c2 + (1 - z) * h1,   h2' = z * c1 + (1 - z) * h2
 
-    Parameters: as of `PSLRUCell`, but that `gates` gives z, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` gives z, r1 and r2.
 
-    Attributes: as of `lru.layers.cells.TwoWayCell`.
+    Attributes: see `lru.layers.cells.TwoWayCell`.
     """
 
     gate_order = (0, 0, 1, 2)
 
 
 class LRUCell(_LatticeCell):
-    """The Lattice Recurrent Unit: a reset gate and an update gate for each direction.
+    """The Lattice Recurrent Unit: one reset gate and one update gate per direction.
 
     zi = sigmoid(Wi^z h1 + Ui^z h2),   ri = sigmoid(Wi^r h1 + Ui^r h2)   for i = 1, 2
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
     h1' = z1 * c2 + (1 - z1) * h1,   h2' = z2 * c1 + (1 - z2) * h2
 
-    The z take the candidate, unlike those of a GRU, which keep the state.
+    Here z weights the candidate; in a GRU, z weights the state.
 
-    Parameters: as of `PSLRUCell`, but that `gates` gives z1, z2, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` gives z1, z2, r1 and r2.
 
-    Attributes: as of `lru.layers.cells.TwoWayCell`.
+    Attributes: see `lru.layers.cells.TwoWayCell`.
     """
 
     gate_order = (0, 1, 2, 3)
@@ -140,16 +145,17 @@ class LRUCell(_LatticeCell):
 class Lattice(RecurrentStack):
     """Layers of the paper's cells, with the call of `lru.LRU`.
 
-    h1 begins as the input, and is the output after the last layer; h2 waits for the next step. Per
-    layer the PS-LRU has 8 h^2 + 4 h parameters, the RG-LRU 10 h^2 + 5 h, the LRU 12 h^2 + 6 h.
+    h1 is the input of the first layer and the output of the last; h2 is the carry between steps. A
+    layer has 8 H^2 + 4 H parameters for the PS-LRU, 10 H^2 + 5 H for the RG-LRU, and 12 H^2 + 6 H
+    for the LRU.
 
-    Attributes: as of `lru.layers.stacks.RecurrentStack`, and
+    Attributes: those of `lru.layers.stacks.RecurrentStack`, and
       unit: makes the cell: `LRUCell`, `PSLRUCell` or `RGLRUCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from lru.lattice import Lattice, LRUCell
-      >>> x = jnp.ones((8, 50, 16))  # (B, T, h)
+      >>> x = jnp.ones((8, 50, 16))  # (B, T, H)
       >>> layer = Lattice(16, num_layers=2, unit=LRUCell)
       >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
       >>> carry, y = layer.apply(variables, x, return_carry=True)
@@ -165,12 +171,12 @@ class Lattice(RecurrentStack):
 
 
 class PSLRU(Lattice):
-    """Layers of `PSLRUCell`; all else is as of `Lattice`."""
+    """Layers of `PSLRUCell`; otherwise the same as `Lattice`."""
 
     unit: Callable[..., TwoWayCell] = PSLRUCell
 
 
 class RGLRU(Lattice):
-    """Layers of `RGLRUCell`; all else is as of `Lattice`."""
+    """Layers of `RGLRUCell`; otherwise the same as `Lattice`."""
 
     unit: Callable[..., TwoWayCell] = RGLRUCell

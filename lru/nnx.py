@@ -1,7 +1,8 @@
 """The Linear Recurrent Unit as a Flax NNX module, over the functions of `lru.layers.linear`.
 
-The parameters have the names and shapes of the Linen layer's, so that weights move both ways:
-`nnx.update(layer, variables["params"])`, and back `nnx.to_pure_dict(nnx.state(layer, nnx.Param))`.
+The parameters have the names and shapes of the Linen layer, so weights can be copied both ways:
+`nnx.update(layer, variables["params"])` reads them from Linen, and
+`nnx.to_pure_dict(nnx.state(layer, nnx.Param))` returns them for Linen.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from lru.ops.recurrence import Method
 
 
 class LRU(nnx.Module):
-    """`lru.LRU` for NNX: `nnx.RNN(nnx.GRUCell(...))`'s place in a model.
+    """`lru.LRU` for NNX, a replacement for `nnx.RNN(nnx.GRUCell(...))` in a model.
 
     Args:
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
       r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis: see `lru.LRU`.
       dtype, param_dtype: see `lru.LRU`.
-      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
-        these, as of `nnx.RNN`.
-      rngs: the stream `params` is used.
+      time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
+        as in `nnx.RNN`.
+      rngs: random streams, of which `params` is used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,11 +82,11 @@ class LRU(nnx.Module):
             setattr(self, name, nnx.Param(value))
 
     def parameters(self) -> Parameters:
-        """The parameters by name, as plain arrays."""
+        """Returns the parameters by name, as plain arrays."""
         return {name: p[...] for name, p in vars(self).items() if isinstance(p, nnx.Param)}
 
     def modes(self) -> tuple[Modes, ...]:
-        """The modes of each direction."""
+        """Returns the modes of each direction."""
         return modes_of(lru_directions, self.parameters())
 
     if TYPE_CHECKING:
@@ -124,7 +125,10 @@ class LRU(nnx.Module):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Takes what `lru.LRU` takes; `rngs` is there for `flax.nnx.Bidirectional`."""
+        """Applies the layer, with the arguments of `lru.LRU`.
+
+        `rngs` is unused; `flax.nnx.Bidirectional` passes it.
+        """
         flags: dict[str, Any] = dict(
             return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order
         )

@@ -33,7 +33,7 @@ from lru.analysis.plots import (
     plot_impulse_responses,
     plot_near_circle,
     plot_norms,
-    plot_path,
+    plot_trajectory,
 )
 from lru.analysis.responses import (
     InputGains,
@@ -61,8 +61,8 @@ __all__ = [
     "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
     "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
     "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_near_circle",
-    "plot_norms", "plot_path", "plot_time_scales", "read_run", "ring_density", "ring_fractions",
-    "ring_gain", "time_scales",
+    "plot_norms", "plot_time_scales", "plot_trajectory", "read_run", "ring_density",
+    "ring_fractions", "ring_gain", "time_scales",
 ]  # fmt: skip
 
 

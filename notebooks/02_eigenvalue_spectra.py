@@ -31,8 +31,8 @@ from lru.ops.initializers import phase_theta_log, ring_nu_log
 from lru.spectrum import (
     fractions,
     glorot_eigenvalues,
-    plot_path,
     plot_time_scales,
+    plot_trajectory,
     ring_fractions,
     time_scales,
 )
@@ -159,7 +159,7 @@ figure, axes = plt.subplots(1, 3, figsize=(9, 3.2))
 for axis, (name, path) in zip(axes, layers.items()):
     assert np.abs(path).max() < 1
     axis.set_prop_cycle(color=["black"])
-    plot_path(axis, path)
+    plot_trajectory(axis, path)
     axis.set(title=name)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()

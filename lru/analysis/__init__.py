@@ -1,1 +1,1 @@
-"""What the eigenvalues of a trained model say; `lru.spectrum` has all of it."""
+"""Analysis of the eigenvalues of trained models; `lru.spectrum` exports it."""

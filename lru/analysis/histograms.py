@@ -1,4 +1,4 @@
-"""Histograms of modes on a Matplotlib axis: in grey of what they began with, a line of what is."""
+"""Histograms of modes on a Matplotlib axis: initial modes in grey, trained ones as a line."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def plot_modulus(
       axis: a Matplotlib axis.
       lam: `(N,)` complex.
       initial: `(N,)` complex, drawn in grey; or None.
-      ring: (r_min, r_max), whose law is drawn for comparison: (0, 1) is the circular law.
-      edges: of the bins; by default 20 over all values.
+      ring: (r_min, r_max), whose distribution is drawn for comparison; (0, 1) gives the circular
+        law.
+      edges: the edges of the bins; by default 20 bins over all values.
     """
     edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)
     if ring is not None:
@@ -49,7 +50,10 @@ def plot_frequency(
     *,
     edges: np.ndarray | None = None,
 ) -> Any:
-    """Draws a histogram of |arg lambda|, in radians a step; arguments as of `plot_modulus`."""
+    """Draws a histogram of |arg lambda|, in radians per step.
+
+    For the arguments, see `plot_modulus`.
+    """
     _draw(axis, frequencies, lam, initial, edges, partial(linear_edges, least=0.0, most=math.pi))
     axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="fraction of modes")
     return axis
@@ -62,9 +66,10 @@ def plot_time_scales(
     *,
     edges: np.ndarray | None = None,
 ) -> Any:
-    """Draws a histogram of -1/log|lambda| over a logarithmic axis; arguments as of `plot_modulus`.
+    """Draws a histogram of -1/log|lambda| on a logarithmic axis.
 
-    Modes on the unit circle or outside of it have none, and are in the last bin.
+    Modes on or outside the unit circle have no finite time scale, and are in the last bin. For the
+    arguments, see `plot_modulus`.
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")
@@ -75,13 +80,13 @@ def plot_time_scales(
 def linear_edges(
     values: np.ndarray, least: float | None = None, most: float = math.inf
 ) -> np.ndarray:
-    """The edges of bins over all values, from `least` if it is given, to `most` at the most."""
+    """Returns the edges of bins over all values, starting at `least` if given, and up to `most`."""
     low = values.min() if least is None else least
     return np.linspace(low, min(max(values.max(), low + 1e-6), most), _BINS + 1)
 
 
 def log_edges(values: np.ndarray) -> np.ndarray:
-    """The same on a logarithmic axis, over what is positive and finite."""
+    """Returns logarithmic edges of bins over the positive, finite values."""
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
     return np.geomspace(low, max(high, 1.01 * low), _BINS + 1)
@@ -95,7 +100,7 @@ def _draw(
     edges: np.ndarray | None,
     choose_edges: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Draws the histograms of both, in the same bins; returns these."""
+    """Draws both histograms in the same bins, and returns the edges."""
     values = [quantity(modes) for modes in (lam, initial) if modes is not None]
     edges = choose_edges(np.concatenate(values)) if edges is None else edges
     if initial is not None:

@@ -1,4 +1,4 @@
-"""The modes of a model's layers, each of which says itself what its modes are."""
+"""The modes of a model's layers, from each layer's method `modes`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = [
     "Modes", "eigenvalues", "find_layers", "layer_modes", "model_eigenvalues", "model_modes"
 ]  # fmt: skip
 
-# Layers whose parameters alone decide what the modes are.
+# Layers whose modes are a function of the parameters alone, by the parameters' names.
 _REST = {"B_re", "B_im", "C_re", "C_im", "D"}
-_KINDS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
+_DIRECTIONS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
     frozenset({"nu_log", "theta_log", "gamma_log"} | _REST): lru_directions,
     frozenset({"a", "b"} | _REST): diagonal_directions,
     frozenset({"nu", "theta"} | _REST): diagonal_directions,
     frozenset({"nu_log", "theta"} | _REST): diagonal_directions,
 }
-# What such layers call their eigenvalues and their read-out, in this package and elsewhere.
+# Names of eigenvalues and read-outs in layers with modes, in this package and elsewhere.
 _EIGENVALUES, _READ_OUT = {"nu_log", "nu", "a", "Lambda_re", "Lambda_im"}, {"C_re", "C_im", "C"}
 
-_NO_LAYER = object()  # at a path where a model has no layer that says what its modes are
+_NO_LAYER = object()  # marks a path where the model has no layer with a method `modes`
 
 
 def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
-    """The layers of a model that have a method `modes`, by their paths; nothing is computed.
+    """Returns the layers of a model that have a method `modes`, by path, without computing any.
 
     Args:
-      model: a Flax module of any kind.
-      inputs: an example of what it takes, or its shape and type.
+      model: any Flax module.
+      inputs: an example of its inputs, or their shape and type.
 
     Example:
       >>> import jax.numpy as jnp, lru
@@ -46,33 +46,33 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
       dict_keys(['layers_1'])
     """
     with noted_layers() as found:
-        # A new function: JAX would not call one again that it knows from before.
+        # A new function, because JAX would not trace a known one again.
         jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), inputs)
     return found
 
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Fills a dict with the layers that `find_layers` means, of a model that is called inside."""
+    """Yields a dict that collects the layers with a method `modes` of models called inside."""
     found = {}
 
-    def note(call, args, kwargs, context):
+    def record(call, args, kwargs, context):
         if context.method_name == "__call__" and hasattr(type(context.module), "modes"):
             found["/".join(context.module.path)] = context.module.clone(parent=None, name=None)
         return call(*args, **kwargs)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         yield found
 
 
 def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ...]:
-    """The modes of each direction of a layer; `()` if it has none.
+    """Returns the modes of each direction of a layer; `()` if it has none.
 
     Args:
       params: the layer's parameters.
-      layer: the layer itself, which is asked for its `modes`. Without it, the names of the
-        parameters must decide: those of `lru.LRU` and `lru.baselines.DiagonalRNN` do. Those of `S5`
-        and `S4D` do not tell how the layer is discretized.
+      layer: the layer itself, whose method `modes` is called. Without it, the names of the
+        parameters must identify the layer. This works for `lru.LRU` and
+        `lru.baselines.DiagonalRNN`, but not for `S5` and `S4D`, whose discretization is an option.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -81,22 +81,22 @@ def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ..
       >>> modes.lam.shape, modes.into.shape, modes.out.shape
       ((64,), (64, 16), (16, 64))
     """
-    if np.ndim(params.get("D", [0])) != 1:  # of several layers at once, as `nn.scan` has them
+    if np.ndim(params.get("D", [0])) != 1:  # parameters of several layers, stacked by `nn.scan`
         return ()
     if layer is not None:
         return layer.modes(params) if hasattr(type(layer), "modes") else ()
-    make = _KINDS.get(frozenset(params) - {"C2_re", "C2_im"})
+    make = _DIRECTIONS.get(frozenset(params) - {"C2_re", "C2_im"})
     return () if make is None else modes_of(make, params)
 
 
 def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
-    """The eigenvalues `(N,)`, complex, of a layer; of S4D those of all channels, one by one.
+    """Returns the eigenvalues `(N,)` of a layer, complex; for S4D, those of all channels in turn.
 
     Args:
-      params, layer: as `layer_modes` takes them.
+      params, layer: see `layer_modes`.
 
     Raises:
-      ValueError: the layer has no modes, or its parameters alone do not tell them.
+      ValueError: if the layer has no modes, or the parameters alone do not identify the layer.
     """
     modes = layer_modes(params, layer)
     if not modes:
@@ -111,13 +111,14 @@ def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
 def model_modes(
     params: Mapping[str, Any], layers: Mapping[str, Any] | None = None, prefix: str = ""
 ) -> dict[str, tuple[Modes, ...]]:
-    """`layer_modes` of every layer in a tree of parameters that has some, by its path.
+    """Returns `layer_modes` of every layer with modes in a tree of parameters, by path.
 
-    A warning names what looks like such a layer, and cannot be read.
+    A warning names each layer that seems to have modes but cannot be read.
 
     Args:
       params: the tree.
-      layers: `find_layers` of the model. Without it, the names of parameters must decide.
+      layers: `find_layers` of the model. Without it, the names of parameters must identify the
+        layers.
       prefix: the path of the tree in a larger one.
 
     Example:
@@ -141,9 +142,9 @@ def model_modes(
 
 def _warn(path: str, known: bool) -> None:
     reason = (
-        "the layer's `modes` do not tell them"
+        "the layer has no method `modes` that returns them"
         if known
-        else "parameters alone do not tell them; give the layer"
+        else "parameters alone do not determine them; give the layer"
     )
     warnings.warn(f"the eigenvalues of {path or 'the layer'} are left out: {reason}", stacklevel=3)
 
@@ -151,5 +152,5 @@ def _warn(path: str, known: bool) -> None:
 def model_eigenvalues(
     params: Mapping[str, Any], layers: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
-    """The eigenvalues `(N,)`, complex, of every layer that `model_modes` finds, by its path."""
+    """Returns the eigenvalues `(N,)`, complex, of every layer that `model_modes` finds, by path."""
     return {name: modes[0].lam.ravel() for name, modes in model_modes(params, layers).items()}

@@ -1,4 +1,4 @@
-"""Whole pictures of a run's modes: one page about its layers, and their way as an animation."""
+"""Figures of a run's modes: one page of all layers, and an animation of their trajectories."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from lru.analysis.plots import (
     plot_eigenvalues,
     plot_impulse_responses,
     plot_near_circle,
-    plot_path,
+    plot_trajectory,
 )
 from lru.analysis.responses import impulse_norm
 from lru.analysis.statistics import frequencies, time_scales
 from lru.errors import UserError
 
 Layers = Mapping[str, tuple[Modes, ...]]
-_MOST_LAYERS = 6  # more are too small to be seen
-_FEWEST_MODES = 20  # of which a histogram says something
+_MOST_LAYERS = 6  # more would be too small to read
+_FEWEST_MODES = 20  # a histogram of fewer modes is not informative
 _MOST_FRAMES = 150
-_SECONDS, _HELD_SECONDS = 4.0, 2.0  # of an animation at least, and of its last frame
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # the shortest animation, and its last frame
 _MOST_STEPS = 100_000
-_LINES: tuple[dict[str, Any], ...] = (  # of both directions
+_LINES: tuple[dict[str, Any], ...] = (  # one per direction
     {"linestyle": "-"},
     {"linestyle": "--"},
 )
 
 
 def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
-    """A column a layer: eigenvalues, moduli, phases, time scales, impulse responses.
+    """Saves a figure with one column per layer: eigenvalues, histograms and impulse responses.
 
-    Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle;
-    there are histograms of moduli, phases and time scales if every layer has 20 modes or more.
+    Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle. If
+    every layer has 20 modes or more, there are histograms of moduli, phases and time scales.
 
     Args:
       initial: the modes of every layer before training; see `lru.spectrum.model_modes`.
-      trained: after it.
-      path: of the picture, whose ending names its format.
-      title: above it.
+      trained: the modes of every layer after training.
+      path: the file to write, whose suffix gives the format.
+      title: the title of the figure.
 
     Raises:
-      UserError: the format is unknown.
+      UserError: if the format is unknown.
     """
     numbers = _chosen(len(trained))
     names = [list(trained)[number] for number in numbers]
@@ -80,43 +80,47 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
             plot(axis, *pair, edges=edges)
         _plot_responses(responses, initial[name], trained[name], _horizon(both))
     _tidy(axes)
-    figure.suptitle(title, fontsize=11, parse_math=False)  # it has the name of a directory
+    # The title has the name of a directory, in which $ and _ are not mathematics.
+    figure.suptitle(title, fontsize=11, parse_math=False)
     _draw_legend(figure, axes)
     _save(path, lambda: figure.savefig(path, dpi=110))
 
 
-def save_animation(steps: Sequence[int], paths: Mapping[str, np.ndarray], file: Path) -> None:
-    """The way of every layer's eigenvalues over training, a frame an evaluation, as a GIF.
+def save_animation(
+    steps: Sequence[int], trajectories: Mapping[str, np.ndarray], file: Path
+) -> None:
+    """Saves a GIF of the trajectories of every layer's eigenvalues, one frame per evaluation.
 
-    It takes six seconds or more, and holds its last frame for two of them.
+    The animation lasts six seconds or more, the last two of them on its last frame.
 
     Args:
-      steps: of the evaluations, `(K,)`.
-      paths: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
-      file: ends with .gif.
+      steps: the steps of the evaluations, `(K,)`.
+      trajectories: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
+      file: the file to write, which must end with .gif.
 
     Raises:
-      UserError: it does not.
+      UserError: if the file does not end with .gif.
     """
     if file.suffix.lower() != ".gif":
         raise UserError(f"--animation={file} is no name of an animation: end it with .gif")
-    numbers = _chosen(len(paths))
-    shown = [list(paths.values())[number] for number in numbers]
+    numbers = _chosen(len(trajectories))
+    shown = [list(trajectories.values())[number] for number in numbers]
     columns = len(shown) if len(shown) <= 3 else -(-len(shown) // 2)
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(3 * columns + 0.4, 3.1 * lines + 0.5), dpi=80, layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3 * columns + 0.4, 3.1 * rows + 0.5), dpi=80, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     canvas, images = FigureCanvasAgg(figure), []
     for frame in _evenly(len(steps), _MOST_FRAMES):
-        for axis, number, path in zip(axes.flat, numbers, shown):
+        for axis, number, trajectory in zip(axes.flat, numbers, shown):
             axis.clear()
-            plot_path(axis, path[: frame + 1]).set_title(f"layer {number + 1}", fontsize=10)
+            plot_trajectory(axis, trajectory[: frame + 1])
+            axis.set_title(f"layer {number + 1}", fontsize=10)
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
         figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
         canvas.draw()
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-        figure.set_layout_engine("none")  # that of the first frame stays: it takes most time
+        figure.set_layout_engine("none")  # keep the first frame's layout, the slowest part
     milliseconds = max(round(1000 * _SECONDS / len(images)), 80)
     durations = [milliseconds] * (len(images) - 1) + [round(1000 * _HELD_SECONDS)]
     first, *others = images
@@ -136,7 +140,7 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Steps after which even the slowest mode has decayed to e^-5, in reason."""
+    """Returns the steps after which the slowest mode has decayed to e^-5, up to a maximum."""
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)
     return int(min(math.ceil(5 * longest), _MOST_STEPS))
@@ -151,7 +155,7 @@ def _chosen(layers: int) -> list[int]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """At most so many numbers below `count`, the first and the last among them."""
+    """Returns at most `most` numbers below `count`, evenly spaced, with the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
@@ -167,7 +171,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Of the disk's circles and dots, and of lines that have no counterpart there."""
+    """Draws a legend of the disk's markers, and of the lines whose labels the disk lacks."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:
@@ -177,7 +181,7 @@ def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
 
 def _save(path: Path, write: Callable[[], None]) -> None:
     try:
-        if not path.suffix:  # Matplotlib would add one, and write another file
+        if not path.suffix:  # Matplotlib would add one, and write to another path
             raise ValueError("no ending")
         write()
     except ValueError as error:

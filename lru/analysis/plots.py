@@ -1,7 +1,7 @@
-"""Pictures of modes, each a function of a Matplotlib axis and of arrays, which returns the axis.
+"""Plots of modes: functions of a Matplotlib axis and arrays, which return the axis.
 
-What a layer began with is grey, what it learned dark blue: they differ in print without colour too.
-`lru.analysis.histograms` has those of how modes are distributed.
+Initial modes are grey and trained ones dark blue, which differ in print without colour too.
+`lru.analysis.histograms` has the plots of distributions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TRAINED = "#0b3c8c"
 
 
 def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
-    """Draws eigenvalues on the unit disk, and in grey where each of them began.
+    """Draws eigenvalues on the unit disk, with their initial values in grey.
 
     Args:
       axis: a Matplotlib axis.
@@ -31,15 +31,15 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     """
     _draw_disk(axis)
     if initial is not None:
-        paths = np.stack([initial, lam])
-        axis.plot(paths.real, paths.imag, color="0.75", linewidth=0.6, zorder=1)
+        lines = np.stack([initial, lam])
+        axis.plot(lines.real, lines.imag, color="0.75", linewidth=0.6, zorder=1)
         _draw_rings(axis, initial, "initial")
     axis.scatter(lam.real, lam.imag, s=7, color=_TRAINED, label="trained")
     return axis
 
 
 def near_circle(lam: np.ndarray) -> bool:
-    """Returns whether eigenvalues lie so close to the unit circle that a disk hides them.
+    """Returns whether all eigenvalues are too close to the unit circle to be told apart on a disk.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -52,33 +52,33 @@ def near_circle(lam: np.ndarray) -> bool:
 def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
     """Draws eigenvalues by their phase and their distance from the unit circle, both logarithmic.
 
-    Modes outside of the unit circle, and those with no phase, are left out. Arguments and result
-    are those of `plot_eigenvalues`.
+    Modes outside the unit circle, and those with phase 0, are left out. For the arguments and the
+    result, see `plot_eigenvalues`.
     """
     points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
               if x is not None]  # fmt: skip
     points = [np.where(x > 0, x, np.nan) for x in points]
     if initial is not None:
-        paths = np.stack(points)
-        axis.plot(paths[:, 0], paths[:, 1], color="0.75", linewidth=0.6, zorder=1)
+        lines = np.stack(points)
+        axis.plot(lines[:, 0], lines[:, 1], color="0.75", linewidth=0.6, zorder=1)
         _draw_rings(axis, points[1][0] + 1j * points[1][1], "initial")
     axis.scatter(*points[0], s=7, color=_TRAINED, label="trained")
     axis.set(xscale="log", yscale="log")
     axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="1 − |λ|")
-    for along in (axis.xaxis, axis.yaxis):
-        set_log_ticks(along)
+    for scale in (axis.xaxis, axis.yaxis):
+        set_log_ticks(scale)
     return axis
 
 
-def set_log_ticks(along: Any) -> None:
-    """Labels the decades of a logarithmic axis; 1, 2 and 5 of each where there are few of them.
+def set_log_ticks(scale: Any) -> None:
+    """Labels the decades of a logarithmic scale; if there are few, labels 1, 2 and 5 of each.
 
     Args:
-      along: the `xaxis` or the `yaxis` of a Matplotlib axis.
+      scale: the `xaxis` or the `yaxis` of a Matplotlib axis.
     """
-    along.set_major_locator(_LogLocator())
-    along.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
-    along.set_minor_formatter(NullFormatter())
+    scale.set_major_locator(_LogLocator())
+    scale.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    scale.set_minor_formatter(NullFormatter())
 
 
 class _LogLocator(LogLocator):
@@ -87,17 +87,17 @@ class _LogLocator(LogLocator):
         return super().tick_values(vmin, vmax)
 
 
-def plot_path(axis: Any, path: np.ndarray) -> Any:
-    """Draws the way of eigenvalues over training: where each began, its way, where it is now.
+def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
+    """Draws the trajectories of eigenvalues over training, with their initial and current values.
 
     Args:
       axis: a Matplotlib axis.
-      path: `(K, N)` complex, one row an evaluation, in order.
+      trajectory: `(K, N)` complex, one row per evaluation, in order.
     """
     _draw_disk(axis)
-    axis.plot(path.real, path.imag, color="0.45", linewidth=0.7, zorder=1)
-    _draw_rings(axis, path[0], "initial")
-    axis.scatter(path[-1].real, path[-1].imag, s=7, color=_TRAINED, label="now")
+    axis.plot(trajectory.real, trajectory.imag, color="0.45", linewidth=0.7, zorder=1)
+    _draw_rings(axis, trajectory[0], "initial")
+    axis.scatter(trajectory[-1].real, trajectory[-1].imag, s=7, color=_TRAINED, label="now")
     return axis
 
 
@@ -109,7 +109,7 @@ def plot_impulse_responses(
     Args:
       axis: a Matplotlib axis.
       steps: `(K,)`, positive.
-      responses: by name, norms `(K,)` and how to draw the line.
+      responses: norms `(K,)` and the style of their line, by name.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -142,7 +142,7 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws Proposition 3.3 against what was measured, over the outer radius of the ring.
+    """Draws the prediction of Proposition 3.3 and measurements over the ring's outer radius.
 
     Args:
       axis: a Matplotlib axis.

@@ -1,4 +1,4 @@
-"""What modes do to their inputs: impulse responses, gains, and the norm of the hidden state."""
+"""The response of modes to inputs: impulse responses, gains, and the norm of the state."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lru.analysis.modes import Modes
 def impulse_response(
     modes: Modes, steps: np.ndarray, outputs: Any = slice(None), inputs: Any = slice(None)
 ) -> np.ndarray:
-    """K_k = Re[C Lambda^k B]: what is left, k steps later, of an impulse in each of the inputs.
+    """Returns K_k = Re[C Lambda^k B], the outputs k steps after an impulse in each input.
 
-    Without the skip D, which adds to K_0.
+    It leaves out the skip D, which adds to K_0.
 
     Args:
       modes: a direction of a layer; not of S4D, whose channels do not mix.
       steps: k, `(K,)`.
-      outputs, inputs: which channels: all `(K, H, H)` of long responses are large.
+      outputs, inputs: indices of channels, because all `(K, H, H)` of a long response are large.
 
     Returns:
       `(K, outputs, inputs)`.
@@ -34,13 +34,14 @@ def impulse_response(
 
 
 def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
-    """The Frobenius norm of Re[C Lambda^k B] over all channels, `(K,)`, for steps k `(K,)`.
+    """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
-    Of M = C P B, with the powers p on P's diagonal, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2, and both
-    are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. So a step costs N^2.
+    For M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2.
+    Both terms are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. So a step
+    costs N^2.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
-    if modes.lam.ndim == 2:  # S4D: a response for each channel by itself
+    if modes.lam.ndim == 2:  # S4D: each channel has its own response
         return np.linalg.norm(np.sum(c * p * b, axis=-1).real, axis=-1)
     hermitian = (c.conj().T @ c) * (b @ b.conj().T).T
     symmetric = (c.T @ c) * (b @ b.T)
@@ -49,12 +50,12 @@ def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
 
 
 class InputGains(NamedTuple):
-    """|state| of each mode in the long run, for inputs Bu of size one; `(N,)` each.
+    """The long-run |state| of each mode for inputs Bu of size one; `(N,)` each.
 
     Attributes:
-      constant: of a constant input: gamma / |1 - lambda|.
-      resonant: of an input with the mode's own frequency: gamma / (1 - |lambda|).
-      noise: root mean square, of white noise: gamma / sqrt(1 - |lambda|^2).
+      constant: for a constant input: gamma / |1 - lambda|.
+      resonant: for an input at the mode's own frequency: gamma / (1 - |lambda|).
+      noise: for white noise, the root mean square: gamma / sqrt(1 - |lambda|^2).
     """
 
     constant: np.ndarray
@@ -63,15 +64,15 @@ class InputGains(NamedTuple):
 
 
 def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
-    """The gains of modes inside the unit disk.
+    """Returns the gains of modes inside the unit disk.
 
-    gamma = sqrt(1 - |lambda|^2), with which the LRU begins, makes that of white noise one (section
-    3.4 of Orvieto et al. 2023). A constant input still drives a slow mode of small phase far
-    beyond one.
+    With the LRU's initial gamma = sqrt(1 - |lambda|^2), the gain of white noise is one (section 3.4
+    of Orvieto et al. 2023). The gain of a constant input is still far above one for a slow mode of
+    small phase.
 
     Args:
       lam: eigenvalues `(N,)`.
-      gamma: what Bu is multiplied by: `np.exp(params["gamma_log"])` of an LRU.
+      gamma: the factor of Bu: `np.exp(params["gamma_log"])` of an LRU.
 
     Example:
       >>> gains = input_gains(np.array([0.6]), np.array([0.8]))
@@ -85,10 +86,10 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 
 
 def ring_gain(r_min: float, r_max: float) -> float:
-    """E|x|^2 / E|Bu|^2 in the long run, of white noise on eigenvalues from a ring, without gamma.
+    """Returns the long-run E|h|^2 / E|Bu|^2 of white noise on a ring of eigenvalues, without gamma.
 
     log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), Proposition 3.3 of Orvieto et al.
-    (2023); 1 / (1 - r^2) where the ring is a circle. With gamma it is one.
+    (2023); 1 / (1 - r^2) if the ring is a circle. With gamma it is one.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)
@@ -99,23 +100,23 @@ def ring_gain(r_min: float, r_max: float) -> float:
     return float(np.log((1 - r_min**2) / (1 - r_max**2)) / (r_max**2 - r_min**2))
 
 
-def measured_gain(lam: np.ndarray, driven: np.ndarray) -> float:
-    """E|x_k|^2 / E|Bu_k|^2 by running x_k = lambda x_{k-1} + Bu_k, over the second half of steps.
+def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
+    """Returns E|h_k|^2 / E|Bu_k|^2 over the second half of h_k = lambda h_{k-1} + Bu_k.
 
-    Proposition 3.3 is about the long run: T has to be much longer than the longest time scale.
+    Proposition 3.3 is about the long run, so T must be much longer than the longest time scale.
 
     Args:
       lam: `(N,)`.
-      driven: Bu, `(T, ..., N)`.
+      projected: Bu, `(T, ..., N)`.
     """
-    half, x, total = len(driven) // 2, np.zeros_like(driven[0]), 0.0
-    for k, v in enumerate(driven):
-        x = lam * x + v
+    half, h, total = len(projected) // 2, np.zeros_like(projected[0]), 0.0
+    for k, v in enumerate(projected):
+        h = lam * h + v
         if k >= half:
-            total += np.sum(np.abs(x) ** 2)
-    return float(total / np.sum(np.abs(driven[half:]) ** 2))
+            total += np.sum(np.abs(h) ** 2)
+    return float(total / np.sum(np.abs(projected[half:]) ** 2))
 
 
 def _powers(modes: Modes, steps: np.ndarray) -> np.ndarray:
-    """Lambda^k, `(K, N)` or `(K, H, N/2)`."""
+    """Returns Lambda^k, `(K, N)` or `(K, H, N/2)`."""
     return modes.lam ** np.reshape(steps, (-1,) + (1,) * modes.lam.ndim)

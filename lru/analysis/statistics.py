@@ -1,4 +1,4 @@
-"""How eigenvalues lie: moduli, frequencies, time scales, and the laws that they are drawn by."""
+"""Statistics of eigenvalues: frequencies, time scales, histograms, initial distributions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def time_scales(lam: np.ndarray) -> np.ndarray:
-    """-1 / log|lambda|, in steps: how long a mode takes to fall to 1/e.
+    """Returns -1 / log|lambda|, the steps in which a mode decays to 1/e.
 
-    Infinite on the unit circle and outside of it.
+    It is infinite on and outside the unit circle.
 
     Example:
       >>> time_scales(np.exp([-0.1, -0.01 + 2j, 1j])).round(6).tolist()
@@ -22,9 +22,10 @@ def time_scales(lam: np.ndarray) -> np.ndarray:
 
 
 def frequencies(lam: np.ndarray) -> np.ndarray:
-    """|arg lambda| in [0, pi], in radians a step.
+    """Returns |arg lambda| in [0, pi], in radians per step.
 
-    The sign is left out: outputs are real parts, which a mode and its conjugate give alike.
+    The sign has no meaning, because outputs are real parts, and a mode and its conjugate can give
+    the same ones.
 
     Example:
       >>> frequencies(np.exp(1j * np.array([-0.5, 0.5, 2 * np.pi - 0.5]))).round(6).tolist()
@@ -34,14 +35,16 @@ def frequencies(lam: np.ndarray) -> np.ndarray:
 
 
 def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The part of the values in each of the bins between edges; what is outside is in the last.
+    """Returns the fraction of the values in each bin between edges.
+
+    Values outside the edges count in the nearest bin.
 
     Args:
       values: `(N,)`.
       edges: `(K + 1,)`, increasing.
 
     Returns:
-      `(K,)`, which sum to one.
+      `(K,)`, which sums to one.
 
     Example:
       >>> fractions(np.array([0.1, 0.2, 0.9, 7.0]), np.array([0.0, 0.5, 1.0])).tolist()
@@ -52,10 +55,11 @@ def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
-    """The part of moduli in each bin, of eigenvalues uniform in area on a ring of the unit disk.
+    """Returns the expected fraction of moduli in each bin, for eigenvalues uniform on a ring.
 
-    By F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), Lemma 3.2 of Orvieto et al. (2023). The whole
-    disk is the limit of large Glorot matrices: the circular law, Theorem 3.1.
+    They are uniform in area, so F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), Lemma 3.2 of Orvieto
+    et al. (2023). The whole disk is the limit for large Glorot matrices: the circular law, Theorem
+    3.1.
 
     Raises:
       ValueError: if r_min is not below r_max.
@@ -64,12 +68,12 @@ def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
       >>> ring_fractions(np.array([0.0, 0.5, 1.0])).tolist()
       [0.25, 0.75]
     """
-    below = (np.square(edges) - r_min**2) / _ring_area(r_min, r_max)
-    return np.diff(np.clip(below, 0, 1))
+    cumulative = (np.square(edges) - r_min**2) / _ring_area(r_min, r_max)
+    return np.diff(np.clip(cumulative, 0, 1))
 
 
 def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
-    """p(r) = 2 r / (r_max^2 - r_min^2) on the ring, 0 elsewhere: the slope of Lemma 3.2's F.
+    """Returns the density p(r) = 2 r / (r_max^2 - r_min^2) on the ring, 0 elsewhere (Lemma 3.2).
 
     Raises:
       ValueError: if r_min is not below r_max.
@@ -83,16 +87,16 @@ def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
 
 
 def _ring_area(r_min: float, r_max: float) -> float:
-    """Over pi."""
+    """Returns the area of a ring, divided by pi."""
     if not r_min < r_max:
         raise ValueError(f"the ring is from {r_min} to {r_max}; expected r_min below r_max")
     return r_max**2 - r_min**2
 
 
 def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.ndarray:
-    """The density of |arg lambda| in [0, pi], of phases uniform on [0, max_phase].
+    """Returns the density of |arg lambda| in [0, pi] for phases uniform on [0, max_phase].
 
-    Beyond pi a phase folds back: 1 / max_phase once for each phase that has this frequency.
+    Phases beyond pi fold back, so each phase with a given frequency contributes 1 / max_phase.
 
     Example:
       >>> (np.pi * phase_density(np.array([0.5, 3.0]))).round(6).tolist()
@@ -103,9 +107,9 @@ def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.n
 
 
 def glorot_eigenvalues(rng: np.random.Generator, n: int) -> np.ndarray:
-    """The eigenvalues `(n,)` of a real Gaussian matrix of variance 1/n: Figure 2 of the paper.
+    """Returns the eigenvalues `(n,)` of a real Gaussian matrix of variance 1/n: Figure 2.
 
-    Uniform on the unit disk in the limit (Theorem 3.1); a few of a finite matrix are outside.
+    In the limit they are uniform on the unit disk (Theorem 3.1). A finite matrix has a few outside.
 
     Example:
       >>> lam = glorot_eigenvalues(np.random.default_rng(0), 300)

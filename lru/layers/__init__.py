@@ -1,1 +1,1 @@
-"""Layers, one file each, and the call that all of them share."""
+"""Layers, one per file, and the call that they share."""

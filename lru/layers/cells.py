@@ -1,8 +1,8 @@
-"""Recurrent cells with two inputs, from below and from the step before, and two outputs.
+"""Recurrent cells with two inputs, from the layer below and the step before, and two outputs.
 
-A lattice of them has layers in depth and steps in time: h1 rises through the layers, h2 goes from
-step to step. A cell is pure functions of its weights, so that whatever walks the lattice
-(`lru.layers.stacks`) can compute products ahead, for many steps, or batched, for many layers.
+A lattice of cells has layers in depth and steps in time: h1 passes from layer to layer, h2 from
+step to step. A cell is a set of pure functions of its weights. So `lru.layers.stacks`, which runs
+the lattice, can compute a product ahead for many steps, or batched for many layers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
 
 
 class TwoWayCell(nn.RNNCellBase):
-    """What recurrent cells share: dense layers as parameters, and the call of Flax's cells.
+    """Base class of recurrent cells: dense layers as parameters, and the call of Flax's cells.
 
-    A subclass lists its dense layers in `shapes` and says in `step` what it does.
+    A subclass lists its dense layers in `shapes` and implements `input_projection` and `step`.
 
     Attributes:
-      features: h, the width of inputs and outputs.
-      dtype: of the matrix products and the outputs; by default that of inputs and parameters
-        together, as in Flax's cells. The state is float32 at least, whatever it is.
+      features: H, the width of inputs and outputs.
+      dtype: of the matrix products and the outputs; by default the common type of inputs and
+        parameters, as in Flax's cells. The carry is float32 at least in any case.
       param_dtype: of the parameters.
     """
 
@@ -41,54 +41,57 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """The shape of each dense layer's kernel, by name."""
+        """Returns the shape of each dense layer's kernel, by name."""
         raise NotImplementedError(f"{type(self).__name__} has no shapes")
 
     @property
     def state_size(self) -> int:
-        """The numbers in one sequence's state."""
+        """N, the size of one sequence's carry."""
         return self.features
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """The weights as the products take them."""
+        """Returns the parameters arranged as the matrix products take them."""
         return params
 
     @nn.nowrap
-    def input_projection(self, weights: Any, below: Real[Array, "*B H"]) -> Any:
-        """What of a step needs the input from below alone."""
-        raise NotImplementedError(f"{type(self).__name__} has no drive")
+    def input_projection(self, weights: Any, input: Real[Array, "*B H"]) -> Any:
+        """Returns the terms of a step that depend on the input alone, not on the carry."""
+        raise NotImplementedError(f"{type(self).__name__} has no input_projection")
 
     @nn.nowrap
-    def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        """Returns the state and the output.
+    def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        """Runs one step.
 
         Args:
-          weights: what `pack` made.
-          state: the one before.
-          below: the input.
-          driven: its `input_projection`.
+          weights: see `pack`.
+          carry: the carry of the step before, `(..., N)`.
+          input: the output of the layer below, `(..., D)`.
+          projected: the `input_projection` of the input.
+
+        Returns:
+          `(carry, output)`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     @nn.nowrap
-    def enter(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
-        """What rises into the lowest cell."""
+    def encode(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
+        """Returns the input of the first layer's cell, for the inputs of the stack."""
         return inputs
 
     @nn.nowrap
-    def leave(self, above: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
-        """The outputs, of what rises from the topmost cell."""
-        return above
+    def decode(self, output: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
+        """Returns the outputs of the stack, for the output of the last layer's cell."""
+        return output
 
     @nn.nowrap
     def bound(self, shape: tuple[int, int]) -> float:
-        """Weights and biases of a dense layer of that shape are drawn from U(-bound, bound)."""
+        """Returns b of U(-b, b), from which a dense layer of that shape is drawn."""
         return 1 / math.sqrt(self.features)
 
     @nn.nowrap
     def draw(self, key: PRNGKeyArray) -> dict[str, Dense]:
-        """All parameters, new."""
+        """Draws all parameters."""
         check_sizes(features=self.features)
         shapes = self.shapes()
         keys = jax.random.split(key, len(shapes))
@@ -99,24 +102,24 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def count(self) -> int:
-        """The number of parameters."""
+        """Returns the number of parameters."""
         return sum(rows * columns + columns for rows, columns in self.shapes().values())
 
     @nn.compact
     def __call__(
         self, carry: ArrayLike, inputs: ArrayLike
     ) -> tuple[Float[Array, "*B N"], Float[Array, "*B H"]]:
-        """One step.
+        """Runs one step.
 
         Args:
-          carry: the state before, h2, `(..., N)`.
-          inputs: h1, `(..., h)`.
+          carry: h2, the carry of the step before, `(..., N)`.
+          inputs: h1, `(..., H)`.
 
         Returns:
           `(carry, outputs)`, h2' and h1'.
 
         Raises:
-          ValueError: if the inputs have another width, or anything is complex.
+          ValueError: if the inputs have another width, or an argument is complex.
         """
         carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
         if jnp.iscomplexobj(carry):
@@ -128,17 +131,18 @@ class TwoWayCell(nn.RNNCellBase):
             name: self.param(name, draw_dense, shape, bound, self.param_dtype)
             for name, (shape, bound) in shapes.items()
         }
-        dtype, state_dtype = compute_dtype(inputs, params, self.dtype), at_least_float32(carry)
+        dtype, carry_dtype = compute_dtype(inputs, params, self.dtype), at_least_float32(carry)
         cell, weights = self.clone(parent=None, dtype=dtype), self.pack(params)
-        below = cell.enter(inputs.astype(at_least_float32(inputs, dtype)))
-        state = carry.astype(at_least_float32(carry, dtype))
-        state, above = cell.step(weights, state, below, cell.input_projection(weights, below))
-        # The state's type must not change from step to step: `nn.RNN` scans over them.
-        return state.astype(state_dtype), cell.leave(above).astype(dtype)
+        input = cell.encode(inputs.astype(at_least_float32(inputs, dtype)))
+        projected = cell.input_projection(weights, input)
+        before = carry.astype(at_least_float32(carry, dtype))
+        after, output = cell.step(weights, before, input, projected)
+        # `nn.RNN` scans over the steps, so the carry must keep its type.
+        return after.astype(carry_dtype), cell.decode(output).astype(dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Float[Array, "*B N"]:
-        """The zero state for inputs of shape `(..., h)`; `rng` is not needed."""
+        """Returns the zero carry for inputs of shape `(..., H)`; `rng` is not used."""
         dtype = at_least_float32(self.param_dtype)
         return jnp.zeros((*input_shape[:-1], self.state_size), dtype)
 
@@ -148,17 +152,17 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """x times a kernel, in the cell's dtype; summed in float32 at least."""
+        """Returns x times a kernel, in the cell's dtype, summed in float32 at least."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap
     def dense(self, x: Real[Array, "*B K"], layer: Dense) -> Real[Array, "*B M"]:
-        """x through a dense layer."""
+        """Applies a dense layer to x."""
         return add_bias(self.times(x, layer["kernel"]), layer["bias"])
 
 
 def draw_dense(key: PRNGKeyArray, shape: tuple[int, int], bound: float, dtype: Any) -> Dense:
-    """A dense layer with weights and biases from U(-bound, bound), as PyTorch draws them.
+    """Draws a dense layer's weights and biases from U(-bound, bound), as PyTorch does.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -172,5 +176,5 @@ def draw_dense(key: PRNGKeyArray, shape: tuple[int, int], bound: float, dtype: A
 
 
 def add_bias(x: Real[Array, "*B M"], bias: Real[Array, "M"]) -> Real[Array, "*B M"]:
-    """x + bias, whatever the rank of x."""
+    """Returns x + bias, for x of any rank."""
     return x + bias.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)

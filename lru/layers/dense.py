@@ -1,8 +1,9 @@
-"""Recurrent networks with a dense state matrix, where the ladder to the LRU begins.
+"""Recurrent networks with a dense state matrix: the first ablations on the way to the LRU.
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
 
-All real, without biases, f a nonlinearity or none: Tables 1 and 2 of the paper.
+All matrices are real, there are no biases, and f is a nonlinearity or the identity: Tables 1 and 2
+of the paper.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from lru.layers.mixers import Direction, Mixer, steps_of_state
+from lru.layers.mixers import Direction, Mixer, chunk_size_for_state
 from lru.layers.state_space import Parameters, add_skip, readouts
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Float, Shape
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import Initializer, scaled_normal
 from lru.ops.matmul import matmul
-from lru.ops.recurrence import unless
+from lru.ops.recurrence import zero_where
 
 Activation = Literal["relu", "tanh", "linear"]
 
-_ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "linear": lambda x: x}  # f(0) = 0, all of them
+# `Direction` needs f(0) = 0, so that padding keeps a zero state at zero.
+_ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "linear": lambda x: x}
 
 
 class DenseDirection(Direction):
@@ -36,9 +38,9 @@ class DenseDirection(Direction):
     Attributes:
       a, b, c: A, B and C transposed, to multiply rows from the right.
       d: D, `(H,)`; None if the other direction of the same inputs has it.
-      activation: f, by its name.
+      activation: the name of f.
       dtype: of the matrix products and the outputs.
-      chunk_size: as of `lru.LRU`.
+      chunk_size: see `lru.LRU`.
     """
 
     a: Float[Array, "N N"]
@@ -58,7 +60,7 @@ class DenseDirection(Direction):
         return jax.ShapeDtypeStruct((len(self.a),), at_least_float32(self.a, self.dtype))
 
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
-        return steps_of_state(self.chunk_size, time_and_batch, self.state)
+        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
 
     def input_projection(self, u: Any) -> Any:
         return matmul(u, self.b, self.dtype)
@@ -72,7 +74,7 @@ class DenseDirection(Direction):
 
         def step(h, inputs):
             x, clear = inputs
-            h = activation(self.transition(unless(clear, h)) + x).astype(dtype)
+            h = activation(self.transition(zero_where(clear, h)) + x).astype(dtype)
             return h, h
 
         h0 = jnp.zeros_like(x[0]) if h0 is None else h0.astype(dtype)
@@ -84,10 +86,11 @@ class DenseDirection(Direction):
 
 
 def haiku_normal(fan_in: int) -> Initializer:
-    """A normal distribution of deviation 1 / sqrt(fan_in), cut off at two deviations.
+    """Returns an initializer from N(0, 1 / fan_in), truncated at two standard deviations.
 
-    That is how Haiku's vanilla RNN draws its matrices. Cutting off leaves 0.88 of the deviation,
-    which is not corrected for: so a large square matrix has a spectral radius of about 0.88.
+    Haiku's vanilla RNN draws its matrices from it. Truncation reduces the standard deviation to
+    0.88 of its value, and this is not corrected. So a large square matrix has a spectral radius of
+    about 0.88.
 
     Example:
       >>> import jax
@@ -97,24 +100,24 @@ def haiku_normal(fan_in: int) -> Initializer:
     return jax.nn.initializers.truncated_normal(1 / math.sqrt(fan_in))
 
 
-def without_growth(draw: Initializer) -> Initializer:
-    """Square matrices of another initializer, none of whose powers grow.
+def limit_spectral_radius(draw: Initializer) -> Initializer:
+    """Scales square matrices of another initializer to a spectral radius of 1 at most.
 
-    Where the spectral radius is above 1, the matrix is divided by it: by ||A^1024||^(1/1024), to
-    be exact, which is never less, and at most a few thousandths more.
+    If the spectral radius is above 1, the matrix is divided by ||A^1024||^(1/1024). This bound is
+    never below the spectral radius, and at most a few thousandths above it.
 
     Example:
       >>> import jax
       >>> orthogonal = jax.nn.initializers.orthogonal
-      >>> grown = without_growth(orthogonal(scale=3.0))(jax.random.key(0), (4, 4))
-      >>> bool(abs(grown - orthogonal()(jax.random.key(0), (4, 4))).max() < 1e-2)
+      >>> scaled = limit_spectral_radius(orthogonal(scale=3.0))(jax.random.key(0), (4, 4))
+      >>> bool(abs(scaled - orthogonal()(jax.random.key(0), (4, 4))).max() < 1e-2)
       True
     """
 
     def init(key, shape, dtype=jnp.float32):
         matrix = draw(key, shape, dtype)
         power, log_scale = matrix, 0.0
-        for _ in range(10):  # the power is A^(2^i), but for its scale
+        for _ in range(10):  # the power is A^(2^i), up to its scale
             size = jnp.linalg.norm(power)
             power = jnp.matmul(power / size, power / size, precision=lax.Precision.HIGHEST)
             log_scale = 2 * (log_scale + jnp.log(size))
@@ -129,16 +132,16 @@ class DenseRNN(Mixer):
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1)
 
-    Parameters: `A (N, N)`, `B (N, H)`, `C (H, N)`, drawn by `haiku_normal`; `D (H,)` from N(0, 1),
-    elementwise as the LRU's, so that a rung of the ladder differs from the next by A alone; a
-    bidirectional layer's `C2 (H, N)`. With few modes, an A in ten has an eigenvalue beyond the unit
-    circle, which over a thousand steps is more than float32 can hold: that of a linear layer is
-    drawn `without_growth`. (At the paper's N it makes no difference.)
+    Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
+    N(0, 1) and elementwise as in the LRU, so that this ablation differs from the next by A alone;
+    and `C2 (H, N)` if bidirectional. At small N, one A in ten has an eigenvalue outside the unit
+    circle, and its state overflows float32 within a thousand steps. So `limit_spectral_radius` is
+    applied to the A of a linear layer. (At the paper's N it makes no difference.)
 
     Attributes:
       d_state: N.
-      activation: f: `"relu"`, `"tanh"` or `"linear"`, which is x.
-      bidirectional, chunk_size, dtype, param_dtype: as of `lru.LRU`; the state is float32 at least.
+      activation: f: `"relu"`, `"tanh"` or `"linear"`, the identity.
+      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`; the state is float32 at least.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -186,7 +189,7 @@ class DenseRNN(Mixer):
         shapes |= {name: (d_model, self.d_state) for name in readouts(self.bidirectional)}
         draws = {name: haiku_normal(shape[1]) for name, shape in shapes.items()}
         if self.activation == "linear":
-            draws["A"] = without_growth(draws["A"])
+            draws["A"] = limit_spectral_radius(draws["A"])
         params = {
             name: self.param(name, draws[name], shape, self.param_dtype)
             for name, shape in shapes.items()

@@ -1,8 +1,9 @@
-"""The ladder from a diagonal linear RNN to the LRU: Tables 2, 7 and 8 of Orvieto et al. (2023).
+"""Ablations of the LRU: diagonal linear RNNs, Tables 2, 7 and 8 of Orvieto et al. (2023).
 
-    x_k = Lambda x_{k-1} + B u_k,   y_k = Re[C x_k] + D * u_k
+    h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
-One rung a parameterization of Lambda, all without the LRU's gamma: with it, the last is `lru.LRU`.
+Each ablation is a parameterization of Lambda, without the LRU's gamma. The last one with gamma is
+`lru.LRU`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _NAMES = {"real_imag": ("a", "b"), "exp": ("nu", "theta"), "stable_exp": ("nu_lo
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
-    """Lambda by the names of its parameters, of section 3.2 and 3.3.
+    """Returns Lambda, whose parameterization the names of the parameters decide.
 
     a, b: a + ib;   nu, theta: exp(-nu + i theta);   nu_log, theta: exp(-exp(nu_log) + i theta).
 
-    Only the last is inside the unit disk whatever is learned.
+    See sections 3.2 and 3.3 of the paper. Only the last is always inside the unit disk.
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,7 +56,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 
 
 def diagonal_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
-    """The directions of a `DiagonalRNN`; `options` as of `DiagonalDirection`."""
+    """Returns the directions of a `DiagonalRNN`; for the options, see `DiagonalDirection`."""
     return pack(params, eigenvalues(params), params["B_re"], params["B_im"], **options)
 
 
@@ -68,10 +69,10 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """The parameters of N eigenvalues drawn uniformly on a ring, as Lemma 3.2 has it.
+    """Draws the parameters of N eigenvalues that are uniform in area on a ring: Lemma 3.2.
 
     Raises:
-      ValueError: if there is no such parameterization, ring or phase.
+      ValueError: if the parameterization is unknown, or the ring or the phase is invalid.
 
     Example:
       >>> import jax
@@ -92,21 +93,22 @@ def draw_eigenvalues(
 
 
 class DiagonalRNN(Mixer):
-    """A linear RNN with a diagonal, complex Lambda: `lru.LRU` without gamma, Lambda learned as is.
+    """A linear RNN with a diagonal, complex Lambda: `lru.LRU` without gamma.
 
-    x_k = Lambda x_{k-1} + B u_k,   y_k = Re[C x_k] + D * u_k
+    h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
-    Parameters: `B_re B_im (N, H)`, `C_re C_im (H, N)`, `D (H,)`, drawn as the LRU's, a
-    bidirectional layer's `C2_re C2_im (H, N)`, and Lambda's, `(N,)`.
+    Parameters: `B_re B_im (N, H)`, `C_re C_im (H, N)` and `D (H,)`, drawn as in the LRU; those of
+    Lambda, `(N,)`; and `C2_re C2_im (H, N)` if bidirectional.
 
     Attributes:
       d_state: N, the number of complex modes.
       parameterization: of Lambda: `"real_imag"`, a + ib, with parameters `a b`; `"exp"`,
         exp(-nu + i theta), with `nu theta`; `"stable_exp"`, exp(-exp(nu_log) + i theta), with
-        `nu_log theta`. The first two may leave the unit disk while they are trained.
-      r_min, r_max, max_phase: where eigenvalues are drawn, as of `lru.LRU`: by default the whole
-        disk, as for a large Gaussian matrix (Theorem 3.1); the rung "ring init" has a ring.
-      bidirectional, method, chunk_size, dtype, param_dtype: as of `lru.LRU`. The methods that
+        `nu_log theta`. In training, the first two may leave the unit disk.
+      r_min, r_max, max_phase: where the eigenvalues are drawn, see `lru.LRU`. The default is the
+        whole disk, as for a large Gaussian matrix (Theorem 3.1); the ablation "ring init" uses a
+        ring.
+      bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. The methods that
         multiply factors together need a Lambda that stays inside the disk.
 
     Example:
@@ -140,7 +142,7 @@ class DiagonalRNN(Mixer):
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """The modes of each direction."""
+        """Returns the modes of each direction."""
         return modes_of(diagonal_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:

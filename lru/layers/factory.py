@@ -1,4 +1,4 @@
-"""What makes the layers inside a layer: a function, a partial, or an instance to copy."""
+"""Factories of the layers inside a layer: a function, a partial, or an instance to copy."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import jax
 
 
 def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.Module]:
-    """A function that makes a Linen layer, such as `functools.partial(lru.LRU, 64)`.
+    """Returns a function that makes a Linen layer, such as `functools.partial(lru.LRU, 64)`.
 
     Args:
-      name: of the argument, for the message.
-      module: that function; or an instance, such as `lru.LRU(64)`, of which it makes copies.
-      cells: whether it may be a recurrent cell.
+      name: the argument's name, for the message.
+      module: such a function, or an instance to copy, such as `lru.LRU(64)`.
+      cells: whether the layer may be a recurrent cell.
 
     Raises:
-      ValueError: if it is neither.
+      ValueError: if the module is neither.
 
     Example:
       >>> as_factory("mixer", nn.Dense(4))().features
@@ -33,7 +33,8 @@ def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.
     if is_nnx or is_cell or not (callable(module) or isinstance(module, nn.Module)):
         raise ValueError(
             f"{name} is a {kind.__module__}.{kind.__name__}; expected a Flax Linen layer such as "
-            "lru.LRU(64) or nn.RNN(cell), or what makes one, such as functools.partial(lru.LRU, 64)"
+            "lru.LRU(64) or nn.RNN(cell), or a function that makes one, such as "
+            "functools.partial(lru.LRU, 64)"
         )
     if isinstance(module, nn.Module):
         fields = [f.name for f in dataclasses.fields(module) if f.init]
@@ -44,15 +45,15 @@ def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.
     return module
 
 
-def _holds_modules(maker: functools.partial) -> bool:
-    leaves = jax.tree.leaves((maker.args, maker.keywords))
+def _holds_modules(factory: functools.partial) -> bool:
+    leaves = jax.tree.leaves((factory.args, factory.keywords))
     return any(isinstance(leaf, nn.Module) for leaf in leaves)
 
 
-def _make(maker: functools.partial, **options: Any) -> nn.Module:
-    """What `maker` makes, with copies of the modules among its arguments.
+def _make(factory: functools.partial, **options: Any) -> nn.Module:
+    """Calls `factory` with copies of the modules among its arguments.
 
-    Flax shares the parameters of a module that it meets twice.
+    Without copies, Flax would share the parameters of a module that two layers have.
     """
     copies: dict[int, nn.Module] = {}
 
@@ -63,5 +64,5 @@ def _make(maker: functools.partial, **options: Any) -> nn.Module:
             copies[id(value)] = as_factory("module", value, cells=True)(parent=None)
         return copies[id(value)]
 
-    arguments, keywords = jax.tree.map(copied, (maker.args, maker.keywords))
-    return maker.func(*arguments, **(keywords | options))
+    arguments, keywords = jax.tree.map(copied, (factory.args, factory.keywords))
+    return factory.func(*arguments, **(keywords | options))

@@ -1,7 +1,8 @@
-"""What Ahuja & Morency (2018) compare the lattice with: GRU, LSTM, highway network, Grid-LSTM.
+"""The baselines of Ahuja & Morency (2018): GRU, LSTM, recurrent highway network, Grid-LSTM.
 
-Each is a two-way cell, stacked as the lattice's are. In a GRU, an LSTM and a recurrent highway
-network the same state rises and goes to the next step; a Grid-LSTM has a memory either way.
+Each is a two-way cell, stacked like those of the lattice. A GRU, an LSTM and a recurrent highway
+network pass the same state to the layer above and to the next step. A Grid-LSTM has a memory in
+each of the two directions.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ class GRUCell(TwoWayCell):
     c = tanh(W x + r * (U h + b)),  or  tanh(W x + U (r * h) + b)
     h' = z * h + (1 - z) * c
 
-    Parameters: `input` on x and `state` on h, dense layers with r, z and c in that order. Both have
-    a bias, as in PyTorch, where the paper's layers come from: 6 h^2 + 6 h parameters.
+    Parameters: dense layers `input`, applied to x, and `state`, applied to h, each with the outputs
+    r, z and c in that order. Both have a bias, as in PyTorch, whose layers the paper uses:
+    6 H^2 + 6 H parameters.
 
     Attributes:
-      features, dtype, param_dtype: as of `lru.layers.cells.TwoWayCell`.
-      reset_after: whether the reset gate is applied after the product with U, as in PyTorch, cuDNN
-        and Flax, or before, as the paper prints it.
+      features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
+      reset_after: whether to apply the reset gate after the product with U, as in PyTorch, cuDNN
+        and Flax, or before it, as printed in the paper.
     """
 
     reset_after: bool = True
@@ -42,7 +44,7 @@ class GRUCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """`state` apart for gates and candidate, unless one product has both."""
+        """Splits `state` into gates and candidate, which need separate products before a reset."""
         if self.reset_after:
             return params
         parts = (jnp.split(params["state"][k], [2 * self.features], -1) for k in ("kernel", "bias"))
@@ -50,30 +52,35 @@ class GRUCell(TwoWayCell):
         return {"input": params["input"], "gates": gates, "candidate": candidate}
 
     @nn.nowrap
-    def input_projection(self, weights: Any, below: Any) -> Any:
-        return self.dense(below, weights["input"])
+    def input_projection(self, weights: Any, input: Any) -> Any:
+        return self.dense(input, weights["input"])
 
     @nn.nowrap
-    def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        across = self.dense(state, weights["state" if self.reset_after else "gates"])
-        gates_below, candidate_below = jnp.split(driven, [2 * self.features], axis=-1)
-        gates_across, past = jnp.split(across, [2 * self.features], axis=-1)
-        r, z = jnp.split(nn.sigmoid(gates_below + gates_across), 2, axis=-1)
-        past = r * past if self.reset_after else self.dense(r * state, weights["candidate"])
-        state = z * state + (1 - z) * jnp.tanh(candidate_below + past)
-        return state, state
+    def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        h, gates_and_candidate = carry, [2 * self.features]
+        recurrent = self.dense(h, weights["state" if self.reset_after else "gates"])
+        input_gates, input_candidate = jnp.split(projected, gates_and_candidate, axis=-1)
+        recurrent_gates, recurrent_candidate = jnp.split(recurrent, gates_and_candidate, axis=-1)
+        r, z = jnp.split(nn.sigmoid(input_gates + recurrent_gates), 2, axis=-1)
+        if self.reset_after:
+            recurrent_candidate = r * recurrent_candidate
+        else:
+            recurrent_candidate = self.dense(r * h, weights["candidate"])
+        h = z * h + (1 - z) * jnp.tanh(input_candidate + recurrent_candidate)
+        return h, h
 
 
 class LSTMCell(TwoWayCell):
     """Long short-term memory.
 
-    i, f, o = sigmoid(W x + U h),   g = tanh(W x + U h)   with W, U of their own each
+    i, f, o = sigmoid(W x + U h),   g = tanh(W x + U h)   each with its own W and U
     c' = f * c + i * g,   h' = o * tanh(c')
 
-    The state is [h; c], `(..., 2 h)`. Parameters: `input` on x and `state` on h, dense layers with
-    i, f, g and o in that order, both with a bias, as in PyTorch: 8 h^2 + 8 h parameters.
+    The carry is [h; c], `(..., 2 H)`. Parameters: dense layers `input`, applied to x, and `state`,
+    applied to h, each with the outputs i, f, g and o in that order and a bias, as in PyTorch:
+    8 H^2 + 8 H parameters.
 
-    Attributes: as of `lru.layers.cells.TwoWayCell`.
+    Attributes: see `lru.layers.cells.TwoWayCell`.
     """
 
     @nn.nowrap
@@ -85,30 +92,30 @@ class LSTMCell(TwoWayCell):
         return 2 * self.features
 
     @nn.nowrap
-    def input_projection(self, weights: Any, below: Any) -> Any:
-        return self.dense(below, weights["input"])
+    def input_projection(self, weights: Any, input: Any) -> Any:
+        return self.dense(input, weights["input"])
 
     @nn.nowrap
-    def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        h, c = jnp.split(state, 2, axis=-1)
-        h, c = lstm(driven + self.dense(h, weights["state"]), c)
+    def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        h, c = jnp.split(carry, 2, axis=-1)
+        h, c = lstm(projected + self.dense(h, weights["state"]), c)
         return jnp.concatenate([h, c], axis=-1), h
 
 
 class GridLSTMCell(TwoWayCell):
-    """Two LSTMs, one in depth and one in time, depth first (Kalchbrenner et al. 2016).
+    """Two LSTMs, first one in depth and then one in time (Kalchbrenner et al. 2016).
 
     h1', m1' = LSTM1(input h2, state h1, m1),   h2', m2' = LSTM2(input h1', state h2, m2)
 
-    The state in time is [h2; m2], `(..., 2 h)`. The memory in depth, m1, begins with zeros at the
-    lowest layer in every step. (In the authors' code that is so in the first chunk of a text only;
-    later ones get what m1 was at the top, in the same place of the chunk before. Then the outputs
-    depend on where a text was cut, and a stream has no place to be at.)
+    The carry in time is [h2; m2], `(..., 2 H)`. The memory in depth, m1, starts from zero in the
+    first layer at every step. (In the authors' code it does so only in the first chunk of a text. A
+    later chunk starts from the last layer's m1 at the same position of the chunk before. Then the
+    outputs depend on where a text is cut, and a stream cannot be defined.)
 
-    Parameters: `depth_input depth_state time_input time_state`, dense layers as an `LSTMCell` has
-    two: 16 h^2 + 16 h parameters.
+    Parameters: dense layers `depth_input depth_state time_input time_state`, each like one of the
+    two of an `LSTMCell`: 16 H^2 + 16 H parameters.
 
-    Attributes: as of `lru.layers.cells.TwoWayCell`.
+    Attributes: see `lru.layers.cells.TwoWayCell`.
     """
 
     @nn.nowrap
@@ -121,21 +128,21 @@ class GridLSTMCell(TwoWayCell):
         return 2 * self.features
 
     @nn.nowrap
-    def enter(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
+    def encode(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
         return jnp.concatenate([inputs, jnp.zeros_like(inputs)], axis=-1)
 
     @nn.nowrap
-    def leave(self, above: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
-        return above[..., : self.features]
+    def decode(self, output: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
+        return output[..., : self.features]
 
     @nn.nowrap
-    def input_projection(self, weights: Any, below: Any) -> Any:
-        return self.dense(below[..., : self.features], weights["depth_state"])
+    def input_projection(self, weights: Any, input: Any) -> Any:
+        return self.dense(input[..., : self.features], weights["depth_state"])
 
     @nn.nowrap
-    def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        (h2, m2), m1 = jnp.split(state, 2, axis=-1), below[..., self.features :]
-        h1, m1 = lstm(driven + self.dense(h2, weights["depth_input"]), m1)
+    def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        (h2, m2), m1 = jnp.split(carry, 2, axis=-1), input[..., self.features :]
+        h1, m1 = lstm(projected + self.dense(h2, weights["depth_input"]), m1)
         in_time = self.dense(h1, weights["time_input"]) + self.dense(h2, weights["time_state"])
         h2, m2 = lstm(in_time, m2)
         return jnp.concatenate([h2, m2], axis=-1), jnp.concatenate([h1, m1], axis=-1)
@@ -144,27 +151,32 @@ class GridLSTMCell(TwoWayCell):
 def lstm(
     preactivations: Real[Array, "*B M"], memory: Real[Array, "*B H"]
 ) -> tuple[Real[Array, "*B H"], Real[Array, "*B H"]]:
-    """h' and c' of an LSTM from i, f, g, o before their nonlinearities, `(..., 4 h)`, and c."""
+    """Returns h' and c' of an LSTM.
+
+    Args:
+      preactivations: i, f, g, o before their nonlinearities, `(..., 4 H)`.
+      memory: c, `(..., H)`.
+    """
     i, f, g, o = jnp.split(preactivations, 4, axis=-1)
     memory = nn.sigmoid(f) * memory + nn.sigmoid(i) * jnp.tanh(g)
     return nn.sigmoid(o) * jnp.tanh(memory), memory
 
 
 class RHNCell(TwoWayCell):
-    """The recurrent highway network (Zilly et al. 2017), as Ahuja & Morency compare with it.
+    """The recurrent highway network (Zilly et al. 2017), as in the comparison of Ahuja & Morency.
 
-    Micro-steps i = 1 ... k of a step, s being the state:
+    Micro-steps i = 1 ... k of a step, with the state s:
     t = sigmoid(R_i^t s),   s' = t * tanh(R_i^h s) + (1 - t) * s      the first adds W x to both
 
-    Unlike Zilly et al.'s, its transform gates begin without a negative bias, and nothing is
-    dropped out: as published, a weak rival.
+    Unlike that of Zilly et al., its transform gates have no negative initial bias, and it has no
+    dropout. So it is a weak baseline, as published.
 
-    Parameters: `micro_0` on [x; s], `micro_1` ... on s: dense layers with h and t in that order,
-    drawn as PyTorch's linear layers, from U(-b, b) with b = 1/sqrt(rows); 4 h^2 + 2 h^2 (k - 1) +
-    2 h k parameters.
+    Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s, each
+    with the outputs h and t in that order. They are drawn like PyTorch's linear layers, from
+    U(-b, b) with b = 1/sqrt(rows); 4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
 
     Attributes:
-      features, dtype, param_dtype: as of `lru.layers.cells.TwoWayCell`.
+      features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
       recurrence_depth: k.
     """
 
@@ -173,8 +185,8 @@ class RHNCell(TwoWayCell):
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
         check_sizes(recurrence_depth=self.recurrence_depth)
-        h = self.features
-        return {f"micro_{i}": (h if i else 2 * h, 2 * h) for i in range(self.recurrence_depth)}
+        width, depth = self.features, self.recurrence_depth
+        return {f"micro_{i}": (width if i else 2 * width, 2 * width) for i in range(depth)}
 
     @nn.nowrap
     def bound(self, shape: tuple[int, int]) -> float:
@@ -182,36 +194,36 @@ class RHNCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """`micro_0` apart for x and s."""
+        """Splits `micro_0` into the rows for x and those for s."""
         first = params["micro_0"]
-        into, across = jnp.split(first["kernel"], 2)
+        input, recurrent = jnp.split(first["kernel"], 2)
         rest = {name: layer for name, layer in params.items() if name != "micro_0"}
-        return {"input": {"kernel": into, "bias": first["bias"]}, "across": across} | rest
+        return {"input": {"kernel": input, "bias": first["bias"]}, "recurrent": recurrent} | rest
 
     @nn.nowrap
-    def input_projection(self, weights: Any, below: Any) -> Any:
-        return self.dense(below, weights["input"])
+    def input_projection(self, weights: Any, input: Any) -> Any:
+        return self.dense(input, weights["input"])
 
     @nn.nowrap
-    def step(self, weights: Any, state: Any, below: Any, driven: Any) -> tuple[Any, Any]:
-        both = driven + self.times(state, weights["across"])
+    def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
+        s, both = carry, projected + self.times(carry, weights["recurrent"])
         for i in range(self.recurrence_depth):
-            both = self.dense(state, weights[f"micro_{i}"]) if i else both
+            both = self.dense(s, weights[f"micro_{i}"]) if i else both
             new, transform = jnp.split(both, 2, axis=-1)
             transform = nn.sigmoid(transform)
-            state = transform * jnp.tanh(new) + (1 - transform) * state
-        return state, state
+            s = transform * jnp.tanh(new) + (1 - transform) * s
+        return s, s
 
 
 class GRU(RecurrentStack):
     """Layers of `GRUCell`, with the call of `lru.LRU`.
 
-    Attributes: as of `lru.layers.stacks.RecurrentStack`, and `reset_after` as of `GRUCell`.
+    Attributes: those of `lru.layers.stacks.RecurrentStack`, and `reset_after` of `GRUCell`.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from lru.baselines import GRU
-      >>> x = jnp.ones((8, 50, 16))  # (B, T, h)
+      >>> x = jnp.ones((8, 50, 16))  # (B, T, H)
       >>> layer = GRU(16, num_layers=2)
       >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
       >>> layer.apply(variables, x).shape
@@ -244,7 +256,7 @@ class GridLSTM(RecurrentStack):
 class RHN(RecurrentStack):
     """Layers of `RHNCell`, with the call of `lru.LRU`.
 
-    Attributes: as of `lru.layers.stacks.RecurrentStack`, and `recurrence_depth` as of `RHNCell`.
+    Attributes: those of `lru.layers.stacks.RecurrentStack`, and `recurrence_depth` of `RHNCell`.
     """
 
     recurrence_depth: int = 2

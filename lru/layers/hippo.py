@@ -1,6 +1,6 @@
-"""What S4D and S5 begin from: HiPPO's eigenvalues, step sizes, and a continuous-time mode in steps.
+"""The initialization of S4D and S5: HiPPO's eigenvalues, step sizes, and discretization.
 
-x' = Lambda x + B u,   y = C x + D u          Lambda diagonal, complex, in conjugate pairs
+h' = Lambda h + B u,   y = C h + D u          Lambda diagonal, complex, in conjugate pairs
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def hippo_legs(d_state: int) -> np.ndarray:
 def hippo_normal(d_state: int) -> np.ndarray:
     """HiPPO-N, A + P P^T with P_n = sqrt(n + 1/2): -1/2 plus a skew-symmetric matrix.
 
-    That is what S5 and S4D-LegS keep of HiPPO-LegS, which cannot be diagonalised stably.
+    S5 and S4D-LegS use it in place of HiPPO-LegS, which cannot be diagonalised stably.
 
     Example:
       >>> hippo_normal(2).round(3).tolist()
@@ -48,10 +48,10 @@ def hippo_normal(d_state: int) -> np.ndarray:
 
 
 def check_even(d_state: int) -> None:
-    """Checks that N is an even number, at least 2: modes come in pairs of conjugates.
+    """Checks that N is even and at least 2, because modes come in conjugate pairs.
 
     Raises:
-      ValueError: if it is not.
+      ValueError: if N is not.
     """
     if not isinstance(d_state, Integral) or d_state < 2 or d_state % 2:
         raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
@@ -59,10 +59,10 @@ def check_even(d_state: int) -> None:
 
 @functools.lru_cache
 def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N, one of each pair.
+    """Returns eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N.
 
-    Those with a positive imaginary part, the largest first, in complex128; their conjugates are
-    the others.
+    Of each conjugate pair, it is the one with a positive imaginary part. The largest imaginary part
+    is first. All are complex128.
 
     Raises:
       ValueError: if N is not even.
@@ -75,7 +75,7 @@ def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_steps(dt_min: float, dt_max: float) -> Initializer:
-    """log Delta of step sizes log-uniform in [dt_min, dt_max].
+    """Returns an initializer of log Delta, with step sizes log-uniform in [dt_min, dt_max].
 
     Raises:
       ValueError: unless 0 < dt_min <= dt_max, and both are finite.
@@ -93,7 +93,7 @@ def log_steps(dt_min: float, dt_max: float) -> Initializer:
 def discretize(
     lam: Complex[Array, "*N"], step: Float[Array, "..."], method: Discretization = "zoh"
 ) -> tuple[Complex[Array, "*N"], Complex[Array, "*N"]]:
-    """x' = lam x + v as x_k = exp(log_lam) x_{k-1} + scale v_k.
+    """Discretizes h' = lam h + v as h_k = exp(log_lam) h_{k-1} + scale v_k.
 
     `"zoh"`, v constant during a step: log_lam = lam Delta, scale = (exp(lam Delta) - 1) / lam.
     `"bilinear"`: exp(log_lam) = (1 + lam Delta / 2) / (1 - lam Delta / 2), scale =
@@ -101,7 +101,7 @@ def discretize(
 
     Args:
       lam: continuous-time eigenvalues.
-      step: Delta, in the unit of time that lam has.
+      step: Delta, in lam's unit of time.
       method: see above.
 
     Returns:

@@ -1,8 +1,10 @@
 """The Linear Recurrent Unit (Orvieto et al. 2023): pure functions, and their Flax Linen modules.
 
-x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
-y_k = Re[C x_k] + D * u_k                              Appendix A
+h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
+y_k = Re[C h_k] + D * u_k                              Appendix A
 Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
+
+The paper writes x for the state h.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from lru.ops.recurrence import Method
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
-    """Lambda = exp(-exp(nu_log) + i exp(theta_log)): inside the unit disk whatever is learned.
+    """Returns Lambda = exp(-exp(nu_log) + i exp(theta_log)), which is always in the unit disk.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,11 +52,11 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 
 
 def lru_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
-    """The directions of an LRU: two, with `C2_re` and `C2_im` among the parameters.
+    """Returns the directions of an LRU: two if `C2_re` and `C2_im` are among the parameters.
 
     Args:
-      params: those of an `LRU`.
-      options: `dtype`, `method`, `chunk_size`, `sequence_axis` as of `DiagonalDirection`.
+      params: the parameters of an `LRU`.
+      options: `dtype`, `method`, `chunk_size`, `sequence_axis`; see `DiagonalDirection`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -75,13 +77,13 @@ def lru_step(
     *,
     dtype: Any = None,
 ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-    """One step of the LRU as a function of its parameters.
+    """Runs one step of the LRU as a function of its parameters.
 
     Args:
-      params: those of a unidirectional `LRU`.
+      params: the parameters of a unidirectional `LRU`.
       carry: the state before, `(..., N)`.
       inputs: `(..., H)`.
-      dtype: as of `LRU`.
+      dtype: see `LRU`.
 
     Returns:
       `(carry, outputs)`, `(..., N)` and `(..., H)`.
@@ -92,7 +94,7 @@ def lru_step(
 
 
 class LRUOptions(LayerOptions, total=False):
-    """The options of `lru_layer`, for type checkers and for its message about an unknown one."""
+    """The options of `lru_layer`, for type checkers and its message about an unknown option."""
 
     dtype: Any
     method: Method
@@ -132,16 +134,17 @@ def lru_layer(
     sequence_axis: str | None = None,
     **call: Any,
 ) -> Any:
-    """The layer as a function of its parameters; `LRU` explains the options.
+    """Applies the layer as a function of its parameters.
 
-    With `C2_re` and `C2_im` among the parameters the layer is bidirectional.
+    The layer is bidirectional if `C2_re` and `C2_im` are among the parameters.
 
     Args:
-      params: as of an `LRU`.
+      params: the parameters of an `LRU`.
       inputs: `(..., T, H)`.
-      dtype, method, chunk_size, sequence_axis: as of `LRU`.
-      return_carry: as of its call.
-      call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`, too.
+      dtype, method, chunk_size, sequence_axis: see `LRU`.
+      return_carry: see `lru.layers.mixers.Mixer.__call__`.
+      call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`; see
+        there too.
 
     Raises:
       TypeError: if an option is unknown.
@@ -152,7 +155,7 @@ def lru_layer(
         raise TypeError(
             f"lru_layer() got an unexpected keyword argument {name!r}; {did_you_mean(name, known)}"
         )
-    call.pop("init_key", None)  # as of `LRU`, the initial state is not random
+    call.pop("init_key", None)  # unused, as in `LRU`: the initial carry is not random
     inputs = as_inputs(inputs)
     directions = lru_directions(
         params,
@@ -165,35 +168,35 @@ def lru_layer(
 
 
 class LRU(Mixer):
-    """The Linear Recurrent Unit, to stand where `nn.RNN(nn.GRUCell(...))` stands in a model.
+    """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    It takes that call's arguments, but for one thing: `LRU(64)` has 64 complex modes, and outputs
-    as wide as its inputs.
+    It takes the arguments of that call. The size means something else: `LRU(64)` has 64 complex
+    modes, and its outputs are as wide as its inputs.
 
-    x_k = Lambda x_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C x_k] + D * u_k
+    h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
     Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences" (ICML 2023).
 
-    Parameters have Appendix A's names: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
+    Parameters have the names of Appendix A: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
     `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the last
-    dimension of the inputs, and of the outputs.
+    dimension of the inputs and of the outputs.
 
     Attributes:
       d_state: N, the number of complex modes.
       r_min, r_max: the ring of the unit disk in which the eigenvalues are drawn.
-      max_phase: they are drawn with a phase in [0, max_phase], in radians.
-      bidirectional: read a second state, which runs right to left, through `C2`.
-      method: of `lru.linear_recurrence`.
+      max_phase: the phases are drawn from [0, max_phase], in radians.
+      bidirectional: whether to add a second state, which runs right to left and is read by `C2`.
+      method: see `lru.linear_recurrence`.
       chunk_size: steps computed at a time, so the N-wide states of the whole sequence are never
         in memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
-      sequence_axis: name of the axis of the mesh set by `jax.set_mesh` along which time is
-        divided among devices, each of which works through its part at once; T must be a multiple
-        of its size. None: time stays together.
-      dtype: of the matrix products and the outputs; by default that of inputs and parameters
-        together. The state is complex64 at least, whatever it is.
+      sequence_axis: the axis of the mesh set by `jax.set_mesh` along which time is sharded over
+        devices, each of which computes its whole shard at once. T must be a multiple of the size
+        of the axis. None: time is not sharded.
+      dtype: of the matrix products and the outputs; by default the common type of inputs and
+        parameters. The state is complex64 at least in any case.
       param_dtype: of the parameters.
-      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
-        these, as of `nn.RNN`; keyword arguments only.
+      time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
+        as in `nn.RNN`; keyword arguments only.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -218,21 +221,21 @@ class LRU(Mixer):
 
     @property
     def causal(self) -> bool:
-        """Whether outputs depend on earlier inputs only, and time is not divided among devices."""
+        """Whether no output depends on a later input, and time is not sharded over devices."""
         return not (self.bidirectional or self.reverse or self.sequence_axis)
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """One sequence's state; None if each device works through its part of time at once."""
+        """Returns one sequence's state; None if each device computes its whole shard at once."""
         return None if self.sequence_axis else diagonal_state(self.d_state)
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """The modes of each direction."""
+        """Returns the modes of each direction."""
         return modes_of(lru_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
-        """One direction, or two: `C` reads what runs left to right, `C2` the other."""
+        """Returns one direction, read by `C`, or two: `C` left to right and `C2` right to left."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         return lru_directions(
             params,
@@ -244,9 +247,9 @@ class LRU(Mixer):
 
 
 class LRUCell(nn.RNNCellBase):
-    """One step of the LRU, Eq. (7), with the parameters of the layer: for streams, or `nn.RNN`.
+    """One step of the LRU, Eq. (7), with the layer's parameters, for streams and `nn.RNN`.
 
-    Attributes: those of `LRU`.
+    Attributes: see `LRU`.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, lru
@@ -269,20 +272,20 @@ class LRUCell(nn.RNNCellBase):
     def __call__(
         self, carry: ArrayLike, inputs: ArrayLike
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-        """`carry (..., N)` and `inputs (..., H)` to the new carry and the outputs `(..., H)`."""
+        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`."""
         inputs = as_array("inputs", inputs)
         params = lru_parameters(self, inputs.shape[-1], bidirectional=False)
         return lru_step(params, carry, inputs, dtype=self.dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Complex[Array, "*B N"]:
-        """The zero state for inputs of shape `(..., H)`; `rng` is not needed."""
+        """Returns the zero carry for inputs of shape `(..., H)`; `rng` is not used."""
         state = diagonal_state(self.d_state, self.param_dtype)
         return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """The modes of the one direction."""
+        """Returns the modes of the one direction."""
         return modes_of(lru_directions, params)
 
     @property
@@ -291,7 +294,7 @@ class LRUCell(nn.RNNCellBase):
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
-    """The parameters of a Linen module with the attributes of `LRU`, made when it is new."""
+    """Returns the parameters of a Linen module with `LRU`'s attributes; `init` creates them."""
     table = lru_initializers(
         d_model,
         module.d_state,

@@ -1,11 +1,11 @@
-"""The call that every layer has, and one direction of a layer over time.
+"""The call that all layers share, and one direction of a layer over time.
 
-Order of axes, arguments that do not fit, padding, resets, one direction or two, chunks: written
-once, for every layer that is
+This module handles the order of axes, checks of arguments, padding, resets, one or two directions,
+and chunks, for every layer of the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
-Everything here has time first, `(T, ..., H)`: recurrences scan over the leading axis, and only
+Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. So only
 H-wide arrays are ever transposed.
 """
 
@@ -25,16 +25,16 @@ from flax.linen.recurrent import flip_sequences
 
 from lru.ops.arguments import as_array, as_lengths, as_resets
 from lru.ops.array_typing import Array, ArrayLike, Int, LayerOptions, Shape
-from lru.ops.chunks import scan_chunks, steps_at_once
+from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import result_type
-from lru.ops.recurrence import earlier, fits, unless
+from lru.ops.recurrence import earlier, fits, zero_where
 
 
 class Direction(struct.PyTreeNode):
     """One direction of a layer: its weights, and the layer's equations as methods.
 
-    A subclass defines `d_model`, `state` and the four methods after them, each of which sees time
-    first; or it overrides `chunk` with another way to get from inputs to outputs.
+    A subclass defines `d_model`, `state` and the four methods after them, whose arrays have time
+    first. Or it overrides `chunk`, to compute the outputs in another way.
     """
 
     @property
@@ -44,31 +44,31 @@ class Direction(struct.PyTreeNode):
 
     @property
     def state(self) -> jax.ShapeDtypeStruct:
-        """Shape and least type of one sequence's state."""
+        """The shape and the least precise type of one sequence's state."""
         raise NotImplementedError
 
     def input_projection(self, u: Any) -> Any:
-        """B u of inputs `(T, ..., H)`."""
+        """Returns B u for inputs `(T, ..., H)`."""
         raise NotImplementedError
 
     def transition(self, h: Any) -> Any:
-        """A h of one state `(..., N)`."""
+        """Returns A h for one state `(..., N)`."""
         raise NotImplementedError
 
     def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
-        """All states h_k = f(A h_{k-1} + x_k) `(T, ..., N)`, and the last.
+        """Returns all states h_k = f(A h_{k-1} + x_k) `(T, ..., N)`, and the last.
 
         Args:
           x: B u, `(T, ..., N)`.
           h0: the state before, `(..., N)`; None for zero.
           reset: `(T, ..., 1)`; True clears the state before that step, as in
-            `lru.linear_recurrence`. None for nowhere.
+            `lru.linear_recurrence`. None means nowhere.
           reverse: whether to consume the last step first.
         """
         raise NotImplementedError
 
     def output_projection(self, h: Any, u: Any) -> Any:
-        """C h + D u of states `(T, ..., N)` and inputs `(T, ..., H)`."""
+        """Returns C h + D u for states `(T, ..., N)` and inputs `(T, ..., H)`."""
         raise NotImplementedError
 
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
@@ -81,7 +81,7 @@ class Direction(struct.PyTreeNode):
         """Runs this direction on a whole sequence or a chunk of it.
 
         Args:
-          carry: the state before, `(..., N)`; None for zero, where the sequence is whole.
+          carry: the state before, `(..., N)`; None for zero, only for a whole sequence.
           inputs_and_reset: `(T, ..., H)`, and `(T, ...)` or None.
           seq_lengths: `(...)`, from 0 to T; None for T.
           reverse: whether to go right to left.
@@ -98,14 +98,14 @@ class Direction(struct.PyTreeNode):
         clear = reset
         if reverse and seq_lengths is not None:
             # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
-            # step; the given state is added there.
+            # step. The given carry is added at that step.
             is_last = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
             x, h0 = x + jnp.where(is_last, self.transition(carry)[None], jnp.zeros_like(x)), None
-        if reverse and reset is not None:  # no state crosses from a first step to the step before
+        if reverse and reset is not None:  # clear the state after a first step, not before it
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
         if reverse and reset is not None:
-            h_last = unless(reset[0], h_last)
+            h_last = zero_where(reset[0], h_last)
         if not reverse and seq_lengths is not None:  # padding comes last
             last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
             h_last = jnp.take_along_axis(h, last, axis=0)[0]
@@ -115,11 +115,11 @@ class Direction(struct.PyTreeNode):
 class Mixer(nn.Module, kw_only=True):
     """A layer that moves information along time, with outputs as wide as its inputs.
 
-    A subclass makes its parameters in `directions`; its call, here, is that of `flax.linen.RNN`.
+    A subclass creates its parameters in `directions`. It inherits the call of `flax.linen.RNN`.
 
     Attributes:
-      time_major, return_carry, reverse, keep_order: what the call takes where it is not given
-        these, as of `flax.linen.RNN`; keyword arguments only.
+      time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
+        as in `flax.linen.RNN`; keyword arguments only.
     """
 
     time_major: bool = False
@@ -129,39 +129,44 @@ class Mixer(nn.Module, kw_only=True):
 
     @property
     def causal(self) -> bool:
-        """Whether outputs depend on earlier inputs only, and a chunk on the state before it."""
+        """Whether no output depends on a later input, so chunks can be run one after another."""
         return False
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """One sequence's state, of a layer that has a `chunk_size`; None if it needs all steps."""
+        """Returns one sequence's state if the layer can run in chunks; None if it needs all steps.
+
+        A layer that returns a state has an attribute `chunk_size`.
+        """
         return None
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Any, ...]:
-        """The modes of each direction, `lru.layers.state_space.Modes`, of a layer that has some.
+        """Returns the modes of each direction, if the layer has modes.
 
         Args:
           params: the layer's parameters, by name.
 
         Returns:
-          One `Modes` a direction; `()` if the layer is no linear recurrence of independent modes.
+          One `lru.layers.state_space.Modes` per direction; `()` if the layer is not a linear
+          recurrence of independent modes.
         """
         return ()
 
     @nn.nowrap
     def rematerialises(self, time_and_batch: Shape) -> bool:
-        """Whether it takes such inputs in chunks, and so saves little for the backward pass."""
+        """Returns whether such inputs run in chunks, which save little for the backward pass."""
         state = self.chunked_state()
         if state is None:
             return False
-        return steps_of_state(self.chunk_size, time_and_batch, state) not in (0, time_and_batch[0])
+        chunk_size = chunk_size_for_state(self.chunk_size, time_and_batch, state)
+        return chunk_size not in (0, time_and_batch[0])
 
     def directions(self, inputs: Any) -> Sequence[Direction]:
-        """Makes the parameters, and returns one direction, or two that go opposite ways.
+        """Creates the parameters, and returns one direction, or two of opposite order.
 
         Args:
-          inputs: those of the call.
+          inputs: the inputs of the call.
         """
         raise NotImplementedError(f"{type(self).__name__} has no directions")
 
@@ -192,28 +197,30 @@ class Mixer(nn.Module, kw_only=True):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Takes what `flax.linen.RNN` takes, and `reset`.
+        """Applies the layer. Its arguments are those of `flax.linen.RNN`, and `reset`.
 
-        Where `return_carry`, `time_major`, `reverse` or `keep_order` is None, the layer's attribute
-        of that name decides.
+        If `return_carry`, `time_major`, `reverse` or `keep_order` is None, the layer's attribute of
+        that name is used.
 
         Args:
-          inputs: real numbers `(..., T, H)`, any number of batch axes.
+          inputs: real numbers `(..., T, H)`, with any number of batch axes.
           initial_carry: the state before the first step, `(..., N)` for a state of N numbers, as
-            `return_carry` gave it for the steps before; zero if not given. Bidirectional: a pair
-            of states, the one that `C` reads first. (Parts of a sequence do not add up to the
-            whole there: the state that `C2` reads comes from the steps that follow.)
-          init_key: there for `flax.linen.Bidirectional`; the initial state is zero, not random.
-          seq_lengths: whole numbers `(...)`, how many steps of each sequence are valid: none if
+            `return_carry` returned it for the steps before; zero if not given. A bidirectional
+            layer takes a pair of states, the one that `C` reads first. (There, running the chunks
+            of a sequence does not equal running the whole, because the state that `C2` reads
+            comes from the steps that follow.)
+          init_key: unused, for `flax.linen.Bidirectional`; the initial carry is zero, not random.
+          seq_lengths: whole numbers `(...)`, the number of valid steps of each sequence: none if
             negative, all if above T. The padding on their right changes no result, in either
-            direction; outputs on it are zero, and the carry is the state after the last valid
+            direction. Outputs on padding are zero, and the carry is the state after the last valid
             step consumed.
-          reset: `(..., T)`; True (or not zero) at the first step of a new sequence. No state
-            crosses the border before that step, in either direction. (So right to left the state
-            is cleared *after* it, carry included, unlike in `lru.linear_recurrence`.)
+          reset: `(..., T)`; True (or not zero) at the first step of a new sequence. The state is
+            never passed between that step and the one before it, in either direction. (So right to
+            left the state is cleared *after* that step, carry included, unlike in
+            `lru.linear_recurrence`.)
           return_carry: return `(carry, outputs)` instead of the outputs.
           time_major: inputs, outputs and `reset` have time first, `(T, ..., H)`.
-          reverse: consume the sequence right to left, and return the outputs in that order,
+          reverse: consume the sequence right to left, and return the outputs in that order, with
             padding still last.
           keep_order: in reverse, return the outputs in the order of the inputs.
 
@@ -240,15 +247,15 @@ class Mixer(nn.Module, kw_only=True):
 
 
 def is_causal(module: Any) -> bool:
-    """Whether a layer or model says that it is, and does not go right to left."""
+    """Returns whether a layer or model declares itself causal, and does not go right to left."""
     return getattr(module, "causal", False) and not getattr(module, "reverse", False)
 
 
 def as_inputs(inputs: Any) -> Array:
-    """A layer's inputs as an array of real numbers with axes for time and width.
+    """Returns a layer's inputs as an array of real numbers with axes for time and width.
 
     Raises:
-      ValueError: they are complex, or have fewer axes.
+      ValueError: if they are complex, or have fewer axes.
     """
     inputs = as_array("inputs", inputs)
     if jnp.iscomplexobj(inputs):
@@ -273,9 +280,9 @@ def over_time(
     """Runs a layer's directions over time and sums their outputs: the call of every layer.
 
     Args:
-      directions: one, or two that go opposite ways.
-      inputs, initial_carry, seq_lengths, reset: as of `Mixer.__call__`.
-      return_carry, time_major, reverse, keep_order: see there.
+      directions: one, or two of opposite order.
+      inputs, initial_carry, seq_lengths, reset: see `Mixer.__call__`.
+      return_carry, time_major, reverse, keep_order: see `Mixer.__call__`.
     """
     inputs, (first, *others) = as_inputs(inputs), directions
     _check_inputs(inputs, first.d_model, time_major)
@@ -316,13 +323,13 @@ def _check_inputs(inputs, d_model, time_major) -> None:
 
 
 def _initial_carries(initial_carry, count, shape):
-    """The state that each direction begins with, None for zero."""
+    """Returns the carry that each direction starts from, None for zero."""
     if initial_carry is None:
         return (None,) * count
     carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
     if len(carries) != count or isinstance(initial_carry, tuple | list) != (count == 2):
-        wanted = "a pair of arrays, as the layer is bidirectional" if count == 2 else "one array"
-        raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {wanted}")
+        expected = "a pair of arrays, as the layer is bidirectional" if count == 2 else "one array"
+        raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {expected}")
     carries = [as_array("initial_carry", carry) for carry in carries]
     for carry in carries:
         if not fits(carry, shape):
@@ -331,23 +338,23 @@ def _initial_carries(initial_carry, count, shape):
 
 
 def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """x `(T, *B, ...)` right to left, padding still last."""
+    """Flips x `(T, *B, ...)` along time, with padding still last."""
     if seq_lengths is None:
         return jnp.flip(x, 0)
     return flip_sequences(x, seq_lengths, num_batch_dims=seq_lengths.ndim, time_major=True)
 
 
-def steps_of_state(
+def chunk_size_for_state(
     chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
 ) -> int:
-    """The steps of a chunk by a setting `chunk_size`, 0 for all."""
+    """Returns the steps of a chunk, 0 for all, given the option `chunk_size` and a state."""
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1
-    return steps_at_once(chunk_size, time_and_batch, numbers * math.prod(state.shape))
+    return resolve_chunk_size(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
 
 def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
-    """The state before inputs `(T, ..., H)`, `(..., *state.shape)`, in the type that it keeps."""
-    if carry is None:  # zeros that lie on devices as the inputs do
+    """Broadcasts the carry before inputs `(T, ..., H)` to `(..., *state.shape)`, and casts it."""
+    if carry is None:  # zeros with the sharding of the inputs
         carry = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
         carry = jnp.expand_dims(carry, tuple(range(carry.ndim, carry.ndim + len(state.shape) - 1)))
     dtype = result_type(state.dtype, carry)
@@ -357,17 +364,17 @@ def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
 
 
 def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """x `(T, *B)` or `(T, *B, ...)` with zeros (or False) on padding, whatever was there."""
+    """Returns x `(T, *B)` or `(T, *B, ...)` with zeros (or False) on padding, NaN included."""
     if seq_lengths is None:
         return x
     return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
 
 
 def steps(x: Any) -> Any:
-    """0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
+    """Returns 0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
     return _with_axes(jnp.arange(x.shape[0]), x.ndim)
 
 
 def _with_axes(x, ndim):
-    """x with axes of size 1 behind its own, `ndim` in all."""
+    """Appends axes of size 1 to x, up to `ndim` axes."""
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))

@@ -1,4 +1,4 @@
-"""Parameters of a Linen module that are drawn together, such as both parts of a complex number."""
+"""Parameters of a Linen module that are drawn together, such as real and imaginary parts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ Draw = Callable[[PRNGKeyArray], Mapping[str, Array]]
 
 
 def drawn_together(module: nn.Module, draw: Draw, dtype: Any) -> dict[str, Array]:
-    """The parameters that one function of one key gives by name, made when the module is new."""
+    """Returns the parameters that one function draws from one key, by name.
+
+    Args:
+      module: the module that has the parameters; `init` creates them.
+      draw: a function of a key.
+      dtype: of the parameters.
+    """
     names = jax.eval_shape(draw, jax.random.key(0))
     is_new = any(not module.has_variable("params", name) for name in names)
     key = module.make_rng("params") if is_new else None
 
-    def init(own_key, name):  # without a key of theirs, only the shapes are asked for
+    def init(own_key, name):  # `own_key` is used only to get shapes, when nothing is created
         return draw(own_key if key is None else key)[name].astype(dtype)
 
     return {name: module.param(name, init, name) for name in names}

@@ -1,8 +1,8 @@
-"""The LRU written the way Appendix A of Orvieto et al. (2023) writes it: the reference.
+"""The reference LRU, written as in Appendix A of Orvieto et al. (2023).
 
-One sequence at a time under `vmap`, complex matrix products, Lambda repeated for every step,
-`lax.associative_scan`. Slower than `lru.LRU` and larger in memory, and easy to hold against the
-paper: tests and benchmarks do both.
+It maps one sequence at a time with `vmap`, and uses complex matrix products, Lambda repeated for
+every step, and `lax.associative_scan`. It is slower than `lru.LRU` and takes more memory, but it is
+easy to compare with the paper. Tests and benchmarks use it.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from lru.ops.array_typing import Array, Float
 
 
 def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float[Array, "T H"]]:
-    """All states x_k `(T, N)` and outputs y_k of one sequence, Eq. (7) and Appendix A."""
+    """Returns all states h_k `(T, N)` and outputs y_k of one sequence, Eq. (7) and Appendix A."""
     b_norm = (params["B_re"] + 1j * params["B_im"]) * jnp.exp(params["gamma_log"])[:, None]
     lambdas = jnp.repeat(eigenvalues(params)[None], len(inputs), axis=0)
-    _, states = jax.lax.associative_scan(_then, (lambdas, _driven(b_norm, inputs)))
+    _, states = jax.lax.associative_scan(_combine, (lambdas, _input_projection(b_norm, inputs)))
     return states, _read_out(params, "C", states) + params["D"] * inputs
 
 
-def forward_both_ways(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
-    """The same with the mirrored sequence's states read by C2."""
+def forward_bidirectional(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
+    """Computes `forward`, and adds the mirrored sequence's states, read by C2."""
     states, outputs = forward(params, inputs)
     mirrored, _ = forward(params, inputs[::-1])
     return (states, mirrored), outputs + _read_out(params, "C2", mirrored[::-1])
 
 
-def _driven(b_norm, inputs):
+def _input_projection(b_norm, inputs):
     return jax.vmap(lambda u: b_norm @ u)(inputs)
 
 
 def _read_out(params, name, states):
     c = params[f"{name}_re"] + 1j * params[f"{name}_im"]
-    return jax.vmap(lambda x: (c @ x).real)(states)
+    return jax.vmap(lambda h: (c @ h).real)(states)
 
 
-def _then(left, right):
+def _combine(left, right):
     (a_left, b_left), (a_right, b_right) = left, right
     return a_right * a_left, a_right * b_left + b_right
 
 
 class AppendixA(nn.Module):
-    """`lru.LRU` by the functions above: the same parameters, whole sequences from a zero state.
+    """`lru.LRU` with these functions: the same parameters, for whole sequences from a zero state.
 
-    Attributes: as of `lru.LRU`.
+    Attributes: see `lru.LRU`.
     """
 
     d_state: int
@@ -72,10 +72,10 @@ class AppendixA(nn.Module):
         return_carry: bool = False,
         time_major: bool = False,
     ) -> Any:
-        """As `lru.LRU`, without what is None; the carry is that of the last step."""
+        """Applies the layer as `lru.LRU` does; the arguments that must be None are unsupported."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         axis = 1 if time_major else 0
-        run = forward_both_ways if self.bidirectional else forward
+        run = forward_bidirectional if self.bidirectional else forward
         states, outputs = jax.vmap(functools.partial(run, params), axis, (0, axis))(inputs)
         carry = jax.tree.map(lambda x: x[:, -1], states)
         return (carry, outputs) if return_carry else outputs

@@ -1,11 +1,11 @@
-"""S4D (Gu et al. 2022): H state-space models of one input each, diagonal, as a convolution.
+"""S4D (Gu et al. 2022): H diagonal state-space models of one input each, as a convolution.
 
-    x' = Lambda x + u,   y = 2 Re[C x] + D u          for each of H channels by itself
+    h' = Lambda h + u,   y = 2 Re[C h] + D u          for each of H channels separately
 
 In steps of Delta a channel is a recurrence, and also a convolution of its inputs with the kernel
 K_k = 2 Re[C scale exp(k log_lam)]; scale and log_lam are those of `lru.layers.hippo.discretize`.
-Without resets the convolution is used, by FFT, and the final state is a sum by itself, which a
-compiler leaves out where nobody uses it.
+Without resets the layer computes the convolution by FFT. The final state is then a separate sum,
+which the compiler removes where the state is not used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from jax import lax
 from jax.export import is_symbolic_dim
 
 from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
-from lru.layers.mixers import Direction, Mixer, flip, steps_of_state, zero_padding
+from lru.layers.mixers import Direction, Mixer, chunk_size_for_state, flip, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, in_float64, readouts, with_rank
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Complex, Float, Real, Shape
-from lru.ops.chunks import scan_chunks, steps_at_once
+from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import scaled_normal
 from lru.ops.recurrence import Method, recur
@@ -36,15 +36,15 @@ Frequencies = Literal["lin", "inv", "legs"]
 
 
 class S4DDirection(Direction):
-    """One direction of an `S4D`, discretized, a channel's weights in a row.
+    """One direction of an `S4D`, discretized; each row has the weights of one channel.
 
     Attributes:
       log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`.
-      scale: what the inputs are multiplied by, complex `(H, N/2)`.
+      scale: the factors of the inputs, complex `(H, N/2)`.
       c: C, complex `(H, N/2)`.
       d: D, `(H,)`; None if the other direction of the same inputs has it.
       dtype: of the outputs.
-      method, chunk_size: as of `S4D`.
+      method, chunk_size: see `S4D`.
     """
 
     log_lam: Complex[Array, "H N"]
@@ -66,7 +66,7 @@ class S4DDirection(Direction):
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
         if self._convolves(time_and_batch[0], reset):
             return 0
-        return steps_of_state(self.chunk_size, time_and_batch, self.state)
+        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
         u = u[..., None].astype(result_type(self.scale, u))
@@ -88,19 +88,19 @@ class S4DDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """The recurrence where there are resets; otherwise one convolution of all steps."""
+        """Runs the recurrence if there are resets; otherwise one convolution of all steps."""
         inputs, reset = inputs_and_reset
         if not self._convolves(inputs.shape[0], reset):
             return super().chunk(carry, inputs_and_reset, seq_lengths, reverse=reverse)
         mirror = functools.partial(flip, seq_lengths=seq_lengths)
         u = zero_padding(inputs, seq_lengths)
         u = u.astype(at_least_float32(u))
-        onward, back = (mirror(u), u) if reverse else (u, mirror(u))
-        y = convolve(kernel(self, len(u)), onward)
+        first_to_last, last_to_first = (mirror(u), u) if reverse else (u, mirror(u))
+        y = convolve(kernel(self, len(u)), first_to_last)
         if carry is not None:
             y += decay(self, carry, len(u))
         y = add_skip(mirror(y) if reverse else y, self.d, u).astype(self.dtype)
-        return final_state(self, carry, back, seq_lengths), zero_padding(y, seq_lengths)
+        return final_state(self, carry, last_to_first, seq_lengths), zero_padding(y, seq_lengths)
 
     @staticmethod
     def _convolves(time: Any, reset: Any) -> bool:
@@ -110,24 +110,24 @@ class S4DDirection(Direction):
 class S4D(Mixer):
     """The S4D layer, with the call of `lru.LRU`.
 
-    x_k = exp(Lambda Delta) x_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) u_k
-    y_k = 2 Re[C x_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
+    h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) u_k
+    y_k = 2 Re[C h_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
 
-    of Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models"
-    (NeurIPS 2022). As there, B is 1: C stands for both. The published layer ends with GELU and a
-    gated linear unit that mixes the channels; here the block around the layer does that.
+    from Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models"
+    (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published layer ends with
+    GELU and a gated linear unit that mixes the channels; here the block around the layer has both.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
 
     Attributes:
       d_state: N, even: each channel has N/2 modes and their conjugates.
-      frequencies: Lambda_im to begin with, n = 0 ... N/2 - 1; real parts begin with -1/2.
-        `"lin"`: pi n; `"inv"`: N / pi (N / (2n + 1) - 1); `"legs"`: HiPPO-N's eigenvalues.
+      frequencies: the initial Lambda_im, for n = 0 ... N/2 - 1: `"lin"`: pi n; `"inv"`:
+        N / pi (N / (2n + 1) - 1); `"legs"`: HiPPO-N's eigenvalues. The initial real parts are -1/2.
       dt_min, dt_max: the channels' step sizes are drawn log-uniformly between them.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      method, chunk_size: of the recurrence, which is used where there are resets.
-      bidirectional, dtype, param_dtype: as of `lru.LRU`. Only outputs have the type `dtype`.
+      method, chunk_size: of the recurrence, which is used only with resets; see `lru.LRU`.
+      bidirectional, dtype, param_dtype: see `lru.LRU`. Only the outputs have the type `dtype`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -157,7 +157,7 @@ class S4D(Mixer):
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """The modes of each direction, `(H, N/2)`, discretized as the layer's option says."""
+        """Returns the modes of each direction, `(H, N/2)`, with the layer's discretization."""
         make = functools.partial(s4d_directions, discretization=self.discretization)
         return tuple(
             Modes(np.exp(direction.log_lam), direction.scale, 2 * direction.c)
@@ -177,12 +177,12 @@ class S4D(Mixer):
         imaginary = initial_frequencies(self.frequencies, self.d_state)
         shape = d_model, len(imaginary)
 
-        def same(value):
+        def constant(value):
             return lambda _: jnp.broadcast_to(jnp.asarray(value, self.param_dtype), shape)
 
         params = {
-            "nu_log": self.param("nu_log", same(math.log(0.5))),
-            "Lambda_im": self.param("Lambda_im", same(imaginary)),
+            "nu_log": self.param("nu_log", constant(math.log(0.5))),
+            "Lambda_im": self.param("Lambda_im", constant(imaginary)),
         }
         steps = log_steps(self.dt_min, self.dt_max)
         params["log_step"] = self.param("log_step", steps, (d_model,), self.param_dtype)
@@ -193,10 +193,10 @@ class S4D(Mixer):
 
 
 def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
-    """Im Lambda `(N/2,)` of S4D-Lin, S4D-Inv or S4D-LegS.
+    """Returns Im Lambda `(N/2,)` of S4D-Lin, S4D-Inv or S4D-LegS.
 
     Raises:
-      ValueError: if there is no such initialisation, or N is not even.
+      ValueError: if the initialisation is unknown, or N is not even.
 
     Example:
       >>> (initial_frequencies("lin", 6) / math.pi).tolist()
@@ -216,11 +216,11 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
 def s4d_directions(
     params: Parameters, discretization: Discretization = "zoh", **options: Any
 ) -> tuple[S4DDirection, ...]:
-    """Both directions, or one: that of `C`, which has the skip, and that of `C2`, if any.
+    """Returns the direction of `C`, which has the skip, and that of `C2`, if any.
 
     Args:
-      params: those of an `S4D`.
-      discretization: as of `S4D`.
+      params: the parameters of an `S4D`.
+      discretization: see `S4D`.
       options: the directions' other attributes.
     """
     p = {name: v.astype(at_least_float32(v)) for name, v in params.items()}
@@ -239,22 +239,23 @@ def s4d_directions(
 
 
 def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
-    """K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1.
+    """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1.
 
-    In chunks, computed again for the backward pass: all powers together are N times as large.
+    It is computed in chunks, and again in the backward pass, because all powers together take N
+    times the memory.
     """
 
     def chunk(direction, carry, steps, _):
         terms = (direction.c * direction.scale)[None] * _powers(direction, steps[:, 0])
         return carry, 2 * jnp.sum(terms.real, axis=-1)
 
-    chunk_size = steps_at_once(None, (time,), 2 * direction.c.size)
+    chunk_size = resolve_chunk_size(None, (time,), 2 * direction.c.size)
     steps = jnp.arange(time)[:, None]
     return scan_chunks(chunk, direction, (), steps, chunk_size=chunk_size)[1]
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-    """y_t = sum_s K_{t-s} u_s of each channel, by FFT on twice the length."""
+    """Returns y_t = sum_s K_{t-s} u_s of each channel, by FFT on twice the length."""
     time = u.shape[0]
     transform = functools.partial(jnp.fft.rfft, n=2 * time, axis=0)
     k = k.reshape(time, *(1,) * (u.ndim - 2), -1)
@@ -264,7 +265,7 @@ def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, 
 def decay(
     direction: S4DDirection, h0: Complex[Array, "*B H N"], time: int
 ) -> Float[Array, "T *B H"]:
-    """2 Re[C Lambda^(t+1) h0]: what is left of a state in the outputs after it."""
+    """Returns 2 Re[C Lambda^(t+1) h0], the contribution of a state to the outputs after it."""
     powers = direction.c[None] * _powers(direction, jnp.arange(1, time + 1))
     return 2 * jnp.einsum("thn,...hn->t...h", powers, h0).real
 
@@ -275,9 +276,14 @@ def final_state(
     u: Float[Array, "T *B H"],
     seq_lengths: Any,
 ) -> Complex[Array, "*B H N"]:
-    """The state after the last valid step, of inputs that begin with it and go back from there.
+    """Returns the state after the last valid step.
 
-    So each is multiplied by as many powers as steps lie behind it, whatever the lengths are.
+    Args:
+      direction: the layer's direction.
+      h0: the state before the first step; None for zero.
+      u: the inputs from the last valid step backwards. Index k is then also the power of Lambda
+        that multiplies an input, whatever the lengths are.
+      seq_lengths: the valid steps of each sequence; None for all.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))
     sums = [jnp.einsum("thn,t...h->...hn", part, u) for part in (powers.real, powers.imag)]
@@ -290,6 +296,6 @@ def final_state(
 
 
 def _powers(direction, steps):
-    """exp(k log_lam) of some steps k: `(K, H, N/2)`."""
+    """Returns exp(k log_lam) for each step k, `(K, H, N/2)`."""
     steps = steps[:, None, None].astype(direction.log_lam.dtype)
     return jnp.exp(steps * direction.log_lam[None])

@@ -1,9 +1,9 @@
-"""S5 (Smith et al. 2023): one state-space model of many inputs, diagonal, from HiPPO-N.
+"""S5 (Smith et al. 2023): one diagonal state-space model of many inputs, initialized from HiPPO-N.
 
-    x' = Lambda x + B u,   y = 2 Re[C x] + D * u
+    h' = Lambda h + B u,   y = 2 Re[C h] + D * u
 
 In steps of Delta, one for each mode, it is `lru.LRU` with another parameterization of the same
-products; the modes come in conjugate pairs, of which one is computed.
+products. The modes come in conjugate pairs, and only one of each pair is computed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ReadOut = Literal["lecun_normal", "trunc_standard_normal", "complex_normal"]
 class S5(Mixer):
     """The S5 layer, with the call of `lru.LRU`.
 
-    x_k = exp(Lambda Delta) x_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) B u_k
-    y_k = 2 Re[C x_k] + D * u_k
+    h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) B u_k
+    y_k = 2 Re[C h_k] + D * u_k
 
     Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence Modeling"
     (ICLR 2023), with its initialisation as published in lindermanlab/S5.
@@ -51,14 +51,14 @@ class S5(Mixer):
 
     Attributes:
       d_state: N, even: N/2 modes and their conjugates.
-      blocks: HiPPO-N of size N / blocks is repeated that often along the diagonal.
+      blocks: the number of HiPPO-N matrices, of size N / blocks each, along the diagonal.
       dt_min, dt_max: the step sizes are drawn log-uniformly between them.
-      c_init: how C is drawn, by S5's own names: `"trunc_standard_normal"`, C V with variance 1/N;
-        `"lecun_normal"`, C V with variance 1/(N H); `"complex_normal"`, not multiplied by V, with
-        variance 1/2. All of each part, real and imaginary.
+      c_init: the distribution of C, by the names of lindermanlab/S5: `"trunc_standard_normal"`, C V
+        with variance 1/N; `"lecun_normal"`, C V with variance 1/(N H); `"complex_normal"`, C itself
+        with variance 1/2. The variances are those of the real and of the imaginary parts.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      clip_eigenvalues: keep Re Lambda at -1e-4 at most, so that the layer stays stable.
-      bidirectional, method, chunk_size, dtype, param_dtype: as of `lru.LRU`.
+      clip_eigenvalues: clip Re Lambda to -1e-4 at most, so that the layer stays stable.
+      bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -94,7 +94,7 @@ class S5(Mixer):
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """The modes of each direction, discretized and clipped as the layer's options say."""
+        """Returns the modes of each direction, with the layer's discretization and clipping."""
         return modes_of(self._discretized, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
@@ -131,7 +131,7 @@ class S5(Mixer):
 
 
 def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of HiPPO-N matrices along a diagonal.
+    """Returns eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of a block-diagonal HiPPO-N.
 
     Raises:
       ValueError: if N is not an even multiple of the number of blocks.
@@ -156,7 +156,7 @@ def s5_directions(
     clip_eigenvalues: bool = False,
     **options: Any,
 ) -> tuple[DiagonalDirection, ...]:
-    """The directions of an `S5`, discretized; `options` as of `DiagonalDirection`."""
+    """Returns the directions of an `S5`, discretized; for the options, see `DiagonalDirection`."""
     real, imaginary, log_step, b_re, b_im = (
         params[name].astype(at_least_float32(params[name]))
         for name in ("Lambda_re", "Lambda_im", "log_step", "B_re", "B_im")
@@ -165,12 +165,12 @@ def s5_directions(
         real = jnp.minimum(real, -1e-4)
     lam, step = lax.complex(real, imaginary), jnp.exp(log_step)
     log_lam, scale = discretize(lam, step, discretization)
-    into = scale[:, None] * lax.complex(b_re, b_im)
-    return pack(params, jnp.exp(log_lam), into.real, into.imag, scale=2.0, **options)
+    b = scale[:, None] * lax.complex(b_re, b_im)
+    return pack(params, jnp.exp(log_lam), b.real, b.imag, scale=2.0, **options)
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
-    """V* B for a real B (N, H) of variance 1/N: by B's second last axis, as published."""
+    """Returns V* B for a real B (N, H) of variance 1/N, whose fan-in is N, as published."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
     rotation = jnp.asarray(vectors.conj().T)
     return rotation @ b.astype(result_type(rotation, b))

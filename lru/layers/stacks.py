@@ -1,9 +1,9 @@
-"""Two-way cells in depth and time, and the two orders in which they may be worked through.
+"""Two-way cells in depth and time, and the two orders in which they can be computed.
 
-The cell of layer l at step t needs what rises from layer l - 1 at t, and the state that layer l
-has at t - 1. Layer by layer, every product with what rises alone is made for all steps at once; in
-a wavefront, all cells with the same l + t are one batched product, and T + L - 1 of them follow
-each other instead of T L.
+The cell of layer l at step t needs the output of layer l - 1 at step t, and the carry of layer l
+after step t - 1. Layer by layer, the products with a layer's inputs are computed for all steps at
+once. In a wavefront, all cells with the same l + t are one batched product, which leaves T + L - 1
+sequential products instead of T L.
 """
 
 from __future__ import annotations
@@ -23,31 +23,33 @@ from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_pa
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype
-from lru.ops.recurrence import earlier, unless
+from lru.ops.recurrence import earlier, zero_where
 
 Order = Literal["auto", "plain", "wavefront"]
 
 
 class RecurrentStack(Mixer):
-    """Layers of a two-way cell in depth, with the call of `lru.LRU`; a subclass says of which.
+    """Layers of a two-way cell in depth, with the call of `lru.LRU`; a subclass chooses the cell.
 
     At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
 
-    h1 begins as the input, and is the output after the last layer. The state of all layers is
-    `(..., L, N)`, N being h, or 2 h for a cell with a memory.
+    h1 is the input of the first layer and the output of the last. The carry of all layers is
+    `(..., L, N)`, where N is H, or 2 H for a cell with a memory.
 
-    Parameters: a subtree a layer, `layers_0` ..., each that of one cell; nothing is shared.
+    Parameters: one subtree per layer, `layers_0` ..., with the parameters of one cell; none are
+    shared.
 
     Attributes:
-      features: h, the width of inputs and outputs.
+      features: H, the width of inputs and outputs.
       num_layers: L.
-      order: `"plain"`: one layer after the other, products that need no state made for all steps
-        at once; `"wavefront"`: all cells that wait for nothing but their predecessors at once, in
-        T + L - 1 batched steps instead of T L. Both give the same values and derivatives;
-        `"auto"`: plain on a CPU, where the two take about as long; elsewhere, not measured yet, a
-        wavefront where there are several layers, and at least as many steps.
-      dtype: of the matrix products and the outputs; by default that of inputs and parameters
-        together. The state is float32 at least, whatever it is.
+      order: the order of the cells; all orders give the same values and derivatives.
+        `"plain"`: layer by layer; products that do not need the carry are computed for all steps
+        at once.
+        `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
+        `"auto"`: plain on a CPU, where both take about as long; elsewhere, not measured yet, a
+        wavefront if there are several layers and at least as many steps.
+      dtype: of the matrix products and the outputs; by default the common type of inputs and
+        parameters. The carry is float32 at least in any case.
       param_dtype: of the parameters.
     """
 
@@ -63,15 +65,19 @@ class RecurrentStack(Mixer):
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        """A layer's cell, by `make`."""
+        """Returns a layer's cell; a subclass calls `make`."""
         raise NotImplementedError(f"{type(self).__name__} has no cell")
 
     @nn.nowrap
     def make(self, unit: Callable[..., TwoWayCell], **options: Any) -> TwoWayCell:
-        """A cell as wide as a layer, by a class, a function, or an instance to copy.
+        """Makes a layer's cell.
+
+        Args:
+          unit: a class, a function, or an instance to copy.
+          options: the cell's other attributes.
 
         Raises:
-          ValueError: if it is no cell of this package.
+          ValueError: if the result is not a cell of this package.
         """
         attributes = dict(param_dtype=self.param_dtype, parent=None, **options)
         if isinstance(unit, nn.Module):
@@ -93,12 +99,12 @@ class RecurrentStack(Mixer):
 
 
 class StackDirection(Direction):
-    """Layers of a cell over a sequence; the state of all layers is `(..., L, N)`.
+    """Layers of a cell over a sequence; the carry of all layers is `(..., L, N)`.
 
     Attributes:
       weights: `cell.pack` of each layer's parameters.
-      cell: of each layer.
-      order: of `RecurrentStack`.
+      cell: the cell of every layer.
+      order: see `RecurrentStack`.
       dtype: of the outputs.
     """
 
@@ -119,7 +125,7 @@ class StackDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """All steps of all layers, in the stack's order; right to left on the flipped sequence."""
+        """Runs all layers over all steps, in the stack's order; in reverse, on flipped inputs."""
         (inputs, reset), valid = inputs_and_reset, None
         carry = full_state(carry, inputs, self.state)
         if seq_lengths is not None:
@@ -128,89 +134,93 @@ class StackDirection(Direction):
         if reset is not None:
             reset = zero_padding(reset[..., None], seq_lengths)
         clear = reset
-        if reverse:  # no state crosses from the first step of a sequence to the step before
+        if reverse:  # a reset separates its step from the one before: clear the carry after it
             inputs = flip(inputs, seq_lengths)
             if reset is not None:
                 clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True), seq_lengths)
-        states = [carry[..., layer, :] for layer in range(len(self.weights))]
-        below = self.cell.enter(inputs.astype(carry.dtype))
-        run = _ORDERS[_resolved(self.order, len(states), inputs.shape[0])]
-        states, above = run(self.cell, self.weights, states, below, valid, clear)
-        carry, outputs = jnp.stack(states, axis=-2), self.cell.leave(above).astype(self.dtype)
+        carries = [carry[..., layer, :] for layer in range(len(self.weights))]
+        inputs = self.cell.encode(inputs.astype(carry.dtype))
+        run = _ORDERS[_resolve_order(self.order, len(carries), inputs.shape[0])]
+        carries, outputs = run(self.cell, self.weights, carries, inputs, valid, clear)
+        carry, outputs = jnp.stack(carries, axis=-2), self.cell.decode(outputs).astype(self.dtype)
         if reverse:
             outputs = flip(outputs, seq_lengths)
-            carry = carry if reset is None else unless(reset[0][..., None], carry)
+            carry = carry if reset is None else zero_where(reset[0][..., None], carry)
         return carry, zero_padding(outputs, seq_lengths)
 
 
 def layer_by_layer(
     cell: TwoWayCell,
     weights: Sequence[Any],
-    states: Sequence[Float[Array, "*B N"]],
-    below: Float[Array, "T *B D"],
+    carries: Sequence[Float[Array, "*B N"]],
+    inputs: Float[Array, "T *B D"],
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """The states after the last step, and all that rises from the topmost layer.
+    """Runs one layer after another over all steps.
 
     Args:
-      cell: of each layer.
+      cell: the cell of every layer.
       weights: `cell.pack` of each layer's parameters.
-      states: of each layer before the first step.
-      below: what rises into the lowest layer.
-      valid: `(T, ..., 1)`: where False, a state stays as it is.
-      reset: `(T, ..., 1)`: where True, the states are cleared before the step.
+      carries: each layer's carry before the first step.
+      inputs: the inputs of the first layer.
+      valid: `(T, ..., 1)`: where False, a carry stays as it is.
+      reset: `(T, ..., 1)`: where True, the carries are cleared before the step.
+
+    Returns:
+      Each layer's carry after the last step, and the outputs of the last layer.
     """
-    ends = []
-    for of_layer, state in zip(weights, states):
+    last = []
+    for layer_weights, carry in zip(weights, carries):
 
-        def step(state, inputs, of_layer=of_layer):
-            below, driven, valid, reset = inputs
-            after, above = cell.step(of_layer, unless(reset, state), below, driven)
-            return _where(valid, after, state), above
+        def step(carry, xs, layer_weights=layer_weights):
+            input, projected, valid, reset = xs
+            new, output = cell.step(layer_weights, zero_where(reset, carry), input, projected)
+            return _where(valid, new, carry), output
 
-        driven = cell.input_projection(of_layer, below)
-        end, below = lax.scan(step, state, (below, driven, valid, reset))
-        ends.append(end)
-    return ends, below
+        projected = cell.input_projection(layer_weights, inputs)
+        carry, inputs = lax.scan(step, carry, (inputs, projected, valid, reset))
+        last.append(carry)
+    return last, inputs
 
 
 def wavefront(
     cell: TwoWayCell,
     weights: Sequence[Any],
-    states: Sequence[Float[Array, "*B N"]],
-    below: Float[Array, "T *B D"],
+    carries: Sequence[Float[Array, "*B N"]],
+    inputs: Float[Array, "T *B D"],
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """As `layer_by_layer`, but one anti-diagonal after the other, all its cells batched."""
+    """Computes `layer_by_layer` one anti-diagonal after another, each with its cells batched."""
     depth = len(weights)
-    together = jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *weights)
-    if valid is None:
-        valid = jnp.ones((below.shape[0],) + (1,) * (below.ndim - 1), bool)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    if valid is None:  # the corners outside the lattice are still invalid
+        valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
 
     @jax.vmap
-    def batched(of_layer, state, below):
-        return cell.step(of_layer, state, below, cell.input_projection(of_layer, below))
+    def batched(layer_weights, carry, input):
+        projected = cell.input_projection(layer_weights, input)
+        return cell.step(layer_weights, carry, input, projected)
 
-    def diagonal(carry, inputs):
-        (states, rising), (lowest, valid, reset) = carry, inputs
-        below = jnp.concatenate([lowest[None], rising[:-1]])  # from the diagonal before
-        after, rising = batched(together, unless(reset, states), below)
-        return (_where(valid, after, states), rising), rising[-1]
+    def diagonal(carry, xs):
+        (carries, outputs), (first_input, valid, reset) = carry, xs
+        inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the diagonal before
+        new, outputs = batched(stacked, zero_where(reset, carries), inputs)
+        return (_where(valid, new, carries), outputs), outputs[-1]
 
-    lowest = jnp.pad(below, [(0, depth - 1)] + [(0, 0)] * (below.ndim - 1))
+    padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
     skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
-    start = jnp.stack(states), jnp.zeros((depth, *below.shape[1:]), below.dtype)
-    (ends, _), above = lax.scan(diagonal, start, (lowest, *skewed))
-    return list(ends), above[depth - 1 :]
+    start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
+    (last, _), outputs = lax.scan(diagonal, start, (padded, *skewed))
+    return list(last), outputs[depth - 1 :]
 
 
 def _skew(mask, depth):
-    """(T, ...) to (T + L - 1, L, ...): layer l sees step t on diagonal t + l, False elsewhere."""
-    around = [(0, 0)] * (mask.ndim - 1)
-    late = [jnp.pad(mask, [(layer, depth - 1 - layer), *around]) for layer in range(depth)]
-    return jnp.stack(late, axis=1)
+    """Skews (T, ...) to (T + L - 1, L, ...): layer l has step t on diagonal t + l, else False."""
+    other_axes = [(0, 0)] * (mask.ndim - 1)
+    delayed = [jnp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
+    return jnp.stack(delayed, axis=1)
 
 
 def _where(valid, after, before):
@@ -220,12 +230,11 @@ def _where(valid, after, before):
 _ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
 
 
-def _resolved(order: str, num_layers: int, time: Any) -> str:
-    """The name of an order; the one place where "auto" is resolved.
+def _resolve_order(order: str, num_layers: int, time: Any) -> str:
+    """Returns "plain" or "wavefront" for an order; the only place where "auto" is resolved.
 
-    A CPU is busy with the products alone: in results/benchmark_cpu_language.json a step by
-    wavefront takes 1.02 times as long. One through a short sequence is mostly cells that have
-    nothing to do.
+    The products alone keep a CPU busy: in results/benchmark_cpu_language.json a step by wavefront
+    takes 1.02 times as long. In a short sequence most of a wavefront's cells are idle.
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers

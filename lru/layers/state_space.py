@@ -1,8 +1,8 @@
-"""Layers of N independent modes: the mathematics that the LRU, its ablations and S5 share.
+"""Layers of N independent modes: the equations that the LRU, its ablations and S5 share.
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k          Lambda diagonal, complex
 
-Complex matrices are kept as real and imaginary parts, `B_re`, `B_im`; a product with them is one
+Complex matrices are stored as real and imaginary parts, `B_re`, `B_im`. A product with them is one
 real product with both parts side by side.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-from lru.layers.mixers import Direction, steps_of_state
+from lru.layers.mixers import Direction, chunk_size_for_state
 from lru.ops.array_typing import Array, Complex, Float, Num, Real, Shape
 from lru.ops.dtypes import result_type
 from lru.ops.matmul import matmul
@@ -28,7 +28,7 @@ Parameters = Mapping[str, Array]
 
 
 class DiagonalDirection(Direction):
-    """One direction of a diagonal complex layer; real and imaginary parts lie side by side.
+    """One direction of a diagonal complex layer, with real and imaginary parts side by side.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`.
@@ -36,7 +36,7 @@ class DiagonalDirection(Direction):
       c: C transposed, `(2N, H)`.
       d: D, `(H,)`; None if the other direction of the same inputs has it.
       dtype: of the matrix products and the outputs.
-      method, chunk_size, sequence_axis: as of `lru.LRU`.
+      method, chunk_size, sequence_axis: see `lru.LRU`.
     """
 
     lam: Complex[Array, "N"]
@@ -57,9 +57,9 @@ class DiagonalDirection(Direction):
         return diagonal_state(len(self.lam), self.lam.dtype, self.dtype)
 
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
-        if self.sequence_axis:  # each device works through its part of time at once
+        if self.sequence_axis:  # each device computes its whole shard of time at once
             return 0
-        return steps_of_state(self.chunk_size, time_and_batch, self.state)
+        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B N"]:
         return lax.complex(*jnp.split(matmul(u, self.b, self.dtype), 2, axis=-1))
@@ -82,8 +82,8 @@ class DiagonalDirection(Direction):
     def step(
         self, carry: Num[Array, "*B N"], u: Real[Array, "*B H"]
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-        """One step: the state before `(..., N)` and inputs `(..., H)` to `(carry, outputs)`."""
-        # The state's type must not change from step to step: `nn.RNN` scans over them.
+        """Maps the state before, `(..., N)`, and inputs `(..., H)` to `(carry, outputs)`."""
+        # `nn.RNN` scans over the steps, so the carry must keep its type.
         dtype = result_type(carry, self.lam)
         h = self.transition(carry.astype(dtype)) + self.input_projection(u)
         h = h.astype(dtype)
@@ -98,13 +98,13 @@ def pack(
     scale: float = 1.0,
     **options: Any,
 ) -> tuple[DiagonalDirection, ...]:
-    """Both directions, or one: that of `C`, which has the skip, and that of `C2`, if any.
+    """Returns the direction of `C`, which has the skip, and that of `C2`, if any.
 
     Args:
       params: the output matrices `C_re C_im (H, N)`, perhaps `C2_re C2_im`, and `D (H,)`.
       lam: the eigenvalues.
-      b_re, b_im: what the input is multiplied by.
-      scale: of the output matrices: 2 if each mode stands for a conjugate pair.
+      b_re, b_im: the input matrix.
+      scale: the factor of the output matrices: 2 if each mode represents a conjugate pair.
       options: the directions' other attributes.
     """
     b = jnp.concatenate([b_re, b_im]).T
@@ -118,14 +118,14 @@ def pack(
 
 
 def readouts(bidirectional: bool) -> tuple[str, ...]:
-    """The names of the read-outs, one a direction."""
+    """Returns the names of the read-outs, one per direction."""
     return ("C", "C2") if bidirectional else ("C",)
 
 
 def add_skip(
     y: Real[Array, "*B H"], skip: Real[Array, "H"] | None, u: Real[Array, "*B H"]
 ) -> Real[Array, "*B H"]:
-    """y + D * u, or y if there is no D."""
+    """Returns y + D * u, or y if there is no D."""
     if skip is None:
         return y
     return y + skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
@@ -134,13 +134,13 @@ def add_skip(
 class Modes(NamedTuple):
     """One direction of a layer in double precision: h_k = lam h_{k-1} + into u_k, y = Re[out h].
 
-    The skip D u is left out. Where a layer computes one of each pair of conjugate modes, `out` is
+    It leaves out the skip D u. If a layer computes only one mode of each conjugate pair, `out` is
     doubled.
 
     Attributes:
-      lam: the eigenvalues, complex `(N,)`; of S4D `(H, N/2)`, a channel's in a row.
-      into: complex `(N, H)`: B with gamma, or discretized; of S4D `(H, N/2)`.
-      out: complex `(H, N)`: C; of S4D `(H, N/2)`.
+      lam: the eigenvalues, complex `(N,)`; for S4D `(H, N/2)`, one row per channel.
+      into: complex `(N, H)`: B with gamma, or discretized; for S4D `(H, N/2)`.
+      out: complex `(H, N)`: C; for S4D `(H, N/2)`.
     """
 
     lam: np.ndarray
@@ -149,11 +149,11 @@ class Modes(NamedTuple):
 
 
 def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> tuple[Modes, ...]:
-    """The modes of each direction, in double precision.
+    """Returns the modes of each direction, in double precision.
 
     Args:
-      make: the directions, as a function of the parameters.
-      params: the layer's.
+      make: a function from the parameters to the directions.
+      params: the layer's parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -172,14 +172,14 @@ def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) ->
 
 
 def in_float64(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> Sequence[Any]:
-    """What `make` gives for the parameters in float64, as NumPy arrays; computed on the CPU."""
+    """Calls `make` on the CPU with the parameters in float64, and returns NumPy arrays."""
     with jax.enable_x64(True), jax.default_device(_cpu()):
         wide = {name: jnp.asarray(np.float64(value)) for name, value in params.items()}
         return jax.tree.map(np.asarray, make(wide))
 
 
 def _cpu() -> jax.Device | None:
-    """The CPU, as some devices have no float64; None if JAX is not allowed to use it."""
+    """Returns the CPU, because some devices have no float64; None if JAX may not use the CPU."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -187,10 +187,10 @@ def _cpu() -> jax.Device | None:
 
 
 def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
-    """One sequence's state of N modes: complex64 at least."""
+    """Returns the shape and type of one sequence's state of N modes: complex64 at least."""
     return jax.ShapeDtypeStruct((d_state,), result_type(jnp.complex64, *dtypes))
 
 
 def with_rank(lam: Complex[Array, "*N"], ndim: int) -> Complex[Array, "..."]:
-    """Lambda as `(1, ..., *N)`, of that many axes."""
+    """Reshapes Lambda to `(1, ..., *N)`, with `ndim` axes."""
     return lam.reshape((1,) * (ndim - lam.ndim) + lam.shape)

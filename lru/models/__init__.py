@@ -1,4 +1,4 @@
-"""Whole models: encoder, residual stack, pooling, head."""
+"""Whole models: encoder, residual stack, pooling and head."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ Pooling = Literal["mean", "last"]
 
 
 class SequenceModel(BlockOptions):
-    """What models of sequences share: an encoder, `num_layers` residual blocks, pooling over time.
+    """Base class of sequence models: an encoder, `num_layers` residual blocks, pooling over time.
 
-    Attributes: those of `lru.models.blocks.BlockOptions`; logits are float32 at least; and
+    Logits are float32 at least.
+
+    Attributes: those of `lru.models.blocks.BlockOptions`, and
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L.
-      mixer: a block's mixer, as of `lru.models.blocks.ResidualBlock`: `lru.LRU(256)`, or what
-        makes one, e.g. `functools.partial(lru.LRU, 256)`.
+      mixer: the mixer of each block, `lru.LRU(256)`, or a function that makes one, e.g.
+        `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
       vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
-        vectors, one more axis.
-      pooling: `"mean"` over the valid steps, or the `"last"` of them.
+        vectors, which are one more axis of the inputs.
+      pooling: `"mean"` over the valid steps, or the `"last"` valid step.
     """
 
     num_classes: int
@@ -58,19 +60,19 @@ class SequenceModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether the logits of the steps so far need none that follow: if its mixers say so."""
+        """Whether logits depend on no later steps: True if the mixers are causal."""
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
-        """The carry, and of each sequence `(B, T, ...)` one vector `(B, H)`, float32 at least."""
+        """Returns the carry, and one vector per sequence `(B, H)`, float32 at least."""
         if self.pooling not in _POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(_POOL)}")
-        carries, pooled = _carries_and_pooled(initial_carry)
+        carries, pooled = _split_carry(initial_carry)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
         reset = as_resets(reset, inputs.shape[:2])
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
-        x = self._encode(zero_padding(inputs, seq_lengths))  # it must not reach a gradient either
+        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding reaches no gradient either
         call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
         carries, x = _residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
         pooled = _POOL[self.pooling](x, seq_lengths, pooled)
@@ -86,11 +88,11 @@ class SequenceModel(BlockOptions):
 class SequenceClassifier(SequenceModel):
     """Logits for a sequence of tokens or of feature vectors.
 
-    Encoder and `num_layers` residual blocks: the architecture of Orvieto et al. (2023), Appendix
-    D.1, for every Long Range Arena task but Retrieval. Then pooling over the valid steps and one
-    dense layer, as S5 has them; the paper does not say.
+    The encoder and `num_layers` residual blocks are the architecture of Orvieto et al. (2023),
+    Appendix D.1, for every Long Range Arena task but Retrieval. The paper does not specify what
+    follows: as in S5, it is pooling over the valid steps and one dense layer.
 
-    Attributes: as of `SequenceModel`.
+    Attributes: see `SequenceModel`.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, lru
@@ -134,18 +136,19 @@ class SequenceClassifier(SequenceModel):
 
         Args:
           inputs: tokens `(B, T)`, or features `(B, T, features)`.
-          initial_carry: what `return_carry` gave for the steps before these; the logits are then
-            those of both parts together, unless a mixer looks ahead, as a bidirectional one does.
-          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing.
-          reset: `(B, T)`, as of the mixer; pooling takes no notice of it.
+          initial_carry: the carry that `return_carry` returned for the steps before these. The
+            logits are then those of all steps together, unless a mixer depends on later steps, as
+            a bidirectional one does.
+          seq_lengths: `(B,)` valid steps of each sequence; padding does not change the logits.
+          reset: `(B, T)`, passed to the mixers; pooling ignores it.
           return_carry: return `(carry, logits)`.
-          train: batch statistics and dropout (needs an rng named `dropout`).
+          train: use batch statistics and dropout (needs an rng named `dropout`).
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have another number of axes.
+          ValueError: if the inputs have a wrong number of axes.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
@@ -159,14 +162,14 @@ class SequenceClassifier(SequenceModel):
 class SequenceMatcher(SequenceModel):
     """Logits for a pair of sequences: Retrieval of the Long Range Arena.
 
-    Encoder, blocks and pooling make of each sequence a vector o0 or o1, with the same parameters,
-    and normalised together, as twice as many sequences. Of both,
+    Encoder, blocks and pooling map each sequence to a vector, o0 or o1. Both sequences share the
+    parameters, and batch normalisation treats them as one batch of twice the size. Then
 
         logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
 
-    The paper does not say what its head is; this is that of S4 and S5.
+    The paper does not specify its head; this is that of S4 and S5.
 
-    Attributes: as of `SequenceModel`.
+    Attributes: see `SequenceModel`.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, lru
@@ -210,17 +213,17 @@ class SequenceMatcher(SequenceModel):
 
         Args:
           inputs: tokens `(B, 2, T)`, or features `(B, 2, T, features)`.
-          initial_carry: what `return_carry` gave for the steps before these.
-          seq_lengths: `(B, 2)` valid steps of each sequence; the padding changes nothing.
-          reset: `(B, 2, T)`, as of the mixer; pooling takes no notice of it.
-          return_carry: return `(carry, logits)`; the carry is of 2B sequences.
-          train: as of `SequenceClassifier`.
+          initial_carry: the carry that `return_carry` returned for the steps before these.
+          seq_lengths: `(B, 2)` valid steps of each sequence; padding does not change the logits.
+          reset: `(B, 2, T)`, passed to the mixers; pooling ignores it.
+          return_carry: return `(carry, logits)`; the carry has 2B sequences.
+          train: see `SequenceClassifier`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the second axis is not a pair.
+          ValueError: if the inputs have a wrong number of axes, or a second axis that is not 2.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
@@ -228,10 +231,10 @@ class SequenceMatcher(SequenceModel):
             raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
         reset = as_resets(reset, inputs.shape[:3])
-        single, lengths, borders = (
-            x if x is None else _no_pairs(x) for x in (inputs, seq_lengths, reset)
+        sequences, lengths, resets = (
+            x if x is None else _flatten_pairs(x) for x in (inputs, seq_lengths, reset)
         )
-        carry, vectors = self._pooled(single, initial_carry, lengths, borders, train)
+        carry, vectors = self._pooled(sequences, initial_carry, lengths, resets, train)
         first, second = vectors[0::2], vectors[1::2]
         pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
         dense = functools.partial(nn.Dense, dtype=vectors.dtype)
@@ -240,28 +243,28 @@ class SequenceMatcher(SequenceModel):
         return (carry, logits) if return_carry else logits
 
 
-def _no_pairs(x):
-    """(B, 2, ...) to (2B, ...): each pair stays together, on the same device."""
+def _flatten_pairs(x):
+    """Reshapes (B, 2, ...) to (2B, ...), so that each pair stays on the same device."""
     return x.reshape(2 * x.shape[0], *x.shape[2:])
 
 
 class LanguageModel(BlockOptions):
-    """Logits of the token that comes next, at every step of a sequence of tokens.
+    """Logits of the next token, at every step of a sequence of tokens.
 
-    Embedding, what moves along time, one dense layer. The model of Ahuja & Morency (2018) has a
-    stack of recurrent layers in between, without normalisation or dropout, and draws the embedding
-    from N(0, 1), the dense layer from U(-1/sqrt(H), 1/sqrt(H)); so does this.
+    The model is an embedding, layers that move information along time, and a dense layer. In the
+    model of Ahuja & Morency (2018) these layers are a stack of recurrent layers, without
+    normalisation or dropout. As there, the embedding is drawn from N(0, 1), and the dense layer
+    from U(-1/sqrt(H), 1/sqrt(H)). Logits are float32 at least.
 
-    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"`; logits are float32
-      at least, and a stack has a `dtype` of its own; and
+    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"`, and
       vocab_size: V.
-      d_model: H, the width of the embedding and of what is in between.
-      mixer: the mixer of each residual block, as of `lru.models.blocks.ResidualBlock`, e.g.
-        `lru.LRU(256)`. (Configs and weights of version 0.1.0 have a `RecurrentStack` here, without
-        `num_layers`: it is taken as `stack`.)
+      d_model: H, the width of the embedding and of the layers.
+      mixer: the mixer of each residual block, e.g. `lru.LRU(256)`; see
+        `lru.models.blocks.ResidualBlock`. (Configs and weights of version 0.1.0 have a
+        `RecurrentStack` here, without `num_layers`: it is taken as `stack`.)
       num_layers: the number of residual blocks.
-      stack: instead of `mixer` and all other options of blocks, a whole stack of layers, e.g.
-        `lru.lattice.Lattice(H, 2)`; or what makes one.
+      stack: a whole stack of layers, instead of `mixer` and all other options of blocks, e.g.
+        `lru.lattice.Lattice(H, 2)`; or a function that makes one. It has its own `dtype`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -291,29 +294,30 @@ class LanguageModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether no logit depends on a later token: if its layers say so."""
+        """Whether logits depend on no later tokens: True if the layers are causal."""
         return is_causal((self._stack() or self.mixer)(parent=None))
 
     def _stack(self) -> Callable[..., nn.Module] | None:
-        """What makes the whole stack; None if there are residual blocks.
+        """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: if it is neither, or both.
+          ValueError: if there are neither blocks nor a stack, or both.
         """
         if self.mixer is None and self.stack is None:
-            raise ValueError("there is nothing between embedding and head: give mixer or stack")
+            raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
         if self.num_layers is not None and self.stack is None:
             return None
         if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
             raise ValueError(
-                "num_layers=None; expected the number of residual blocks around a mixer each (a "
-                "whole stack of layers is given as stack, not as mixer)"
+                "num_layers=None; expected the number of residual blocks, each around a mixer "
+                "(give a whole stack of layers as stack, not as mixer)"
             )
-        for name in _OF_BLOCKS if self.stack is None else ("mixer", "num_layers", *_OF_BLOCKS):
+        block_only = _BLOCK_ONLY if self.stack is None else ("mixer", "num_layers", *_BLOCK_ONLY)
+        for name in block_only:
             if (given := getattr(self, name)) != getattr(LanguageModel, name):
                 raise ValueError(
                     f"{name}={given!r} is an option of residual blocks, and a stack has none: give "
-                    "either"
+                    "one or the other"
                 )
         return self.stack or self.mixer
 
@@ -344,36 +348,36 @@ class LanguageModel(BlockOptions):
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
-        """Reads each sequence.
+        """Predicts the next token at every step of each sequence.
 
         Args:
           inputs: tokens `(B, T)`.
-          initial_carry: what `return_carry` gave for the steps before these.
-          seq_lengths: `(B,)` valid steps of each sequence; the padding changes nothing, and logits
-            on it are zero.
-          reset: `(B, T)`, True at the first step of a new text, as of the mixer.
+          initial_carry: the carry that `return_carry` returned for the steps before these.
+          seq_lengths: `(B,)` valid steps of each sequence; padding changes no other logits, and
+            logits on padding are zero.
+          reset: `(B, T)`, True at the first step of a new text; passed to the mixers.
           return_carry: return `(carry, logits)`.
-          train: batch statistics and dropout (needs an rng named `dropout`), if there are any.
+          train: use dropout (needs an rng named `dropout`), if the model has any.
 
         Returns:
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if a layer depends on later steps, or cannot continue from a state; if blocks
-            have a norm whose statistics are of all steps; or if it is not clear whether there are
-            blocks or a stack.
+          ValueError: if a layer depends on later steps, or cannot continue from a state; if the
+            norm of blocks has statistics over all steps; or if there are neither blocks nor a
+            stack, or both.
         """
         stack = self._stack()
         if not self.causal:
             raise ValueError(
-                f"{'mixer' if stack is None else 'stack'} is not causal: it looks at later steps, "
-                "or has time divided among devices; a language model must not see what it "
-                "predicts, and continues from a state"
+                f"{'mixer' if stack is None else 'stack'} is not causal: it depends on later "
+                "steps, or has time sharded over devices; a language model must not see the tokens "
+                "that it predicts, and must continue from a state"
             )
         if stack is None and self.norm == "batch":
             raise ValueError(
-                "norm='batch' has statistics of all steps, and a language model must not see what "
-                "it predicts; take norm='layer'"
+                "norm='batch' has statistics of all steps, and a language model must not see the "
+                "tokens that it predicts; use norm='layer'"
             )
         inputs = as_array("inputs", inputs)
         if inputs.ndim != 2:
@@ -400,24 +404,24 @@ class LanguageModel(BlockOptions):
         return (carry, logits) if return_carry else logits
 
 
-_OF_BLOCKS = tuple(name for name in BLOCK_OPTIONS if name != "dtype")  # a stack has its own
+_BLOCK_ONLY = tuple(name for name in BLOCK_OPTIONS if name != "dtype")  # stacks have a dtype too
 
 
 def _residual_stack(model):
-    """The blocks of a model that has the attributes of a block."""
+    """Returns the residual stack of a model that has the options of a block."""
     block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
     return ResidualStack(model.num_layers, block, name="stack")
 
 
 def _check_model_sizes(model):
-    """Checks those of a model's sizes that it has and that are given."""
+    """Checks the sizes that a model has and that are given."""
     for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
         if (size := getattr(model, name, None)) is not None:
             check_sizes(**{name: size})
 
 
 class Pooled(NamedTuple):
-    """What pooling knows of the steps so far: a sum of vectors, and of how many."""
+    """The state of pooling: the sum of the vectors so far, and their number."""
 
     total: Float[Array, "B H"]
     steps: Int[Array, "B"]
@@ -429,7 +433,7 @@ class Pooled(NamedTuple):
 def pool_mean(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """The valid steps of x, and those pooled before, summed and counted."""
+    """Sums and counts the valid steps of x, and adds those pooled before."""
     mask = padding_mask(x, seq_lengths)
     total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
     now = Pooled(total, _lengths(x, seq_lengths))
@@ -439,22 +443,23 @@ def pool_mean(
 def pool_last(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """The last valid step of x; where x has none, what was pooled before."""
+    """Returns the last valid step of x; where x has none, the step pooled before."""
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
     last = jnp.take_along_axis(x, index, axis=0)[0]
     total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
-    seen = lengths > 0
-    return Pooled(jnp.where(seen[:, None], last, total), jnp.where(seen, 1, steps))
+    not_empty = lengths > 0
+    return Pooled(jnp.where(not_empty[:, None], last, total), jnp.where(not_empty, 1, steps))
 
 
-def _carries_and_pooled(initial_carry):
-    """The two parts of a model's carry, each None before the first step."""
+def _split_carry(initial_carry):
+    """Splits a model's carry into that of the mixers and that of pooling; None at the start."""
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
         raise ValueError(
-            f"initial_carry is a {type(initial_carry).__name__}; expected what return_carry gave"
+            f"initial_carry is a {type(initial_carry).__name__}; expected the carry that "
+            "return_carry returned"
         )
     return initial_carry
 

@@ -1,9 +1,10 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
-A mixer moves information along time: any module with the call of `flax.linen.RNN` whose outputs
-are as wide as its inputs; it gets a `reset` only where the block gets one. Blocks and stacks have
-the call of a layer, from `(B, T, H)` to `(B, T, H)`, and pass the mixers' state on, so a model can
-be streamed if its mixers can. Inside, time comes first: a chunk of time is contiguous in memory.
+A mixer moves information along time. It is any module with the call of `flax.linen.RNN` whose
+outputs are as wide as its inputs; it gets a `reset` only if the block gets one. Blocks and stacks
+have the call of a layer, from `(B, T, H)` to `(B, T, H)`. They return the mixers' carries, so a
+model can be streamed if its mixers can. Inside, time is the first axis, so that a chunk of time is
+contiguous in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, Num
-from lru.ops.chunks import scan_chunks, steps_at_once
+from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import at_least_float32, promoted, result_type
 from lru.ops.matmul import by_rows
 
@@ -32,23 +33,23 @@ GLU = Literal["full", "half"]
 
 
 class BlockOptions(nn.Module, kw_only=True):
-    """The options of a residual block: those of the block itself, and of models made of blocks.
+    """The options of a residual block, which models made of blocks also have.
 
-    Each of these also has an attribute `norm`, with a default of its own.
+    Blocks and models also have an attribute `norm`, each with its own default.
 
     Attributes:
-      norm: `"batch"`, the paper's, over batch and time; or `"layer"`. Padding has no part in it,
-        of which the paper says nothing.
+      norm: `"batch"`, as in the paper, over batch and time; or `"layer"`. Padding is left out of
+        the statistics, which the paper does not mention.
       norm_momentum: of batch normalisation's running statistics.
-      gelu: x Phi(x) exactly, by `"erf"`, or its usual approximation by `"tanh"`, 5e-4 away at most.
+      gelu: `"erf"`, exactly x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
         z * sigmoid(W z + b).
       dropout: the rate, after GELU and after the GLU.
       tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
-      remat: compute the block's insides again in the backward pass instead of saving them. Where
-        the mixer says that it is `causal`, the whole block goes through time chunk by chunk; that
-        promises that no output depends on a later input, and that the state begins with zeros.
-      chunk_size: steps at a time then; chosen from the shape if None, all of them if 0.
+      remat: compute the values inside a block again in the backward pass instead of saving them.
+        If the mixer is `causal`, the whole block runs chunk by chunk. A causal mixer promises that
+        no output depends on a later input, and that its initial carry is zero.
+      chunk_size: the steps of these chunks; chosen from the shape if None, all if 0.
       dtype: of the activations.
     """
 
@@ -73,7 +74,7 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 
 
 class _Layers(NamedTuple):
-    """A block's layers as functions: bound to the block, or of parameters given."""
+    """A block's layers as functions: bound to the block, or applied to given parameters."""
 
     norm: Callable[..., Any]
     mixer: Callable[..., Any]
@@ -83,11 +84,11 @@ class _Layers(NamedTuple):
 class ResidualBlock(BlockOptions):
     """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
 
-    Figure 1 of Orvieto et al. (2023); the residual path begins with the normalisation (App. D.1).
+    Figure 1 of Orvieto et al. (2023); normalisation is first on the residual path (App. D.1).
 
     Attributes: those of `BlockOptions`, and
-      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or what makes one,
-        e.g. `functools.partial(lru.LRU, 256)`.
+      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
+        makes one, e.g. `functools.partial(lru.LRU, 256)`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -107,7 +108,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input: if the mixer says so, without batch norm."""
+        """Whether outputs depend on no later inputs: a causal mixer, and no batch norm."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
@@ -122,19 +123,19 @@ class ResidualBlock(BlockOptions):
         time_major: bool = False,
         train: bool = False,
     ) -> Any:
-        """Takes a layer's call, as `lru.layers.mixers.Mixer.__call__` explains it, and `train`.
+        """Applies the block. It has a layer's call, see `lru.layers.mixers.Mixer`, and `train`.
 
         Args:
           inputs: `(B, T, H)`.
-          initial_carry: what `return_carry` gave for the steps before.
+          initial_carry: the carry that `return_carry` returned for the steps before.
           seq_lengths: `(B,)` valid steps of each sequence.
           reset: `(B, T)`, True at the first step of a new sequence.
           return_carry: return `(carry, outputs)` instead of the outputs `(B, T, H)`.
           time_major: inputs, outputs and `reset` have time first.
-          train: use the batch's own statistics (and update the running ones), and drop out.
+          train: use the statistics of the batch (and update the running ones), and dropout.
 
         Raises:
-          ValueError: if the arguments do not fit together, or an attribute has no meaning.
+          ValueError: if the arguments do not fit together, or an attribute has an unknown value.
         """
         self._check()
         x, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
@@ -149,20 +150,20 @@ class ResidualBlock(BlockOptions):
         return (carry, y) if return_carry else y
 
     def _forward(self, layers, shared, carry, xs, seq_lengths, remat_gate=False):
-        """The block on a whole sequence or a chunk of it, once the statistics are known.
+        """Runs the block on a whole sequence or a chunk of it, given the batch's statistics.
 
         Args:
           layers: `_Layers`.
-          shared: what all steps share: statistics of batch normalisation, masks of dropout.
-          carry: the mixer's.
-          xs: what differs from step to step: inputs `(T, B, H)`, resets, masks of dropout.
+          shared: the values that all steps share: batch statistics and tied dropout masks.
+          carry: the mixer's carry.
+          xs: the values of each step: inputs `(T, B, H)`, resets, untied dropout masks.
           seq_lengths: `(B,)`, or None.
-          remat_gate: compute what follows the mixer again in the backward pass.
+          remat_gate: compute everything after the mixer again in the backward pass.
         """
         (statistics, tied), (x, reset, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
         z = layers.norm(x) if statistics is None else self._normalize(x, statistics)
-        call = {} if reset is None else {"reset": reset}  # `nn.RNN` takes none
+        call = {} if reset is None else {"reset": reset}  # `nn.RNN` has no such argument
         call |= dict(initial_carry=carry, seq_lengths=seq_lengths)
         carry, z = layers.mixer(z, return_carry=True, time_major=True, **call)
 
@@ -179,14 +180,14 @@ class ResidualBlock(BlockOptions):
         return carry, x + branch
 
     def _run(self, shared, carry, xs, seq_lengths):
-        """`_forward` at once, chunk by chunk, or computed again in the backward pass."""
+        """Runs `_forward` on the whole sequence, chunk by chunk, or rematerialised."""
         x, d_model = xs[0], xs[0].shape[-1]
         if not self.remat or self.is_initializing():
             return self._forward(self._bound(d_model), shared, carry, xs, seq_lengths)
         mixer, params = self.mixer(parent=None), self.variables["params"]
         causal = is_causal(mixer)
-        widest = 4 * d_model  # a mixer's states may be wider than the GLU's product
-        chunk_size = steps_at_once(self.chunk_size, x.shape[:-1], widest)
+        widest = 4 * d_model  # an estimate: the mixer's states may be wider than the GLU's product
+        chunk_size = resolve_chunk_size(self.chunk_size, x.shape[:-1], widest)
         params_only = all("mixer" not in v for k, v in self.variables.items() if k != "params")
         if causal and params_only and chunk_size not in (0, x.shape[0]):
             block = self.clone(parent=None, name=None)
@@ -201,7 +202,7 @@ class ResidualBlock(BlockOptions):
 
         return nn.remat(forward)(self, carry, xs, seq_lengths)
 
-    def _makers(self, d_model) -> _Layers:
+    def _factories(self, d_model) -> _Layers:
         width = 2 * d_model if self.glu == "full" else d_model
         return _Layers(
             norm=functools.partial(nn.LayerNorm, dtype=self.dtype),
@@ -210,20 +211,20 @@ class ResidualBlock(BlockOptions):
         )
 
     def _bound(self, d_model) -> _Layers:
-        """The layers as submodules of this block, made when they are called."""
+        """Returns the layers as submodules of this block, created when they are called."""
 
         def bound(make, name):
             return lambda *args, **kwargs: make(name=name)(*args, **kwargs)
 
-        return _Layers(*map(bound, self._makers(d_model), _Layers._fields))
+        return _Layers(*map(bound, self._factories(d_model), _Layers._fields))
 
     def _functions(self, d_model, params) -> _Layers:
-        """The layers as functions of the block's parameters."""
+        """Returns the layers as functions of the block's parameters."""
 
         def applied(make, name):
             return functools.partial(make(parent=None).apply, {"params": params.get(name, {})})
 
-        return _Layers(*map(applied, self._makers(d_model), _Layers._fields))
+        return _Layers(*map(applied, self._factories(d_model), _Layers._fields))
 
     def _normalize(self, x, statistics):
         mean, scale, bias = (v[None, None] for v in statistics)
@@ -242,7 +243,7 @@ class ResidualBlock(BlockOptions):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 
     def _dropout_masks(self, shape, train):
-        """Which to keep after GELU and after the GLU, or None: drawn for the whole sequence."""
+        """Draws the dropout masks after GELU and after the GLU, for all chunks; None for none."""
         if not train or not self.dropout:
             return None
         shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)
@@ -255,7 +256,7 @@ class ResidualBlock(BlockOptions):
 def time_first(
     inputs: ArrayLike, seq_lengths: Any, reset: Any, time_major: bool
 ) -> tuple[Array, Any, Any]:
-    """Inputs `(T, B, H)`, lengths `(B,)` and resets `(T, B)` of a block's call, checked.
+    """Checks a block's arguments, and returns inputs `(T, B, H)`, lengths `(B,)`, resets `(T, B)`.
 
     Raises:
       ValueError: if they do not fit together.
@@ -272,10 +273,10 @@ def time_first(
 
 
 class BatchStatistics(nn.Module):
-    """Batch normalisation over time and batch, (x - mean) * scale + bias, as those three `(H,)`.
+    """Returns mean, scale and bias `(H,)` of batch normalisation, (x - mean) * scale + bias.
 
-    Knowing them before x is gone through again lets each step be normalised where it is used.
-    Parameters and running statistics are those of `flax.linen.BatchNorm`.
+    The statistics are over time and batch. Computing them first lets each chunk of x be normalised
+    where it is used. Parameters and running statistics are those of `flax.linen.BatchNorm`.
 
     Attributes:
       momentum: of the running statistics.
@@ -303,7 +304,7 @@ class BatchStatistics(nn.Module):
 
 
 def _mean_and_variance(x, mask):
-    """Over time and batch, in one pass over x."""
+    """Computes mean and variance over time and batch, in one pass over x."""
     x = x.astype(at_least_float32(x))
     count: Any = math.prod(x.shape[:2])
     if mask is not None:
@@ -314,7 +315,7 @@ def _mean_and_variance(x, mask):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
-    """A block chunk by chunk: traced once for all blocks of a stack that are alike."""
+    """Runs a block chunk by chunk; equal blocks of a stack are traced only once."""
 
     def body(params_and_shared, carry, xs, seq_lengths):
         params, shared = params_and_shared
@@ -328,7 +329,7 @@ def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
 
 
 def _full_carry(mixer, carry, inputs):
-    """The carry in the shapes and types that the mixer returns; zeros if there is none."""
+    """Returns the carry in the shapes and types that the mixer returns; zeros if it is None."""
     call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
     (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
     if carry is None:
@@ -343,8 +344,8 @@ class ResidualStack(nn.Module):
 
     Attributes:
       num_layers: L.
-      block: a block, e.g. `ResidualBlock(mixer)`, of which each layer gets a copy; or what makes
-        one, e.g. `functools.partial(ResidualBlock, mixer)`.
+      block: a block, e.g. `ResidualBlock(mixer)`, of which each layer gets a copy; or a function
+        that makes one, e.g. `functools.partial(ResidualBlock, mixer)`.
     """
 
     num_layers: int
@@ -357,7 +358,7 @@ class ResidualStack(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input: if the blocks say so."""
+        """Whether outputs depend on no later inputs: True if the blocks are causal."""
         return is_causal(self.block(parent=None))
 
     @nn.compact
@@ -372,18 +373,18 @@ class ResidualStack(nn.Module):
         time_major: bool = False,
         train: bool = False,
     ) -> Any:
-        """Calls the blocks one after another; the carry is a tuple with one entry a layer.
+        """Calls the blocks one after another; the carry is a tuple with one entry per layer.
 
         Args:
-          inputs, initial_carry, seq_lengths, reset: as of `ResidualBlock`.
-          return_carry, time_major, train: as of `ResidualBlock`.
+          inputs, initial_carry, seq_lengths, reset: see `ResidualBlock`.
+          return_carry, time_major, train: see `ResidualBlock`.
         """
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers
         if not isinstance(initial_carry, tuple | list):
             raise ValueError(
                 f"initial_carry is a {type(initial_carry).__name__}; expected a tuple with one "
-                "entry a layer"
+                "entry per layer"
             )
         if len(initial_carry) != self.num_layers:
             raise ValueError(
@@ -401,7 +402,7 @@ class ResidualStack(nn.Module):
 
 
 def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
-    """`(T, B, 1)`, True on the valid steps of x; None if all of them are."""
+    """Returns `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
     if seq_lengths is None:
         return None
     return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]

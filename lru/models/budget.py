@@ -1,4 +1,4 @@
-"""How wide a recurrent stack is for a budget of parameters: rivals are compared at equal size."""
+"""The width of a recurrent stack for a budget of parameters, to compare models of equal size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ Stack = Callable[..., RecurrentStack] | type[LRU]
 
 
 def count_layer(stack: Stack, d_model: int) -> int:
-    """The parameters of one layer of a stack.
+    """Returns the number of parameters of one layer of a stack.
 
     Args:
-      stack: makes it from h and L: `lru.lattice.Lattice`, `lru.baselines.GRU`, ...; or `lru.LRU`,
-        of which a layer is a residual block with h states and a full GLU.
-      d_model: h.
+      stack: a class or function that makes the stack from H and L, such as `lru.lattice.Lattice`
+        or `lru.baselines.GRU`; or `lru.LRU`, one layer of which is a residual block with H states
+        and a full GLU.
+      d_model: H.
 
     Example:
       >>> from lru.baselines import GRU
@@ -36,12 +37,12 @@ def count_layer(stack: Stack, d_model: int) -> int:
 
 
 def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
-    """The parameters of a `lru.models.LanguageModel` around such a stack.
+    """Returns the number of parameters of a `lru.models.LanguageModel` with such a stack.
 
-    L of its layers, an embedding V h, and a read-out V h + V.
+    They are those of L layers, of an embedding, V H, and of a head, V H + V.
 
     Args:
-      stack, d_model: as of `count_layer`.
+      stack, d_model: see `count_layer`.
       vocab_size: V.
       num_layers: L.
 
@@ -57,16 +58,16 @@ def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: in
 def hidden_size(
     stack: Stack, budget: int, vocab_size: int, num_layers: int, *, within: float = 0.01
 ) -> int:
-    """Returns the width h whose language model is nearest to a budget of parameters.
+    """Returns the width H whose language model is nearest to a budget of parameters.
 
     Args:
-      stack, vocab_size, num_layers: as of `count_parameters`.
-      budget: the number of parameters wanted, embedding and read-out included.
-      within: how far from the budget the model may be, as a fraction of it. A model that is more
-        than 1 % away is logged.
+      stack, vocab_size, num_layers: see `count_parameters`.
+      budget: the number of parameters wanted, embedding and head included.
+      within: the largest distance from the budget, as a fraction of it. A model that is more than
+        1 % away is logged.
 
     Raises:
-      UserError: no width comes so near.
+      UserError: if no width is within that distance.
 
     Example:
       >>> from lru.baselines import LSTM
@@ -96,7 +97,9 @@ def hidden_size(
 
 
 def nearest(count: Callable[[int], int], budget: int) -> int:
-    """The width whose count, which grows with it at least as its square, is nearest to a budget.
+    """Returns the width whose count is nearest to a budget.
+
+    The count must grow at least with the square of the width.
 
     Example:
       >>> nearest(lambda width: 2 * width**2, 100)

@@ -1,4 +1,4 @@
-"""Text from a language model, token by token, in constant time and memory each."""
+"""Sampling from a language model, with constant time and memory per token."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Iterator[int]:
-    """Tokens without end, each drawn from what the model says of the next one.
+    """Draws tokens without end, each from the model's prediction of the next token.
 
-    p(token) is proportional to exp(logit / temperature). Token 0, which stands for characters that
-    have none of their own, is never drawn.
+    p(token) is proportional to exp(logit / temperature). Token 0, which represents characters
+    outside the vocabulary, is never drawn.
 
     Args:
       model: a `lru.models.LanguageModel`.
       variables: its parameters.
-      prompt: the tokens to go on from, one at least.
+      prompt: the tokens to continue, at least one.
       seed: of the draws.
-      temperature: below 1 for likelier tokens; at 0 always the likeliest.
-      top_k: draw among so many of the likeliest alone.
+      temperature: below 1, likelier tokens become more frequent; at 0, the likeliest is always
+        drawn.
+      top_k: draw only from this number of likeliest tokens; None for all.
 
     Raises:
-      ValueError: the prompt is empty, or a number is out of its range.
+      ValueError: if the prompt is empty, or an argument is out of range.
 
     Example:
       >>> import functools, itertools, jax, jax.numpy as jnp
@@ -50,10 +51,10 @@ def sample(
       20
     """
     if len(prompt) == 0:
-        raise ValueError("the prompt is empty; expected a token at least")
+        raise ValueError("the prompt is empty; expected at least one token")
     if temperature < 0 or (top_k is not None and top_k < 1):
         raise ValueError(
-            f"temperature={temperature} and top_k={top_k}; expected 0 at least, and 1 at least"
+            f"temperature={temperature} and top_k={top_k}; expected at least 0, and at least 1"
         )
     return _sample(model, variables, prompt, np.random.default_rng(seed), temperature, top_k)
 

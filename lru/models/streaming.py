@@ -1,4 +1,4 @@
-"""A whole model fed one step at a time: a state of constant size, a program compiled once."""
+"""Streaming a whole model one step at a time: constant memory, and one compiled program."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def stream(
     model: nn.Module, variables: Any, inputs: Num[Array, "B T *features"]
 ) -> tuple[Step, Any]:
-    """The model as a function of its state and of the inputs that come next.
+    """Returns the model as a function of its carry and of the next inputs.
 
     Args:
-      model: a module that takes `initial_carry` and `return_carry`, begins with a state of zero,
-        and says that it is `causal`, such as `lru.LRU` or `lru.models.SequenceClassifier`.
-      variables: its parameters and statistics. They become constants of the program, so that
-        whatever depends on them alone is computed when it is compiled; new ones need a new call.
-      inputs: an example of what a step takes: one step `(B, 1, ...)`, or a chunk of several.
+      model: a module that takes `initial_carry` and `return_carry`, starts from a zero carry, and
+        has a true attribute `causal`, such as `lru.LRU` or `lru.models.SequenceClassifier`.
+      variables: its parameters and statistics. They become constants of the program, so compilation
+        computes everything that depends on them alone; new variables need a new call.
+      inputs: an example of the inputs: one step `(B, 1, ...)`, or a chunk of several.
 
     Returns:
-      `(step, carry)`. `step(carry, inputs)` gives `(carry, outputs)`, as the model does without
+      `(step, carry)`. `step(carry, inputs)` returns `(carry, outputs)`, as the model does without
       dropout and with the running statistics; the carry returned here is for the first step. A
-      step uses up the carry that it is given: copy one to come back to.
+      step donates its carry: copy one to use it again.
 
     Raises:
-      ValueError: if the model does not say that it is causal, or has time first.
+      ValueError: if the model's `causal` is not True, or it has time first.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, lru
@@ -60,12 +60,12 @@ def stream(
 
 
 def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
-    """The state before the first step: zeros, in the shapes of what `return_carry` gives.
+    """Returns the carry before the first step: zeros, in the shapes that `return_carry` returns.
 
     Args:
-      model: as of `stream`.
-      variables: as of `stream`; only their shapes matter, and of `inputs` too.
-      inputs: an example of a step `(B, 1, ...)`.
+      model: see `stream`.
+      variables: see `stream`; only their shapes matter.
+      inputs: an example of a step `(B, 1, ...)`; only its shape matters.
     """
     apply = functools.partial(model.apply, return_carry=True)
     shapes, _ = jax.eval_shape(apply, variables, inputs)
@@ -75,22 +75,22 @@ def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
 def export_step(
     model: nn.Module, variables: Any, inputs: Num[Array, "B 1 *features"]
 ) -> export.Exported:
-    """The step of `stream` as a program to be kept in a file, which takes JAX alone to run.
+    """Exports the step of `stream` as a program for a file, which needs only JAX to run.
 
-    Its carry is a tuple of arrays, `(B, ...)` each, and zeros before the first step. The batch may
-    have any size, and the platform may be another one.
+    Its carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step. The
+    program runs with any batch size, and on any of JAX's platforms.
 
     Args:
-      model: as of `stream`.
-      variables: as of `stream`; they are part of the program.
+      model: see `stream`.
+      variables: see `stream`; they are part of the program.
       inputs: an example of one step.
 
     Returns:
-      What `serialize()` makes bytes of, and `jax.export.deserialize` makes of bytes again. Its
-      `call(carry, inputs)` gives `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes.
+      A program whose `serialize()` returns bytes, which `jax.export.deserialize` reads. Its
+      `call(carry, inputs)` returns `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes.
 
     Raises:
-      ValueError: if the model does not say that it is causal.
+      ValueError: if the model's `causal` is not True, or it has time first.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -107,7 +107,7 @@ def export_step(
     (batch,) = export.symbolic_shape("batch")
     given = jax.ShapeDtypeStruct((batch, *inputs.shape[1:]), inputs.dtype)
     carry, _ = jax.eval_shape(apply, given)
-    leaves, structure = jax.tree.flatten(carry)  # a tuple of arrays takes no class of ours to read
+    leaves, structure = jax.tree.flatten(carry)  # reading a tuple needs no class of this package
 
     def step(carry, inputs):
         carry, outputs = apply(inputs, initial_carry=jax.tree.unflatten(structure, carry))
@@ -117,11 +117,11 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """The model without dropout, as a function of inputs and the carry before them."""
+    """Returns the model without dropout, as a function of inputs and the carry before them."""
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
-            f"{type(model).__name__}.causal is {causal}; expected True: what looks ahead, as a "
-            "bidirectional layer does, cannot be streamed"
+            f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "
+            "as a bidirectional layer does, cannot be streamed"
         )
     if getattr(model, "time_major", False):
         raise ValueError(

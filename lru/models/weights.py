@@ -1,6 +1,7 @@
-"""A model's variables as one safetensors file, and back: no pickle, and nothing taken on trust.
+"""Writes and reads a model's variables as one safetensors file, without pickle.
 
-A tensor is named by its path, `params/stack/blocks_0/mixer/nu_log`, and stored as it is.
+A tensor is named by its path, `params/stack/blocks_0/mixer/nu_log`, and stored unchanged. Names,
+shapes and types are checked on reading.
 """
 
 from __future__ import annotations
@@ -20,32 +21,32 @@ from lru.io.files import write_atomically
 
 
 def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> None:
-    """Writes variables, and texts beside them.
+    """Writes variables and metadata.
 
     Args:
-      file: to be written.
+      file: the file to write.
       variables: nested dicts of arrays, as `flax.linen.Module.init` returns them.
-      metadata: texts by name.
+      metadata: strings by name.
     """
     tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
-    write_atomically(
-        file, save(tensors, dict(metadata))
-    )  # `save_file` makes it readable to its owner
+    # Not `save_file`, which makes a file that only its owner can read.
+    write_atomically(file, save(tensors, dict(metadata)))
 
 
 def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
-    """Reads variables, and the texts beside them.
+    """Reads variables and metadata.
 
     Args:
-      file: that `write_weights` has written.
-      shapes: of the variables, nested dicts as `jax.eval_shape` of a model's `init` gives them.
+      file: a file that `write_weights` has written.
+      shapes: the variables' shapes and types, in nested dicts, such as `jax.eval_shape` of a
+        model's `init` returns.
 
     Returns:
-      `(variables, metadata)`, the variables equal to those written bit by bit.
+      `(variables, metadata)`; the variables equal those written, bit by bit.
 
     Raises:
-      UserError: the file cannot be read, lacks a tensor, or has one too many or of another shape
-        or type.
+      UserError: if the file cannot be read, lacks a tensor, has one that the model has not, or has
+        one of another shape or type.
 
     Example:
       >>> import tempfile
@@ -59,18 +60,18 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
     tensors, metadata = read_tensors(file)
     expected = by_path(shapes)
     if missing := sorted(expected.keys() - tensors.keys()):
-        raise UserError(f"{file} lacks {missing[0]}, which the model needs; {_ANEW}")
+        raise UserError(f"{file} lacks {missing[0]}, which the model needs; {_ADVICE}")
     if odd := sorted(tensors.keys() - expected.keys()):
-        raise UserError(f"{file} has {odd[0]}, which is none of the model's; {_ANEW}")
+        raise UserError(f"{file} has {odd[0]}, which the model does not have; {_ADVICE}")
     for name, want in expected.items():
         found, expects = array_type(tensors[name]), array_type(want)
         if found != expects:
-            raise UserError(f"{file}: {name} is {found}; expected {expects}; {_ANEW}")
+            raise UserError(f"{file}: {name} is {found}; expected {expects}; {_ADVICE}")
     arrays = [jnp.asarray(tensors[name]) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(shapes), arrays), metadata
 
 
-_ANEW = "export it anew, or take the config.json that belongs to it"
+_ADVICE = "export it again, or take the config.json that belongs to it"
 
 
 def by_path(tree: Any) -> dict[str, Any]:
@@ -80,10 +81,10 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 
 def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads all arrays of a file by name, and the texts beside them, whatever model they are of.
+    """Reads all arrays of a file by name, and the metadata, for any model.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: if the file is missing or damaged.
     """
     if not file.is_file():
         raise UserError(f"{file} is missing; give a folder that lru.export has written")
@@ -92,7 +93,7 @@ def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             tensors = {name: opened.get_tensor(name) for name in opened.offset_keys()}
             return tensors, opened.metadata() or {}
     except SafetensorError as error:
-        raise UserError(f"{file} is damaged ({error}); export it anew") from error
+        raise UserError(f"{file} is damaged ({error}); export it again") from error
 
 
 def array_type(array: Any) -> str:

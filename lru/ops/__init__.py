@@ -1,1 +1,1 @@
-"""Functions of arrays: the recurrence and what goes with it; nothing here knows of Flax modules."""
+"""Functions of arrays: the recurrence and its helpers, without Flax modules."""

@@ -1,4 +1,4 @@
-"""Arguments of functions and layers: converted to what they compute with, or refused."""
+"""Checks and conversions of the arguments of functions and layers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lru.ops.array_typing import Array, Bool, Int, Num, Shape
 
 
 def as_array(name: str, value: Any) -> Num[Array, "..."]:
-    """An argument as a JAX array.
+    """Returns an argument as a JAX array.
 
     Args:
-      name: of the argument, for the message.
+      name: the argument's name, for the message.
       value: an array of JAX or NumPy, a number, or nested lists of numbers.
 
     Raises:
-      ValueError: if it is none of these.
+      ValueError: if the value is none of these.
     """
     try:
         array = jnp.asarray(value)
@@ -34,15 +34,16 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
 
 
 def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | None:
-    """Valid steps of each sequence, from 0 to T; None, for all, stays None.
+    """Returns the number of valid steps of each sequence, from 0 to T; None means all.
 
     Args:
-      seq_lengths: whole numbers `(*batch)`. A negative one means 0, one above T means T.
-      batch: the axes of the batch.
+      seq_lengths: whole numbers `(*batch)`. A negative one means 0, one above T means T. None is
+        returned as it is.
+      batch: the shape of the batch.
       time: T.
 
     Raises:
-      ValueError: if they are not whole numbers, or have another shape.
+      ValueError: if the lengths are not whole numbers, or have another shape.
 
     Example:
       >>> as_lengths([9, -1], (2,), 5).tolist()
@@ -57,33 +58,33 @@ def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | 
         raise ValueError(f"seq_lengths are {lengths.dtype}; expected whole numbers")
     if lengths.shape != tuple(batch):
         raise ValueError(f"seq_lengths have shape {lengths.shape}; expected {tuple(batch)}")
-    if lengths.dtype.itemsize < 4:  # T may be more than such a type can hold
+    if lengths.dtype.itemsize < 4:  # T may exceed the largest number of such a type
         lengths = lengths.astype(jnp.int32)
     return jnp.clip(lengths, 0, time).astype(jnp.int32)
 
 
 def _on_host(seq_lengths):
-    """Lengths that are not a JAX array yet: int64 becomes int32 without a wrong number."""
+    """Clips lengths outside JAX to int32, because JAX itself would wrap an int64 around."""
     try:
-        found = np.asarray(seq_lengths)
+        lengths = np.asarray(seq_lengths)
     except ValueError:
         return seq_lengths
-    if not found.size:
-        return found.astype(np.int32)
-    if not np.issubdtype(found.dtype, np.integer):
+    if not lengths.size:
+        return lengths.astype(np.int32)
+    if not np.issubdtype(lengths.dtype, np.integer):
         return seq_lengths
-    return np.clip(found, 0, np.iinfo(np.int32).max).astype(np.int32)
+    return np.clip(lengths, 0, np.iinfo(np.int32).max).astype(np.int32)
 
 
 def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
-    """True where a reset is True or not zero; None, for nowhere, stays None.
+    """Returns resets as booleans, True where a reset is True or not zero; None means nowhere.
 
     Args:
-      reset: real numbers or truth values.
-      shape: of the inputs without their last axis.
+      reset: real numbers or booleans, or None, which is returned as it is.
+      shape: the shape of the inputs without their last axis.
 
     Raises:
-      ValueError: if it is complex, or has another shape.
+      ValueError: if the resets are complex, or have another shape.
 
     Example:
       >>> as_resets([0.0, 1.0], (2,)).tolist()
@@ -91,17 +92,17 @@ def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
     """
     if reset is None:
         return None
-    reset = as_truth(reset)
+    reset = as_bool(reset)
     if reset.shape != tuple(shape):
         raise ValueError(f"reset has shape {reset.shape}; expected {tuple(shape)}")
     return reset
 
 
-def as_truth(reset: Any) -> Bool[Array, "..."]:
-    """A reset of any shape, True where it is True or not zero.
+def as_bool(reset: Any) -> Bool[Array, "..."]:
+    """Returns a reset of any shape as booleans, True where it is True or not zero.
 
     Raises:
-      ValueError: if it is complex, or no array.
+      ValueError: if the reset is complex, or not an array.
     """
     reset = as_array("reset", reset)
     if jnp.iscomplexobj(reset):
@@ -113,13 +114,13 @@ def check_sizes(**sizes: Any) -> None:
     """Checks that each size is a whole number, at least 1.
 
     Raises:
-      ValueError: one is not.
+      ValueError: if a size is not.
     """
     try:
-        fit = all(operator.index(size) >= 1 for size in sizes.values())
-        wanted = "at least 1"
+        valid = all(operator.index(size) >= 1 for size in sizes.values())
+        expected = "at least 1"
     except TypeError:
-        fit, wanted = False, "whole numbers, at least 1"
-    if not fit:
+        valid, expected = False, "whole numbers, at least 1"
+    if not valid:
         given = ", ".join(f"{name}={size}" for name, size in sizes.items())
-        raise ValueError(f"{given}; expected {wanted}")
+        raise ValueError(f"{given}; expected {expected}")

@@ -1,7 +1,8 @@
-"""The annotations of array shapes: `Float[Array, "*B T H"]` is a float array (..., T, H).
+"""Annotations of array shapes: `Float[Array, "*B T H"]` is a float array (..., T, H).
 
-They document, and the tests check them at run time (jaxtyping and beartype, switched on in
-tests/conftest.py). The library itself runs without jaxtyping: annotations are never evaluated.
+They are documentation. The tests check them at run time, with jaxtyping and beartype, which
+tests/conftest.py switches on. The library itself never evaluates annotations, so it runs without
+jaxtyping.
 
 Letters: B batch (`*B` any number of batch axes), T time, H model width, N state size,
 L layers, V vocabulary.
@@ -13,9 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from jax.typing import ArrayLike
 
-if (
-    TYPE_CHECKING
-):  # to a type checker all of them are `jax.Array`, whether jaxtyping is there or not
+if TYPE_CHECKING:  # a type checker sees `jax.Array`, whether jaxtyping is installed or not
     from typing import Annotated as Bool
     from typing import Annotated as Complex
     from typing import Annotated as Float
@@ -37,11 +36,11 @@ else:
         Bool = Complex = Float = Int = Num = Real = Annotated
         PRNGKeyArray = Array
 
-Shape = tuple[Any, ...]  # of whole numbers; while a program is exported, symbols among them
+Shape = tuple[Any, ...]  # whole numbers, or symbols while a program is exported
 
 
 class LayerOptions(TypedDict, total=False):
-    """The keyword arguments of a layer's call, for type checkers; `return_carry` is apart.
+    """The keyword arguments of a layer's call but `return_carry`, for type checkers.
 
     Lengths, resets and states may be arrays of JAX or NumPy, or lists.
     """
@@ -56,7 +55,7 @@ class LayerOptions(TypedDict, total=False):
 
 
 class ModelOptions(TypedDict, total=False):
-    """The keyword arguments of a model's call, for type checkers; `return_carry` is apart."""
+    """The keyword arguments of a model's call but `return_carry`, for type checkers."""
 
     initial_carry: Any
     seq_lengths: Any

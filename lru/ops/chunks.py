@@ -1,9 +1,9 @@
-"""A long sequence worked through a chunk at a time, with little kept for the backward pass.
+"""Scans over the chunks of a long sequence, which save little for the backward pass.
 
-Whatever takes a state and a piece of a sequence, and gives a state and a piece of outputs, can be
-run so: a layer as a function of its parameters, or a whole block. What it computes inside a chunk
-stays in the processor's cache, and is computed again when gradients pass by; kept are the inputs
-and the states between chunks.
+The body of such a scan takes a state and a chunk of inputs, and returns a state and a chunk of
+outputs: a layer as a function of its parameters, or a whole block. The values inside a chunk stay
+in the processor's cache, and the backward pass computes them again. Only the inputs and the states
+between chunks are saved.
 """
 
 from __future__ import annotations
@@ -34,21 +34,23 @@ def scan_chunks(
     seq_lengths: Int[Array, "*B"] | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Equals `body(params, carry, xs, seq_lengths)`, for a body that is causal.
+    """Computes `body(params, carry, xs, seq_lengths)` chunk by chunk, for a causal body.
 
-    Where a sequence has no valid step the state stays as it was, whatever the body makes of it.
+    The state of a sequence without a valid step does not change, whatever the body returns for it.
 
     Args:
-      body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Two chunks of a sequence, the carry
-        handed on, must equal the whole.
-      params: what the body is a function of beside these, such as parameters: a tree of arrays.
-      carry: the state before, with the structure and types that the body returns; each of its
-        arrays has the batch's axes first. None, which the body gets, only if `chunk_size` is 0.
+      body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Calling it on two chunks of a
+        sequence, with the carry passed on, must equal calling it on the whole.
+      params: a tree of arrays that the body depends on, such as parameters.
+      carry: the state before, with the structure and types that the body returns; the leading axes
+        of each array are those of the batch. It may be None, which the body then gets, only if
+        `chunk_size` is 0.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
-      chunk_size: steps at a time; 0 for all. A sequence that is no longer is one call of the body.
-      seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk; it
-        gets some, too, where T is not a multiple of the chunk.
-      reverse: the body goes from right to left, and so do the chunks.
+      chunk_size: the steps of a chunk; 0 for all. A sequence that fits in one chunk is one call of
+        the body.
+      seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk. It
+        also gets lengths where T is not a multiple of the chunk, because the last chunk is padded.
+      reverse: whether the body, and so the scan over chunks, goes from right to left.
 
     Returns:
       `(carry, ys)`.
@@ -60,7 +62,7 @@ def scan_chunks(
         after, ys = body(params, carry, xs, seq_lengths)
         return _where_any(seq_lengths, after, carry), ys
     missing = -time % chunk_size
-    if missing:  # what is filled up counts as padding
+    if missing:  # the steps added to the last chunk count as padding
         seq_lengths = (
             jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
         )
@@ -80,29 +82,29 @@ def scan_chunks(
     )
 
 
-# How much of a chunk may be at hand, by platform. The CPU's figure, about a core's cache, is
-# measured; the other is for accelerators, which want long chunks and have memory.
-_BYTES_AT_HAND = {"cpu": 2**21, "gpu": 2**28}
+# The bytes of one chunk, by platform. The CPU's figure is measured: about a core's cache. The
+# other is for accelerators, which are faster with long chunks and have the memory for them.
+_CHUNK_BYTES = {"cpu": 2**21, "gpu": 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """The steps whose arrays of `width` float32 fit into the processor's cache; equal chunks.
+    """Returns the steps of equal chunks whose arrays of `width` float32 fit into the cache.
 
-    While a program is exported, T must be a number; axes of the batch that are symbols count as 1.
+    While a program is exported, T must be a number; symbolic axes of the batch count as 1.
     """
     time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
-    at_hand = _BYTES_AT_HAND.get(jax.default_backend(), _BYTES_AT_HAND["gpu"])
-    longest = max(16, at_hand // max(1, 4 * width * math.prod(batch)))
+    available = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES["gpu"])
+    longest = max(16, available // max(1, 4 * width * math.prod(batch)))
     return -(-time // -(-time // longest))
 
 
-def steps_at_once(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
-    """The steps of a chunk, 0 for all, by a setting `chunk_size`: the best if it is None.
+def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
+    """Returns the steps of a chunk, 0 for all, given the option `chunk_size`; None means the best.
 
-    While a program is exported whose T is a symbol, it is all: T cannot be divided.
+    Returns 0 while a program with a symbolic T is exported, because such a T cannot be divided.
 
     Raises:
-      ValueError: if the setting is no whole number, or negative.
+      ValueError: if the option is not a whole number, or negative.
     """
     if chunk_size is not None and not (isinstance(chunk_size, Integral) and chunk_size >= 0):
         raise ValueError(
@@ -114,14 +116,14 @@ def steps_at_once(chunk_size: int | None, time_and_batch: Shape, width: int) -> 
 
 
 def _split(missing, chunk_size, x):
-    """(T, ...) to (chunks, chunk_size, ...), filled up at the end."""
+    """Reshapes (T, ...) to (chunks, chunk_size, ...), padded at the end."""
     if missing:
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(x.shape[0] // chunk_size, chunk_size, *x.shape[1:])
 
 
 def _where_any(valid, after, before):
-    """The carry after, but the one before where a sequence has no valid step."""
+    """Returns the new carry, or the one before where a sequence has no valid step."""
     if valid is None or before is None:
         return after
 

@@ -1,7 +1,7 @@
 """The types that layers compute with.
 
-JAX refuses to mix types where `jax_numpy_dtype_promotion` is `"strict"`. So layers ask here for the
-type of each result, and convert to it explicitly.
+JAX refuses to mix types where `jax_numpy_dtype_promotion` is `"strict"`. So layers get the type of
+each result from these functions, and convert to it explicitly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 
 def result_type(*values: Any) -> Any:
-    """The type that holds all of some arrays and types, by JAX's standard promotion.
+    """Returns the common type of arrays and types, by JAX's standard promotion.
 
     Example:
       >>> with jax.numpy_dtype_promotion("strict"):
@@ -26,24 +26,24 @@ def result_type(*values: Any) -> Any:
 
 
 def at_least_float32(*values: Any) -> Any:
-    """The type that holds some arrays and types, and float32."""
+    """Returns the common type of arrays and types, and of float32."""
     return result_type(jnp.float32, *values)
 
 
 def promoted(*arrays: Any) -> tuple[Any, ...]:
-    """The arrays, converted to the type that holds all of them."""
+    """Converts arrays to their common type."""
     dtype = result_type(*arrays)
     return tuple(array.astype(dtype) for array in arrays)
 
 
 def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
-    """The type of a layer's products and outputs, by the rule of Flax's own layers.
+    """Returns the type of a layer's products and outputs, by the rule of Flax's own layers.
 
     Args:
       inputs: an array of real numbers, of any type.
-      params: the arrays that the inputs are multiplied by, in a tree.
-      dtype: the one that the user asks for; None for that of inputs and parameters together, and
-        float32 for integers.
+      params: a tree of the arrays that the inputs are multiplied by.
+      dtype: the type that the user asks for. None means the common type of inputs and parameters,
+        with float32 for integers.
 
     Raises:
       ValueError: if the inputs are complex, or `dtype` is not a real floating-point type.

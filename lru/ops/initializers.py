@@ -1,4 +1,4 @@
-"""How the Linear Recurrent Unit's parameters are drawn: pure functions of a key.
+"""Initializers of the Linear Recurrent Unit's parameters: pure functions of a key.
 
 Each has the signature of a Flax initializer, `(key, shape, dtype) -> array`. Names, shapes and
 distributions are those of Appendix A of Orvieto et al. (2023).
@@ -23,8 +23,8 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
     """nu_log such that |lambda| = exp(-exp(nu_log)) fills the ring r_min <= |lambda| <= r_max.
 
     With u ~ U[0, 1], nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta)
-    uniform in area on the ring (Lemma 3.2 of Orvieto et al. 2023). u is kept a hair away from
-    0 and 1, so that nu_log is finite even for the full disk, r_min = 0 and r_max = 1.
+    uniform in area on the ring (Lemma 3.2 of Orvieto et al. 2023). u never reaches 0 or 1, so
+    nu_log is finite even for the full disk, r_min = 0 and r_max = 1.
 
     Raises:
       ValueError: unless 0 <= r_min <= r_max <= 1 and r_max > 0, r_min < 1.
@@ -46,7 +46,7 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
         u = _open_uniform(key, shape, dtype)
         square = r_min**2 + u * (r_max**2 - r_min**2)
         one_minus_square = (1 - r_max**2) + (1 - u) * (r_max**2 - r_min**2)
-        # Each of the two is precise where the other one is rounded away.
+        # Each of the two is precise where rounding ruins the other.
         near_one = jnp.log1p(-jnp.minimum(one_minus_square, 0.75))
         log_square = jnp.where(square < 0.5, jnp.log(square), near_one)
         return jnp.log(-0.5 * log_square).astype(dtype)
@@ -77,8 +77,8 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
     """log sqrt(1 - |lambda|^2), the normalisation of Eq. (7): a unit input gives a unit state.
 
-    Written with expm1, which keeps its precision up to |lambda| = 1; squaring a float32
-    modulus of 0.9999 and subtracting it from 1 does not.
+    expm1 keeps its precision up to |lambda| = 1. Squaring a float32 modulus of 0.9999 and
+    subtracting it from 1 does not.
 
     Example:
       >>> modulus = jnp.array([0.6])
@@ -91,8 +91,8 @@ def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
 def scaled_normal(variance: float) -> Initializer:
     """N(0, variance): B has 1/(2H) and C has 1/N in each of its real and imaginary parts.
 
-    So E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N: the layer keeps the variance of white noise, the
-    two making up for the imaginary part that Re[Cx] drops.
+    So E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N, and the layer keeps the variance of white noise: the
+    factor 2 compensates for the imaginary part that Re[Cx] drops.
 
     Example:
       >>> scaled_normal(1 / 64)(jax.random.key(0), (32, 64)).shape
@@ -102,7 +102,7 @@ def scaled_normal(variance: float) -> Initializer:
 
 
 def uniform(bound: float) -> Initializer:
-    """U(-bound, bound): how PyTorch draws most layers, with bound = 1 / sqrt(fan_in).
+    """U(-bound, bound), from which PyTorch draws most layers, with bound = 1 / sqrt(fan_in).
 
     Example:
       >>> import jax
@@ -123,13 +123,15 @@ def lru_initializers(
     max_phase: float = 2 * math.pi,
     bidirectional: bool = False,
 ) -> dict[str, tuple[Initializer, tuple[int, ...]]]:
-    """Name -> (initializer, shape) of every LRU parameter but gamma_log, which nu_log decides.
+    """Returns name -> (initializer, shape) of every LRU parameter but gamma_log.
+
+    gamma_log is a function of nu_log.
 
     Args:
       d_model: H, the width of the layer's input and output.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase: the part of the unit disk that the eigenvalues are drawn from.
-      bidirectional: adds `C2_re`, `C2_im`, which read the backward states.
+      r_min, r_max, max_phase: the region of the unit disk that the eigenvalues are drawn from.
+      bidirectional: whether to add `C2_re` and `C2_im`, which read the backward states.
 
     Example:
       >>> [name for name in lru_initializers(8, 4)]
@@ -151,7 +153,7 @@ def lru_initializers(
 
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
-    """Uniform on the open interval (0, 1): neither end, whose logarithms are infinite."""
+    """Draws from the open interval (0, 1), because the logarithms at its ends are infinite."""
     dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

@@ -1,10 +1,10 @@
 """The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
 
-One public function, and one private function a method. What the methods share (checks, types, the
-choice among them) is done once, around them. Each of them sees time first, and arrays of one rank:
-`(a, x, reset, reverse) -> h` with x and h `(T, ..., N)`, reset `(T, ..., 1)` or None, and a
-`(1, ..., N)` if it is constant, `(T, ..., N)` if not, its batch axes of size 1 where all sequences
-share it.
+There is one public function, and one private function per method. Checks, types and the choice of
+the method are shared. All methods have the signature `(a, x, reset, reverse) -> h`, with time first
+and arrays of equal rank: x and h are `(T, ..., N)`, and reset is `(T, ..., 1)` or None. a is
+`(1, ..., N)` if it is constant and `(T, ..., N)` if not, with batch axes of size 1 where all
+sequences share it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from lru.ops.arguments import as_array, as_truth
+from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
 from lru.ops.dtypes import at_least_float32
 
@@ -42,19 +42,22 @@ def linear_recurrence(
     Args:
       a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
         reset may be left out, or be 1, where all sequences share them.
-      x: what is added, `(..., T, N)` with T >= 1, real or complex.
+      x: the terms added, `(..., T, N)` with T >= 1, real or complex.
       h0: the state before the first step consumed, `(..., N)`; zero if not given.
       reset: `(..., T)`; True (or not zero) clears the state *before* that step is consumed:
         h_t = x_t there, whatever came before, h0 and NaN included. In reverse, too, h_t = x_t at
         that step itself.
       reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
-      method: `"sequential"`, a `lax.scan`: least work, least memory. `"associative"`, the
-        paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware. `"chunked"`:
-        about 2 sqrt(T) steps, each over all chunks of the sequence at once. `"pallas"`: a GPU
-        kernel that reads x twice at most and writes h once (`lru/ops/pallas.py`); on an H100 it
-        agrees with a float64 loop to 4e-6, gradients too. These three multiply factors together:
-        where they grow beyond what float32 holds, only the scan is safe. `"auto"`: the scan on a
-        CPU, where it is the fastest on record; elsewhere `"associative"`, not measured yet.
+      method: how to compute it:
+        `"sequential"`, a `lax.scan`: least work, least memory.
+        `"associative"`, the paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware.
+        `"chunked"`: about 2 sqrt(T) steps, each over all chunks of the sequence at once.
+        `"pallas"`: a GPU kernel that reads x twice at most and writes h once
+        (`lru/ops/pallas.py`); on an H100 it agrees with a float64 loop to 4e-6, gradients too.
+        `"auto"`: sequential on a CPU, where it is the fastest on record; elsewhere associative,
+        not measured yet.
+        All but the sequential method multiply factors together, so only that one is safe where
+        products of factors overflow float32.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -72,7 +75,7 @@ def linear_recurrence(
     """
     a, x = as_array("a", a), as_array("x", x)
     h0 = None if h0 is None else as_array("h0", h0)
-    reset = None if reset is None else as_truth(reset)
+    reset = None if reset is None else as_bool(reset)
     _check_shapes(a, x, h0, reset)
     reset = None if reset is None else _time_first(reset[..., None], x.ndim)
     if a.ndim == 1:
@@ -85,20 +88,20 @@ def linear_recurrence(
 
 @functools.partial(jax.jit, static_argnames=("reverse", "method"))
 def recur(a, x, h0, reset, reverse, method):
-    """`linear_recurrence` for arrays as the methods take them: time first, all of one rank.
+    """Computes `linear_recurrence` for arrays as the methods take them: time first, equal ranks.
 
-    All h together solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve
-    it too, or its transpose, which runs the other way: so no method has to be differentiated.
+    The states solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve the
+    same system, or its transpose, which runs the other way. So no method has to be differentiated.
     """
     dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
-    if h0 is not None:  # the first step consumed brings the initial state along
+    if h0 is not None:  # folded into the first step consumed
         first = slice(-1, None) if reverse else slice(1)
-        x = x.at[first].add(a[first] * unless(None if reset is None else reset[first], h0))
-    run = _method(_for_symbols(method, x.shape), x.shape)
+        x = x.at[first].add(a[first] * zero_where(None if reset is None else reset[first], h0))
+    run = _method(_resolve_for_export(method, x.shape), x.shape)
 
     def system(h):
-        return h - a * unless(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
+        return h - a * zero_where(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
 
     def solve_transpose(_, g):
         def later(v):
@@ -110,11 +113,11 @@ def recur(a, x, h0, reset, reverse, method):
     return h, h[0 if reverse else -1]
 
 
-def _for_symbols(method: str, shape: Shape) -> str:
-    """The method, where a program is exported for sizes that are not known yet.
+def _resolve_for_export(method: str, shape: Shape) -> str:
+    """Returns the method, one that needs no sizes where a program with symbolic sizes is exported.
 
     Raises:
-      ValueError: the method needs the sizes.
+      ValueError: if the method needs the sizes.
     """
     if not any(map(is_symbolic_dim, shape)) or method == "sequential":
         return method
@@ -129,17 +132,17 @@ def _for_symbols(method: str, shape: Shape) -> str:
 
 
 def earlier(v, edge, reverse):
-    """Each step's predecessor in the order of consumption; `edge` (1, ...) is the first one's."""
+    """Returns the step consumed before each step; `edge` (1, ...) before the first."""
     return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
 
 
-def unless(reset, v):
-    """v, but zero where there is a reset."""
+def zero_where(reset, v):
+    """Returns v with zeros where there is a reset."""
     return v if reset is None else jnp.where(reset, jnp.zeros_like(v), v)
 
 
 def _time_first(x, ndim):
-    """(..., T, N) to (T, ..., N), with as many batch axes as make `ndim` axes in all."""
+    """Moves (..., T, N) to (T, ..., N), with batch axes of size 1 added up to `ndim` axes."""
     return jnp.moveaxis(x.reshape((1,) * (ndim - x.ndim) + x.shape), -2, 0)
 
 
@@ -147,12 +150,12 @@ def _check_shapes(a, x, h0, reset) -> None:
     if x.ndim < 2 or x.shape[-2] == 0:
         raise ValueError(f"x has shape {x.shape}; expected (..., T, N) with T >= 1")
     *batch, time, width = x.shape
-    wanted = {"a": (a, (*batch, time, width), "(N,) or (..., T, N)")}
+    expected = {"a": (a, (*batch, time, width), "(N,) or (..., T, N)")}
     if h0 is not None:
-        wanted["h0"] = (h0, (*batch, width), "(..., N)")
+        expected["h0"] = (h0, (*batch, width), "(..., N)")
     if reset is not None:
-        wanted["reset"] = (reset, (*batch, time), "(..., T)")
-    for name, (array, shape, letters) in wanted.items():
+        expected["reset"] = (reset, (*batch, time), "(..., T)")
+    for name, (array, shape, letters) in expected.items():
         short = name == "reset" and array.shape[-1:] != (time,)
         if not fits(array, shape) or array.ndim == 0 or short:
             raise ValueError(
@@ -162,7 +165,7 @@ def _check_shapes(a, x, h0, reset) -> None:
 
 
 def fits(array, shape: Shape) -> bool:
-    """Whether the array can be broadcast to the shape."""
+    """Returns whether the array can be broadcast to the shape."""
     axes = zip(array.shape[::-1], shape[::-1])
     return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
 
@@ -172,7 +175,7 @@ def _sequential(a, x, reset, reverse):
 
     def step(h, inputs):
         xt, at, clear = inputs
-        h = (constant if at is None else at) * unless(clear, h) + xt
+        h = (constant if at is None else at) * zero_where(clear, h) + xt
         return h, h
 
     varying = None if constant is not None else a
@@ -180,28 +183,28 @@ def _sequential(a, x, reset, reverse):
 
 
 def _associative(a, x, reset, reverse):
-    # Factors that all sequences share are not copied for each of them.
+    # Only time is broadcast: shared factors are not copied for each sequence.
     a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
 
-    def then(left, right):
+    def combine(left, right):
         (a_left, x_left, reset_left), (a_right, x_right, reset_right) = left, right
-        seen = None if reset is None else reset_left | reset_right
-        return a_right * a_left, a_right * unless(reset_right, x_left) + x_right, seen
+        was_reset = None if reset is None else reset_left | reset_right
+        return a_right * a_left, a_right * zero_where(reset_right, x_left) + x_right, was_reset
 
-    return lax.associative_scan(then, (a, x, reset), reverse=reverse)[1]
+    return lax.associative_scan(combine, (a, x, reset), reverse=reverse)[1]
 
 
 def _pallas(a, x, reset, reverse):
-    from lru.ops import pallas  # here, because a JAX without Triton is good enough for the others
+    from lru.ops import pallas  # here, because the other methods need no Triton
 
     return pallas.solve(a, x, reset, reverse)
 
 
 def _chunked(a, x, reset, reverse):
-    """Splits time into C chunks of K steps, runs all chunks abreast from zero, then joins them.
+    """Splits time into C chunks of K steps, runs all chunks batched from zero, then joins them.
 
     With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
-    last term only as long as there was no reset.
+    last term only before the chunk's first reset.
     """
     if reverse:
         a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
@@ -213,17 +216,18 @@ def _chunked(a, x, reset, reverse):
     reset = None if reset is None else _split(reset, steps, False)
 
     def step(carry, inputs):
-        (product, h, seen), (at, xt, clear) = carry, inputs
-        seen = None if clear is None else seen | clear
-        carry = at * product, at * unless(clear, h) + xt, seen
+        (product, h, was_reset), (at, xt, clear) = carry, inputs
+        was_reset = None if clear is None else was_reset | clear
+        carry = at * product, at * zero_where(clear, h) + xt, was_reset
         return carry, carry
 
     start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
-    _, (products, h, seen) = lax.scan(step, start, (a, x, reset))
-    products_of_chunks = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
-    ends = _sequential(products_of_chunks, h[-1], None if seen is None else seen[-1], False)
-    entering = earlier(ends, jnp.zeros_like(ends[:1]), False)[None]
-    h = h + products * unless(seen, entering)
+    _, (products, h, was_reset) = lax.scan(step, start, (a, x, reset))
+    chunk_products = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
+    chunk_reset = None if was_reset is None else was_reset[-1]
+    h_out = _sequential(chunk_products, h[-1], chunk_reset, False)
+    h_in = earlier(h_out, jnp.zeros_like(h_out[:1]), False)[None]
+    h = h + products * zero_where(was_reset, h_in)
     return jnp.swapaxes(h, 0, 1).reshape(h.shape[0] * h.shape[1], *h.shape[2:])[:time]
 
 

@@ -188,12 +188,12 @@ def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
 def _layer_forward(weights, state, below):
     """What rises, the state after the last step, and the operands of the backward pass."""
     h = below.shape[-1]
-    driven = below @ weights.below
+    driven = below @ weights.input
 
     def step(state, _):
-        across = state @ weights.before
-        after = across[:, :h] @ weights.reset_before
-        above = across[:, h : 2 * h] @ weights.reset_below
+        across = state @ weights.recurrent
+        after = across[:, :h] @ weights.reset_recurrent
+        above = across[:, h : 2 * h] @ weights.reset_input
         return after, (state, across, above)
 
     end, (states, across, above) = lax.scan(step, state, length=len(below))
@@ -206,10 +206,10 @@ def _layer_backward(weights, end, kept, above):
     h = below.shape[-1]
 
     def step(state, above):
-        first = state @ weights.reset_before.T
-        second = above @ weights.reset_below.T
+        first = state @ weights.reset_recurrent.T
+        second = above @ weights.reset_input.T
         both = jnp.concatenate([first, second, first, second, first], axis=-1)
-        return both @ weights.before.T, (state, both)
+        return both @ weights.recurrent.T, (state, both)
 
     start, (states_after, both) = lax.scan(step, end, above, reverse=True)
     kernels = (
@@ -218,7 +218,7 @@ def _layer_backward(weights, end, kept, above):
         _kernel(across[..., :h], states_after),
         _kernel(across[..., h : 2 * h], above),
     )
-    return both @ weights.below.T, (start, driven, kernels)
+    return both @ weights.input.T, (start, driven, kernels)
 
 
 def _kernel(x, dy):

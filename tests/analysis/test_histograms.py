@@ -1,4 +1,4 @@
-"""Histograms show every mode once, in bins that both sets share."""
+"""Histograms show every mode once, in bins shared by both sets."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_bars_of_each_set_are_its_histogram_and_sum_to_one(plot, quantity, l
     assert (axis.get_xlabel(), axis.get_ylabel()) == (label, "fraction of modes")
 
 
-def test_the_bins_can_be_given_and_the_law_of_a_ring_be_drawn_in_them():
+def test_bins_can_be_given_and_the_distribution_on_a_ring_drawn_in_them():
     edges = np.linspace(0, 1, 5)
     axis = plot_modulus(Figure().subplots(), LAM, ring=(0.2, 0.9), edges=edges)
     lam, ring = (patch.get_data() for patch in axis.patches)
@@ -48,7 +48,7 @@ def test_modes_that_do_not_decay_are_in_the_last_bin_of_time_scales():
     np.testing.assert_allclose([heights[0], heights[-1], heights.sum()], [0.4, 0.6, 1])
 
 
-def test_modes_that_are_all_the_same_can_be_drawn():
+def test_equal_modes_can_be_drawn():
     for plot in (plot_modulus, plot_frequency, plot_time_scales):
         axis = plot(Figure().subplots(), np.full(3, 0.5))
         assert axis.patches[0].get_data().values.sum() == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""The modes that are found are those of the layers, whatever these call their parameters."""
+"""The modes found equal those of the layers, whatever the names of their parameters."""
 
 import functools
 
@@ -39,7 +39,7 @@ def test_every_layer_of_a_model_is_found():
 
 
 def test_eigenvalues_near_the_unit_circle_keep_their_distance_from_it():
-    """A modulus in single precision has it to three digits at best."""
+    """From a float32 modulus, the distance has three digits at best."""
     nu_log = np.log(np.float32([1e-6]))
     layer = params_of(lru.LRU(1)) | {"nu_log": nu_log}
     distance = -np.log(np.abs(eigenvalues(layer)))
@@ -72,7 +72,7 @@ def s4d(p):
         (S4D(4), s4d),
     ],
 )
-def test_the_eigenvalues_of_the_rivals_are_those_of_their_formulas(layer, formula):
+def test_the_eigenvalues_of_the_baselines_equal_their_formulas(layer, formula):
     params = params_of(layer)
     want = formula({name: np.float64(value) for name, value in params.items()})
     np.testing.assert_allclose(eigenvalues(params, layer), want.ravel(), rtol=1e-12)
@@ -103,8 +103,8 @@ def s4d_bilinear(p):
     ],
     ids=["S5 bilinear", "S5 clipped", "S4D bilinear"],
 )
-def test_a_layer_in_a_model_is_asked_for_its_modes(layer, formula):
-    """Names of parameters do not tell how it is discretized."""
+def test_the_modes_of_a_layer_in_a_model_come_from_the_layer(layer, formula):
+    """Parameter names do not determine the discretization."""
     model = SequenceClassifier(2, 3, 1, layer, vocab_size=4)
     tokens = jnp.ones((1, 4), int)
     params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
@@ -134,7 +134,7 @@ def test_modes_are_a_recurrence_with_the_layers_outputs(layer):
     np.testing.assert_allclose(got, outputs, atol=1e-4)
 
 
-def test_layers_are_found_in_any_model_of_flax():
+def test_layers_are_found_in_any_flax_model():
     class Model(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -147,7 +147,7 @@ def test_layers_are_found_in_any_model_of_flax():
     assert {name: len(m[0].lam) for name, m in modes.items()} == {"first": 3, "LRUCell_0": 2}
 
 
-def test_a_layer_of_the_users_own_is_left_out_with_a_warning_or_says_its_modes():
+def test_a_user_defined_layer_has_a_method_modes_or_is_left_out_with_a_warning():
     class Own(lru.LRU):
         def modes(self, params):
             return ()
@@ -166,11 +166,11 @@ def test_a_layer_of_the_users_own_is_left_out_with_a_warning_or_says_its_modes()
             found = model_eigenvalues({"layers_0": params}, layers)
             np.testing.assert_allclose(found["layers_0"], want / 2)
         else:
-            with pytest.warns(UserWarning, match="layers_0 are left out: the layer's `modes`"):
+            with pytest.warns(UserWarning, match="layers_0 are left out: the layer has no"):
                 assert model_eigenvalues({"layers_0": params}, layers) == {}
 
 
-def test_the_nnx_layer_says_the_modes_of_its_own_parameters():
+def test_the_nnx_layer_returns_the_modes_of_its_parameters():
     from flax import nnx
 
     layer = lru.nnx.LRU(3, 2, bidirectional=True, rngs=nnx.Rngs(0))
@@ -178,7 +178,7 @@ def test_the_nnx_layer_says_the_modes_of_its_own_parameters():
     jax.tree.map(np.testing.assert_array_equal, layer.modes(), want)
 
 
-def test_parameters_of_several_layers_in_one_array_are_left_out():
+def test_stacked_parameters_of_several_layers_are_left_out():
     params = jax.tree.map(lambda p: np.stack([p, p]), dict(params_of(lru.LRU(2))))
     for layer in (None, lru.LRU(2)):
         assert layer_modes(params, layer) == ()

@@ -1,4 +1,4 @@
-"""The page and the animation hold what there is, however many layers that are."""
+"""Laws of the page and the animation, for any number of layers."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 
 from lru.analysis.modes import Modes
 from lru.analysis.pages import _horizon, save_animation, save_page
-from lru.analysis.plots import plot_path
+from lru.analysis.plots import plot_trajectory
 from lru.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def layers(number, directions=1, size=20):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are saved, instead of files."""
+    """Collects the figures that would be saved as files."""
     saved = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
     return saved
@@ -62,7 +62,7 @@ def test_a_page_of_a_bidirectional_model_has_both_directions_in_its_legend(figur
     assert labels == {"initial", "trained", "initial, backward", "trained, backward"}
 
 
-def test_an_animation_has_a_frame_an_evaluation(tmp_path):
+def test_an_animation_has_one_frame_per_evaluation(tmp_path):
     path = RNG.uniform(size=(4, 3)) * np.exp(1j * RNG.uniform(size=(4, 3)))
     save_animation([0, 4, 8, 12], {"a": path, "b": path}, tmp_path / "path.gif")
     with Image.open(tmp_path / "path.gif") as image:
@@ -74,7 +74,7 @@ def test_an_animation_has_a_frame_an_evaluation(tmp_path):
     assert sum(durations) >= 5000 and durations[-1] == 2000
 
 
-def test_a_long_training_is_thinned_to_its_ends_and_what_is_between(monkeypatch, tmp_path):
+def test_a_long_animation_keeps_the_ends_and_evenly_spaced_frames(monkeypatch, tmp_path):
     monkeypatch.setattr("lru.analysis.pages._MOST_FRAMES", 3)
     path = np.linspace(-0.9, 0.9, 50)[:, None] + 0j
     save_animation(list(range(50)), {"a": path}, tmp_path / "path.gif")
@@ -82,21 +82,21 @@ def test_a_long_training_is_thinned_to_its_ends_and_what_is_between(monkeypatch,
         assert image.n_frames == 3
 
 
-def test_a_file_of_an_unknown_format_is_refused(tmp_path):
+def test_an_unknown_format_raises(tmp_path):
     with pytest.raises(UserError, match="page.x is no name of a picture: end it with .png"):
         save_page(layers(1), layers(1), tmp_path / "page.x", "title")
     with pytest.raises(UserError, match="path.mp4 is no name of an animation"):
         save_animation([0], {"a": np.zeros((1, 1))}, tmp_path / "path.mp4")
 
 
-def test_each_frame_shows_the_way_so_far(monkeypatch, tmp_path):
+def test_each_frame_shows_the_trajectory_so_far(monkeypatch, tmp_path):
     shown = []
 
     def note(axis, path):
         shown.append(path)
-        return plot_path(axis, path)
+        return plot_trajectory(axis, path)
 
-    monkeypatch.setattr("lru.analysis.pages.plot_path", note)
+    monkeypatch.setattr("lru.analysis.pages.plot_trajectory", note)
     path = np.linspace(-0.9, 0.9, 6).reshape(3, 2) + 0j
     save_animation([0, 4, 8], {"a": path}, tmp_path / "path.gif")
     for number, part in enumerate(shown, start=1):
@@ -108,7 +108,7 @@ def test_each_frame_shows_the_way_so_far(monkeypatch, tmp_path):
     ("lam", "steps"),
     [
         ([np.exp(-1 / 10), -np.exp(-1 / 40)], 200),
-        ([0.01], 10),  # two steps at least are a time scale
+        ([0.01], 10),  # a time scale counts as two steps at least
         ([np.exp(-1e-9)], 100_000),
         ([1.0], 10),
     ],

@@ -1,4 +1,4 @@
-"""What is drawn are the numbers; axes are returned, and say what they show, in which unit."""
+"""Plots draw the numbers given, and return axes with labels and units."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lru.analysis.plots import (
     plot_gains,
     plot_impulse_responses,
     plot_norms,
-    plot_path,
+    plot_trajectory,
 )
 from lru.analysis.responses import InputGains, input_gains
 from lru.analysis.statistics import time_scales
@@ -26,22 +26,22 @@ def dots(axis):
     return [collection.get_offsets() @ [1, 1j] for collection in axis.collections]
 
 
-def test_the_plot_of_eigenvalues_holds_both_sets(axis):
+def test_the_plot_of_eigenvalues_shows_both_sets(axis):
     assert plot_eigenvalues(axis, LAM, INITIAL) is axis
     np.testing.assert_allclose(dots(axis), [INITIAL, LAM])
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("Re λ", "Im λ")
 
 
-def test_a_path_goes_from_where_modes_began_to_where_they_are(axis):
+def test_a_trajectory_goes_from_initial_to_current_eigenvalues(axis):
     path = np.stack([INITIAL, 0.9 * INITIAL, LAM])
-    assert plot_path(axis, path) is axis
+    assert plot_trajectory(axis, path) is axis
     np.testing.assert_allclose(dots(axis), [INITIAL, LAM])
     _, *lines = [line.get_xydata() @ [1, 1j] for line in axis.lines]
     np.testing.assert_allclose(lines, path.T)
     assert axis.get_xlabel() == "Re λ"
 
 
-def test_impulse_responses_are_drawn_as_they_are_but_for_zeros(axis):
+def test_impulse_responses_are_drawn_without_zeros(axis):
     norms = np.array([1.0, 0.5, 0.0])
     steps = np.arange(1, 4)
     assert plot_impulse_responses(axis, steps, {"one": (norms, {"color": "0.5"})}) is axis
@@ -51,7 +51,7 @@ def test_impulse_responses_are_drawn_as_they_are_but_for_zeros(axis):
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
 
 
-def test_gains_stand_over_the_time_scales_of_their_modes(axis):
+def test_gains_are_drawn_over_the_time_scales_of_their_modes(axis):
     gains = input_gains(LAM)
     assert plot_gains(axis, LAM, gains) is axis
     drawn = dict(zip((text.get_text() for text in axis.get_legend().get_texts()), dots(axis)))
@@ -62,7 +62,7 @@ def test_gains_stand_over_the_time_scales_of_their_modes(axis):
     assert "(steps)" in axis.get_xlabel()
 
 
-def test_measured_norms_stand_beside_those_predicted(axis):
+def test_measured_norms_are_drawn_beside_predicted_ones(axis):
     radius, predicted, runs = (
         np.array([0.9, 0.99]),
         np.array([2.0, 4.0]),

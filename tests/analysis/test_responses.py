@@ -1,4 +1,4 @@
-"""Impulse responses and gains, against the layer that is stepped and against simulation."""
+"""Laws of impulse responses and gains, against the layer's steps and simulation."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ LAYERS = [
 
 
 def stepped(layer, params):
-    """What an impulse in each channel leaves in all of them: `(T, outputs, inputs)`."""
+    """Returns the response of all channels to an impulse in each: `(T, outputs, inputs)`."""
     impulses = jnp.zeros((H, TIME, H)).at[jnp.arange(H), 0, jnp.arange(H)].set(1)
     run = jax.jit(lambda params, u: layer.apply({"params": params}, u))
     without_skip = params | {"D": jnp.zeros(H)}
@@ -35,10 +35,10 @@ def stepped(layer, params):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_the_impulse_response_is_what_the_layer_answers_to_an_impulse(layer):
+def test_the_impulse_response_equals_that_of_the_layer(layer):
     params = jax.jit(layer.init)(jax.random.key(0), jnp.ones((1, TIME, H)))["params"]
     modes, steps = layer_modes(params, layer)[0], np.arange(TIME)
-    if getattr(layer, "bidirectional", False):  # the backward direction has the impulse's step too
+    if getattr(layer, "bidirectional", False):  # backward, the impulse's own step counts too
         params = params | {"C2_re": jnp.zeros((H, 5)), "C2_im": jnp.zeros((H, 5))}
     want = stepped(layer, params)
     np.testing.assert_allclose(
@@ -57,7 +57,7 @@ def state_after(lam, gamma, inputs):
     return np.abs(x)
 
 
-def test_the_gains_are_what_a_mode_comes_to():
+def test_the_gains_equal_the_long_run_state_of_a_mode():
     lam = np.array([0.9 * np.exp(0.3j), 0.5 * np.exp(2j), 0.8])
     gamma = np.array([0.4, 0.7, 1.0])
     gains, steps = input_gains(lam, gamma), np.arange(400)
@@ -69,23 +69,23 @@ def test_the_gains_are_what_a_mode_comes_to():
     np.testing.assert_allclose(gains.noise, measured, rtol=0.05)
 
 
-def test_gamma_as_the_layer_begins_with_it_keeps_the_size_of_white_noise():
+def test_initial_gamma_keeps_the_size_of_white_noise():
     params = jax.jit(lru.LRU(8, r_max=0.99).init)(jax.random.key(0), jnp.ones((1, 2, H)))["params"]
     gains = input_gains(layer_modes(params)[0].lam, np.exp(np.float64(params["gamma_log"])))
     np.testing.assert_allclose(gains.noise, 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("r_min", "r_max"), [(0.0, 0.9), (0.5, 0.9), (0.9, 0.99)])
-def test_the_norm_of_proposition_3_3_is_that_of_a_simulation(r_min, r_max):
-    """And of gains that are averaged over the ring, which has no error of simulation."""
+def test_proposition_3_3_equals_a_simulation(r_min, r_max):
+    """It also equals the average gain over the ring, which has no simulation error."""
     rng, n = np.random.default_rng(0), 500
     modulus = np.sqrt(r_min**2 + (rng.permutation(n) + 0.5) / n * (r_max**2 - r_min**2))
     lam = modulus * np.exp(2j * np.pi * rng.uniform(size=n))
     predicted = ring_gain(r_min, r_max)
     assert np.mean(input_gains(lam).noise ** 2) == pytest.approx(predicted, rel=2e-2)
     time = int(20 / (1 - r_max))
-    driven = rng.normal(size=(time, n, 2)) @ [1, 1j]
-    assert measured_gain(lam, driven) == pytest.approx(predicted, rel=0.03)
+    projected = rng.normal(size=(time, n, 2)) @ [1, 1j]
+    assert measured_gain(lam, projected) == pytest.approx(predicted, rel=0.03)
 
 
 def test_a_thin_ring_is_nearly_a_circle():

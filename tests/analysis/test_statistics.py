@@ -1,4 +1,4 @@
-"""Time scales, histograms, and the laws of drawn eigenvalues, against NumPy and each other."""
+"""Laws of time scales, histograms and initial distributions, against NumPy and each other."""
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ from lru.ops.initializers import lru_initializers
 RINGS = [(0.0, 1.0), (0.5, 0.9), (0.999, 0.9999)]
 
 
-def test_after_a_time_scale_a_mode_has_fallen_to_one_in_e():
+def test_after_a_time_scale_a_mode_has_decayed_to_1_over_e():
     lam = np.array([0.9, -0.5, 0.999j])
     np.testing.assert_allclose(np.abs(lam) ** time_scales(lam), np.exp(-1), rtol=1e-9)
 
 
-def test_modes_that_do_not_decay_have_an_infinite_time_scale_and_dead_ones_none():
+def test_modes_that_do_not_decay_have_an_infinite_time_scale_and_zero_modes_none():
     assert time_scales(np.array([1.0, 1j, -1.5, 0.0])).tolist() == [np.inf, np.inf, np.inf, 0]
 
 
@@ -35,7 +35,7 @@ def test_the_fractions_of_a_histogram_sum_to_one_and_lose_nothing():
 
 
 @pytest.mark.parametrize("ring", RINGS)
-def test_a_ring_is_one_in_all_and_its_density_the_slope_of_its_fractions(ring):
+def test_ring_fractions_sum_to_one_and_their_slope_is_the_density(ring):
     edges = np.linspace(*ring, 1001)
     assert ring_fractions(edges, *ring).sum() == pytest.approx(1)
     middle = (edges[1:] + edges[:-1]) / 2
@@ -47,7 +47,7 @@ def test_a_ring_is_one_in_all_and_its_density_the_slope_of_its_fractions(ring):
 
 
 @pytest.mark.parametrize("law", [ring_fractions, ring_density])
-def test_a_circle_has_no_density(law):
+def test_the_density_of_a_circle_raises(law):
     with pytest.raises(ValueError, match="from 0.9 to 0.9; expected r_min below r_max"):
         law(np.array([0.0, 0.9, 1.0]), 0.9, 0.9)
 

@@ -1,4 +1,4 @@
-"""What layers, cells and models make of their arguments: types, lengths, resets, states, sizes."""
+"""How layers, cells and models handle types, lengths, resets, states and sizes."""
 
 import functools
 
@@ -66,7 +66,7 @@ def ones(dtype=jnp.float32, shape=(B, T, H)):
 
 
 def shapes(module, *arguments, **options):
-    """What the module returns, as shapes and types; nothing is computed."""
+    """Returns the shapes and types of what the module returns, without computing it."""
     call = functools.partial(module.init_with_output, **options)
     return jax.eval_shape(call, jax.random.key(0), *arguments)[0]
 
@@ -76,7 +76,7 @@ def wanted_type(inputs, **options):
 
 
 def assert_types(module, inputs, want, cell=None):
-    """Outputs as Flax's, a state of float32 at least, and scans that keep the state's type."""
+    """Checks for outputs of Flax's type, a state of float32 at least, and a stable carry type."""
     if cell is None:
         carry, y = shapes(module, inputs, return_carry=True)
     else:
@@ -103,7 +103,7 @@ def test_outputs_of_a_cell_have_the_type_of_flax_cells(name, dtype, param_dtype)
     assert shapes(nn.RNN(cell), ones(dtype)).dtype == want
 
 
-def test_float64_is_kept_and_an_explicit_type_wins(layer):
+def test_float64_is_preserved_and_an_explicit_type_wins(layer):
     with jax.enable_x64(True):
         assert_types(layer(), ones(jnp.float64), jnp.float64)
         assert_types(layer(), ones(jnp.int64), jnp.float32)
@@ -113,7 +113,7 @@ def test_float64_is_kept_and_an_explicit_type_wins(layer):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_float64_is_kept_by_a_cell(name):
+def test_a_cell_preserves_float64(name):
     with jax.enable_x64(True):
         assert_types(None, ones(jnp.float64, (B, H)), jnp.float64, CELLS[name]())
         assert shapes(nn.RNN(CELLS[name]()), ones(jnp.float64)).dtype == jnp.float64
@@ -134,13 +134,13 @@ def test_integers_and_booleans_mean_the_same_as_floats(name):
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64])
-def test_a_type_that_is_no_real_float_raises(layer, dtype):
+def test_a_type_other_than_a_real_float_raises(layer, dtype):
     with pytest.raises(ValueError, match=r"[Dd]type"):
         shapes(layer(dtype=dtype), ones())
 
 
 def gradients(module, *arguments, **options):
-    """Shapes of the derivatives in parameters and inputs."""
+    """Returns the shapes of the derivatives by parameters and inputs."""
     variables = jax.eval_shape(module.init, jax.random.key(0), *arguments)
 
     def loss(params, *arguments):
@@ -259,7 +259,7 @@ def test_the_nnx_layer_works_where_promotion_is_strict_and_has_the_type_of_flax_
     ],
     ids=str,
 )
-def test_arguments_that_do_not_fit_raise_alike_in_all_layers(layer, options, words):
+def test_invalid_arguments_raise_the_same_error_in_all_layers(layer, options, words):
     with pytest.raises(ValueError, match=words):
         shapes(layer(), ones(), **options)
 
@@ -277,7 +277,7 @@ def test_arguments_that_do_not_fit_raise_alike_in_all_layers(layer, options, wor
     ],
     ids=["complex", "one axis", "no axis", "no time", "no width", "text", "none"],
 )
-def test_inputs_that_do_not_fit_raise_alike_in_all_layers(layer, inputs, words):
+def test_invalid_inputs_raise_the_same_error_in_all_layers(layer, inputs, words):
     with pytest.raises(ValueError, match=words):
         layer().init_with_output(jax.random.key(0), inputs)
 
@@ -304,7 +304,7 @@ def call(name, reverse):
     module, inputs = LAYERS[name](), jax.random.normal(jax.random.key(1), (B, T, H))
     variables = jax.jit(module.init)(jax.random.key(0), inputs)
 
-    def apply(**options):  # Flax calls of NumPy arrays and lists are made here, outside of `jit`
+    def apply(**options):  # called outside `jit`, to pass NumPy arrays and lists
         return module.apply(variables, inputs, return_carry=True, reverse=reverse, **options)
 
     return apply
@@ -327,7 +327,7 @@ def test_lengths_and_resets_of_any_kind_mean_the_same(name):
         jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
-def test_lengths_of_few_bits_reach_to_the_end_of_a_long_sequence():
+def test_int8_lengths_reach_the_end_of_a_long_sequence():
     layer, u = lru.LRU(2), jnp.ones((1, 300, 1))
     variables = jax.jit(layer.init)(jax.random.key(0), u)
     short = layer.apply(variables, u, seq_lengths=jnp.array([100], jnp.int8))
@@ -343,7 +343,7 @@ def test_states_may_be_numpy_arrays_lists_and_numbers():
     assert shapes(LAYERS["LRU both ways"](), ones(), initial_carry=pair).shape == (B, T, H)
 
 
-def test_the_recurrence_takes_lists_and_refuses_what_is_no_array():
+def test_the_recurrence_takes_lists_and_raises_for_other_objects():
     h, last = lru.linear_recurrence([0.5], [[1], [1], [1]], [4], reset=[0, 0.5, 0])
     np.testing.assert_allclose(h[:, 0], [3, 1, 1.5])
     assert last.tolist() == [1.5]
@@ -378,7 +378,7 @@ def test_the_step_takes_numpy_arrays():
 
 @pytest.mark.parametrize("maker", [lru.LRU, S5, S4D, DiagonalRNN, DenseRNN])
 @pytest.mark.parametrize("d_state", [0, -2, 2.5, float("nan"), None])
-def test_a_state_of_no_size_raises(maker, d_state):
+def test_an_invalid_state_size_raises(maker, d_state):
     with pytest.raises(ValueError, match=f"d_state={d_state}"):
         shapes(maker(d_state), ones())
 
@@ -409,21 +409,21 @@ def test_step_sizes_that_cannot_be_drawn_raise(maker, dt_min, dt_max):
 
 
 @pytest.mark.parametrize("chunk_size", [-1, 2.5, float("nan")])
-def test_a_chunk_size_that_is_no_number_of_steps_raises(chunk_size):
+def test_an_invalid_chunk_size_raises(chunk_size):
     with pytest.raises(ValueError, match=f"chunk_size={chunk_size}; expected a number of steps"):
         shapes(lru.LRU(4, chunk_size=chunk_size), ones())
 
 
 @pytest.mark.parametrize("stack", [GRU, LSTM, GridLSTM, RHN, Lattice])
 @pytest.mark.parametrize("features, num_layers", [(0, 1), (H, 0), (H, 1.5)])
-def test_a_stack_of_no_size_raises(stack, features, num_layers):
+def test_an_invalid_stack_size_raises(stack, features, num_layers):
     with pytest.raises(ValueError, match=f"features={features}, num_layers={num_layers}; expected"):
         shapes(stack(features, num_layers), ones())
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("option", ["d_model", "num_layers", "vocab_size", "num_classes"])
-def test_a_model_of_no_size_raises(name, option):
+def test_an_invalid_model_size_raises(name, option):
     if (name, option) != ("language", "num_classes"):
         with pytest.raises(ValueError, match=f"{option}=0; expected at least 1"):
             make_model(name, **{option: 0})
@@ -437,7 +437,7 @@ def test_empty_batches_and_widths_work_in_all_methods(layer):
 
 @pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked"])
 @pytest.mark.parametrize("shape", [(0, T, H), (B, T, 0), (0, T, 0), (2, 0, T, 3)], ids=str)
-def test_the_recurrence_of_nothing_is_nothing(method, shape):
+def test_the_recurrence_of_an_empty_array_is_empty(method, shape):
     h, last = lru.linear_recurrence(
         jnp.ones(shape[-1]), jnp.ones(shape), reset=jnp.zeros(T, bool), method=method
     )
@@ -454,7 +454,7 @@ BATCH, TIME = export.symbolic_shape("batch, time")
 
 
 def exported(module, inputs, *symbols, **options):
-    """The program for inputs with those first axes, and the parameters to call it with."""
+    """Returns the program for inputs with those leading axes, and the parameters."""
     variables = jax.jit(module.init)(jax.random.key(0), inputs)
     shape = jax.ShapeDtypeStruct((*symbols, *inputs.shape[len(symbols) :]), inputs.dtype)
     call = functools.partial(module.apply, **options)
@@ -467,7 +467,7 @@ def like(leaf):
 
 @pytest.mark.parametrize("symbols", [(BATCH,), (BATCH, TIME)], ids=["batch", "batch and time"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_every_layer_is_exported_for_any_batch_and_time(layer, symbols, reverse):
+def test_every_layer_exports_for_any_batch_and_time(layer, symbols, reverse):
     module = layer(reverse=reverse)
     variables = jax.eval_shape(module.init, jax.random.key(0), ones())
     shape = (*symbols, *ones().shape[len(symbols) :])
@@ -485,7 +485,7 @@ def test_every_layer_is_exported_for_any_batch_and_time(layer, symbols, reverse)
 
 
 @pytest.mark.parametrize("name", ["LRU", "S5", "S4D"])
-def test_an_exported_layer_computes_what_the_layer_does(name):
+def test_an_exported_layer_equals_the_layer(name):
     module = LAYERS[name]()
     for symbols in [(BATCH,), (BATCH, TIME)]:
         program, variables = exported(module, ones(), *symbols)
@@ -495,13 +495,13 @@ def test_an_exported_layer_computes_what_the_layer_does(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_is_exported_for_any_batch(name):
+def test_every_model_exports_for_any_batch(name):
     model, inputs = make_model(name, remat=True, chunk_size=2)
     program, _ = exported(model, inputs, BATCH)
     assert program.out_avals[0].shape[0] == BATCH
 
 
-def test_gradients_are_exported_for_any_batch():
+def test_gradients_export_for_any_batch():
     layer, shape = lru.LRU(6), jax.ShapeDtypeStruct((BATCH, 50, H), jnp.float32)
     variables = jax.eval_shape(layer.init, jax.random.key(0), ones())
     gradient = jax.jit(jax.grad(lambda variables, u: layer.apply(variables, u).sum()))
@@ -512,7 +512,7 @@ def test_gradients_are_exported_for_any_batch():
     "method, shape",
     [("associative", (BATCH, TIME, H)), ("chunked", (BATCH, TIME, H)), ("pallas", (BATCH, T, H))],
 )
-def test_a_method_that_needs_sizes_says_so_in_an_export(method, shape):
+def test_exporting_a_method_that_needs_sizes_raises(method, shape):
     def solve(x):
         return lru.linear_recurrence(jnp.ones(H), x, method=method)
 
@@ -520,8 +520,8 @@ def test_a_method_that_needs_sizes_says_so_in_an_export(method, shape):
         export.export(jax.jit(solve))(jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
-def test_an_instance_is_as_good_as_what_makes_one():
-    """And stays as it was; each block has parameters of its own."""
+def test_an_instance_equals_a_factory():
+    """The instance does not change, and each block has its own parameters."""
     mixer, block = lru.LRU(6, r_min=0.5), ResidualBlock(lru.LRU(6, r_min=0.5))
     factory = functools.partial(lru.LRU, 6, r_min=0.5)
     pairs = [(make_model(name, mixer=mixer), make_model(name, mixer=factory)) for name in MODELS]
@@ -540,7 +540,7 @@ def test_an_instance_is_as_good_as_what_makes_one():
 
 
 def test_an_instance_with_a_module_inside_is_copied_too():
-    """Any layer of Flax, too, whose call takes no resets."""
+    """It may be any Flax layer, even if its call takes no resets."""
     for mixer in (nn.RNN(nn.GRUCell(H)), functools.partial(nn.RNN, nn.GRUCell(H))):
         model, tokens = make_model("classifier", mixer=mixer, norm="layer")
         variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
@@ -556,7 +556,7 @@ def test_an_instance_with_a_module_inside_is_copied_too():
     ],
     ids=str,
 )  # fmt: skip
-def test_what_makes_no_layer_raises(mixer):
+def test_an_invalid_factory_raises(mixer):
     words = "expected a Flax Linen layer such as lru.LRU"
     makers = [
         functools.partial(ResidualBlock, mixer),
@@ -576,7 +576,7 @@ def test_an_nnx_instance_as_a_mixer_raises():
         SequenceClassifier(2, H, 1, layer)
 
 
-def test_a_unit_that_is_no_cell_of_this_package_raises():
+def test_a_unit_from_another_package_raises():
     with pytest.raises(ValueError, match="unit makes a GRUCell; expected a cell of lru.lattice"):
         shapes(Lattice(H, 1, unit=nn.GRUCell), ones())
 
@@ -589,7 +589,7 @@ ATTRIBUTES = [
 
 @pytest.mark.parametrize("options", ATTRIBUTES, ids=str)
 def test_options_of_the_call_may_be_attributes_as_in_flax(options):
-    """And the call decides where it is given them."""
+    """Arguments of the call override them."""
     u = jax.random.normal(jax.random.key(0), (B, T, H))
     variables = jax.jit(lru.LRU(6).init)(jax.random.key(0), u)
     want = lru.LRU(6).apply(variables, u, **options)
@@ -611,7 +611,7 @@ def test_every_layer_has_the_attributes_and_is_not_causal_in_reverse(layer):
     assert not layer(reverse=True).causal
 
 
-def test_a_block_is_not_worked_through_in_chunks_with_a_mixer_that_goes_right_to_left():
+def test_a_block_with_a_reversed_mixer_does_not_run_in_chunks():
     class Claims(nn.Module):
         causal = True
         reverse: bool = True
@@ -635,7 +635,7 @@ def test_a_layer_with_time_first_or_right_to_left_cannot_be_streamed():
             stream(lru.LRU(6, **options), {}, ones())
 
 
-def test_models_refuse_arguments_that_do_not_fit():
+def test_invalid_arguments_of_models_raise():
     for name, (_, _, inputs) in MODELS.items():
         model, _ = make_model(name)
         batch = inputs.shape[: 2 if name == "matcher" else 1]
@@ -670,7 +670,7 @@ def test_a_pooled_carry_does_not_count_negative_lengths():
     np.testing.assert_array_equal(got, model.apply(variables, tokens))
 
 
-def test_a_mixer_alone_is_no_language_model():
+def test_a_language_model_with_a_mixer_alone_raises():
     for mixer in (functools.partial(lru.LRU, H), lru.LRU(H), DenseRNN(H)):
         with pytest.raises(ValueError, match="num_layers=None; expected the number of residual"):
             shapes(LanguageModel(7, H, mixer), TOKENS)
@@ -682,7 +682,7 @@ def test_a_mixer_alone_is_no_language_model():
 
 
 def test_a_stack_as_the_mixer_of_a_stored_config_is_the_stack():
-    """Configs, records and exports of version 0.1.0 hold it so."""
+    """Configs, records and exports of version 0.1.0 contain it."""
     stored = LanguageModel(7, H, mixer=functools.partial(Lattice, H, num_layers=2))
     for stack in (Lattice(H, 2), functools.partial(Lattice, H, 2)):
         model = LanguageModel(7, H, stack=stack)
@@ -692,5 +692,5 @@ def test_a_stack_as_the_mixer_of_a_stored_config_is_the_stack():
             for module in (stored, model)
         )
         jax.tree.map(np.testing.assert_array_equal, got, want)
-    one_layer = LanguageModel(7, H, stack=lru.LRU(6))  # a stack is whatever the user says it is
+    one_layer = LanguageModel(7, H, stack=lru.LRU(6))  # any layer may be given as a stack
     assert shapes(one_layer, TOKENS).shape == (B, T, 7)

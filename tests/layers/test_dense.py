@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lru.baselines import DenseRNN
-from lru.layers.dense import haiku_normal, without_growth
+from lru.layers.dense import haiku_normal, limit_spectral_radius
 
 B, T, H, N = 2, 7, 3, 5
 U = jax.random.normal(jax.random.key(0), (B, T, H))
@@ -19,7 +19,7 @@ def make(activation, **options):
 
 
 def by_hand(activation, params, u):
-    """x_k = f(A x_{k-1} + B u_k), y_k = C x_k + D u_k for one sequence u (T, H), step by step."""
+    """h_k = f(A h_{k-1} + B u_k), y_k = C h_k + D u_k for one sequence u (T, H), step by step."""
     p = {name: np.float64(value) for name, value in params.items()}
     x, outputs = np.zeros(N), []
     for u_k in np.float64(u):
@@ -50,7 +50,7 @@ def test_values_and_gradients_equal_the_float64_loop(activation, slopes):
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=1e-4), grads, want)
 
 
-def test_matrices_are_drawn_as_haikus_and_no_bias_is_there():
+def test_matrices_are_drawn_as_in_haiku_and_there_is_no_bias():
     layer = DenseRNN(256, "linear", bidirectional=True)
     params = jax.jit(layer.init)(jax.random.key(0), jnp.ones((1, 1, 100)))["params"]
     assert params.keys() == {"A", "B", "C", "C2", "D"}
@@ -69,11 +69,11 @@ def test_a_drawn_matrix_has_a_spectral_radius_of_0_88():
 def test_a_small_linear_layer_is_drawn_so_that_its_state_stays_finite():
     draw, keys = haiku_normal(16), jax.random.split(jax.random.key(0), 60)
     as_drawn = jax.vmap(lambda key: draw(key, (16, 16)))(keys)
-    kept = jax.vmap(lambda key: without_growth(draw)(key, (16, 16)))(keys)
-    before, after = (abs(np.linalg.eigvals(a)).max(axis=-1) for a in (as_drawn, kept))
+    limited = jax.vmap(lambda key: limit_spectral_radius(draw)(key, (16, 16)))(keys)
+    before, after = (abs(np.linalg.eigvals(a)).max(axis=-1) for a in (as_drawn, limited))
     assert 5 < (before > 1).sum() < 30
     assert after.max() <= 1
-    np.testing.assert_array_equal(kept[before < 0.99], as_drawn[before < 0.99])
+    np.testing.assert_array_equal(limited[before < 0.99], as_drawn[before < 0.99])
     np.testing.assert_allclose(after[before > 1], 1, atol=0.005)
 
     key = keys[before.argmax()]
@@ -95,6 +95,6 @@ def test_bfloat16_products_keep_a_float32_state():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_an_unknown_activation_is_said():
+def test_an_unknown_activation_raises():
     with pytest.raises(ValueError, match="activation='gelu'; expected one of 'relu', 'tanh'"):
         make("gelu")

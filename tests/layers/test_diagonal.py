@@ -1,4 +1,4 @@
-"""Laws of the rungs below the LRU, against a float64 transcription of section 3."""
+"""Laws of the ablations of the LRU, against a float64 transcription of section 3."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ from lru.baselines import DiagonalRNN
 from lru.layers.diagonal import draw_eigenvalues, eigenvalues
 
 B, T, H, N = 2, 7, 3, 5
-RUNGS = ["real_imag", "exp", "stable_exp"]
+PARAMETERIZATIONS = ["real_imag", "exp", "stable_exp"]
 LEARNED = {"real_imag": {"a", "b"}, "exp": {"nu", "theta"}, "stable_exp": {"nu_log", "theta"}}
 U = jax.random.normal(jax.random.key(0), (B, T, H))
 
 
-def make(rung, **options):
-    layer = DiagonalRNN(N, rung, **options)
+def make(parameterization, **options):
+    layer = DiagonalRNN(N, parameterization, **options)
     return layer, jax.jit(layer.init)(jax.random.key(1), U)
 
 
@@ -27,7 +27,7 @@ def lambda_of_section_3(p):
 
 
 def by_hand(params, u):
-    """y_k = Re[C x_k] + D u_k for one sequence u (T, H), in complex128, step by step."""
+    """y_k = Re[C h_k] + D u_k for one sequence u (T, H), in complex128, step by step."""
     p = {name: np.float64(value) for name, value in params.items()}
     x, outputs = np.zeros(N, complex), []
     for u_k in np.asarray(u, np.float64):
@@ -36,9 +36,9 @@ def by_hand(params, u):
     return x, np.stack(outputs)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_values_and_gradients_equal_the_float64_loop(rung, slopes):
-    layer, variables = make(rung)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_values_and_gradients_equal_the_float64_loop(parameterization, slopes):
+    layer, variables = make(parameterization)
     params, weight = variables["params"], np.asarray(jax.random.normal(jax.random.key(2), U.shape))
 
     @jax.jit
@@ -56,21 +56,23 @@ def test_values_and_gradients_equal_the_float64_loop(rung, slopes):
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=1e-4), grads, want)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_parameters_are_the_lrus_but_for_lambda_and_gamma(rung):
-    shapes = jax.tree.map(jnp.shape, make(rung, bidirectional=True)[1]["params"])
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_parameters_are_those_of_the_lru_except_lambda_and_gamma(parameterization):
+    shapes = jax.tree.map(jnp.shape, make(parameterization, bidirectional=True)[1]["params"])
     of_the_lru = jax.eval_shape(
         lru.LRU(N, bidirectional=True).init, jax.random.key(0), U
     )["params"]  # fmt: skip
-    assert shapes.keys() - of_the_lru.keys() == LEARNED[rung] - {"nu_log"}
+    assert shapes.keys() - of_the_lru.keys() == LEARNED[parameterization] - {"nu_log"}
     assert of_the_lru.keys() - shapes.keys() >= {"gamma_log", "theta_log"}
     for name, shape in shapes.items():
-        assert shape == ((N,) if name in LEARNED[rung] else of_the_lru[name].shape)
+        assert shape == ((N,) if name in LEARNED[parameterization] else of_the_lru[name].shape)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_eigenvalues_are_uniform_in_area_on_the_ring(rung):
-    drawn = draw_eigenvalues(jax.random.key(0), 20_000, rung, r_min=0.5, r_max=0.9, max_phase=1.0)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_eigenvalues_are_uniform_in_area_on_the_ring(parameterization):
+    drawn = draw_eigenvalues(
+        jax.random.key(0), 20_000, parameterization, r_min=0.5, r_max=0.9, max_phase=1.0
+    )
     lam = np.asarray(eigenvalues(drawn))
     fraction = (abs(lam) ** 2 - 0.5**2) / (0.9**2 - 0.5**2)
     for sample in (fraction, np.angle(lam)):
@@ -81,7 +83,7 @@ def test_eigenvalues_are_uniform_in_area_on_the_ring(rung):
     assert abs(np.corrcoef(fraction, np.angle(lam))[0, 1]) < 0.03
 
 
-def test_by_default_they_fill_the_disk_all_around():
+def test_by_default_eigenvalues_fill_the_whole_disk():
     lam = np.asarray(eigenvalues(draw_eigenvalues(jax.random.key(0), 20_000, "real_imag")))
     assert abs(lam).max() <= 1
     np.testing.assert_allclose([lam.mean(), (abs(lam) ** 2).mean()], [0, 0.5], atol=0.02)
@@ -92,7 +94,7 @@ def test_the_module_draws_both_parts_of_lambda_together():
     np.testing.assert_allclose(np.hypot(params["a"], params["b"]), 0.8, rtol=1e-4)
 
 
-def test_with_gamma_in_b_the_last_rung_is_the_lru():
+def test_with_gamma_in_b_the_last_ablation_equals_the_lru():
     layer = lru.LRU(N, r_min=0.3, r_max=0.9)
     params = jax.jit(layer.init)(jax.random.key(1), U)["params"]
     gamma = jnp.exp(params["gamma_log"])[:, None]
@@ -105,6 +107,6 @@ def test_with_gamma_in_b_the_last_rung_is_the_lru():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_an_unknown_parameterization_is_said():
+def test_an_unknown_parameterization_raises():
     with pytest.raises(ValueError, match="parameterization='polar'; expected one of 'real_imag'"):
         make("polar")

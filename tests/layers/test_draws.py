@@ -1,4 +1,4 @@
-"""Every layer draws each of its parameters by itself."""
+"""Every layer draws each of its parameters independently."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ LAYERS = {
         for stack in (Lattice, PSLRU, RGLRU, GRU, LSTM, GridLSTM, RHN)
     },
 }
-# Functions of another parameter, or numbers that are not drawn.
+# Parameters that are functions of another one, or not random.
 NOT_DRAWN = {
     "LRU": {"gamma_log"},
     "S4D": {"nu_log", "Lambda_im"},
@@ -38,7 +38,7 @@ NOT_DRAWN = {
 
 @functools.cache
 def drawn(name, seed):
-    """By path, the order of the first numbers of each parameter that is drawn."""
+    """Returns the order of the first numbers of each drawn parameter, by path."""
     init = jax.jit(LAYERS[name]().init)
     params = init(jax.random.key(seed), jnp.ones((1, 3, H)))["params"]
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -51,14 +51,14 @@ def drawn(name, seed):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_no_two_parameters_are_made_of_the_same_random_numbers(name):
-    """Numbers that follow from the same ones by a rising function have the same order."""
+def test_no_two_parameters_share_random_numbers(name):
+    """Increasing functions of the same random numbers would have the same order."""
     orders = drawn(name, seed=0)
     for one, other in itertools.combinations(orders, 2):
         assert orders[one] not in (orders[other], orders[other][::-1]), (one, other)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_parameter_that_is_drawn_is_drawn_by_the_key(name):
+def test_every_random_parameter_depends_on_the_key(name):
     one, other = (drawn(name, seed) for seed in (0, 1))
     assert all(one[path] != other[path] for path in one)

@@ -1,4 +1,4 @@
-"""Laws of the lattice's rivals: against Flax's cells, or float64 transcriptions."""
+"""Laws of the gated baselines, against Flax's cells or float64 transcriptions."""
 
 import functools
 
@@ -54,8 +54,8 @@ def lstm_step(p, x, state):
     return np.concatenate([h, c]), h
 
 
-def grid_by_hand(p, below, state):
-    (h1, m1), (h2, m2) = np.split(below, 2), np.split(state, 2)
+def grid_by_hand(p, input, state):
+    (h1, m1), (h2, m2) = np.split(input, 2), np.split(state, 2)
     h1, m1 = lstm_by_hand(apply(p["depth_input"], h2) + apply(p["depth_state"], h1), m1)
     h2, m2 = lstm_by_hand(apply(p["time_input"], h1) + apply(p["time_state"], h2), m2)
     return np.concatenate([h2, m2]), np.concatenate([h1, m1])
@@ -78,15 +78,15 @@ BY_HAND = {
 
 
 def stack_by_hand(name, params, x):
-    """Outputs of two layers for one sequence x (T, H)."""
+    """Returns the outputs of two layers for one sequence x (T, H)."""
     states = [np.zeros(CELLS[name](H).state_size) for _ in params]
     outputs = []
-    for below in np.float64(x):
+    for input in np.float64(x):
         if name == "grid":
-            below = np.concatenate([below, np.zeros(H)])
+            input = np.concatenate([input, np.zeros(H)])
         for layer in range(len(params)):
-            states[layer], below = BY_HAND[name](params[f"layers_{layer}"], below, states[layer])
-        outputs.append(below[:H])
+            states[layer], input = BY_HAND[name](params[f"layers_{layer}"], input, states[layer])
+        outputs.append(input[:H])
     return np.stack(states), np.stack(outputs)
 
 
@@ -122,17 +122,17 @@ def test_gradients_equal_the_float64_loops(name, slopes):
 
 
 def flax_gru(params):
-    """The weights of Flax's cell, which has no second bias for the gates."""
+    """Returns the weights of Flax's cell, which has no second bias for the gates."""
     layers = {}
     for number, gate in enumerate("rzn"):
         columns = slice(number * H, (number + 1) * H)
-        into, across = (
+        input, recurrent = (
             {name: leaf[..., columns] for name, leaf in params[side].items()}
             for side in ("input", "state")
         )
         if gate != "n":
-            into["bias"] = into["bias"] + across.pop("bias")
-        layers |= {f"i{gate}": into, f"h{gate}": across}
+            input["bias"] = input["bias"] + recurrent.pop("bias")
+        layers |= {f"i{gate}": input, f"h{gate}": recurrent}
     return layers
 
 
@@ -159,7 +159,7 @@ def test_flaxs_cell_with_the_same_weights_gives_the_same(ours, theirs, move):
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-FORMULAS = {  # section 1 of the lattice's code, per layer of width h
+FORMULAS = {  # section 1 of the lattice's code, per layer of width H
     GRUCell: lambda h: 6 * h**2 + 6 * h,
     LSTMCell: lambda h: 8 * h**2 + 8 * h,
     GridLSTMCell: lambda h: 16 * h**2 + 16 * h,
@@ -212,6 +212,6 @@ def test_each_name_is_a_stack_of_its_cell_with_its_options():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_a_highway_network_without_micro_steps_is_said():
+def test_a_highway_network_without_micro_steps_raises():
     with pytest.raises(ValueError, match="recurrence_depth=0; expected at least 1"):
         RHNCell(H, recurrence_depth=0).draw(jax.random.key(0))

@@ -11,7 +11,7 @@ from lru.layers.hippo import discretize, hippo_legs, hippo_modes, hippo_normal, 
 N = 8
 
 
-def test_hippo_legs_is_its_definition():
+def test_hippo_legs_equals_its_definition():
     want = np.zeros((N, N))
     for n in range(N):
         want[n, n] = -(n + 1)
@@ -20,7 +20,7 @@ def test_hippo_legs_is_its_definition():
     np.testing.assert_allclose(hippo_legs(N), want)
 
 
-def test_the_normal_part_is_a_half_below_skew_symmetric():
+def test_the_normal_part_is_minus_half_plus_skew_symmetric():
     skew = hippo_normal(N) + np.eye(N) / 2
     np.testing.assert_allclose(skew, -skew.T, atol=1e-12)
     p = np.sqrt(np.arange(N) + 0.5)
@@ -28,7 +28,7 @@ def test_the_normal_part_is_a_half_below_skew_symmetric():
 
 
 @pytest.mark.parametrize("size", [2, 8, 64])
-def test_modes_and_their_conjugates_make_up_the_normal_part(size):
+def test_modes_and_their_conjugates_compose_the_normal_part(size):
     lam, vectors = hippo_modes(size)
     half = vectors @ np.diag(lam) @ vectors.conj().T
     np.testing.assert_allclose(2 * half.real, hippo_normal(size), atol=1e-9 * size**2)
@@ -46,8 +46,8 @@ def test_zero_order_hold_is_the_matrix_exponential(step):
     log_lam, scale = discretize(jnp.asarray(lam, jnp.complex64), jnp.asarray([step]))
     back = vectors @ np.diag(np.exp(log_lam)) @ vectors.conj().T
     np.testing.assert_allclose(2 * back.real, block[:N, :N], atol=2e-5)
-    driven = vectors @ (np.asarray(scale)[:, None] * (vectors.conj().T @ b))
-    np.testing.assert_allclose(2 * driven.real, block[:N, N:], rtol=1e-3, atol=1e-5 * step)
+    input_matrix = vectors @ (np.asarray(scale)[:, None] * (vectors.conj().T @ b))
+    np.testing.assert_allclose(2 * input_matrix.real, block[:N, N:], rtol=1e-3, atol=1e-5 * step)
 
 
 @pytest.mark.parametrize("step", [1e-3, 0.1])
@@ -58,8 +58,10 @@ def test_bilinear_is_the_trapezoidal_rule(step):
     log_lam, scale = discretize(jnp.asarray(lam, jnp.complex64), jnp.asarray([step]), "bilinear")
     back = vectors @ np.diag(np.exp(log_lam)) @ vectors.conj().T
     np.testing.assert_allclose(2 * back.real, inverse @ (one + step / 2 * a), atol=2e-5)
-    driven = vectors @ (np.asarray(scale)[:, None] * (vectors.conj().T @ b))
-    np.testing.assert_allclose(2 * driven.real, inverse @ b * step, rtol=1e-3, atol=1e-5 * step)
+    input_matrix = vectors @ (np.asarray(scale)[:, None] * (vectors.conj().T @ b))
+    np.testing.assert_allclose(
+        2 * input_matrix.real, inverse @ b * step, rtol=1e-3, atol=1e-5 * step
+    )
 
 
 def test_steps_are_log_uniform():
@@ -71,7 +73,7 @@ def test_steps_are_log_uniform():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_cannot_be_is_said():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="d_state=7; expected an even number"):
         hippo_modes(7)
     with pytest.raises(ValueError, match="dt_min=0.1, dt_max=0.01"):

@@ -1,4 +1,4 @@
-"""Laws that all mixers keep: the contract of a layer that stands where `lru.LRU` stands."""
+"""Laws of all mixers: the contract of a layer that can replace `lru.LRU`."""
 
 import functools
 
@@ -17,7 +17,7 @@ B, T, H = 3, 9, 4
 U = jax.random.normal(jax.random.key(0), (B, T, H))
 LENGTHS = jnp.array([9, 1, 5])
 VALID = (jnp.arange(T) < LENGTHS[:, None])[..., None]
-SHORT = {"chunk_size": 4}  # so that a sequence is several chunks, the last with a rest
+SHORT = {"chunk_size": 4}  # so that a sequence has several chunks, and the last is padded
 
 MIXERS = {
     "dense": functools.partial(DenseRNN, 6, "tanh", **SHORT),
@@ -32,7 +32,7 @@ STACKS = {  # one direction only
     "grid": functools.partial(GridLSTM, H, 2, order="wavefront"),
 }
 RECIPES = STACKS | {f"{name}, forward": mixer for name, mixer in MIXERS.items()}
-# S5's and the dense layer's two directions are made by the code that makes the diagonal one's.
+# S5 and the dense layer share the code of the diagonal layer's two directions.
 RECIPES |= {
     f"{name}, both ways": functools.partial(MIXERS[name], bidirectional=True)
     for name in ("diagonal", "S4D")
@@ -40,7 +40,7 @@ RECIPES |= {
 
 
 @pytest.fixture(params=MIXERS)
-def two_way_mixer(request):
+def bidirectional_mixer(request):
     return MIXERS[request.param]
 
 
@@ -72,7 +72,7 @@ def call(layer):
 
 
 def some_carry(layer, variables):
-    """A state of all its numbers, as one that came out of steps before."""
+    """Returns a carry without zeros, as after earlier steps."""
     return call(layer)(variables, jnp.roll(U, 1, 0), return_carry=True)[0]
 
 
@@ -86,7 +86,7 @@ def assert_close(got, want, atol=2e-5):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_changes_nothing(recipe, reverse):
-    """In chunks, where there are any, against a sequence without padding that is not cut."""
+    """Compares a layer in chunks, if it has any, with an unpadded sequence in one chunk."""
     layer = recipe()
     whole = recipe(chunk_size=0) if hasattr(layer, "chunk_size") else layer
     variables = init(layer)
@@ -98,7 +98,7 @@ def test_padding_changes_nothing(recipe, reverse):
     assert not jnp.where(VALID, 0, y).any()
 
 
-def test_parts_of_a_stream_equal_the_whole_sequence(mixer):
+def test_a_stream_in_chunks_equals_the_whole_sequence(mixer):
     layer = mixer()
     variables = init(layer)
     whole = call(layer)(variables, U, return_carry=True)
@@ -113,7 +113,7 @@ def test_parts_of_a_stream_equal_the_whole_sequence(mixer):
     assert_close((carry, jnp.concatenate(outputs, 1)), whole)
 
 
-def test_right_to_left_is_the_mirrored_sequence(layer):
+def test_reverse_equals_forward_on_the_mirrored_sequence(layer):
     variables = init(layer)
     mirrored = jnp.stack([u.at[:n].set(u[:n][::-1]) for u, n in zip(U, LENGTHS)])
     options = dict(seq_lengths=LENGTHS, return_carry=True)
@@ -134,7 +134,7 @@ def test_resets_make_one_sequence_a_batch_of_short_ones(layer, reverse):
     assert_close(packed, short.reshape(packed.shape))
 
 
-def test_a_reset_that_is_nowhere_changes_nothing(layer):
+def test_a_reset_of_all_false_changes_nothing(layer):
     variables = init(layer)
     options = dict(initial_carry=some_carry(layer, variables), seq_lengths=LENGTHS)
     want = call(layer)(variables, U, return_carry=True, **options)
@@ -171,7 +171,7 @@ def test_a_reset_on_padding_changes_nothing(mixer):
     assert_close(got, want)
 
 
-def test_order_of_axes_and_of_the_batch_do_not_matter(layer):
+def test_time_major_and_the_order_of_the_batch_do_not_matter(layer):
     variables = init(layer)
     options = dict(seq_lengths=LENGTHS, initial_carry=some_carry(layer, variables))
     carry, y = call(layer)(variables, U, return_carry=True, **options)
@@ -185,16 +185,16 @@ def test_order_of_axes_and_of_the_batch_do_not_matter(layer):
     )
 
 
-def test_two_directions_are_the_sum_of_both(two_way_mixer):
-    layer = two_way_mixer(bidirectional=True)
+def test_a_bidirectional_layer_sums_both_directions(bidirectional_mixer):
+    layer = bidirectional_mixer(bidirectional=True)
     variables = init(layer)
     params = dict(variables["params"])
     other = {name: params.pop(name) for name in list(params) if name.startswith("C2")}
     backward = params | {name.replace("C2", "C"): p for name, p in other.items()}
     backward["D"] = jnp.zeros_like(params["D"])
-    one_way = call(two_way_mixer())
-    want = one_way({"params": params}, U, return_carry=True)
-    back = one_way({"params": backward}, U, reverse=True, keep_order=True, return_carry=True)
+    unidirectional = call(bidirectional_mixer())
+    want = unidirectional({"params": params}, U, return_carry=True)
+    back = unidirectional({"params": backward}, U, reverse=True, keep_order=True, return_carry=True)
     got = call(layer)(variables, U, return_carry=True)
     assert_close(got, ((want[0], back[0]), want[1] + back[1]))
 
@@ -239,19 +239,19 @@ def test_it_works_in_flax_bidirectional(mixer):
     assert_close(got, jnp.concatenate(want, -1))
 
 
-def test_only_one_direction_is_causal(two_way_mixer):
-    assert two_way_mixer().causal and not two_way_mixer(bidirectional=True).causal
+def test_only_one_direction_is_causal(bidirectional_mixer):
+    assert bidirectional_mixer().causal and not bidirectional_mixer(bidirectional=True).causal
 
 
 @pytest.mark.parametrize("name", ["dense", "diagonal", "S5"])
-def test_what_takes_chunks_says_so(name):
+def test_layers_that_run_in_chunks_declare_it(name):
     for chunk_size, chunked in [(0, False), (4, True), (9, False)]:
         layer = MIXERS[name](chunk_size=chunk_size)
         assert layer.rematerialises((9, 1)) == chunked
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_does_not_fit_is_said(mixer):
+def test_invalid_arguments_raise(mixer):
     variables = init(mixer())
     for u, options, words in [
         (U[0, 0], {}, r"expected \(..., T, H\) with T >= 1"),

@@ -18,7 +18,7 @@ FLAGS = [(False, False), (True, False), (True, True)]  # reverse, keep_order
 
 
 def appendix_a(params, u, h0=None):
-    """y_k = Re[C x_k] + D u_k for one sequence u (T, H), in complex128, step by step."""
+    """y_k = Re[C h_k] + D u_k for one sequence u (T, H), in complex128, step by step."""
     p = {name: np.asarray(value, np.float64) for name, value in params.items()}
     lam = np.exp(-np.exp(p["nu_log"]) + 1j * np.exp(p["theta_log"]))
     b_norm = (p["B_re"] + 1j * p["B_im"]) * np.exp(p["gamma_log"])[:, None]
@@ -32,10 +32,10 @@ def appendix_a(params, u, h0=None):
 
 
 def whole_layer(params, u, carry, length, reset, reverse, keep_order):
-    """All flags together for one sequence u (T, H): mirrored first, then always forward."""
+    """Applies all flags to one sequence u (T, H): it is mirrored first, then run forward."""
     u = np.asarray(u, np.float64)[:length]
     border = np.flatnonzero(np.asarray(reset)[:length]).tolist()
-    spans = list(zip([0, *border], [*border, length]))  # between borders nothing is shared
+    spans = list(zip([0, *border], [*border, length]))  # each span is a separate sequence
     readouts = ["C", "C2"] if "C2_re" in params else ["C"]
     total, ends = np.asarray(params["D"]) * u, []
     for readout, h0, backward in zip(readouts, carry, [reverse, not reverse]):
@@ -115,7 +115,7 @@ def test_values_equal_appendix_a_in_float64(method):
     [("sequential", 0), ("associative", 0), ("chunked", 0), ("pallas", 0), ("sequential", 4)],
 )
 def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size):
-    """x_T = sum_k Lambda^(T-k) B u_k, written out, is another way to the same derivative."""
+    """The explicit sum h_T = sum_k Lambda^(T-k) B u_k has the same derivative."""
     layer, variables = make(method=method, chunk_size=chunk_size)
     weight = inputs(1)
 
@@ -170,7 +170,7 @@ def test_all_arguments_together_equal_the_float64_layer(
 
 @pytest.mark.parametrize(("reverse", "keep_order"), FLAGS)
 @pytest.mark.parametrize(("lengths", "time_major"), [(None, True), (LENGTHS, False)])
-def test_the_layer_is_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_major):
+def test_the_layer_equals_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_major):
     layer, variables = make()
     flags = dict(reverse=reverse, keep_order=keep_order, time_major=time_major, return_carry=True)
     u = inputs().swapaxes(0, 1) if time_major else inputs()
@@ -178,7 +178,7 @@ def test_the_layer_is_flax_rnn_of_its_cell(reverse, keep_order, lengths, time_ma
     h, y = call(layer)(variables, u, **options)
     rnn_variables = {"params": {"cell": variables["params"]}}
     want_h, want_y = call(nn.RNN(lru.LRUCell(N)))(rnn_variables, u, **options)
-    if lengths is not None:  # flax leaves what it computes on padding, the layer leaves zero
+    if lengths is not None:  # on padding Flax has outputs, and the layer zeros
         valid = (jnp.arange(T) < lengths[:, None])[..., None]
         want_y = jnp.where(valid.swapaxes(0, 1) if time_major else valid, want_y, 0)
     assert_close((h, y), (want_h, want_y))
@@ -201,7 +201,7 @@ def test_padding_changes_nothing(bidirectional, reverse, keep_order):
 
 
 @pytest.mark.parametrize(("bidirectional", "chunk_size"), [(False, 0), (True, 4)])
-def test_padding_gets_no_gradient_and_gives_none(bidirectional, chunk_size):
+def test_padding_neither_gets_nor_gives_a_gradient(bidirectional, chunk_size):
     layer, variables = make(bidirectional, chunk_size=chunk_size)
     valid = (jnp.arange(T) < LENGTHS[:, None])[..., None]
 
@@ -218,7 +218,7 @@ def test_padding_gets_no_gradient_and_gives_none(bidirectional, chunk_size):
 @pytest.mark.parametrize(
     ("reverse", "bidirectional", "chunk_size"), [(False, True, 4), (True, False, 0)]
 )
-def test_an_empty_sequence_leaves_the_state_as_it_was(reverse, bidirectional, chunk_size):
+def test_an_empty_sequence_keeps_the_carry(reverse, bidirectional, chunk_size):
     layer, variables = make(bidirectional, chunk_size=chunk_size)
     start = carry(bidirectional)
     h, y = call(layer)(
@@ -286,7 +286,7 @@ def test_lengths_beyond_the_end_mean_the_whole_sequence():
     assert_close(got, call(layer)(variables, inputs(), **flags), atol=0)
 
 
-def test_one_line_is_all_that_changes_in_a_model_with_a_gru():
+def test_the_layer_replaces_a_gru_by_changing_one_line():
     class Model(nn.Module):
         rnn: nn.Module
 
@@ -376,22 +376,22 @@ def test_it_works_in_flax_bidirectional():
     ],
 )
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_does_not_fit_is_said(u, options, words):
+def test_invalid_arguments_raise(u, options, words):
     with pytest.raises(ValueError) as error:
         lru_layer(make()[1]["params"], u, **options)
     assert words in str(error.value)
 
 
 @pytest.mark.parametrize("wrong", [carry(), carry(True)[:1], (carry(True)[0],) * 3])
-def test_a_bidirectional_layer_wants_a_pair_of_carries(wrong):
+def test_a_bidirectional_layer_without_a_pair_of_carries_raises(wrong):
     layer, variables = make(bidirectional=True)
     with pytest.raises(ValueError, match="expected a pair of arrays"):
         layer.apply(variables, inputs(), initial_carry=wrong)
 
 
 @pytest.mark.several_devices
-def test_a_batch_divided_among_devices_stays_divided_in_chunks():
-    """On a mesh with types that say so, too."""
+def test_a_batch_sharded_over_devices_stays_sharded_in_chunks():
+    """It also does on a mesh with explicit sharding types."""
     for kind in (AxisType.Auto, AxisType.Explicit):
         mesh = jax.make_mesh((2,), ("data",), (kind,))
         layer, variables = make(chunk_size=4)

@@ -1,4 +1,4 @@
-"""The reference and the layer are the same function."""
+"""The reference and the layer compute the same function."""
 
 import jax
 import jax.numpy as jnp

@@ -21,7 +21,7 @@ def make(**options):
 
 
 def by_hand(discretization, params, u):
-    """x' = Lambda x + u in steps, y = 2 Re[C x] + D u, for each channel of one sequence (T, H)."""
+    """h' = Lambda h + u in steps, y = 2 Re[C h] + D u, for each channel of one sequence (T, H)."""
     p = {name: np.float64(value) for name, value in params.items()}
     lam, step = -np.exp(p["nu_log"]) + 1j * p["Lambda_im"], np.exp(p["log_step"])[:, None]
     if discretization == "zoh":
@@ -37,12 +37,12 @@ def by_hand(discretization, params, u):
 
 
 @pytest.mark.parametrize(
-    "discretization, way", [("zoh", "convolution"), ("zoh", "recurrence"), ("bilinear", "both")]
+    "discretization, form", [("zoh", "convolution"), ("zoh", "recurrence"), ("bilinear", "both")]
 )
-def test_values_and_gradients_equal_the_float64_loop(discretization, way, slopes):
+def test_values_and_gradients_equal_the_float64_loop(discretization, form, slopes):
     layer, variables = make(discretization=discretization)
     params, weight = variables["params"], np.asarray(jax.random.normal(jax.random.key(2), U.shape))
-    reset = jnp.zeros((B, T), bool) if way == "recurrence" else None
+    reset = jnp.zeros((B, T), bool) if form == "recurrence" else None
 
     def run(params):
         carry, y = layer.apply({"params": params}, U, reset=reset, return_carry=True)
@@ -92,8 +92,8 @@ def test_every_channel_begins_with_the_same_modes_and_its_own_step(frequencies):
     assert params["D"].std() == pytest.approx(1, abs=0.05)
 
 
-def test_a_state_that_nobody_uses_is_not_computed():
-    """It is the only matrix product of the layer."""
+def test_an_unused_state_is_not_computed():
+    """The state is the only matrix product of the layer."""
     layer, variables = make()
 
     def program(return_carry):
@@ -105,7 +105,7 @@ def test_a_state_that_nobody_uses_is_not_computed():
     assert " dot(" in program(True) and " dot(" not in program(False)
 
 
-def test_the_powers_behind_the_kernel_are_not_kept():
+def test_the_powers_for_the_kernel_are_not_saved():
     layer = S4D(64)
     u = jnp.ones((16384, 4))
     variables = jax.jit(layer.init)(jax.random.key(0), u[:2])
@@ -124,7 +124,7 @@ def test_bfloat16_outputs_come_from_a_complex64_state():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_cannot_be_is_said():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="frequencies='real'; expected 'lin', 'inv' or 'legs'"):
         make(frequencies="real")
     with pytest.raises(ValueError, match="d_state=5; expected an even number"):

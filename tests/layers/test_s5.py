@@ -19,7 +19,7 @@ def make(**options):
 
 
 def by_hand(discretization, params, u):
-    """x' = Lambda x + B u in steps, y = 2 Re[C x] + D u, for one sequence u (T, H)."""
+    """h' = Lambda h + B u in steps, y = 2 Re[C h] + D u, for one sequence u (T, H)."""
     p = {name: np.float64(value) for name, value in params.items()}
     lam, b = p["Lambda_re"] + 1j * p["Lambda_im"], p["B_re"] + 1j * p["B_im"]
     step = np.exp(p["log_step"])
@@ -58,7 +58,7 @@ def test_values_and_gradients_equal_the_float64_loop(discretization, slopes):
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 4])
-def test_lambda_and_its_eigenvectors_are_of_hippo_matrices_along_a_diagonal(blocks):
+def test_lambda_and_its_eigenvectors_are_those_of_a_block_diagonal_hippo_matrix(blocks):
     lam, vectors = block_modes(16, blocks)
     block = hippo_normal(16 // blocks)
     want = np.kron(np.eye(blocks), block)
@@ -68,7 +68,7 @@ def test_lambda_and_its_eigenvectors_are_of_hippo_matrices_along_a_diagonal(bloc
     np.testing.assert_allclose(params["Lambda_im"], lam.imag, rtol=1e-6)
 
 
-def test_b_is_a_real_matrix_seen_from_the_eigenvectors():
+def test_b_is_a_real_matrix_in_the_basis_of_eigenvectors():
     width = 200
     params = jax.jit(S5(16, blocks=2).init)(jax.random.key(0), jnp.ones((1, width)))["params"]
     _, vectors = block_modes(16, 2)
@@ -102,7 +102,7 @@ def test_clipped_eigenvalues_keep_the_state_bounded():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_cannot_be_is_said():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="d_state=6, blocks=2; expected an even number"):
         make(blocks=2)
     with pytest.raises(ValueError, match="c_init='zeros'; expected one of 'trunc_standard_normal'"):

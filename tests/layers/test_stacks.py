@@ -1,4 +1,4 @@
-"""Laws of layers in depth and time: two orders, one result, and it is that of cells by hand."""
+"""Laws of stacks: both orders equal each other, and a loop over the cells."""
 
 import functools
 
@@ -23,7 +23,7 @@ def make(depth, order, unit=LRUCell):
 
 
 def everything(depth, time, full):
-    """A carry, lengths and resets for that size, or none of them."""
+    """Draws a carry, lengths and resets for that size, or returns None for each."""
     if not full:
         return {}
     return {
@@ -60,7 +60,7 @@ def test_wavefront_equals_plain_in_value_and_gradient(depth, time, full):
 
 @pytest.mark.parametrize("unit", [PSLRUCell, RGLRUCell, LRUCell])
 @pytest.mark.parametrize("order", ["plain", "wavefront"])
-def test_the_lattice_is_its_cells_one_by_one(unit, order):
+def test_the_lattice_equals_a_loop_over_its_cells(unit, order):
     (layer, params), u = make(3, order, unit), inputs(4)
     cell, h2 = unit(H), list(jnp.zeros((3, B, H)))
     step = jax.jit(cell.apply)
@@ -78,30 +78,30 @@ def test_the_lattice_is_its_cells_one_by_one(unit, order):
 
 
 def products(order, depth, time):
-    """The matrix products in a program, and whether each is inside of a loop over steps."""
+    """Lists a program's matrix products, and whether each is inside a loop over steps."""
     layer, params = make(depth, order)
     jaxpr = jax.make_jaxpr(lambda u: layer.apply({"params": params}, u))(inputs(time))
     found = []
 
-    def walk(jaxpr, inside):
+    def visit(jaxpr, inside):
         for eqn in jaxpr.eqns:
             if eqn.primitive.name == "dot_general":
                 found.append(inside)
             for sub in jax.extend.core.jaxprs_in_params(eqn.params):
-                walk(sub, inside or eqn.primitive.name == "scan")
+                visit(sub, inside or eqn.primitive.name == "scan")
 
-    walk(jaxpr.jaxpr, False)
+    visit(jaxpr.jaxpr, False)
     return found.count(True), found.count(False)
 
 
-def test_each_layers_products_with_what_rises_are_made_ahead():
+def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps():
     layers = 3
-    ahead = layers * 1  # of the gates and candidate 1, one product
+    ahead = layers * 1  # one product, of the gates and candidate 1
     assert products("plain", layers, 7) == (layers * 3, ahead)
     assert products("wavefront", layers, 7) == (4, 0)
 
 
-def test_auto_is_a_wavefront_only_off_the_cpu_and_where_it_is_worth_it(monkeypatch):
+def test_auto_is_a_wavefront_off_the_cpu_for_several_layers_and_enough_steps(monkeypatch):
     assert products("auto", 3, 7) == products("plain", 3, 7)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert products("auto", 3, 7) == products("wavefront", 3, 7)
@@ -110,7 +110,7 @@ def test_auto_is_a_wavefront_only_off_the_cpu_and_where_it_is_worth_it(monkeypat
 
 
 @pytest.mark.parametrize("order", ["plain", "wavefront"])
-def test_layers_are_drawn_apart(order):
+def test_layers_are_drawn_independently(order):
     params = make(2, order)[1]
     assert params.keys() == {"layers_0", "layers_1"}
     leaves = zip(*(jax.tree.leaves(params[name]) for name in ("layers_0", "layers_1")))
@@ -130,7 +130,7 @@ def test_bfloat16_products_keep_a_float32_state(order):
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_an_order_or_a_depth_that_is_not_there_is_said():
+def test_an_invalid_order_or_depth_raises():
     with pytest.raises(ValueError, match="order='diagonal'; expected one of 'auto', 'plain'"):
         make(2, "diagonal")
     with pytest.raises(ValueError, match="num_layers=0; expected at least 1"):

@@ -31,13 +31,13 @@ def make(block, **call):
 
 
 def apply(block, variables, x, carry=None, lengths=None, reset=None, **options):
-    """The carry and the outputs `(T, B, H)`."""
+    """Returns the carry and the outputs `(T, B, H)`."""
     call = dict(initial_carry=carry, seq_lengths=lengths, reset=reset, return_carry=True)
     return block.apply(variables, x, time_major=True, **call, **options)
 
 
 def train(block, variables, x, lengths=None, seed=0):
-    """Outputs and updated statistics of a training step's forward pass."""
+    """Returns outputs and updated statistics of a training step's forward pass."""
 
     @jax.jit
     def run(variables, x):
@@ -85,7 +85,7 @@ def test_batch_statistics_leave_padding_out():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_each_sequence_has_a_dropout_mask_of_its_own(tied):
+def test_each_sequence_has_its_own_dropout_mask(tied):
     block = ResidualBlock(lambda name: Identity(name=name), dropout=0.5, tie_dropout=tied)
     variables = make(block)
     ones = jnp.ones((T, 16, H)) * jnp.arange(1.0, T + 1)[:, None, None]
@@ -158,15 +158,15 @@ def test_rematerialisation_changes_neither_values_nor_gradients(options, dropout
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, remat)
 
 
-def test_a_block_in_chunks_begins_from_zero():
+def test_a_block_in_chunks_starts_from_zero():
     plain, chunked = (ResidualBlock(MIXER, **options) for options in ({}, CHUNKED))
     variables = make(plain)
     got, want = (apply(block, variables, inputs()) for block in (chunked, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
-def test_only_a_mixer_that_says_it_is_causal_is_chunked():
-    """One that looks ahead, and does not say so either, must not be cut in pieces."""
+def test_only_a_mixer_declared_causal_runs_in_chunks():
+    """A mixer that looks ahead without declaring it must not run in chunks."""
 
     class Ahead(nn.Module):
         @nn.compact
@@ -179,7 +179,7 @@ def test_only_a_mixer_that_says_it_is_causal_is_chunked():
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_what_a_mixer_keeps_beside_its_parameters_is_not_lost_in_chunks():
+def test_other_variables_of_a_mixer_are_updated_despite_chunks():
     class Counting(nn.Module):
         causal = True
 
@@ -206,8 +206,8 @@ def test_lengths_beyond_the_end_and_small_carries_mean_the_same_in_chunks(option
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
-def test_the_states_of_a_long_sequence_are_not_kept():
-    """What the backward pass needs grows with the block's width, not with the mixer's."""
+def test_the_states_of_a_long_sequence_are_not_saved():
+    """Memory for the backward pass grows with the block's width, not with the mixer's."""
 
     def temporaries(remat, **options):
         mixer = functools.partial(lru.LRU, 64, **options)
@@ -227,7 +227,7 @@ def test_the_states_of_a_long_sequence_are_not_kept():
     assert temporaries(remat=False, chunk_size=0) > states
 
 
-def test_blocks_that_are_alike_are_traced_once():
+def test_equal_blocks_are_traced_once():
     calls = []
 
     class Counting(lru.LRU):
@@ -247,7 +247,7 @@ def test_blocks_that_are_alike_are_traced_once():
     assert traced(4) == traced(1) > 0
 
 
-def test_batch_normalisation_is_that_of_flax():
+def test_batch_normalisation_equals_that_of_flax():
     class Flax(nn.Module):
         @nn.compact
         def __call__(self, x, train):
@@ -280,7 +280,7 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry)
 
 
-def test_a_carry_of_another_depth_is_said():
+def test_a_carry_of_another_depth_raises():
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
     with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
         apply(stack, make(stack), inputs(), (None,) * 3)
@@ -299,7 +299,7 @@ def test_any_flax_rnn_is_a_mixer():
 
 @pytest.mark.parametrize("wrong", [{"norm": "group"}, {"gelu": "relu"}, {"glu": "third"}])
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_unknown_names_are_said(wrong):
+def test_unknown_options_raise(wrong):
     with pytest.raises(ValueError, match="expected"):
         make(ResidualBlock(MIXER, **wrong))
 
@@ -325,12 +325,12 @@ def branches(num_layers, **options):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_dropout_divides_what_it_keeps_by_the_share_that_it_keeps(tied):
-    """At two places, each with a mask of its own: so a share of 0.75 * 0.75 is left."""
+def test_dropout_divides_values_by_the_fraction_that_remains(tied):
+    """Dropout has two independent masks, so a fraction of 0.75 * 0.75 remains."""
     (whole,), (got,) = branches(1), branches(1, dropout=0.25, tie_dropout=tied)
-    kept = got != 0
-    np.testing.assert_allclose(got[kept], whole[kept] / 0.75**2, rtol=1e-4, atol=1e-6)
-    assert kept.mean() == pytest.approx(0.75**2, abs=0.05)
+    remaining = got != 0
+    np.testing.assert_allclose(got[remaining], whole[remaining] / 0.75**2, rtol=1e-4, atol=1e-6)
+    assert remaining.mean() == pytest.approx(0.75**2, abs=0.05)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,4 +1,4 @@
-"""Laws of equal budgets."""
+"""Laws of widths for a budget of parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def test_widths_of_the_papers_budgets(stack):
 
 
 @pytest.mark.parametrize("stack", WIDTHS, ids=lambda stack: stack.__name__)
-def test_what_is_counted_is_what_the_model_has(stack):
+def test_the_count_equals_that_of_the_model(stack):
     model = LanguageModel(11, 6, lambda **options: stack(6, 3, **options))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), int))
     assert count_parameters(stack, 6, 11, 3) == sum(p.size for p in jax.tree.leaves(shapes))
@@ -43,7 +43,7 @@ def test_the_nearest_width_is_found(depth, budget):
     assert min(miss) == miss[1]
 
 
-def test_a_width_that_is_far_from_the_budget_is_logged(caplog):
+def test_a_width_far_from_the_budget_is_logged(caplog):
     with caplog.at_level("INFO", "lru"):
         width = hidden_size(GridLSTM, 300_000, 51, 8, within=0.05)
     count = count_parameters(GridLSTM, width, 51, 8)
@@ -60,6 +60,6 @@ def test_a_width_that_is_far_from_the_budget_is_logged(caplog):
 
 
 @pytest.mark.parametrize("budget", [0, 10, 700])
-def test_a_budget_that_no_width_meets_is_said(budget):
+def test_a_budget_that_no_width_meets_raises(budget):
     with pytest.raises(UserError, match="within 1 % of"):
         hidden_size(Lattice, budget, 51, 2)

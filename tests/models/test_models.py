@@ -82,7 +82,7 @@ def test_lengths_beyond_the_end_mean_the_whole_sequence(pooling):
     np.testing.assert_allclose(logits, call(model)(variables, tokens()), atol=1e-6)
 
 
-def test_what_is_on_padding_reaches_neither_logits_nor_gradients():
+def test_padding_reaches_neither_logits_nor_gradients():
     model, variables = make(vocab_size=None)
 
     @jax.jit
@@ -101,7 +101,7 @@ def test_what_is_on_padding_reaches_neither_logits_nor_gradients():
 
 
 @pytest.mark.parametrize("vocab_size", [V, None], ids=["tokens", "features"])
-def test_programs_that_forbid_silent_rank_promotion_can_use_it(vocab_size):
+def test_models_work_without_implicit_rank_promotion(vocab_size):
     model, variables = make(vocab_size=vocab_size, bidirectional=True)
     reset = jnp.zeros((B, T), bool).at[:, 3].set(True)
     with jax.numpy_rank_promotion("raise"):
@@ -131,13 +131,13 @@ def test_logits_are_float32_when_activations_are_not():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_unknown_pooling_is_said():
+def test_unknown_pooling_raises():
     with pytest.raises(ValueError, match="pooling='max'"):
         make(pooling="max")
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_inputs_with_other_axes_are_said():
+def test_inputs_with_wrong_axes_raise():
     model = SequenceClassifier(3, 4, 1, functools.partial(lru.LRU, 6), vocab_size=V)
     with pytest.raises(ValueError, match=r"shape \(3, 2, 8\); expected \(B, T\)"):
         model.init(jax.random.key(0), jnp.ones((3, 2, 8), int))
@@ -161,7 +161,7 @@ def make_matcher(**options):
 
 
 def test_a_pair_is_compared_by_both_vectors_their_difference_and_their_product():
-    """The vectors are a classifier's whose last layer changes nothing; the head is NumPy's."""
+    """The vectors come from a classifier with an identity head; the head is in NumPy."""
     model, variables = make_matcher()
     params = variables["params"]
     plain = {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}
@@ -206,7 +206,7 @@ def test_a_pairs_padding_and_the_other_pairs_change_no_logit():
     np.testing.assert_allclose(logits[1], alone[0], atol=1e-5)
 
 
-def test_pairs_in_parts_give_the_logits_of_all_steps_so_far():
+def test_pairs_in_chunks_give_the_logits_of_all_steps_so_far():
     model, variables = make_matcher()
     reset = jnp.zeros((B, 2, T), bool).at[1, 0, 2].set(True).at[2, 1, 6].set(True)
     lengths = [jnp.clip(PAIR_LENGTHS - start, 0, 4) for start in (0, 4)]
@@ -221,7 +221,7 @@ def test_pairs_in_parts_give_the_logits_of_all_steps_so_far():
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_is_no_pair_is_said():
+def test_inputs_that_are_not_pairs_raise():
     model, variables = make_matcher()
     for wrong in (PAIRS[:, 0], PAIRS[:, [0, 1, 0]]):
         with pytest.raises(ValueError, match=r"expected \(B, 2, T\)"):
@@ -275,7 +275,7 @@ def test_no_logit_depends_on_a_later_token_or_on_padding(language_model):
     np.testing.assert_allclose(whole[1, :3], logits[1, :3], atol=1e-5)
 
 
-def test_a_text_in_chunks_and_in_single_tokens_is_the_whole_text(language_model):
+def test_a_text_in_chunks_and_in_single_tokens_equals_the_whole_text(language_model):
     model, variables = language_model
     want, logits = call(model)(variables, tokens(), return_carry=True)
     for size in (1, 4):
@@ -298,7 +298,7 @@ def test_a_reset_begins_a_new_text(language_model):
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_a_language_model_that_sees_what_it_predicts_is_refused():
+def test_a_language_model_that_is_not_causal_raises():
     both_ways = functools.partial(lru.LRU, 6, bidirectional=True)
     with pytest.raises(ValueError, match="mixer is not causal"):
         LanguageModel(V, 4, both_ways, num_layers=1).init(jax.random.key(0), tokens())
@@ -309,7 +309,7 @@ def test_a_language_model_that_sees_what_it_predicts_is_refused():
 
 @pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize("option", [{"dropout": 0.5}, {"norm": "batch"}, {"remat": True}])
-def test_a_blocks_options_without_blocks_are_refused(option):
+def test_options_of_blocks_without_blocks_raise(option):
     model = LanguageModel(V, 4, functools.partial(Lattice, 4, 1), **option)
     (name,) = option
     with pytest.raises(ValueError, match=f"{name}=.* is an option of residual blocks"):
@@ -317,7 +317,7 @@ def test_a_blocks_options_without_blocks_are_refused(option):
 
 
 def blocks_called(model, inputs, **call):
-    """Each residual block of a model in training, and whether it was told that it is."""
+    """Returns each residual block of a model in training, and its argument `train`."""
     found = []
 
     def note(method, arguments, options, context):

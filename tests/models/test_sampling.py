@@ -1,4 +1,4 @@
-"""Laws of drawing a text from a model."""
+"""Laws of sampling a text from a model."""
 
 import functools
 import itertools
@@ -31,7 +31,7 @@ def draw(trained, prompt, number, **options):
     return list(itertools.islice(sample(*trained, prompt, **options), number))
 
 
-def test_the_likeliest_are_those_of_the_model_given_all_before(trained):
+def test_temperature_0_draws_the_models_likeliest_token(trained):
     model, variables = trained
     prompt = [1, 4, 2]
     found = draw(trained, prompt, 8, seed=0, temperature=0.0)
@@ -40,7 +40,7 @@ def test_the_likeliest_are_those_of_the_model_given_all_before(trained):
     assert found == likeliest[len(prompt) - 1 : -1].tolist()
 
 
-def test_one_likeliest_leaves_no_choice_however_hot(trained):
+def test_top_1_equals_temperature_0_at_any_temperature(trained):
     options = dict(temperature=50.0, top_k=1)
     assert draw(trained, [1], 8, seed=3, **options) == draw(
         trained, [1], 8, seed=0, temperature=0.0
@@ -52,13 +52,13 @@ def test_the_draws_are_a_function_of_the_seed(trained):
     assert one == same != other
 
 
-def test_the_unknown_character_is_never_written(trained):
+def test_the_unknown_token_is_never_drawn(trained):
     assert 0 not in draw(trained, [0], 300, seed=0, temperature=20.0)
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_tokens_are_drawn_as_often_as_the_model_says(top_k, temperature):
+def test_tokens_are_drawn_with_the_models_probabilities(top_k, temperature):
     """The first token after a prompt, in 4,000 draws, within four standard errors."""
     from lru.models.sampling import _draw
 
@@ -78,6 +78,6 @@ def test_tokens_are_drawn_as_often_as_the_model_says(top_k, temperature):
     [([], {}, "prompt is empty"), ([1], {"temperature": -1.0}, "temperature=-1.0"),
      ([1], {"top_k": 0}, "top_k=0")],
 )  # fmt: skip
-def test_what_cannot_be_drawn_is_said(prompt, options, message):
+def test_invalid_arguments_raise(prompt, options, message):
     with pytest.raises(ValueError, match=message):
         sample(MODELS["lattice"], {}, prompt, seed=0, **options)

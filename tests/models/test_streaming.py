@@ -1,4 +1,4 @@
-"""Laws of a model that is fed one step at a time."""
+"""Laws of a model streamed one step at a time."""
 
 import functools
 
@@ -22,7 +22,7 @@ def classifier(**options):
     mixer = functools.partial(lru.LRU, 6)
     model = SequenceClassifier(5, d_model=H, num_layers=2, mixer=mixer, vocab_size=V, **options)
     variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
-    if "batch_stats" in variables:  # fresh ones change nothing
+    if "batch_stats" in variables:  # replaced, because initial statistics have no effect
         stats = jax.tree.map(lambda v: v + jnp.linspace(0.5, 1, H), variables["batch_stats"])
         variables = variables | {"batch_stats": stats}
     return model, variables
@@ -55,7 +55,7 @@ def test_streamed_outputs_of_a_layer_are_those_of_the_whole_sequence(size):
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
-def test_one_program_and_a_state_of_one_size_whatever_the_number_of_steps(pooling, dtype):
+def test_any_number_of_steps_uses_one_program_and_one_carry_size(pooling, dtype):
     step, start = stream(*classifier(pooling=pooling, dtype=dtype), TOKENS[:, :1])
     carry = start
     for _ in range(50):
@@ -66,7 +66,7 @@ def test_one_program_and_a_state_of_one_size_whatever_the_number_of_steps(poolin
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(start))
 
 
-def test_each_sequence_of_a_batch_is_a_stream_of_its_own():
+def test_each_sequence_of_a_batch_is_an_independent_stream():
     model, variables = classifier()
     together, carries = stream(model, variables, TOKENS[:, :1])
     alone, carry = stream(model, variables, TOKENS[1:2, :1])
@@ -76,7 +76,7 @@ def test_each_sequence_of_a_batch_is_a_stream_of_its_own():
         np.testing.assert_allclose(logits[0], want[1], atol=1e-5)
 
 
-def test_a_step_computes_nothing_of_the_parameters_alone():
+def test_a_step_computes_no_function_of_the_parameters_alone():
     layer, u = lru.LRU(6), FEATURES[:, :1]
     variables = jax.jit(layer.init)(jax.random.key(0), u)
     step, carry = stream(layer, variables, u)
@@ -86,7 +86,7 @@ def test_a_step_computes_nothing_of_the_parameters_alone():
 
 
 class Unknown(nn.Module):
-    """A layer that does not say whether it looks ahead."""
+    """A layer that does not declare whether it is causal."""
 
     @nn.compact
     def __call__(self, x, *, initial_carry=None, return_carry=False):
@@ -94,7 +94,7 @@ class Unknown(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "model, said",
+    "model, message",
     [
         (lru.LRU(6, bidirectional=True), "LRU.causal is False"),
         (lru.LRU(6, sequence_axis="time"), "LRU.causal is False"),
@@ -102,8 +102,14 @@ class Unknown(nn.Module):
         (SequenceClassifier(5, 4, 2, Unknown), "SequenceClassifier.causal is False"),
         (Unknown(), "Unknown.causal is None"),
     ],
-    ids=["bidirectional", "time divided", "bidirectional inside", "unsaid inside", "unsaid"],
+    ids=[
+        "bidirectional",
+        "time sharded",
+        "bidirectional inside",
+        "undeclared inside",
+        "undeclared",
+    ],
 )
-def test_what_looks_ahead_or_does_not_say_is_not_streamed(model, said):
-    with pytest.raises(ValueError, match=f"{said}; expected True"):
+def test_streaming_a_model_not_declared_causal_raises(model, message):
+    with pytest.raises(ValueError, match=f"{message}; expected True"):
         stream(model, {}, FEATURES)

@@ -1,4 +1,4 @@
-"""Laws of the model of every task, built as its config says."""
+"""Laws of every task's model, built from its config."""
 
 import functools
 
@@ -16,7 +16,7 @@ LENGTHS = np.array([20, 3, 11])
 
 @functools.cache
 def task(name):
-    """`(create, variables, inputs, seq_lengths)`, some sequences shorter than T."""
+    """Returns `(create, variables, inputs, seq_lengths)`, with some sequences shorter than T."""
     config = load_config(f"configs/lra_{name}.py:smoke")
     dataset = config.data.type
     create = build(config.model, "config.model", later=("num_classes", "vocab_size"))
@@ -31,7 +31,7 @@ def task(name):
     create = functools.partial(create, num_classes=5, vocab_size=vocab_size)
     model = create()
     variables = jax.jit(model.init)(jax.random.key(0), jnp.asarray(inputs))
-    # Running statistics as after some training, so that they, too, have their part in this.
+    # Running statistics as after some training, so that they have an effect.
     noisy = {"batch_stats": jax.tree.map(lambda v: v + 0.3, variables["batch_stats"])}
     return create, variables | noisy, jnp.asarray(inputs), jnp.asarray(lengths)
 
@@ -46,11 +46,11 @@ def logits(model, variables, inputs, lengths):
 
 
 def time_axis(inputs):
-    """The one before the features, or the last."""
+    """Returns the axis of time: the one before the features, or the last."""
     return inputs.ndim - (2 if jnp.issubdtype(inputs.dtype, jnp.floating) else 1)
 
 
-def piece(inputs, start, end):
+def chunk(inputs, start, end):
     return jax.lax.slice_in_dim(inputs, start, end, axis=time_axis(inputs))
 
 
@@ -100,13 +100,13 @@ def test_chunks_change_no_logit(name, chunk_size):
 
 
 @pytest.mark.parametrize("name", ["cifar", "listops", "text", "retrieval"])
-def test_pieces_with_the_state_handed_on_change_no_logit(name):
+def test_a_stream_in_chunks_changes_no_logit(name):
     create, variables, inputs, lengths = task(name)
     model, carry = create(), None
     for start, end in ((0, 4), (4, 13), (13, T)):
         valid = jnp.clip(lengths - start, 0, end - start)
         carry, got = call(model)(
-            variables, piece(inputs, start, end), seq_lengths=valid, initial_carry=carry,
+            variables, chunk(inputs, start, end), seq_lengths=valid, initial_carry=carry,
             return_carry=True,
         )  # fmt: skip
     np.testing.assert_allclose(got, logits(model, variables, inputs, lengths), atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Variables as a safetensors file: what comes back is what went in, or it is said why not."""
+"""Variables read from a safetensors file equal those written, or an error says why not."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def file(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_every_bit_type_and_name_comes_back(file):
+def test_every_bit_type_and_name_is_restored(file):
     got, metadata = read_weights(file, jax.eval_shape(lambda: VARIABLES))
     assert jax.tree.structure(got) == jax.tree.structure(VARIABLES) and metadata == {"a": "β"}
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(VARIABLES)):
@@ -29,12 +29,12 @@ def test_every_bit_type_and_name_comes_back(file):
 
 
 def test_tensors_are_named_by_their_path(file):
-    with pytest.raises(UserError, match="has params/layer/w, which is none of the model's"):
+    with pytest.raises(UserError, match="has params/layer/w, which the model does not have"):
         read_weights(file, VARIABLES | {"params": {"layer": {"n": jnp.array(7)}}})
 
 
 @pytest.mark.parametrize(
-    "name, value, said",
+    "name, value, message",
     [
         ("v", jnp.zeros(3), "lacks params/layer/v, which the model needs"),
         ("n", jnp.array([7]), r"params/layer/n is int32\[\]; expected int32\[1\]"),
@@ -42,13 +42,13 @@ def test_tensors_are_named_by_their_path(file):
     ],
     ids=["missing", "shape", "type"],
 )
-def test_what_does_not_fit_is_named(name, value, said, file):
+def test_a_mismatched_tensor_is_named_in_the_error(name, value, message, file):
     layer = VARIABLES["params"]["layer"] | {name: value}
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_weights(file, VARIABLES | {"params": {"layer": layer}})
 
 
-def test_a_damaged_or_missing_file_is_said(file):
+def test_a_damaged_or_missing_file_raises(file):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match="model.safetensors is damaged"):
         read_weights(file, VARIABLES)

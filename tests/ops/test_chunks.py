@@ -1,4 +1,4 @@
-"""Laws of working through a sequence in chunks."""
+"""Laws of scans over chunks."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ T, B, N = 10, 3, 4
 
 
 def decaying_sum(backward, decay, carry, x, seq_lengths):
-    """A causal body; like any, it counts what is valid in the piece that it sees."""
+    """A causal body; its lengths are those of the chunk."""
     if seq_lengths is not None:
         x = jnp.where((jnp.arange(len(x))[:, None] < seq_lengths)[..., None], x, 0)
     y, _ = linear_recurrence(decay, x.swapaxes(0, 1), carry, reverse=backward)
@@ -41,15 +41,15 @@ def test_chunks_equal_the_whole_in_value_and_gradient(chunk_size, lengths, backw
         return jnp.sum(y**2) + jnp.sum(carry**3), (carry, y)
 
     decay, arguments = jnp.linspace(0.5, 0.9, N), (1, 2, 3)
-    if backward:  # this body would lead a state from the right through the padding
+    if backward:  # from the right, this body would pass a carry through the padding
         carry, arguments = jnp.zeros_like(carry), (1, 3)
     gradient = jax.jit(jax.value_and_grad(loss, arguments, has_aux=True), static_argnums=0)
     got, want = gradient(chunk_size, decay, carry, x), gradient(0, decay, carry, x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
-def test_a_state_stays_where_a_chunk_has_no_valid_step():
-    """Whatever the body does with padding."""
+def test_a_chunk_without_valid_steps_keeps_the_carry():
+    """The body may change the carry on padding."""
 
     def body(_, carry, x, seq_lengths):
         return carry + 1, x
@@ -69,5 +69,5 @@ def test_a_state_stays_where_a_chunk_has_no_valid_step():
 def test_chunks_are_equal_and_fit(time, batch, width):
     chunk_size = best_chunk_size((time, batch), width)
     chunks = -(-time // chunk_size)
-    assert 0 <= chunks * chunk_size - time < chunks  # a step of each chunk may be filling, not more
+    assert 0 <= chunks * chunk_size - time < chunks  # at most one step of padding per chunk
     assert chunk_size <= 16 or chunk_size * batch * width * 4 <= 2**21

@@ -1,4 +1,4 @@
-"""The distributions of Appendix A, and that no draw is infinite."""
+"""Laws of the distributions of Appendix A, and of draws that stay finite."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_eigenvalues_fill_the_ring_uniformly_in_area(r_min, r_max):
     nu = np.exp(np.asarray(ring_nu_log(r_min, r_max)(KEY, (20_000,)), np.float64))
     modulus = np.exp(-nu)
     assert r_min - 1e-6 <= modulus.min() and modulus.max() <= r_max
-    if r_min < r_max:  # the area within |lambda| is uniform: the quartiles are where they belong
+    if r_min < r_max:  # the area within |lambda| is uniform: so its quartiles are known
         area = (modulus**2 - r_min**2) / (r_max**2 - r_min**2)
         np.testing.assert_allclose(
             np.quantile(area, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.02
@@ -56,7 +56,7 @@ def test_no_draw_is_infinite_even_at_the_ends(monkeypatch, u, ring):
 @pytest.mark.parametrize("modulus", [1e-6, 0.5, 0.99, 0.9999, 1 - 1e-6])
 def test_gamma_is_precise_near_the_unit_circle(modulus):
     nu_log = jnp.log(-jnp.log1p(jnp.array([modulus - 1], jnp.float32)))
-    nu = np.exp(np.asarray(nu_log, np.float64))  # the modulus that float32 can hold
+    nu = np.exp(np.asarray(nu_log, np.float64))  # of the modulus rounded to float32
     want = np.sqrt(-np.expm1(-2 * nu))
     np.testing.assert_allclose(np.exp(gamma_log(nu_log)), want, rtol=2e-6)
 
@@ -97,11 +97,11 @@ def test_scaled_normal_takes_a_variance():
 
 
 @pytest.mark.parametrize("ring", [(-0.1, 0.5), (0.6, 0.5), (0.5, 1.1), (1.0, 1.0), (0.0, 0.0)])
-def test_an_impossible_ring_is_said(ring):
+def test_an_invalid_ring_raises(ring):
     with pytest.raises(ValueError, match="0 <= r_min <= r_max <= 1"):
         ring_nu_log(*ring)
 
 
-def test_an_impossible_phase_is_said():
+def test_an_invalid_phase_raises():
     with pytest.raises(ValueError, match="max_phase=-1"):
         phase_theta_log(-1.0)

@@ -19,8 +19,8 @@ def test_values_and_gradients_at_every_rank(shape):
     np.testing.assert_allclose(matmul(*arrays[:2], jnp.float32), x @ w, rtol=1e-5, atol=1e-5)
     dx, dw = _gradient(*arrays)
     np.testing.assert_allclose(dx, ct @ w.T, rtol=1e-5, atol=1e-5)
-    wanted = np.einsum("rk,rm->km", x.reshape(-1, 4), ct.reshape(-1, 6))
-    np.testing.assert_allclose(dw, wanted, rtol=1e-5, atol=1e-5)
+    want = np.einsum("rk,rm->km", x.reshape(-1, 4), ct.reshape(-1, 6))
+    np.testing.assert_allclose(dw, want, rtol=1e-5, atol=1e-5)
 
 
 def test_low_precision_is_summed_in_float32():
@@ -30,7 +30,7 @@ def test_low_precision_is_summed_in_float32():
     np.testing.assert_array_equal(y, 4096)
 
 
-def test_the_gradient_of_a_matrix_transposes_nothing():
+def test_the_gradient_of_a_matrix_needs_no_transpose():
     x, w, ct = jnp.ones((256, 4, 32)), jnp.ones((32, 64)), jnp.ones((256, 4, 64))
     program = jax.jit(lambda *a: _gradient(*a)[1]).lower(x, w, ct).compile().as_text()
     assert " dot(" in program
@@ -38,9 +38,7 @@ def test_the_gradient_of_a_matrix_transposes_nothing():
 
 
 @pytest.mark.parametrize(("devices", "axes"), [(1, 2), (2, 3)])
-def test_time_and_batch_are_one_axis_unless_there_are_devices_to_split_over(
-    devices, axes, monkeypatch
-):
+def test_time_and_batch_are_one_axis_on_a_single_device_only(devices, axes, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
     seen = []
     y = by_rows(lambda x: (seen.append(x.ndim), x[..., :3])[1], jnp.ones((5, 2, 4)))
@@ -48,7 +46,7 @@ def test_time_and_batch_are_one_axis_unless_there_are_devices_to_split_over(
 
 
 @pytest.mark.several_devices
-def test_a_batch_stays_split_over_devices():
+def test_a_batch_stays_sharded_over_devices():
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
     split = NamedSharding(mesh, PartitionSpec(None, "data"))
     x, w, ct = jnp.ones((16, 4, 3)), jnp.ones((3, 5)), jnp.ones((16, 4, 5))

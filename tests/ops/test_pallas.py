@@ -1,6 +1,6 @@
-"""Laws of the GPU kernel, interpreted: chunks, blocks and types that its callers do not see.
+"""Laws of the interpreted GPU kernel: chunks, blocks and types that its callers do not see.
 
-`test_recurrence.py` holds it against the float64 loop; here it is held against the scan.
+`test_recurrence.py` compares it with the float64 loop; here it is compared with the scan.
 """
 
 import functools
@@ -18,7 +18,7 @@ METHODS = ("pallas", "sequential")
 
 
 def draw(batch, time, width, varying=False, seed=0):
-    """a, x, h0 and reset."""
+    """Draws a, x, h0 and reset."""
     rng = np.random.default_rng(seed)
     factors = (*batch, time, width) if varying else (width,)
     a = rng.uniform(0.8, 1.0, factors) * np.exp(1j * rng.uniform(0, 2 * np.pi, factors))
@@ -45,15 +45,15 @@ def assert_close(got, want, atol=1e-4):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("shape", [((2,), 64, 3), ((2, 3), 101, 50)], ids=str)
-def test_chunks_and_blocks_leave_no_seams(shape, varying, reverse):
+def test_chunks_and_blocks_equal_the_scan(shape, varying, reverse):
     a, x, h0, reset = draw(*shape, varying)
     got, want = (value_and_gradient(m, a, x, h0, reset, reverse) for m in METHODS)
     assert_close(got, want)
 
 
 @pytest.mark.parametrize("with_reset", [False, True])
-def test_chunks_of_chunks_leave_no_seams(with_reset, monkeypatch):
-    monkeypatch.setattr(pallas, "SHORTEST", pallas.AHEAD)
+def test_chunks_of_chunks_equal_the_scan(with_reset, monkeypatch):
+    monkeypatch.setattr(pallas, "MIN_CHUNK", pallas.UNROLL)
     a, x, h0, reset = draw((2,), 299, 3)
     reset = reset if with_reset else None
     assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
@@ -65,7 +65,7 @@ def test_many_channels_need_no_chunks(monkeypatch):
     assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
 
 
-def test_what_is_not_finite_outlives_a_chunk_whose_factors_vanish():
+def test_nan_passes_through_a_chunk_whose_factors_underflow():
     x = jnp.ones((200, 1)).at[5].set(jnp.nan)  # 0.001 ** 32 is 0 in float32
     h, _ = lru.linear_recurrence(
         jnp.array([1e-3]), x, reset=jnp.arange(200) == 150, method="pallas"
@@ -99,7 +99,7 @@ def test_vmap_remat_and_second_derivatives_work():
 
 @pytest.fixture
 def h100():
-    """The GPU that programs are lowered for: since JAX 0.11 Triton's lowering asks for one."""
+    """Sets the GPU to lower for, which Triton's lowering requires since JAX 0.11."""
     if jax.__version_info__ < (0, 11):
         yield
         return
@@ -118,7 +118,7 @@ SIZES = [(1, 5, 2), (1, 256, 2), (1000, 192, 6), (1000, 256, 6), (999, 384, 6)]
     ("time", "width", "kernels", "with_reset"),
     [(*size, True) for size in SIZES] + [(*SIZES[0], False), (*SIZES[-1], False)],
 )
-def test_value_and_gradient_translate_for_cuda(time, width, kernels, with_reset):
+def test_value_and_gradient_lower_for_cuda(time, width, kernels, with_reset):
     def loss(a, x, reset):
         h, _ = lru.linear_recurrence(a, x, reset=reset if with_reset else None, method="pallas")
         return jnp.sum(h.real**2)

@@ -77,7 +77,7 @@ def test_every_gradient_equals_the_float64_loop(method, varying, reverse, with_r
 
 
 def reference_gradient(a, x, h0, reset, reverse, weight, weight_last):
-    """The derivative of Re sum(weight h) + Im sum(weight_last h_last), walked back by hand."""
+    """The derivative of Re sum(weight h) + Im sum(weight_last h_last), propagated back by hand."""
     h, _ = reference(a, x, h0, reset, reverse)
     constant = a.ndim == 1
     a = np.broadcast_to(np.asarray(a, np.complex128), x.shape)
@@ -114,7 +114,7 @@ def test_forward_mode_agrees_with_reverse_mode(method):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(cut=st.sampled_from([1, 4, 6, 11]), seed=st.integers(0, 99))
-def test_two_parts_with_the_state_carried_equal_the_whole(method, cut, seed):
+def test_two_chunks_with_the_state_carried_equal_the_whole(method, cut, seed):
     a, x, h0, _ = draw((2,), 12, 3, False, seed)
     whole, last = linear_recurrence(a, x, h0, method=method)
     first, carried = linear_recurrence(a, x[:, :cut], h0, method=method)
@@ -132,7 +132,7 @@ def test_resets_make_one_sequence_a_batch_of_short_ones(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_not_finite_stays_between_its_step_and_the_next_reset(method):
+def test_nan_reaches_from_its_step_to_the_next_reset(method):
     x = jnp.ones((12, 1)).at[4].set(jnp.nan)
     h, _ = linear_recurrence(jnp.array([0.5]), x, reset=jnp.arange(12) == 7, method=method)
     assert np.isnan(h[:, 0]).tolist() == [4 <= t < 7 for t in range(12)]
@@ -204,7 +204,7 @@ def test_vmap_equals_a_batch_axis():
     ],
 )
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_what_does_not_fit_is_said(arguments, words):
+def test_invalid_arguments_raise(arguments, words):
     with pytest.raises(ValueError) as error:
         lru.linear_recurrence(**arguments)
     assert words in str(error.value)

@@ -1,4 +1,4 @@
-"""Time divided among devices: the same numbers as on one device, and nothing that is T long.
+"""Time sharded over devices: equal to one device, and no array of length T is communicated.
 
 In the process that `test_several_devices.py` starts.
 """
@@ -26,7 +26,7 @@ DEVICES = [2, 8]
 
 
 def use(devices, data=1):
-    """A context in which there is a mesh over that many devices, `data` of them for the batch."""
+    """Sets a mesh over that many devices, `data` of them for the batch."""
     shape, names = (data, devices // data), ("data", "time")
     mesh = jax.make_mesh(shape, names, (AxisType.Auto,) * 2, devices=jax.devices()[:devices])
     return jax.set_mesh(mesh)
@@ -68,7 +68,7 @@ def test_the_recurrence_equals_one_device(devices, varying, reverse, with_reset)
 
 @pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize("method", ["associative", "chunked", "pallas"])
-def test_every_method_can_do_a_part(devices, method):
+def test_every_method_can_compute_a_shard(devices, method):
     a, x = 0.4 * complex_normal(0, 1, 1, N), complex_normal(1, T, B, N)
     want = recur(a, x, None, None, False, "sequential")
     with use(devices):
@@ -76,7 +76,7 @@ def test_every_method_can_do_a_part(devices, method):
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-def test_what_is_not_finite_stays_between_its_step_and_the_next_reset(devices):
+def test_nan_reaches_from_its_step_to_the_next_reset(devices):
     x, reset = jnp.ones((T, 1, 1)).at[1].set(jnp.nan), (jnp.arange(T) == 13)[:, None, None]
     with use(devices):
         h, _ = recur_sharded(jnp.full((1, 1, 1), 0.5), x, None, reset, False, "auto", "time")
@@ -89,8 +89,8 @@ FLAGS = {
     "reverse": dict(bidirectional=False, reverse=True, keep_order=False),
     "bidirectional": dict(bidirectional=True, reverse=False, keep_order=False),
 }
-# How many devices, and among how many of them the batch is split: every flag on the largest mesh,
-# every mesh once. What the flags do comes before the recurrence, which has all of both above.
+# The number of devices, and how many of them shard the batch: every flag on the largest mesh, every
+# mesh once. Flags act outside the recurrence, whose own test has all combinations above.
 MESHES = [(8, 2, name) for name in FLAGS]
 MESHES += [(2, 1, "forward"), (2, 2, "reverse"), (4, 1, "bidirectional"), (8, 1, "in place")]
 
@@ -159,7 +159,7 @@ def test_a_model_in_training_equals_one_device(devices, pooling):
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-def test_each_device_holds_its_part_of_time_and_no_more(devices):
+def test_each_device_holds_only_its_shard_of_time(devices):
     time, flags = 2048, dict(bidirectional=True)
     u, lengths = jnp.ones((B, time, H)), jnp.array([time, 5, 1300])
     reset = jnp.zeros((B, time), bool)
@@ -189,7 +189,7 @@ def test_each_device_holds_its_part_of_time_and_no_more(devices):
     assert [shape for shape in numbers if re.search(rf"\b{time}\b", shape)] == []
 
 
-def test_what_does_not_fit_is_said():
+def test_invalid_arguments_raise():
     layer, u = lru.LRU(N, sequence_axis="time"), jnp.ones((B, T, H))
     variables = jax.jit(lru.LRU(N).init)(jax.random.key(0), u)
     with pytest.raises(ValueError, match="expected a mesh with that axis, set by jax.set_mesh"):
