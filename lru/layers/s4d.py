@@ -24,7 +24,7 @@ from jax.export import is_symbolic_dim
 
 from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
 from lru.layers.mixers import Direction, Mixer, chunk_size_for_state, flip, zero_padding
-from lru.layers.state_space import Modes, Parameters, add_skip, in_float64, readouts, with_rank
+from lru.layers.state_space import Modes, Parameters, add_skip, modes_of, readouts, with_rank
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Complex, Float, Real, Shape
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
@@ -102,6 +102,10 @@ class S4DDirection(Direction):
         y = add_skip(mirror(y) if reverse else y, self.d, u).astype(self.dtype)
         return final_state(self, carry, last_to_first, seq_lengths), zero_padding(y, seq_lengths)
 
+    def modes(self) -> Modes:
+        """Returns the modes of each channel, in the type of the weights."""
+        return Modes(jnp.exp(self.log_lam), self.scale, 2 * self.c)
+
     @staticmethod
     def _convolves(time: Any, reset: Any) -> bool:
         return reset is None and not is_symbolic_dim(time) and time > 1
@@ -159,10 +163,7 @@ class S4D(Mixer):
     def modes(self, params: Any) -> tuple[Modes, ...]:
         """Returns the modes of each direction, `(H, N/2)`, with the layer's discretization."""
         make = functools.partial(s4d_directions, discretization=self.discretization)
-        return tuple(
-            Modes(np.exp(direction.log_lam), direction.scale, 2 * direction.c)
-            for direction in in_float64(make, params)
-        )
+        return modes_of(make, params)
 
     def directions(self, inputs: Any) -> tuple[S4DDirection, ...]:
         params = self._parameters(inputs.shape[-1])

@@ -27,6 +27,23 @@ from lru.ops.sharding import recur_sharded
 Parameters = Mapping[str, Array]
 
 
+class Modes(NamedTuple):
+    """One direction of a layer in double precision: h_k = lam h_{k-1} + into u_k, y = Re[out h].
+
+    It leaves out the skip D u. If a layer computes only one mode of each conjugate pair, `out` is
+    doubled.
+
+    Attributes:
+      lam: the eigenvalues, complex `(N,)`; for S4D `(H, N/2)`, one row per channel.
+      into: complex `(N, H)`: B with gamma, or discretized; for S4D `(H, N/2)`.
+      out: complex `(H, N)`: C; for S4D `(H, N/2)`.
+    """
+
+    lam: Any
+    into: Any
+    out: Any
+
+
 class DiagonalDirection(Direction):
     """One direction of a diagonal complex layer, with real and imaginary parts side by side.
 
@@ -78,6 +95,11 @@ class DiagonalDirection(Direction):
     ) -> Float[Array, "*B H"]:
         parts = jnp.concatenate([h.real, h.imag], axis=-1)
         return add_skip(matmul(parts, self.c, self.dtype), self.d, u).astype(self.dtype)
+
+    def modes(self) -> Modes:
+        """Returns the modes, in the type of the weights."""
+        (b_re, b_im), (c_re, minus_c_im) = jnp.split(self.b.T, 2), jnp.split(self.c.T, 2, axis=1)
+        return Modes(self.lam, b_re + 1j * b_im, c_re - 1j * minus_c_im)
 
     def step(
         self, carry: Num[Array, "*B N"], u: Real[Array, "*B H"]
@@ -131,23 +153,6 @@ def add_skip(
     return y + skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)
 
 
-class Modes(NamedTuple):
-    """One direction of a layer in double precision: h_k = lam h_{k-1} + into u_k, y = Re[out h].
-
-    It leaves out the skip D u. If a layer computes only one mode of each conjugate pair, `out` is
-    doubled.
-
-    Attributes:
-      lam: the eigenvalues, complex `(N,)`; for S4D `(H, N/2)`, one row per channel.
-      into: complex `(N, H)`: B with gamma, or discretized; for S4D `(H, N/2)`.
-      out: complex `(H, N)`: C; for S4D `(H, N/2)`.
-    """
-
-    lam: np.ndarray
-    into: np.ndarray
-    out: np.ndarray
-
-
 def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> tuple[Modes, ...]:
     """Returns the modes of each direction, in double precision.
 
@@ -163,19 +168,9 @@ def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) ->
       >>> modes.lam.shape, modes.into.shape, modes.out.shape
       ((64,), (64, 16), (16, 64))
     """
-    return tuple(
-        Modes(direction.lam, b_re + 1j * b_im, c_re - 1j * minus_c_im)
-        for direction in in_float64(make, params)
-        for (b_re, b_im) in [np.split(direction.b.T, 2)]
-        for (c_re, minus_c_im) in [np.split(direction.c.T, 2, axis=1)]
-    )
-
-
-def in_float64(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> Sequence[Any]:
-    """Calls `make` on the CPU with the parameters in float64, and returns NumPy arrays."""
     with jax.enable_x64(True), jax.default_device(_cpu()):
         wide = {name: jnp.asarray(np.float64(value)) for name, value in params.items()}
-        return jax.tree.map(np.asarray, make(wide))
+        return tuple(Modes(*map(np.asarray, direction.modes())) for direction in make(wide))
 
 
 def _cpu() -> jax.Device | None:
