@@ -1,6 +1,6 @@
 """Measures programs side by side: `python scripts/benchmark.py model --shapes=listops,text`.
 
-Every contestant runs in a process of its own, and they take turns: a call each, round after round,
+Every candidate runs in a process of its own, and they take turns: a call each, round after round,
 so that whatever else the machine does hits all alike. Reported are medians over the rounds, with
 the least and the most, and ratios that are formed within a round. `temporaries` is what XLA lays
 out for the compiled program beside its arguments and results; `peak` is the process' largest

@@ -1,7 +1,7 @@
 """Runs rows of a paper's tables, or goes on with them: `python scripts/reproduce.py --table=lra`.
 
-    python scripts/reproduce.py --table=lra --size=quick --task=text --rung=ring,lru
-    python scripts/reproduce.py --table=lra --task=cifar --rung=exp,stable_exp,lru --ring=all
+    python scripts/reproduce.py --table=lra --size=quick --task=text --ablation=ring,lru
+    python scripts/reproduce.py --table=lra --task=cifar --ablation=exp,stable_exp,lru --ring=all
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
 Every run has a work directory below --workdirs, in which it goes on where it was; what has ended is
@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Those with numbers of their own: two rungs may have the same, which need not run twice."""
+    """Those with numbers of their own: two ablations may have the same, which need not run twice."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)

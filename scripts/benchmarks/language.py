@@ -1,6 +1,6 @@
 """What `benchmark.py language` measures: the language models of `configs/charlm_*.py`.
 
-    contestant      program
+    candidate      program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
     LRU, wavefront  the same, anti-diagonal by anti-diagonal
     products        the matrix products of "LRU, plain", and nothing else: see `products`
@@ -51,7 +51,7 @@ class Shape:
 
 SHAPES = {"10m": Shape("10m"), "talk": Shape("talk"), "quick": Shape("quick", batch=20)}
 PARTS = {"language": ("forward", "gradient", "step")}
-CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
+CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "LRU, plain": ("lru", dict(order="plain")),
     "LRU, wavefront": ("lru", dict(order="wavefront")),
     "products": ("lru", {}),
@@ -79,14 +79,14 @@ class FlaxGRU(nn.Module):
         return carries, x
 
 
-def contestants(kind: str) -> tuple[str, ...]:
+def candidates(kind: str) -> tuple[str, ...]:
     """The names that `build` knows."""
-    return tuple(CONTESTANTS)
+    return tuple(CANDIDATES)
 
 
-def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
+def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
     """The program to measure."""
-    config = _config(contestant, shape)
+    config = _config(candidate, shape)
     model = build_section(config.model, "config.model", later=("vocab_size",))(shape.vocab_size)
     keys = jax.random.split(jax.random.key(0), 3)
     size = (shape.batch, shape.time)
@@ -96,7 +96,7 @@ def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
         "d_model": config.model.d_model,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
-    made = products if contestant == "products" else functools.partial(_model, model, config)
+    made = products if candidate == "products" else functools.partial(_model, model, config)
     program = made(params, inputs, labels, part)
     exact = jax.default_matmul_precision(config.train.matmul_precision)
     return dataclasses.replace(
@@ -104,8 +104,8 @@ def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
     )
 
 
-def _config(contestant: str, shape: Shape) -> ConfigDict:
-    name, options = CONTESTANTS[contestant]
+def _config(candidate: str, shape: Shape) -> ConfigDict:
+    name, options = CANDIDATES[candidate]
     config = load_config(f"configs/charlm_{name}.py:{shape.variant},l{shape.layers}")
     with config.unlocked():
         config.model.mixer.update(options)

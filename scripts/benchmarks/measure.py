@@ -56,7 +56,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
     parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
-    parser.add_argument("--contestants", type=_names, help="separated by semicolons")
+    parser.add_argument("--candidates", type=_names, help="separated by semicolons")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
     parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
@@ -70,8 +70,8 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
     programs = programs_of(kind)
-    contestants = _chosen(
-        parser, "contestants", arguments, programs.contestants(kind), DEFAULTS[arguments.kind]
+    candidates = _chosen(
+        parser, "candidates", arguments, programs.candidates(kind), DEFAULTS[arguments.kind]
     )
     parts, every = programs.PARTS[kind], programs.SHAPES
     parts = _chosen(parser, "parts", arguments, parts, ("step",) if length else parts)
@@ -92,7 +92,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     rule = "---".join("|" * (COLUMNS.count("|") + 2))
     print(f"| {COLUMNS} |\n{rule}", flush=True)
     for name, shape in shapes.items():
-        for row in measure(kind, contestants, parts, name, shape, arguments):
+        for row in measure(kind, candidates, parts, name, shape, arguments):
             rows.append(row)
             print(f"| {' | '.join(format_row(row))} |", flush=True)
         if arguments.out:
@@ -124,25 +124,25 @@ def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
-    """Rows of one shape: contestants' processes are begun, compile one by one, then take turns."""
+def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
+    """Rows of one shape: candidates' processes are begun, compile one by one, then take turns."""
     context = multiprocessing.get_context("spawn")
-    workers = {contestant: Worker(context) for contestant in contestants}
+    workers = {candidate: Worker(context) for candidate in candidates}
     try:
         for part in parts:
             rows = {}
-            for contestant, worker in workers.items():
-                job = (kind, contestant, part, shape, arguments.compiles, arguments.memory_gb)
+            for candidate, worker in workers.items():
+                job = (kind, candidate, part, shape, arguments.compiles, arguments.memory_gb)
                 row = {"shape": name, **dataclasses.asdict(shape)}
-                rows[contestant] = row | {"part": part, "contestant": contestant} | worker.ask(job)
+                rows[candidate] = row | {"part": part, "contestant": candidate} | worker.ask(job)
             running = {c: worker for c, worker in workers.items() if "skipped" not in rows[c]}
             seconds: dict[str, list[float]] = {c: [] for c in running}
             for _ in range(arguments.rounds):
-                for contestant, worker in running.items():
-                    seconds[contestant].append(worker.ask("run"))
-            for contestant, worker in running.items():
-                row, first = rows[contestant], seconds.get(contestants[0], seconds[contestant])
-                row |= _summary(seconds[contestant], first)
+                for candidate, worker in running.items():
+                    seconds[candidate].append(worker.ask("run"))
+            for candidate, worker in running.items():
+                row, first = rows[candidate], seconds.get(candidates[0], seconds[candidate])
+                row |= _summary(seconds[candidate], first)
                 if moved := row.pop("moved_bytes"):
                     row["bytes_per_second"] = moved / row["median_seconds"]
                 if tokens := row.pop("tokens"):
@@ -158,13 +158,13 @@ def _summary(seconds, first) -> dict[str, Any]:
     return {
         "seconds": [round(s, 6) for s in seconds],
         "median_seconds": statistics.median(seconds),
-        # How many times the first contestant's time.
+        # How many times the first candidate's time.
         "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
     }
 
 
 class Worker:
-    """A process with one contestant, which answers what it is asked."""
+    """A process with one candidate, which answers what it is asked."""
 
     def __init__(self, context):
         self._connection, there = context.Pipe()
@@ -177,7 +177,7 @@ class Worker:
         try:
             return self._connection.recv()
         except EOFError as error:
-            raise MemoryError("a contestant's process ended; too little memory?") from error
+            raise MemoryError("a candidate's process ended; too little memory?") from error
 
     def close(self) -> None:
         self._connection.close()
@@ -219,16 +219,16 @@ def _timed(program, arguments):
     return (time.perf_counter() - begin) / program.calls, arguments
 
 
-def _compiled(kind, contestant, part, shape, compiles, memory_gb):
+def _compiled(kind, candidate, part, shape, compiles, memory_gb):
     """The program with its function compiled, or None if it needs too much memory; and a row."""
     import jax
 
     from lru.training.experiment import compiler_options
 
     jax.config.update("jax_enable_compilation_cache", False)
-    program = programs_of(kind).build(kind, contestant, part, shape)
+    program = programs_of(kind).build(kind, candidate, part, shape)
     # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
-    options = None if contestant == "Appendix A" else compiler_options(jax.default_backend())
+    options = None if candidate == "Appendix A" else compiler_options(jax.default_backend())
     spent = []
     for _ in range(compiles):
         jax.clear_caches()

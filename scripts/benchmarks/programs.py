@@ -1,8 +1,8 @@
-"""What `benchmark.py` measures: programs by kind, contestant, part and shape.
+"""What `benchmark.py` measures: programs by kind, candidate, part and shape.
 
-    kind        contestants                                     parts
-    model       CONTESTANTS                                     forward, gradient, step
-    layer       CONTESTANTS                                     forward, gradient
+    kind        candidates                                     parts
+    model       CANDIDATES                                     forward, gradient, step
+    layer       CANDIDATES                                     forward, gradient
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
     stream      "lru"                                           step
 
@@ -114,7 +114,7 @@ ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
 _KEPT = dict(remat=False)
-CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
+CANDIDATES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),
     "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _KEPT),
     "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _KEPT),
@@ -163,21 +163,21 @@ class Program:
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def contestants(kind: str) -> tuple[str, ...]:
+def candidates(kind: str) -> tuple[str, ...]:
     """The names that `build` knows."""
-    return METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
+    return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 
 
-def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
+def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
     """The program to measure."""
-    if contestant in LIMITS:
-        return _products(kind, part, shape, again=contestant == LIMITS[1])
+    if candidate in LIMITS:
+        return _products(kind, part, shape, again=candidate == LIMITS[1])
     programs = {"model": _model, "layer": _layer, "recurrence": _recurrence, "stream": _stream}
-    return programs[kind](contestant, part, shape)
+    return programs[kind](candidate, part, shape)
 
 
-def _mixer(contestant, shape):
-    mixer, options = CONTESTANTS[contestant]
+def _mixer(candidate, shape):
+    mixer, options = CANDIDATES[candidate]
     module = mixer.func if isinstance(mixer, functools.partial) else mixer
     known = {field.name for field in dataclasses.fields(module)}
     names = known & {"bidirectional", "r_min", "r_max", "max_phase"}
@@ -185,8 +185,8 @@ def _mixer(contestant, shape):
     return functools.partial(mixer, shape.d_state, **own), options
 
 
-def _classifier(contestant, shape):
-    mixer, options = _mixer(contestant, shape)
+def _classifier(candidate, shape):
+    mixer, options = _mixer(candidate, shape)
     return SequenceClassifier(
         10,
         d_model=shape.d_model,
@@ -199,8 +199,8 @@ def _classifier(contestant, shape):
     )
 
 
-def _model(contestant, part, shape):
-    model = _classifier(contestant, shape)
+def _model(candidate, part, shape):
+    model = _classifier(candidate, shape)
     inputs, labels = _data(shape), jnp.zeros(shape.batch, int)
     variables = jax.jit(model.init)(jax.random.key(0), inputs[:, :16])
     params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -237,9 +237,9 @@ def _data(shape):
     return jax.random.normal(key, (shape.batch, shape.time, shape.features))
 
 
-def _stream(contestant, part, shape):
+def _stream(candidate, part, shape):
     """One step of one sequence, as a program of its own."""
-    model = _classifier(contestant, shape)
+    model = _classifier(candidate, shape)
     inputs = _data(dataclasses.replace(shape, batch=1, time=1))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
     step, carry = stream(model, variables, inputs)
@@ -251,8 +251,8 @@ def _stream(contestant, part, shape):
     return Program(forward, (carry, inputs), loops=True, calls=2000)
 
 
-def _layer(contestant, part, shape):
-    layer = _mixer(contestant, shape)[0]()
+def _layer(candidate, part, shape):
+    layer = _mixer(candidate, shape)[0]()
     u = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.d_model))
     variables = jax.jit(functools.partial(layer.init, time_major=True))(jax.random.key(0), u[:16])
 

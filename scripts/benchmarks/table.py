@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = (
-    "shape | part | contestant | ms, median (least - most) | times the first | a second "
+    "shape | part | candidate | ms, median (least - most) | times the first | a second "
     "| temporaries MB | peak MB | compile s"
 )
 

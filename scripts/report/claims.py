@@ -230,13 +230,13 @@ def _accuracy(records: Records) -> Claim | None:
     longest = max(found, key=lambda name: records["lra"][name]["steps"], default=None)
     if longest is None:
         return None
-    record, (task, rung) = records["lra"][longest], found[longest]
-    name = f"{lra.TASKS[task]}, {lra.NAMES[rung]}"
+    record, (task, ablation) = records["lra"][longest], found[longest]
+    name = f"{lra.TASKS[task]}, {lra.NAMES[ablation]}"
     steps = record["config"]["train"]["steps"]
     return Claim(
         "Accuracy on the Long Range Arena",
         "The LRU matches S4D and S5 on the Long Range Arena",
-        f"{name}: {MAIN[task, rung]} % after {lra.paper_steps(task, rung):,} steps",
+        f"{name}: {MAIN[task, ablation]} % after {lra.paper_steps(task, ablation):,} steps",
         f"{100 * record['test']['accuracy']:.1f} % with a schedule of {steps:,} steps, one seed, "
         f"on {device(record)}",
         "The paper's model at the paper's size, with fewer steps than the paper's; small models of "
@@ -258,8 +258,8 @@ def _not_reproduced(records: Records) -> str:
     for task in ("listops", "text"):
         means = [
             statistics.mean(100 * run["test"]["accuracy"] for run in done)
-            for rung in ("tanh", "lru")
-            if (done := finished(cells[task, rung, "quick"]))
+            for ablation in ("tanh", "lru")
+            if (done := finished(cells[task, ablation, "quick"]))
         ]
         if len(means) == 2:
             pairs.append(f"{means[0]:.1f} and {means[1]:.1f} % ({lra.TASKS[task]})")

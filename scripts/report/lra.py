@@ -29,8 +29,8 @@ from report.format import (
 )
 from report.pictures import Picture
 
-Cell = tuple[str, str, str]  # task, rung, size
-Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
+Cell = tuple[str, str, str]  # task, ablation, size
+Ring = tuple[str, float, float]  # ablation, r_min, r_max: of Table 5
 # Classes and test examples of `:quick`.
 _CHANCE = {
     "cifar": (10, 10_000),
@@ -108,17 +108,17 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 @functools.cache
 def _known() -> dict[Cell, dict[str, Any]]:
-    """The config of every task, rung and size."""
+    """The config of every task, ablation and size."""
     return {
-        (task, rung, size): rows.lra(task, rung, size).load()
+        (task, ablation, size): rows.lra(task, ablation, size).load()
         for task in TASKS
-        for rung in NAMES
+        for ablation in NAMES
         for size in _KINDS
     }
 
 
 def cells_of(record: Record) -> list[Cell]:
-    """What a run is of, if its numbers are those of config files: on ListOps of two rungs.
+    """What a run is of, if its numbers are those of config files: on ListOps of two ablations.
 
     Wherever the data are from: that is another kind, see `by_kind`. Beside the paper's numbers
     stand none but of the same data, or of such as are made alike; synthetic data count only where
@@ -137,10 +137,10 @@ def _counts(record: Record, size: str, config: Mapping[str, Any]) -> bool:
 def ring_of(record: Record) -> Ring | None:
     """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
     mixer = record["config"]["model"]["mixer"]
-    for rung in ("exp", "stable_exp", "lru"):
+    for ablation in ("exp", "stable_exp", "lru"):
         ring = {"model.mixer.r_min", "model.mixer.r_max"}
-        if differing(record, _known()["cifar", rung, "paper"]) <= ring:
-            key = (rung, mixer["r_min"], mixer["r_max"])
+        if differing(record, _known()["cifar", ablation, "paper"]) <= ring:
+            key = (ablation, mixer["r_min"], mixer["r_max"])
             return key if key in RINGS else None
     return None
 
@@ -161,19 +161,21 @@ def _ours(runs: Sequence[Record]) -> list[str]:
 
 
 def _rows(paper: Mapping[tuple[str, str], str]) -> list[tuple[str, str]]:
-    """Task and rung of every row of a table, the ladder of one task after that of another."""
-    return list(itertools.product(TASKS, dict.fromkeys(rung for _, rung in paper)))
+    """Task and ablation of every row of a table, the ladder of one task after that of another."""
+    return list(itertools.product(TASKS, dict.fromkeys(ablation for _, ablation in paper)))
 
 
 def _table(title: str, what: str, paper: Mapping[tuple[str, str], str], cells) -> str:
     """The rows that were run, beside the paper's numbers; empty if none was."""
     lines: list[list[str]] = []
     shown: dict[frozenset[int], str] = {}
-    for task, rung in _rows(paper):
-        name = f"{TASKS[task]}, {NAMES[rung]}"
-        for runs in by_kind(cells[task, rung, "paper"]):
+    for task, ablation in _rows(paper):
+        name = f"{TASKS[task]}, {NAMES[ablation]}"
+        for runs in by_kind(cells[task, ablation, "paper"]):
             same = same_runs(runs, shown, name)
-            lines.append([name, paper[task, rung], *([same, "", "", ""] if same else _ours(runs))])
+            lines.append(
+                [name, paper[task, ablation], *([same, "", "", ""] if same else _ours(runs))]
+            )
     if not lines:
         return ""
     return f"## {title}\n\n{table(_COLUMNS.format(f'task, {what}'), lines)}"
@@ -208,17 +210,17 @@ def _coverage(
         "The paper's sizes, for all steps: a run takes 1 to 29 hours on the paper's A100, and days "
         "on a\nCPU."
     )
-    command = "python scripts/reproduce.py --table=lra --rung=all"
+    command = "python scripts/reproduce.py --table=lra --ablation=all"
     return coverage(_counted(cells, rings), reason, command)
 
 
-def paper_steps(task: str, rung: str) -> int:
+def paper_steps(task: str, ablation: str) -> int:
     """Steps of the paper's training."""
-    return _known()[task, rung, "paper"]["train"]["steps"]
+    return _known()[task, ablation, "paper"]["train"]["steps"]
 
 
 def shortened(records: Mapping[str, Record]) -> dict[str, tuple[str, str]]:
-    """Finished runs at the paper's size that differ in their steps alone: task and rung by name."""
+    """Finished runs at the paper's size that differ in their steps alone: task and ablation by name."""
     return {name: found for name, record in records.items() if (found := _shorter(record))}
 
 
@@ -227,8 +229,8 @@ def _shorter(record: Record) -> tuple[str, str] | None:
     if "test" not in record:
         return None
     found = (
-        (task, rung)
-        for (task, rung, size), config in _known().items()
+        (task, ablation)
+        for (task, ablation, size), config in _known().items()
         if size == "paper" and record["data"] in _KINDS[size]
         and "train.steps" in (keys := differing(record, config)) and keys <= steps
     )  # fmt: skip
@@ -239,11 +241,11 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
     if not shorter:
         return ""
     lines = []
-    for name, (task, rung) in shorter.items():
-        steps = paper_steps(task, rung)
+    for name, (task, ablation) in shorter.items():
+        steps = paper_steps(task, ablation)
         lines.append([
-            f"[{TASKS[task]}, {NAMES[rung]}]({name})", f"{records[name]['steps']:,} of {steps:,}",
-            PARAMETERIZATION.get((task, rung)) or MAIN[task, rung], *_ours([records[name]]),
+            f"[{TASKS[task]}, {NAMES[ablation]}]({name})", f"{records[name]['steps']:,} of {steps:,}",
+            PARAMETERIZATION.get((task, ablation)) or MAIN[task, ablation], *_ours([records[name]]),
         ])  # fmt: skip
     lines.sort(key=lambda line: -int(line[1].partition(" ")[0].replace(",", "")))
     columns = "task, model | steps | paper, all steps | ours | accuracy @ step | time | data"
@@ -256,14 +258,16 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
 
 def _quick(cells: Mapping[Cell, list[Record]]) -> str:
     """Small models, which are ours alone: nothing here can be held against the paper."""
-    chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
+    chosen = [
+        (task, ablation) for task in TASKS for ablation in NAMES if cells[task, ablation, "quick"]
+    ]
     if not chosen:
         return ""
     lines: list[list[str]] = []
     shown: dict[frozenset[int], str] = {}
-    for task, rung in chosen:
-        name = f"{TASKS[task]}, {NAMES[rung]}"
-        for runs in by_kind(cells[task, rung, "quick"]):
+    for task, ablation in chosen:
+        name = f"{TASKS[task]}, {NAMES[ablation]}"
+        for runs in by_kind(cells[task, ablation, "quick"]):
             if same := same_runs(runs, shown, name):
                 lines.append([name, same, *[""] * 5])
                 continue
@@ -291,14 +295,14 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
 
 def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
     lines = []
-    for (task, rung), paper in SPEED.items():
+    for (task, ablation), paper in SPEED.items():
         rates: dict[str, list[float]] = defaultdict(list)
-        for record in cells[task, rung, "paper"]:
+        for record in cells[task, ablation, "paper"]:
             if record.get("steps_per_second"):
                 rates[device(record)].append(record["steps_per_second"])
         ours = [f"{statistics.median(rate):.2g} ({where})" for where, rate in rates.items()]
         if ours:
-            lines.append([f"{TASKS[task]}, {NAMES[rung]}", paper, ", ".join(ours)])
+            lines.append([f"{TASKS[task]}, {NAMES[ablation]}", paper, ", ".join(ours)])
     if not lines:
         return ""
     return (
@@ -309,10 +313,10 @@ def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
 
 def _rings(rings: Mapping[Ring, Sequence[Record]]) -> str:
     lines = [
-        [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
-         *_ours(rings[rung, r_min, r_max])]
-        for (rung, r_min, r_max), paper in RINGS.items()
-        if (rung, r_min, r_max) in rings
+        [f"{NAMES[ablation]}, r_min = {r_min}, r_max = {r_max}", paper,
+         *_ours(rings[ablation, r_min, r_max])]
+        for (ablation, r_min, r_max), paper in RINGS.items()
+        if (ablation, r_min, r_max) in rings
     ]  # fmt: skip
     columns = _COLUMNS.format("parameterisation, ring")
     return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}" if lines else ""

@@ -14,11 +14,11 @@ from report.format import Record, by_kind, finished
 from report.lra import Cell, sort
 from report.pictures import Picture, panels
 
-Rungs = Mapping[str, Sequence[float]]  # test accuracies in per cent, one a seed, by rung
+Ablations = Mapping[str, Sequence[float]]  # test accuracies in per cent, one a seed, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """The ladder of each size, of the tasks on which more than one rung was run.
+    """The ladder of each size, of the tasks on which more than one ablation was run.
 
     Args:
       records: by their file names.
@@ -36,33 +36,33 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     return found
 
 
-def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Rungs]:
-    """By task, where there are rungs to compare; of a rung on several kinds of data the first."""
-    found: dict[str, Rungs] = {}
+def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
+    """By task, where there are ablations to compare; of an ablation on several kinds of data the first."""
+    found: dict[str, Ablations] = {}
     for task in TASKS:
-        rungs = {}
-        for rung in NAMES:
-            done = finished(next(iter(by_kind(cells[task, rung, size])), []))
+        ablations = {}
+        for ablation in NAMES:
+            done = finished(next(iter(by_kind(cells[task, ablation, size])), []))
             if done:
-                rungs[rung] = [100 * record["test"]["accuracy"] for record in done]
-        if len(rungs) > 1:
-            found[task] = rungs
+                ablations[ablation] = [100 * record["test"]["accuracy"] for record in done]
+        if len(ablations) > 1:
+            found[task] = ablations
     return found
 
 
-def plot_ladder(tasks: Mapping[str, Rungs]) -> Figure:
-    """Test accuracies: a panel for each task, a line for each rung."""
+def plot_ladder(tasks: Mapping[str, Ablations]) -> Figure:
+    """Test accuracies: a panel for each task, a line for each ablation."""
     figure, axes = panels(len(tasks))
-    for panel, (task, rungs) in zip(axes, tasks.items()):
-        _plot_rungs(panel, rungs)
+    for panel, (task, ablations) in zip(axes, tasks.items()):
+        _plot_ablations(panel, ablations)
         panel.set(title=TASKS[task], xlabel="test accuracy, per cent")
     return figure
 
 
-def _plot_rungs(panel: Axes, rungs: Rungs) -> None:
-    for place, (rung, accuracies) in enumerate(rungs.items()):
-        colour = "tab:red" if rung == "lru" else "black"
+def _plot_ablations(panel: Axes, ablations: Ablations) -> None:
+    for place, (ablation, accuracies) in enumerate(ablations.items()):
+        colour = "tab:red" if ablation == "lru" else "black"
         panel.plot(accuracies, [place] * len(accuracies), "o", color=colour, alpha=0.5)
         panel.plot(statistics.mean(accuracies), place, "|", color=colour, markersize=16)
-    panel.set_yticks(range(len(rungs)), [NAMES[rung] for rung in rungs])
+    panel.set_yticks(range(len(ablations)), [NAMES[ablation] for ablation in ablations])
     panel.invert_yaxis()

@@ -19,7 +19,7 @@ from report.format import (
     table,
 )
 from report.pictures import Picture
-from report.rows import RECALL_LENGTHS, RECALL_RATES, RECALL_RUNGS, recall
+from report.rows import RECALL_LENGTHS, RECALL_RATES, RECALL_ABLATIONS, recall
 
 NAMES = {
     "relu": "dense, ReLU",
@@ -68,7 +68,7 @@ names its config, seed, commit and machine."""
 class Cell(NamedTuple):
     """What a run is of."""
 
-    rung: str
+    ablation: str
     length: int
     rate: str
 
@@ -80,14 +80,14 @@ class Sorted(NamedTuple):
     """Records by what they are of."""
 
     cells: dict[Cell, list[Record]]  # finished runs
-    quick: dict[str, list[Record]]  # finished runs of `:quick`, by rung
+    quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
     others: dict[str, Record]  # by their file names
 
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """The config of every rung, at the length and the rate of the config file."""
-    return {rung: recall(rung, 1024, "0.003", size).load() for rung in RECALL_RUNGS}
+    """The config of every ablation, at the length and the rate of the config file."""
+    return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
@@ -100,21 +100,21 @@ def sort(records: Mapping[str, Record]) -> Sorted:
             others[name] = record
         elif cell := cell_of(record):
             cells[cell].append(record)
-        elif rung := quick_of(record):
-            quick[rung].append(record)
+        elif ablation := quick_of(record):
+            quick[ablation].append(record)
         else:
             others[name] = record
     return Sorted(
         {cell: finished(runs) for cell, runs in cells.items()},
-        {rung: finished(quick[rung]) for rung in RECALL_RUNGS if rung in quick},
+        {ablation: finished(quick[ablation]) for ablation in RECALL_ABLATIONS if ablation in quick},
         others,
     )
 
 
 def quick_of(record: Record) -> str | None:
-    """The rung of a run of `:quick`; None if it has other numbers."""
+    """The ablation of a run of `:quick`; None if it has other numbers."""
     known = _known("quick").items()
-    return next((rung for rung, config in known if not differing(record, config)), None)
+    return next((ablation for ablation, config in known if not differing(record, config)), None)
 
 
 def cell_of(record: Record) -> Cell | None:
@@ -124,18 +124,18 @@ def cell_of(record: Record) -> Cell | None:
     rates = {float(name): name for name in RECALL_RATES}
     if length not in RECALL_LENGTHS or rate not in rates:
         return None
-    for rung, config in _known().items():
+    for ablation, config in _known().items():
         if differing(record, config) <= _VARIED:
-            return Cell(rung, length, rates[rate])
+            return Cell(ablation, length, rates[rate])
     return None
 
 
-def best(cells: Cells, rung: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
+def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
     """The learning rate that is best on validation, and its runs; None if there are none.
 
     Seeds that not every rate has are left out of the comparison.
     """
-    found = {cell: cells[cell] for cell in _rates(rung, length) if cells.get(cell)}
+    found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
         return None
     shared = set.intersection(*({run["seed"] for run in runs} for runs in found.values()))
@@ -152,13 +152,17 @@ def best(cells: Cells, rung: str, length: int) -> tuple[Cell, Sequence[Record]] 
 
 
 def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
-    """The runs at the best learning rate of every rung that has some; none if the LRU has none."""
-    found = {rung: runs[1] for rung in RECALL_RUNGS if (runs := best(cells, rung, length))}
+    """The runs at the best learning rate of every ablation that has some; none if the LRU has none."""
+    found = {
+        ablation: runs[1]
+        for ablation in RECALL_ABLATIONS
+        if (runs := best(cells, ablation, length))
+    }
     return found if "lru" in found else {}
 
 
-def _rates(rung: str, length: int) -> list[Cell]:
-    return [Cell(rung, length, rate) for rate in RECALL_RATES]
+def _rates(ablation: str, length: int) -> list[Cell]:
+    return [Cell(ablation, length, rate) for rate in RECALL_RATES]
 
 
 def learned_at(record: Record) -> int | None:
@@ -215,9 +219,9 @@ def _introduction() -> str:
 
 def _best(cells: Cells) -> str:
     lines = [
-        [NAMES[rung], *(_best_cell(cells, rung, length) for length in RECALL_LENGTHS)]
-        for rung in RECALL_RUNGS
-        if any(best(cells, rung, length) for length in RECALL_LENGTHS)
+        [NAMES[ablation], *(_best_cell(cells, ablation, length) for length in RECALL_LENGTHS)]
+        for ablation in RECALL_ABLATIONS
+        if any(best(cells, ablation, length) for length in RECALL_LENGTHS)
     ]
     if not lines:
         return ""
@@ -230,20 +234,20 @@ def _best(cells: Cells) -> str:
     )
 
 
-def _best_cell(cells: Cells, rung: str, length: int) -> str:
-    found = best(cells, rung, length)
+def _best_cell(cells: Cells, ablation: str, length: int) -> str:
+    found = best(cells, ablation, length)
     if not found:
         return "not run"
     cell, runs = found
-    tried = sum(bool(cells.get(other)) for other in _rates(rung, length))
+    tried = sum(bool(cells.get(other)) for other in _rates(ablation, length))
     few = f", of {tried}" if tried < len(RECALL_RATES) else ""
     return f"{mean(accuracies(runs))} @ {cell.rate}{few}"
 
 
 def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
     """What was not run, in a line for each length in place of many empty rows."""
-    absent = [NAMES[rung] for rung in RECALL_RUNGS if rung not in quick]
-    every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
+    absent = [NAMES[ablation] for ablation in RECALL_ABLATIONS if ablation not in quick]
+    every = len(RECALL_ABLATIONS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
         "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
         f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
@@ -255,13 +259,13 @@ def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
 
 def _missing(cells: Cells, length: int) -> str:
     whole, parts = [], []
-    for rung in RECALL_RUNGS:
-        rates = [cell.rate for cell in _rates(rung, length) if not cells.get(cell)]
+    for ablation in RECALL_ABLATIONS:
+        rates = [cell.rate for cell in _rates(ablation, length) if not cells.get(cell)]
         if len(rates) == len(RECALL_RATES):
-            whole.append(NAMES[rung])
+            whole.append(NAMES[ablation])
         elif rates:
-            parts.append(f"{NAMES[rung]} at {' and '.join(rates)}")
-    if len(whole) == len(RECALL_RUNGS):
+            parts.append(f"{NAMES[ablation]} at {' and '.join(rates)}")
+    if len(whole) == len(RECALL_ABLATIONS):
         return f"T = {length:,}: nothing was run."
     missing = "; ".join(whole + parts)
     return f"T = {length:,}: " + (f"not run: {missing}." if missing else "all were run.")
@@ -271,7 +275,7 @@ def _explanation(runs: Mapping[str, Sequence[Record]]) -> str:
     """What gamma and the phase do, in two sentences each.
 
     Args:
-      runs: by rung, at T = 1,024.
+      runs: by ablation, at T = 1,024.
     """
     if "lru" not in runs:
         return ""
@@ -330,7 +334,9 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
     """Runs of `:quick`, which anyone can repeat in a minute or two each."""
     if not runs:
         return ""
-    lines = [[NAMES[rung], mean(accuracies(each)), _when(each)] for rung, each in runs.items()]
+    lines = [
+        [NAMES[ablation], mean(accuracies(each)), _when(each)] for ablation, each in runs.items()
+    ]
     columns = "recurrence | test accuracy | 99 % on validation"
     return (
         "## `:quick`\n\nThe config's own variant, T = 1,024 and a learning rate of 0.003; 1,000 "
@@ -345,11 +351,13 @@ def _when(runs: Sequence[Record]) -> str:
 
 
 def _all(cells: Cells) -> str:
-    every = itertools.product(RECALL_LENGTHS, RECALL_RUNGS, RECALL_RATES)
+    every = itertools.product(RECALL_LENGTHS, RECALL_ABLATIONS, RECALL_RATES)
     lines = []
-    for length, rung, rate in every:
-        if runs := cells.get(Cell(rung, length, rate)):
-            lines.append([f"{length:,}", NAMES[rung], rate, mean(accuracies(runs)), _when(runs)])
+    for length, ablation, rate in every:
+        if runs := cells.get(Cell(ablation, length, rate)):
+            lines.append(
+                [f"{length:,}", NAMES[ablation], rate, mean(accuracies(runs)), _when(runs)]
+            )
     columns = "T | recurrence | rate | test accuracy | 99 % on validation"
     return f"## All runs\n\n{table(columns, lines)}" if lines else ""
 

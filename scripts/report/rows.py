@@ -47,11 +47,11 @@ def _short(override: str) -> str:
     return f"{key.rpartition('.')[2]}={value}".replace("/", "_")
 
 
-def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Row:
-    """A task of the Long Range Arena with a rung of the ladder, at a size.
+def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -> Row:
+    """A task of the Long Range Arena with an ablation of the ladder, at a size.
 
     Args:
-      task, rung, size: as lru.training.recipes.lra has them.
+      task, ablation, size: as lru.training.recipes.lra has them.
       ring: r_min and r_max of the eigenvalues, if they are not to be the config's.
 
     Example:
@@ -60,8 +60,8 @@ def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Ro
       >>> lra("cifar", ring="0.5/0.99").name
       'cifar-lru-paper-r_min=0.5-r_max=0.99-seed0'
     """
-    variant = ",".join([size] * (size != "paper") + [rung] * (rung != "lru"))
-    row = Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+    variant = ",".join([size] * (size != "paper") + [ablation] * (ablation != "lru"))
+    row = Row(f"{task}-{ablation}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
     if not ring:
         return row
     mixer, (r_min, r_max) = row.load()["model"]["mixer"], ring.split("/")
@@ -89,11 +89,11 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     return row
 
 
-def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
-    """Recall of the first token with a rung of the ladder, a length and a learning rate.
+def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
+    """Recall of the first token with an ablation of the ladder, a length and a learning rate.
 
     Args:
-      rung, size: as configs/recall.py has them; "lru" and "table" are the config without a variant.
+      ablation, size: as configs/recall.py has them; "lru" and "table" are the config without a variant.
       length: T, the steps of every sequence.
       rate: the learning rate.
 
@@ -101,9 +101,11 @@ def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
       >>> recall("ring", 256, "0.01").name
       'ring-table-length=256-learning_rate=0.01-seed0'
     """
-    variant = ",".join([size] * (size != "table") + [rung] * (rung != "lru"))
+    variant = ",".join([size] * (size != "table") + [ablation] * (ablation != "lru"))
     numbers = f"--config.data.length={length}", f"--config.optimizer.learning_rate={rate}"
-    return Row(f"{rung}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, numbers)
+    return Row(
+        f"{ablation}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, numbers
+    )
 
 
 class Axis(NamedTuple):
@@ -134,11 +136,11 @@ class Table(NamedTuple):
 
 
 TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")  # the quickest first
-RUNGS = tuple(LADDER_NAMES)
-RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in LADDER_RINGS if rung == "lru")
+ABLATIONS = tuple(LADDER_NAMES)
+RINGS = tuple(f"{r_min}/{r_max}" for ablation, r_min, r_max in LADDER_RINGS if ablation == "lru")
 DATA = tuple(TEXTS)
 MODELS = tuple(MODEL_NAMES)
-RECALL_RUNGS = (
+RECALL_ABLATIONS = (
     "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
     "full_phase", "lru", "s4d", "s4d_fit", "s5", "s5_fit",
 )  # fmt: skip
@@ -148,7 +150,7 @@ LADDER = ("gru", "ps_lru", "rg_lru", "lru")
 TABLES = {
     "lra": Table(
         lra,
-        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"]), "ring": Axis(RINGS, [])},
+        {"task": Axis(TASKS, TASKS), "ablation": Axis(ABLATIONS, ["lru"]), "ring": Axis(RINGS, [])},
         ["paper", "quick", "smoke"],
     ),
     "charlm": Table(
@@ -166,7 +168,7 @@ TABLES = {
         {
             "length": Axis(RECALL_LENGTHS, [1024]),
             "rate": Axis(RECALL_RATES, RECALL_RATES),
-            "rung": Axis(RECALL_RUNGS, RECALL_RUNGS),
+            "ablation": Axis(RECALL_ABLATIONS, RECALL_ABLATIONS),
         },
         ["table", "quick", "smoke"],
     ),

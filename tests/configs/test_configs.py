@@ -38,7 +38,7 @@ RING_WITHOUT_GAMMA = {
     "pathfinder": (0.9, 0.999),
 }
 TASKS = [row[0] for row in TABLE_10]
-RUNGS = ["relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5"]
+ABLATIONS = ["relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5"]
 
 
 def load(task, variant=""):
@@ -94,7 +94,7 @@ def test_the_models_have_the_parameters_that_table_10_implies(task, vocab_size, 
 
 
 @pytest.mark.parametrize(
-    "rung, slow",
+    "ablation, slow",
     [
         ("", "nu_log theta_log gamma_log B_re B_im"),
         ("relu", "A B"),
@@ -106,21 +106,21 @@ def test_the_models_have_the_parameters_that_table_10_implies(task, vocab_size, 
         ("s5", "Lambda_re Lambda_im B_re B_im log_step"),
     ],
 )
-def test_the_factor_is_that_of_a_b_gamma_and_delta_and_of_nothing_else(rung, slow):
-    (pattern, factor, decay), (rest, _, _) = load("listops", rung).optimizer.groups
+def test_the_factor_is_that_of_a_b_gamma_and_delta_and_of_nothing_else(ablation, slow):
+    (pattern, factor, decay), (rest, _, _) = load("listops", ablation).optimizer.groups
     assert (factor, decay, rest) == (0.5, 0.0, ".*")
     found = {
-        path for path in parameters("listops", f"smoke,{rung}", 18) if re.search(pattern, path)
+        path for path in parameters("listops", f"smoke,{ablation}", 18) if re.search(pattern, path)
     }
     assert found == {f"stack/blocks_{i}/mixer/{name}" for i in range(2) for name in slow.split()}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
-    for rung in ("real_imag", "exp", "stable_exp"):
-        mixer = load(task, rung).model.mixer
+    for ablation in ("real_imag", "exp", "stable_exp"):
+        mixer = load(task, ablation).model.mixer
         assert (mixer.r_min, mixer.r_max, mixer.max_phase) == (0.0, 1.0, 2 * PI)
-        assert mixer.parameterization == rung
+        assert mixer.parameterization == ablation
     ring, lru = load(task, "ring").model.mixer, load(task).model.mixer
     assert ring.parameterization == "stable_exp" and ring.max_phase == lru.max_phase
     if task in RING_WITHOUT_GAMMA:
@@ -128,10 +128,10 @@ def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("rung", RUNGS)
-def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_changes_the_mixer_and_nothing_else(task, ablation):
     """And keeps its N, its direction and the type of its products."""
-    changed = set(differences(load(task).to_dict(), load(task, rung).to_dict()))
+    changed = set(differences(load(task).to_dict(), load(task, ablation).to_dict()))
     changed.discard("model.chunk_size")  # S4D's convolution takes all steps at once
     assert changed and all(key.startswith("model.mixer.") for key in changed)
     kept = {"model.mixer.d_state", "model.mixer.bidirectional", "model.mixer.dtype"}
@@ -164,9 +164,9 @@ def test_s4d_takes_smaller_steps_where_its_own_config_does():
     assert "dt_min" not in load("text", "s4d").model.mixer  # the layer's, 1e-3
 
 
-def test_every_rung_but_the_dense_ones_takes_a_method():
-    for rung in RUNGS:
-        assert ("method" in load("text", rung).model.mixer) == (rung not in RUNGS[:3])
+def test_every_ablation_but_the_dense_ones_takes_a_method():
+    for ablation in ABLATIONS:
+        assert ("method" in load("text", ablation).model.mixer) == (ablation not in ABLATIONS[:3])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -180,7 +180,7 @@ def test_sizes_change_no_rule_of_the_experiment(task):
     assert [quick.model.mixer[name] for name in ring] == [paper.model.mixer[name] for name in ring]
 
 
-def test_a_size_and_a_rung_can_be_named_in_any_order():
+def test_a_size_and_an_ablation_can_be_named_in_any_order():
     assert load("text", "quick,ring") == load("text", "ring,quick")
 
 
@@ -222,10 +222,12 @@ def test_every_task_trains(task, data_dir, tmp_path):
 BOTH_WAYS = [("pathfinder", "linear"), ("pathfinder", "s4d"), ("pathfinder", "s5")]
 
 
-@pytest.mark.parametrize("task, rung", [("listops", rung) for rung in RUNGS] + BOTH_WAYS)
-def test_every_rung_trains(task, rung, data_dir):
-    """Without what the loop does around it, which no rung changes."""
-    experiment = Experiment(load(task, f"smoke,{rung}"), data_dir)
+@pytest.mark.parametrize(
+    "task, ablation", [("listops", ablation) for ablation in ABLATIONS] + BOTH_WAYS
+)
+def test_every_ablation_trains(task, ablation, data_dir):
+    """Without what the loop does around it, which no ablation changes."""
+    experiment = Experiment(load(task, f"smoke,{ablation}"), data_dir)
     before = experiment.init_state()
     untouched = jax.tree.map(np.asarray, before.params)  # the state given is used up
     state = experiment.train_steps(before, next(iter(experiment.training_calls(0))))

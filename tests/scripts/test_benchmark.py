@@ -28,22 +28,22 @@ def programs(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bidirectional", "contestants"),
+    ("bidirectional", "candidates"),
     [(False, ["lru", "lru, kept", "lru, associative", "lru, chunked"]), (True, ["lru"])],
 )
 @pytest.mark.usefixtures("unchecked_annotations")  # there is a method more
-def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional, contestants):
+def test_candidates_compute_the_same_loss_and_gradient(programs, bidirectional, candidates):
     shape = programs.Shape(2, 33, 4, 6, layers=1, vocab_size=7, bidirectional=bidirectional)
 
-    def computed(contestant):
-        program = programs.build("model", contestant, "gradient", shape)
+    def computed(candidate):
+        program = programs.build("model", candidate, "gradient", shape)
         return jax.jit(program.function)(*program.arguments)
 
     want = computed("Appendix A")
-    for contestant in contestants:
+    for candidate in candidates:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
-            computed(contestant), want,
+            computed(candidate), want,
         )  # fmt: skip
     other = computed("elementwise")[0][0]
     assert abs(other - want[0][0]) > 1e-4
@@ -53,8 +53,8 @@ def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional,
 def test_the_limit_has_each_matrix_product_once(programs, kind):
     shape = programs.Shape(2, 32, 4, 6, layers=1)
 
-    def products(contestant, part):
-        program = programs.build(kind, contestant, part, shape)
+    def products(candidate, part):
+        program = programs.build(kind, candidate, part, shape)
         return str(jax.make_jaxpr(program.function)(*program.arguments)).count("dot_general")
 
     each = {"model": 3, "layer": 2}[kind]
@@ -80,9 +80,9 @@ def language(programs):
 
 
 @functools.cache
-def made(language, contestant, part, time=6):
+def made(language, candidate, part, time=6):
     shape = language.Shape("smoke", batch=3, time=time, vocab_size=7)
-    return language.build("language", contestant, part, shape)
+    return language.build("language", candidate, part, shape)
 
 
 def test_both_orders_of_a_language_model_have_the_same_loss_carry_and_gradient(language):
@@ -95,10 +95,10 @@ def test_both_orders_of_a_language_model_have_the_same_loss_carry_and_gradient(l
     jax.tree.map(lambda w, p: np.testing.assert_allclose(w, p, atol=1e-5), wave, plain)
 
 
-@pytest.mark.parametrize("contestant", ["LRU, plain", "GRU", "nn.GRUCell", "linear LRU"])
-def test_a_language_models_carry_is_all_that_it_needs_of_the_text_before(language, contestant):
-    params, carry, tokens = made(language, contestant, "forward").arguments
-    forward = jax.jit(made(language, contestant, "forward").function)
+@pytest.mark.parametrize("candidate", ["LRU, plain", "GRU", "nn.GRUCell", "linear LRU"])
+def test_a_language_models_carry_is_all_that_it_needs_of_the_text_before(language, candidate):
+    params, carry, tokens = made(language, candidate, "forward").arguments
+    forward = jax.jit(made(language, candidate, "forward").function)
     end, logits = forward(params, carry, tokens)
     middle, first = forward(params, carry, tokens[:, :3])
     again, second = forward(params, middle, tokens[:, 3:])
@@ -149,7 +149,7 @@ def run(*arguments):
 
 def test_a_run_leaves_a_record_and_a_plot(tmp_path):
     out = tmp_path / "lengths.json"
-    done = run("length", "--longest=1024", "--contestants=lru", "--rounds=2", f"--out={out}")
+    done = run("length", "--longest=1024", "--candidates=lru", "--rounds=2", f"--out={out}")
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
     (row,) = record["rows"]
@@ -162,7 +162,7 @@ def test_a_run_leaves_a_record_and_a_plot(tmp_path):
 
 def test_a_text_is_measured_in_tokens(tmp_path):
     out = tmp_path / "language.json"
-    options = ["--shapes=quick", "--parts=forward", "--contestants=products", "--rounds=1"]
+    options = ["--shapes=quick", "--parts=forward", "--candidates=products", "--rounds=1"]
     done = run("language", *options, f"--out={out}")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text())["rows"]
@@ -172,7 +172,7 @@ def test_a_text_is_measured_in_tokens(tmp_path):
 
 
 def test_what_does_not_fit_in_memory_is_not_run(tmp_path):
-    done = run("layer", "--shapes=long", "--parts=forward", "--contestants=lru", "--memory_gb=0")
+    done = run("layer", "--shapes=long", "--parts=forward", "--candidates=lru", "--memory_gb=0")
     assert done.returncode == 0 and "not run: needs" in done.stdout
 
 

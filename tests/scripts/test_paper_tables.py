@@ -102,8 +102,8 @@ def test_rings_of_table_5_are_the_papers():
         "lru": ("86.4 86.5 88.3", "88.1 88.4 89.0", "88.1 88.6 89.0"),
     }
     want = {
-        (rung, r_min, r_max): number
-        for rung, lines in tables.items()
+        (ablation, r_min, r_max): number
+        for ablation, lines in tables.items()
         for r_max, line in zip((0.9, 0.99, 0.999), lines)
         for r_min, number in zip((0.0, 0.5, 0.9), line.split())
     }

@@ -84,7 +84,7 @@ def test_names_are_of_what_differs_from_the_config():
     ]  # fmt: skip
     _, names = parse("--table=lra", "--task=text", "--seeds=1", "--config.model.dropout=0.002")
     assert names == ["text-lru-paper-dropout=0.002-seed0"]
-    _, names = parse("--table=lra", "--task=text", "--rung=lru,s5", "--seeds=1")
+    _, names = parse("--table=lra", "--task=text", "--ablation=lru,s5", "--seeds=1")
     assert names == ["text-lru-paper-seed0", "text-s5-paper-seed0"]
 
 
@@ -94,18 +94,26 @@ def test_each_table_has_its_own_place():
         assert known.workdirs == Path("runs", table) and known.results == ROOT / "results" / table
 
 
-def test_every_model_text_and_rung_of_the_rows_has_a_config():
+def test_every_model_text_and_ablation_of_the_rows_has_a_config():
     for model in rows.MODELS:
         config = rows.charlm("ptb", model, "smoke")._replace(seed=3).load()
         assert config["seed"] == 3 and config["data"]["source"] == "made_up"
     texts = {rows.charlm(data, "gru", "smoke").load()["data"]["type"] for data in rows.DATA}
     assert len(texts) == 4
-    assert len({str(rows.lra("text", rung, "smoke").load()["model"]) for rung in rows.RUNGS}) == 10
+    assert (
+        len(
+            {
+                str(rows.lra("text", ablation, "smoke").load()["model"])
+                for ablation in rows.ABLATIONS
+            }
+        )
+        == 10
+    )
 
 
 def test_rows_with_the_same_numbers_are_run_once(capsys):
-    rungs = ("stable_exp", "ring", "lru")
-    chosen = [rows.lra(task, rung) for task in ("listops", "text") for rung in rungs]
+    ablations = ("stable_exp", "ring", "lru")
+    chosen = [rows.lra(task, ablation) for task in ("listops", "text") for ablation in ablations]
     assert [row.name for row in SCRIPT["_distinct"](chosen)] == [
         "listops-stable_exp-paper-seed0", "listops-lru-paper-seed0",
         "text-stable_exp-paper-seed0", "text-ring-paper-seed0", "text-lru-paper-seed0",
@@ -115,7 +123,7 @@ def test_rows_with_the_same_numbers_are_run_once(capsys):
 
 
 def test_all_rings_are_the_rows_of_table_5():
-    chosen = {"task": ["cifar"], "rung": ["exp", "stable_exp", "lru"], "ring": rows.RINGS}
+    chosen = {"task": ["cifar"], "ablation": ["exp", "stable_exp", "lru"], "ring": rows.RINGS}
     found = list(rows.TABLES["lra"].rows(chosen, "paper", 1, []))
     rings = [ring_of({"config": row.load(), "data": "full"}) for row in found]
     assert set(rings) == set(RINGS) and len(rings) == len(RINGS) == 27
@@ -159,11 +167,11 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
     "arguments, words",
     [
         (["--task=lisptops"], "there is no 'lisptops'; expected some of listops, text"),
-        (["--rung=gamma"], "there is no 'gamma'; expected some of relu"),
+        (["--ablation=gamma"], "there is no 'gamma'; expected some of relu"),
         (["--config.model.d_modle=3"], "did you mean 'd_model'?"),
         (["--size=tiny"], "invalid choice: 'tiny'"),
         (["--ring=0.1/0.2"], "there is no '0.1/0.2'; expected some of 0.0/0.9, 0.5/0.9"),
-        (["--rung=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
+        (["--ablation=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
         (["--jobs=0"], "--jobs is 0; expected at least 1"),
         (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),

@@ -61,13 +61,13 @@ def test_minutes_of_different_machines_are_not_averaged():
     assert "1.5 min, 1 x H100; 10.0 min, 1 CPU core" in line(text, "| Text, LRU", "Table 3")
 
 
-def test_a_rung_is_known_by_its_config():
+def test_an_ablation_is_known_by_its_config():
     text = page({"a": record("configs/lra_text.py:ring", accuracy=0.7)})
     assert "70.0, 1 seed" in line(text, "| Text, + ring", "Tables 2, 7 and 8")
     assert "| Text, LRU" not in text
 
 
-def test_a_ladder_is_drawn_of_tasks_with_more_than_one_rung():
+def test_a_ladder_is_drawn_of_tasks_with_more_than_one_ablation():
     runs = {
         "a": record("configs/lra_text.py:quick", seed=0, accuracy=0.7),
         "b": record("configs/lra_text.py:quick", seed=1, accuracy=0.72),
@@ -115,13 +115,13 @@ def test_a_run_that_has_not_ended_is_shown_as_far_as_it_is():
     assert "| step 7 of 20 | validation 80.0 @ 10 |" in got
 
 
-@pytest.mark.parametrize("rung", ["exp", "stable_exp", ""])
-def test_rings_of_table_5_are_found(rung):
-    ring = record(f"configs/lra_cifar.py{':' + rung if rung else ''}", accuracy=0.7)
+@pytest.mark.parametrize("ablation", ["exp", "stable_exp", ""])
+def test_rings_of_table_5_are_found(ablation):
+    ring = record(f"configs/lra_cifar.py{':' + ablation if ablation else ''}", accuracy=0.7)
     ring = copy.deepcopy(ring)
     ring["config"]["model"]["mixer"].update(r_min=0.5, r_max=0.99)
     names = {"exp": "diagonal, exponential", "stable_exp": "diagonal, stable exponential"}
-    name = names.get(rung, "LRU")
+    name = names.get(ablation, "LRU")
     text = page({"a": ring})
     assert "70.0, 1 seed" in line(text, f"| {name}, r_min = 0.5, r_max = 0.99", "Table 5")
     assert "Runs with other numbers" not in text

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from report.recall import Cell, best, cell_of, learned_at, page, sort
 from report.recall_plots import eigenvalues, pictures
-from report.rows import RECALL_RATES, RECALL_RUNGS, recall
+from report.rows import RECALL_RATES, RECALL_ABLATIONS, recall
 
 START, END = 0.9999 * np.exp([0.1j, 0.2j]), 0.999 * np.exp([0.1j, 0.3j])
 
 
 def record(
-    rung="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
+    ablation="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
     **changes,
 ):  # fmt: skip
-    config = json.loads(json.dumps(recall(rung, length, rate, size).load())) | {"seed": seed}
+    config = json.loads(json.dumps(recall(ablation, length, rate, size).load())) | {"seed": seed}
     result = {"step": 100, "loss": 0.5, "accuracy": accuracy}
     layers = [{"mixer": [lam.real.tolist(), lam.imag.tolist()]} for lam in (START, END)]
     return {
@@ -32,9 +32,9 @@ def line(text, beginning):
     return next(line for line in text.splitlines() if line.startswith(beginning))
 
 
-@pytest.mark.parametrize("rung", RECALL_RUNGS)
-def test_a_run_is_of_the_cell_that_made_it(rung):
-    assert cell_of(record(rung, 256, "0.01", seed=2)) == Cell(rung, 256, "0.01")
+@pytest.mark.parametrize("ablation", RECALL_ABLATIONS)
+def test_a_run_is_of_the_cell_that_made_it(ablation):
+    assert cell_of(record(ablation, 256, "0.01", seed=2)) == Cell(ablation, 256, "0.01")
 
 
 def test_seeds_are_averaged_at_the_rate_that_is_best_on_validation():
@@ -94,7 +94,9 @@ def test_what_was_not_run_is_named():
     assert "T = 256: nothing was run." in text
     assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
     every = {
-        f"{rung} {rate}": record(rung, rate=rate) for rung in RECALL_RUNGS for rate in RECALL_RATES
+        f"{ablation} {rate}": record(ablation, rate=rate)
+        for ablation in RECALL_ABLATIONS
+        for rate in RECALL_RATES
     }
     assert "T = 1,024: all were run." in page(every)
 
@@ -150,8 +152,10 @@ def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
 
 
 def test_a_panel_has_two_recurrences_to_compare_where_there_are_two():
-    def axes(*rungs):
-        (curves, *_) = pictures({rung: record(rung, size="quick") for rung in rungs})
+    def axes(*ablations):
+        (curves, *_) = pictures(
+            {ablation: record(ablation, size="quick") for ablation in ablations}
+        )
         return [axis.get_title() for axis in curves.figure().axes]
 
     assert axes("lru", "ring") == ["T = 1,024: the steps to the LRU"]
