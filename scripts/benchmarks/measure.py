@@ -1,4 +1,4 @@
-"""The command of `scripts/benchmark.py`: a process for each program, which take turns."""
+"""The command of `scripts/benchmark.py`: one process for each program; the processes take turns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DEFAULTS = {
 
 
 def main(argv: Sequence[str], description: str | None = None) -> None:
-    """Parses the arguments, measures, prints the table, writes the JSON."""
+    """Parses the arguments, measures, prints the table and writes the JSON."""
     parser = Parser(prog="python scripts/benchmark.py", description=description)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
@@ -60,12 +60,14 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
     parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
-    parser.add_argument("--longest", type=int, default=2**20, help="of kind length")
-    parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
+    parser.add_argument("--longest", type=int, default=2**20, help="largest T, for kind length")
+    parser.add_argument(
+        "--memory_gb", type=float, default=_memory_gb() / 2, help="memory limit of one program"
+    )
     parser.add_argument("--out", type=path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, arguments.compiles) < 1:
-        parser.error("--rounds and --compiles are numbers from 1")
+        parser.error("--rounds and --compiles must be at least 1")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
@@ -83,7 +85,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
         shapes = {f"T={n:,}": dataclasses.replace(every["long"], time=n) for n in lengths}
     if arguments.paper_batch:
         if kind == "language":
-            parser.error("--paper_batch is Table 10's, which has no texts; leave it out")
+            parser.error("--paper_batch: Table 10 has no language models; leave it out")
         shapes = {
             name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
             for name, shape in shapes.items()
@@ -104,7 +106,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
 
 
 def programs_of(kind: str) -> Any:
-    """The module that builds the programs of a kind; it imports JAX."""
+    """Returns the module that builds the programs of a kind; it imports JAX."""
     return importlib.import_module(f"benchmarks.{'language' if kind == 'language' else 'programs'}")
 
 
@@ -125,7 +127,7 @@ def _memory_gb() -> float:
 
 
 def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
-    """Rows of one shape: candidates' processes are begun, compile one by one, then take turns."""
+    """Yields the rows of one shape: starts the processes, compiles one by one, runs in turns."""
     context = multiprocessing.get_context("spawn")
     workers = {candidate: Worker(context) for candidate in candidates}
     try:
@@ -158,22 +160,22 @@ def _summary(seconds, first) -> dict[str, Any]:
     return {
         "seconds": [round(s, 6) for s in seconds],
         "median_seconds": statistics.median(seconds),
-        # How many times the first candidate's time.
+        # Relative to the time of the first candidate.
         "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
     }
 
 
 class Worker:
-    """A process with one candidate, which answers what it is asked."""
+    """A process that runs one candidate and answers requests."""
 
     def __init__(self, context):
-        self._connection, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there,), daemon=True)
+        self._connection, remote = context.Pipe()
+        self._process = context.Process(target=serve, args=(remote,), daemon=True)
         self._process.start()
-        there.close()
+        remote.close()
 
-    def ask(self, what: Any) -> Any:
-        self._connection.send(what)
+    def ask(self, request: Any) -> Any:
+        self._connection.send(request)
         try:
             return self._connection.recv()
         except EOFError as error:
@@ -185,30 +187,30 @@ class Worker:
 
 
 def serve(connection) -> None:
-    """The other end: a job to compile, then "run" or "peak", until the connection is closed."""
+    """Answers requests until the connection is closed: a job to compile, "run" or "peak"."""
     program, arguments = None, ()
     while True:
         try:
-            what = connection.recv()
+            request = connection.recv()
         except EOFError:
             return
-        if what == "run":
+        if request == "run":
             seconds, arguments = _timed(program, arguments)
             connection.send(seconds)
-        elif what == "peak":
+        elif request == "peak":
             unit = 1 if sys.platform == "darwin" else 1024
             connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
         else:
-            program, arguments = None, ()  # the last part's, freed
-            program, row = _compiled(*what)
-            if program is not None:  # the first run is not like the others
+            program, arguments = None, ()  # frees the previous program
+            program, row = _compiled(*request)
+            if program is not None:  # the first run is slower than the others
                 _, arguments = _timed(program, program.arguments)
                 program = dataclasses.replace(program, arguments=())
             connection.send(row)
 
 
 def _timed(program, arguments):
-    """Seconds of a call, and the arguments of the next."""
+    """Returns the seconds of one call, and the arguments of the next."""
     import jax
 
     begin = time.perf_counter()
@@ -220,14 +222,14 @@ def _timed(program, arguments):
 
 
 def _compiled(kind, candidate, part, shape, compiles, memory_gb):
-    """The program with its function compiled, or None if it needs too much memory; and a row."""
+    """Returns the compiled program, or None if it needs too much memory, and its row."""
     import jax
 
     from lru.training.experiment import compiler_options
 
     jax.config.update("jax_enable_compilation_cache", False)
     program = programs_of(kind).build(kind, candidate, part, shape)
-    # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
+    # The options of training, but JAX's defaults for the paper's formulation.
     options = None if candidate == "Appendix A" else compiler_options(jax.default_backend())
     spent = []
     for _ in range(compiles):
@@ -253,7 +255,7 @@ def _compiled(kind, candidate, part, shape, compiles, memory_gb):
 
 
 def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
-    """The record: the rows, and where and with what they were measured."""
+    """Writes the record: the rows, the command, the hardware and the versions."""
     from lru.io.files import write_whole
     from lru.training.record import circumstances
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 
 def plot_lengths(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Seconds a step, and temporaries, of each candidate, with a line of slope one."""
+    """Plots seconds a step and temporaries of each candidate, with a line of slope one."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     panels = (
         ("median_seconds", 1, "seconds a training step"),
