@@ -113,6 +113,7 @@ METHODS = ("copy", *recurrence._METHODS)
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
+# "kept": states are saved for the backward pass. The names are in existing records.
 _SAVED = dict(remat=False)
 CANDIDATES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),

@@ -13,7 +13,7 @@ COLUMNS = (
 
 def format_row(row: Mapping[str, Any]) -> list[str]:
     """Returns a row of the table, one string for each column."""
-    cells = [row["shape"], row["part"], row["contestant"]]
+    cells = [row["shape"], row["part"], row["contestant"]]  # the key of existing records
     if "skipped" in row:
         cells += [f"not run: {row['skipped']}", "", ""]
     else:
