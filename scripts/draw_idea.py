@@ -49,7 +49,7 @@ def _linear(figure: Any) -> None:
     (modes,) = layer_modes(params)
     disk, response = figure.subplots(1, 2)
     plot_eigenvalues(disk, modes.lam)
-    disk.set_title(r"N eigenvalues $\lambda$, one for each mode, on a ring", fontsize=10)
+    disk.set_title(r"N eigenvalues $\lambda$ on a ring", fontsize=10)
     disk.set(xlabel=r"Re $\lambda$", ylabel=r"Im $\lambda$")
     steps = np.arange(60)
     slow = modes.lam[np.abs(np.angle(modes.lam)) < 0.5]

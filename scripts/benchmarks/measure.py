@@ -56,7 +56,10 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
     parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
-    parser.add_argument("--candidates", type=_names, help="separated by semicolons")
+    # The commands of existing records have the second name.
+    parser.add_argument(
+        "--candidates", "--contestants", type=_names, help="separated by semicolons"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
     parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
