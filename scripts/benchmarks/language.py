@@ -30,7 +30,7 @@ from lru.lattice import LRUCell
 from lru.models.streaming import zero_carry
 from lru.training.config import build as build_section
 from lru.training.config import load_config
-from lru.training.optimizer import make_optimizer
+from lru.training.optimizer import OptimizerSettings, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _model(model, config, params, inputs, labels, part) -> Program:
     gradient = jax.value_and_grad(loss, has_aux=True)
     if part == "gradient":
         return Program(gradient, (params, carry, inputs, labels))
-    optimizer, _, _ = make_optimizer(params, 1, **config.optimizer)
+    optimizer, _, _ = make_optimizer(params, 1, OptimizerSettings(**config.optimizer))
 
     def step(params, state, carry, inputs, labels):
         (_, carry), grads = gradient(params, carry, inputs, labels)
