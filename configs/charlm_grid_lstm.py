@@ -3,13 +3,13 @@
     python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid \
         --manual_dir=DIR
 
-A rival of the Lattice Recurrent Unit: an LSTM in depth and one in time, depth first.
+A baseline for the Lattice Recurrent Unit: one LSTM in depth and one in time, depth first.
 
 Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
 Morency (2018): 0.970 on the Penn Treebank, 1.149 on War and Peace, 1.077 on enwik8, 1.009 on
-text8: one run each, as far as is known.
+text8. Each is one run, as far as is known.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

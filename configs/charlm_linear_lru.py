@@ -3,10 +3,10 @@
     python -m lru.train --config=configs/charlm_linear_lru.py:ptb,quick --workdir=runs/ptb-linear \
         --manual_dir=DIR
 
-The other unit of this library, `lru.LRU`, in residual blocks as for the Long Range Arena, at the
-same number of parameters. It is in neither paper.
+The other unit of this library, `lru.LRU`, in residual blocks as on the Long Range Arena, with the
+same number of parameters. Neither paper has this experiment.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

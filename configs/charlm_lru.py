@@ -3,13 +3,13 @@
     python -m lru.train --config=configs/charlm_lru.py:ptb,quick --workdir=runs/ptb-lru \
         --manual_dir=DIR
 
-The last rung of the ladder: a reset gate and an update gate for either direction.
+The complete unit: a reset gate and an update gate for each direction.
 
 Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
 Morency (2018): 0.965 on the Penn Treebank, 1.141 on War and Peace, 1.057 on enwik8, 1.010 on
-text8: one run each, as far as is known.
+text8. Each is one run, as far as is known.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

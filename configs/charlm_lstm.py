@@ -3,13 +3,13 @@
     python -m lru.train --config=configs/charlm_lstm.py:ptb,quick --workdir=runs/ptb-lstm \
         --manual_dir=DIR
 
-A rival of the Lattice Recurrent Unit, stacked as PyTorch stacks it.
+A baseline for the Lattice Recurrent Unit, stacked as in PyTorch.
 
 Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
 Morency (2018): 0.973 on the Penn Treebank, 1.159 on War and Peace, 1.076 on enwik8, 1.013 on
-text8: one run each, as far as is known.
+text8. Each is one run, as far as is known.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

@@ -3,13 +3,13 @@
     python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru \
         --manual_dir=DIR
 
-The second rung of the ladder: a GRU's gates, and a candidate of its own for either direction.
+The second ablation: a GRU's gates, and a separate candidate state for each direction.
 
 Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
 Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on
-text8: one run each, as far as is known.
+text8. Each is one run, as far as is known.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

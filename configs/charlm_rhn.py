@@ -3,14 +3,14 @@
     python -m lru.train --config=configs/charlm_rhn.py:ptb,quick --workdir=runs/ptb-rhn \
         --manual_dir=DIR
 
-A rival of the Lattice Recurrent Unit, with two micro-steps, and, as in the authors' code, without
-the bias and the dropout of its own paper: a weak one.
+A baseline for the Lattice Recurrent Unit, with two micro-steps. As in the authors' code, it
+lacks the bias and the dropout of its own paper, and is therefore weak.
 
 Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
 Morency (2018): 0.986 on the Penn Treebank, 1.225 on War and Peace, 1.206 on enwik8, 1.099 on
-text8: one run each, as far as is known.
+text8. Each is one run, as far as is known.
 
-Data, budgets and depths are variants, and explained in lru.training.recipes.charlm.
+lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """
 
 from ml_collections import ConfigDict

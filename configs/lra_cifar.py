@@ -1,15 +1,15 @@
-"""sCIFAR with the Linear Recurrent Unit: CIFAR-10, a pixel a step, in colour.
+"""sCIFAR with the Linear Recurrent Unit: CIFAR-10 in colour, one pixel at each step.
 
     python -m lru.train --config=configs/lra_cifar.py --workdir=runs/cifar
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                180,000 steps            89.0 (0.1) %
 :quick      a small model                                    minutes, two CPU cores   40 % at least
-:smoke      a few made-up images, a tiny model, for tests    seconds                  none expected
-:ring ...   another recurrence, see lru.training.recipes.lra
+:smoke      a few synthetic images, tiny model, for tests    seconds                  none expected
+:ring ...   an ablation, see lru.training.recipes.lra
 
-89.0 (0.1) is the paper's mean (standard error) of three runs; always guessing has 10 %. The images,
-170 MB, are downloaded, or read from --manual_dir. The Long Range Arena's own task is in grey:
+89.0 (0.1) is the paper's mean (standard error) of three runs; chance is 10 %. The images, 170 MB,
+are downloaded, or read from --manual_dir. The Long Range Arena's own task has grey images:
 `--config.data.color=grey`.
 """
 
@@ -30,7 +30,7 @@ def paper() -> ConfigDict:
     config.data.type = "lru.data.cifar10:CIFAR10.create"
     config.data.source = "released"
     config.data.color = "rgb"  # section 2.2: "coloured"; LRA's own is "grey"
-    config.data.num_validation = 5_000  # not in the paper: S4's and S5's, and 200 whole epochs
+    config.data.num_validation = 5_000  # not in the paper: as in S4 and S5; gives 200 whole epochs
     config.data.seed = 0
 
     config.model.num_layers = 6  # Table 10

@@ -5,12 +5,12 @@
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                100,000 steps            89.9 (0.1) %
 :quick      synthetic pairs of 511 characters, small model   1 minute, two CPU cores  95 % at least
-:smoke      a few made-up pairs, a tiny model, for tests     seconds                  none expected
-:ring ...   another recurrence, see lru.training.recipes.lra
+:smoke      a few synthetic pairs, tiny model, for tests     seconds                  none expected
+:ring ...   an ablation, see lru.training.recipes.lra
 
-89.9 (0.1) is the paper's mean (standard error) of three runs; always guessing has 50 %. LRA's
-archive, 8 GB, has to be in --manual_dir, packed or unpacked. Other pairs in files of that form are
-read with `--config.data.release=stand_in`; their scores cannot be compared with the paper's.
+89.9 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. LRA's archive, 8 GB,
+must be in --manual_dir, packed or unpacked. `--config.data.release=stand_in` reads other pairs from
+files of the same form; their scores cannot be compared with the paper's.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ def paper() -> ConfigDict:
     config.data.release = "lra"
     config.data.pad_to = 4000  # LRA
 
-    config.model.type = "lru.models:SequenceMatcher"  # not in the paper: S4's and S5's two towers
+    config.model.type = "lru.models:SequenceMatcher"  # not in the paper: as in S4 and S5
     config.model.num_layers = 6  # Table 10
     config.model.d_model = 128  # Table 10
     config.model.dropout = 0.1  # Table 10
@@ -40,7 +40,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_min = 0.5  # Table 8
     config.model.mixer.r_max = 0.9  # Table 8
 
-    config.optimizer.learning_rate = 2e-3  # not in the paper: S5's here
+    config.optimizer.learning_rate = 2e-3  # not in the paper: as in S5
     config.optimizer.groups = lra.groups(factor=0.5, weight_decay=0.05)  # Table 10
 
     config.train.steps = 100_000  # Table 10

@@ -1,16 +1,16 @@
-"""Text of the Long Range Arena with the Linear Recurrent Unit: is a film review a good one?
+"""Text of the Long Range Arena with the Linear Recurrent Unit: is a film review positive?
 
     python -m lru.train --config=configs/lra_text.py --workdir=runs/text
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                50,000 steps             89.4 (0.1) %
 :quick      the first 1,023 characters, small model          minutes, two CPU cores   75 % at least
-:smoke      a few made-up texts, a tiny model, for tests     seconds                  none expected
-:ring ...   another recurrence, see lru.training.recipes.lra
+:smoke      a few synthetic texts, tiny model, for tests     seconds                  none expected
+:ring ...   an ablation, see lru.training.recipes.lra
 
-89.4 (0.1) is the paper's mean (standard error) of three runs; always guessing has 50 %. IMDb's
-reviews, 84 MB, are downloaded, or read from --manual_dir. By default 2,500 training reviews are
-held out for validation; `--config.data.protocol=paper` takes the test split for it, as LRA does.
+89.4 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. IMDb's reviews, 84
+MB, are downloaded, or read from --manual_dir. By default 2,500 training reviews are held out for
+validation; `--config.data.protocol=paper` validates on the test split, as LRA does.
 """
 
 from ml_collections import ConfigDict
@@ -30,9 +30,9 @@ def paper() -> ConfigDict:
     config.data.type = "lru.data.text:Text.create"
     config.data.source = "released"
     config.data.protocol = "held_out"  # not the paper's, which is "paper": see above
-    config.data.num_validation = 2_500  # of "held_out": a tenth of the training reviews
+    config.data.num_validation = 2_500  # if "held_out": a tenth of the training reviews
     config.data.pad_to = 4096  # LRA
-    config.data.min_freq = 15  # S4's and S5's
+    config.data.min_freq = 15  # as in S4 and S5
     config.data.seed = 0
 
     config.model.num_layers = 6  # Table 10
@@ -42,7 +42,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_min = 0.5  # Table 8
     config.model.mixer.r_max = 0.9  # Table 8
 
-    config.optimizer.learning_rate = 4e-3  # not in the paper: S5's here, and the paper's of sCIFAR
+    config.optimizer.learning_rate = 4e-3  # not in the paper: as in S5, and as for sCIFAR
     config.optimizer.groups = lra.groups(factor=0.1, weight_decay=0.05)  # Table 10
 
     config.train.steps = 50_000  # Table 10

@@ -6,19 +6,19 @@ variant      what                                            cost               
 (none)       one layer of 32 modes, 1,024 tokens             1 minute, two CPU cores  100 %
 :quick       the same with smaller validation and test sets  1 minute, two CPU cores  99 % at least
 :smoke       32 tokens, a tiny model, for tests              seconds                  none expected
-:ring ...    another recurrence, lru.training.recipes.lra    minutes if dense         see below
+:ring ...    an ablation, see lru.training.recipes.lra       minutes if dense         see below
 
-A task of memory alone: one token is to be kept while all others are ignored. Chance is 25 %. The
-dense recurrences and those on the full disk stay there, and `ring`, the LRU without gamma, learns
-little. Beside the rungs of lru.training.recipes.lra there are:
+The task needs memory alone: the model must keep one token and ignore all others. Chance is 25 %.
+The dense recurrences and those on the full disk stay at chance, and `ring`, the LRU without gamma,
+learns little. This config adds to the ablations of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
 ring_full_phase  ... without gamma
-s4d_fit, s5_fit  S4D and S5 with steps of 1e-4 to 1e-3, time scales that the task needs; `s4d` and
-                 `s5` have their own default, 1e-3 to 1e-1
+s4d_fit, s5_fit  S4D and S5 with steps of 1e-4 to 1e-3, which fit the time scales of the task; `s4d`
+                 and `s5` have their defaults, 1e-3 to 1e-1
 
-No paper has this task: its numbers are this library's own. `scripts/reproduce.py --table=recall`
-runs all rungs, lengths and learning rates; see results/recall.md.
+No paper has this task: its options are this library's own. `scripts/reproduce.py --table=recall`
+runs all ablations, lengths and learning rates; see results/recall.md.
 """
 
 import math
@@ -30,26 +30,26 @@ from lru.training.recipes import lra
 RING = dict(r_min=0.999, r_max=0.9999)  # Path-X's, Table 8 of Orvieto et al. (2023)
 _FULL_PHASE = dict(**RING, max_phase=2 * math.pi)
 _FIT = dict(dt_min=1e-4, dt_max=1e-3)  # time scales of 2,000 steps and more
-RUNGS = {
+ABLATIONS = {
     "full_phase": dict(type="lru:LRU", **_FULL_PHASE),
-    "ring_full_phase": dict(lra.RUNGS["ring"], **_FULL_PHASE),
-    "s4d_fit": dict(lra.RUNGS["s4d"], **_FIT),
-    "s5_fit": dict(lra.RUNGS["s5"], blocks=1, **_FIT),
+    "ring_full_phase": dict(lra.ABLATIONS["ring"], **_FULL_PHASE),
+    "s4d_fit": dict(lra.ABLATIONS["s4d"], **_FIT),
+    "s5_fit": dict(lra.ABLATIONS["s5"], blocks=1, **_FIT),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return lra.build(variant, table, quick, smoke, RUNGS, ring=RING, s5=dict(blocks=1))
+    return lra.build(variant, table, quick, smoke, ABLATIONS, ring=RING, s5=dict(blocks=1))
 
 
 def table() -> ConfigDict:
     config = lra.common()
 
     config.data.type = "lru.data.recall:Recall.create"
-    config.data.length = 1024  # T, from the token to be recalled to the last, both counted
-    config.data.classes = 4  # tokens that may be asked for
+    config.data.length = 1024  # T, from the token to recall to the last, inclusive
+    config.data.classes = 4  # tokens to recall
     config.data.distractors = 8  # other tokens, which fill the sequence
-    config.data.position = 0  # the first token is asked for
+    config.data.position = 0  # recall the first token
     config.data.num_train = 25_600  # so no example is seen twice
     config.data.num_validation = 500
     config.data.num_test = 2_000
@@ -60,7 +60,7 @@ def table() -> ConfigDict:
     config.model.norm = "layer"  # statistics of each step alone
     config.model.glu = "half"  # Path-X's, Appendix D.1
     config.model.dropout = 0.0
-    config.model.pooling = "last"  # the only way from the first step to the logits is the state
+    config.model.pooling = "last"  # only the state links the first step to the logits
     config.model.remat = False  # one layer needs little memory
     config.model.mixer.d_state = 32
     config.model.mixer.update(RING)

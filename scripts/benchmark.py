@@ -1,12 +1,13 @@
 """Measures programs side by side: `python scripts/benchmark.py model --shapes=listops,text`.
 
-Every contestant runs in a process of its own, and they take turns: a call each, round after round,
-so that whatever else the machine does hits all alike. Reported are medians over the rounds, with
-the least and the most, and ratios that are formed within a round. `temporaries` is what XLA lays
-out for the compiled program beside its arguments and results; `peak` is the process' largest
-resident memory up to then, Python and compiler included; `compile` is tracing and XLA, nothing
-cached. All are compiled as training is, but "Appendix A" as JAX does it by itself: with training's
-options, meant for rematerialisation, it needs more memory and no less time.
+Each candidate runs in its own process. The candidates take turns, one call in each round, so other
+load on the machine affects all of them alike. The table shows the median over the rounds, the
+minimum and maximum, and ratios computed within each round. `temporaries` is the memory that XLA
+allocates for the compiled program beside its arguments and results. `peak` is the largest resident
+memory of the process so far, Python and the compiler included. `compile` is the time of tracing and
+XLA, without a cache. All candidates are compiled with the options of training, except "Appendix A",
+which has JAX's defaults: the options of training, meant for rematerialisation, cost it memory and
+save no time.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Draws the picture at the top of the README: `python scripts/draw_idea.py`.
 
-Left the Linear Recurrent Unit, as the eigenvalues of a layer that is really drawn, and what they do
-to an impulse; right the Lattice Recurrent Unit, as its cells in depth and time.
+Left, the Linear Recurrent Unit: the eigenvalues of an initialised layer, and three of its impulse
+responses. Right, the Lattice Recurrent Unit: its cells in depth and time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLUE, GREY = "#0b3c8c", "0.35"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws, and writes the file."""
+    """Draws the picture and writes the file."""
     parser = Parser(prog="python scripts/draw_idea.py", description=__doc__)
     parser.add_argument("--out", type=path, default=ROOT / "docs" / "idea.png")
     out = parser.parse_args(argv).out
@@ -49,7 +49,7 @@ def _linear(figure: Any) -> None:
     (modes,) = layer_modes(params)
     disk, response = figure.subplots(1, 2)
     plot_eigenvalues(disk, modes.lam)
-    disk.set_title(r"N eigenvalues $\lambda$, one a mode, on a ring", fontsize=10)
+    disk.set_title(r"N eigenvalues $\lambda$ on a ring", fontsize=10)
     disk.set(xlabel=r"Re $\lambda$", ylabel=r"Im $\lambda$")
     steps = np.arange(60)
     slow = modes.lam[np.abs(np.angle(modes.lam)) < 0.5]
@@ -58,7 +58,7 @@ def _linear(figure: Any) -> None:
         label = rf"$|\lambda|$ = {abs(lam):.2f}"
         response.plot(steps, (lam**steps).real, style, color=BLUE, linewidth=1.3, label=label)
     response.set(xlabel="step k", ylabel=r"Re $\lambda^k$", ylim=(-1.05, 1.05))
-    response.set_title("what three of them keep of an impulse", fontsize=10)
+    response.set_title("impulse responses of three modes", fontsize=10)
     response.spines[["top", "right"]].set_visible(False)
     response.legend(frameon=False, fontsize=8, loc="upper right")
 
@@ -80,14 +80,16 @@ def _lattice(figure: Any) -> None:
                 bbox=dict(boxstyle="round,pad=0.55", facecolor="#e8eefa", edgecolor=BLUE),
             )  # fmt: skip
             right, left = time + side, time - 1 + side
-            across = dict(arrow, color=BLUE)
-            axis.annotate("", (time - side, layer), (left, layer), arrowprops=across)
-            below = dict(arrow, color=GREY, linestyle="--")
-            axis.annotate("", (time, layer - side), (time, layer - 1 + side), arrowprops=below)
+            recurrent = dict(arrow, color=BLUE)
+            axis.annotate("", (time - side, layer), (left, layer), arrowprops=recurrent)
+            upward = dict(arrow, color=GREY, linestyle="--")
+            axis.annotate("", (time, layer - side), (time, layer - 1 + side), arrowprops=upward)
             if time == times - 1:
-                axis.annotate("", (right + 0.32, layer), (right, layer), arrowprops=across)
-        up = dict(arrow, color=GREY, linestyle="--")
-        axis.annotate("", (time, layers - 1 + 2 * side), (time, layers - 1 + side), arrowprops=up)
+                axis.annotate("", (right + 0.32, layer), (right, layer), arrowprops=recurrent)
+        upward = dict(arrow, color=GREY, linestyle="--")
+        axis.annotate(
+            "", (time, layers - 1 + 2 * side), (time, layers - 1 + side), arrowprops=upward
+        )
         axis.text(time, -0.8, f"$u_{time + 1}$", ha="center", va="top", fontsize=11)
         axis.text(time, layers - 0.28, f"$y_{time + 1}$", ha="center", va="bottom", fontsize=11)
     axis.text(0.5, 2.12, r"$h_2$", ha="center", color=BLUE, fontsize=11)

@@ -1,14 +1,14 @@
-"""Runs rows of a paper's tables, or goes on with them: `python scripts/reproduce.py --table=lra`.
+"""Runs rows of a paper's tables, or resumes them: `python scripts/reproduce.py --table=lra`.
 
-    python scripts/reproduce.py --table=lra --size=quick --task=text --rung=ring,lru
-    python scripts/reproduce.py --table=lra --task=cifar --rung=exp,stable_exp,lru --ring=all
+    python scripts/reproduce.py --table=lra --size=quick --task=text --ablation=ring,lru
+    python scripts/reproduce.py --table=lra --task=cifar --ablation=exp,stable_exp,lru --ring=all
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
-Every run has a work directory below --workdirs, in which it goes on where it was; what has ended is
-not run again. All rows are run with the first seed, then all with the second. When the budget is
-spent, the runs under way are stopped, and saved. Each leaves its record in results/; then
-`python scripts/results.py` makes the pages. Other numbers, `--config.train.batch_size=16`, are
-handed on to every run, and named in its record's file name.
+Every run has a work directory in --workdirs, from which it is resumed; a finished run is not run
+again. All rows run with the first seed, then all with the second. When the budget is spent, the
+current runs are saved and stopped. Each run writes its record to results/;
+`python scripts/results.py` then makes the pages. Config options such as
+`--config.train.batch_size=16` are passed to every run, and are part of its record's file name.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, runs the rows one after another or some at a time."""
-    known, named = _parse(argv)
-    rows = _distinct(named)
+    """Parses the arguments and runs the rows, --jobs at a time."""
+    known, selected = _parse(argv)
+    rows = _distinct(selected)
     finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
-    places = [f"--{name}={place.expanduser().absolute()}" for name in ("data_dir", "manual_dir")
-              if (place := getattr(known, name))]  # fmt: skip
+    paths = [f"--{name}={folder.expanduser().absolute()}" for name in ("data_dir", "manual_dir")
+             if (folder := getattr(known, name))]  # fmt: skip
     todo = [row for row, done in zip(rows, finished) if not done]
     print(f"{len(rows)} runs, {len(rows) - len(todo)} of them finished before", flush=True)
     end = time.monotonic() + known.budget_seconds
-    failed = _run_all(iter(todo), known, places, end)
+    failed = _run_all(iter(todo), known, paths, end)
     if failed:
         raise SystemExit(f"{len(failed)} runs failed: {', '.join(failed)}")
 
 
 def _parse(argv: Sequence[str]):
-    """The arguments, and the rows they name. Which arguments there are is for the table to say."""
-    which = Parser(prog="python scripts/reproduce.py", add_help=False)
-    which.add_argument("--table", choices=TABLES, default="")
-    table = which.parse_known_args(argv)[0].table
+    """Returns the arguments and the rows they select; the table determines its own options."""
+    first = Parser(prog="python scripts/reproduce.py", add_help=False)
+    first.add_argument("--table", choices=TABLES, default="")
+    table = first.parse_known_args(argv)[0].table
     parser = Parser(prog="python scripts/reproduce.py", description=__doc__)
-    parser.add_argument("--table", required=True, choices=TABLES, help="--help with it tells more")
-    parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... below this; default: 3")
+    parser.add_argument("--table", required=True, choices=TABLES, help="add --help for its options")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0; default: 3")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
     parser.add_argument("--workdirs", type=path, default=Path("runs") / table)
@@ -76,12 +76,12 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Those with numbers of their own: two rungs may have the same, which need not run twice."""
+    """Returns the rows whose config equals no earlier one, since two ablations may be equal."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)
         if same is not row:
-            print(f"{row.name} has the numbers of {same.name}", flush=True)
+            print(f"{row.name} has the config of {same.name}", flush=True)
     return list(first.values())
 
 
@@ -94,7 +94,7 @@ def _add_axes(parser: Parser, table: Table) -> None:
 
 
 def _choice(parser: Parser, axis: Axis):
-    """What turns a list with commas into names or numbers of an axis."""
+    """Returns a function from comma-separated text to choices of an axis."""
     known = {str(choice): choice for choice in axis.choices}
 
     def choose(text: str) -> Sequence[str | int]:
@@ -116,25 +116,25 @@ def _listed(axis: Axis) -> str:
 
 def _help(axis: Axis) -> str:
     default = ",".join(map(str, axis.default)) if axis.default else "the config's"
-    return f"with commas between: {_listed(axis)}; default: {default}"
+    return f"comma-separated: {_listed(axis)}; default: {default}"
 
 
 def _finished(file: Path, row: Row) -> bool:
-    """Whether there is a record of the whole run, with the numbers that the row has now."""
-    config = row.load()  # where there is none, a mistake in it is said all the same
+    """Returns whether a record of the finished run exists, with the current config of the row."""
+    config = row.load()  # raises an error in the config even if there is no record
     if not file.exists() or "test" not in (record := read_record(file)):
         return False
     return not differences(config, record["config"])
 
 
 class Job:
-    """A run in a process of its own."""
+    """A run in its own process."""
 
-    def __init__(self, row: Row, workdir: Path, cores: set[int] | None, places: Sequence[str]):
+    def __init__(self, row: Row, workdir: Path, cores: set[int] | None, paths: Sequence[str]):
         self.row, self.workdir, self._begin = row, workdir, time.monotonic()
         self._stopped = False
         workdir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "lru.train", f"--workdir={workdir}", *places]
+        command = [sys.executable, "-m", "lru.train", f"--workdir={workdir}", *paths]
         with (workdir / "log.txt").open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *row.arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
@@ -144,12 +144,12 @@ class Job:
         self.cores = cores
 
     def stop(self) -> None:
-        """Asks it to save and end."""
+        """Asks the run to save and stop."""
         self._stopped = True
         self.process.send_signal(signal.SIGTERM)
 
     def report(self, results: Path) -> bool:
-        """Keeps the record and says how it ended; whether that was as it should be."""
+        """Saves the record in results and prints how the run ended; returns False if it failed."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
         ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
         stopped = self._stopped and self.process.returncode in ended
@@ -163,17 +163,17 @@ class Job:
         results.mkdir(parents=True, exist_ok=True)
         write_atomically(results / f"{self.row.name}.json", record.read_text())
         found = read_record(record)
-        said = f"step {found['steps']:,} of {found['steps_planned']:,}"
+        status = f"step {found['steps']:,} of {found['steps_planned']:,}"
         if "test" in found:
-            said = f"test {format_score(found['test'])}"
-        print(f"{self.row.name}: {said}, {seconds:.0f} s", flush=True)
+            status = f"test {format_score(found['test'])}"
+        print(f"{self.row.name}: {status}, {seconds:.0f} s", flush=True)
         return True
 
 
-def _run_all(rows: Iterator[Row], known, places: Sequence[str], end: float) -> list[str]:
-    """Runs the rows, so many at a time; the names of those that failed."""
+def _run_all(rows: Iterator[Row], known, paths: Sequence[str], end: float) -> list[str]:
+    """Runs the rows, --jobs at a time, and returns the names of those that failed."""
     shares: list[set[int] | None] = [None] * known.jobs
-    if known.jobs > 1 and hasattr(os, "sched_getaffinity"):  # where a process can be kept to cores
+    if known.jobs > 1 and hasattr(os, "sched_getaffinity"):  # macOS has no affinity
         cores = sorted(os.sched_getaffinity(0))
         shares = [set(cores[i :: known.jobs]) or {cores[i % len(cores)]} for i in range(known.jobs)]
     jobs: list[Job] = []
@@ -182,7 +182,7 @@ def _run_all(rows: Iterator[Row], known, places: Sequence[str], end: float) -> l
     try:
         while True:
             while shares and not stopping and (row := next(rows, None)):
-                jobs.append(Job(row, known.workdirs.absolute() / row.name, shares.pop(), places))
+                jobs.append(Job(row, known.workdirs.absolute() / row.name, shares.pop(), paths))
             if not jobs:
                 return failed
             if not stopping and time.monotonic() > end:
@@ -195,7 +195,7 @@ def _run_all(rows: Iterator[Row], known, places: Sequence[str], end: float) -> l
                 shares.append(job.cores)
                 if not job.report(known.results):
                     failed.append(job.row.name)
-    finally:  # also where this was stopped itself
+    finally:  # also after a signal or an error
         for job in jobs:
             job.stop()
         for job in jobs:

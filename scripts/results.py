@@ -1,8 +1,8 @@
-"""Makes the pages of results/ of the records there: `python scripts/results.py`.
+"""Makes the pages of results/ from the records there: `python scripts/results.py`.
 
-Nothing on those pages is written by hand. A run counts for a row if its config is, number by
-number, the one that the row's config file gives now; runs of other numbers are listed by
-themselves. What has no run says so. Pictures are made of what there are records for.
+Nothing on those pages is written by hand. A run counts for a row if its config equals the current
+config of that row, option by option; runs with other options are listed separately. The pages name
+the rows that were not run. Pictures show only what has records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILES = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads the records, writes pages and pictures."""
+    """Reads the records and writes the pages and pictures."""
     parser = Parser(prog="python scripts/results.py", description=__doc__)
     parser.add_argument("--results", type=path, default=ROOT / "results")
     results = parser.parse_args(argv).results
@@ -44,37 +44,37 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Record]]:
-    """The records by page and file name."""
+    """Reads the records, by page and file name."""
     return {
         page: {
-            str(file.relative_to(results)): _read(file, _SHOWN[page])
+            str(file.relative_to(results)): _read(file, _FORMATTERS[page])
             for file in sorted(results.glob(files))
         }
         for page, files in _FILES.items()
     }
 
 
-def _show_charlm(records: Mapping[str, Record]) -> None:
+def _format_charlm(records: Mapping[str, Record]) -> None:
     charlm.page(records)
     for record in records.values():
         charlm_plots.curve(record)
 
 
-_Show = Callable[[Mapping[str, Record]], object]
-_SHOWN: dict[str, _Show] = {
+_Formatter = Callable[[Mapping[str, Record]], object]
+_FORMATTERS: dict[str, _Formatter] = {
     "recall": recall.page,
     "lra": lra.page,
-    "charlm": _show_charlm,
+    "charlm": _format_charlm,
     "speed": speed.page,
 }
 
 
-def _read(file: Path, show: _Show) -> Record:
-    """Reads a record, and makes a page of it alone, so that a damaged one can be named."""
+def _read(file: Path, format_page: _Formatter) -> Record:
+    """Reads a record. Formats a page from it alone, so that an error can name a damaged file."""
     advice = "restore it, or delete it"
     record = read_object(file, {}, advice)
     try:
-        show({file.name: record})
+        format_page({file.name: record})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{file} is damaged ({reason}); {advice}") from error
@@ -82,7 +82,7 @@ def _read(file: Path, show: _Show) -> Record:
 
 
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
-    """Every page's pictures."""
+    """Returns the pictures of every page."""
     return {
         "recall": recall_plots.pictures(records["recall"]),
         "lra": lra_plots.pictures(records["lra"]),
@@ -93,7 +93,7 @@ def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Pict
 def pages(
     records: Mapping[str, Mapping[str, Record]], drawn: Mapping[str, Sequence[Picture]]
 ) -> dict[str, str]:
-    """Every page's Markdown, by its file name; `drawn` are its pictures."""
+    """Returns the Markdown of every page by file name; `drawn` has the pictures by page."""
     return {
         "README.md": claims.page(records, drawn),
         "recall.md": recall.page(records["recall"], drawn["recall"]),

@@ -21,8 +21,8 @@ WHAT_THEY_MAKE = """
 assert logits.shape == (8, 100, 5)
 assert outputs.shape == (8, 100, 32)
 assert logits_so_far.shape == (8, 10)
-assert (state.shape, rising.shape) == ((8, 2, 32), (8, 100, 32))
-assert [part.data.shape for part in outputs_in_parts.addressable_shards] == [(8, 50, 32)] * 2
+assert (state.shape, lattice_outputs.shape) == ((8, 2, 32), (8, 100, 32))
+assert [shard.data.shape for shard in sharded_outputs.addressable_shards] == [(8, 50, 32)] * 2
 """
 
 

@@ -1,1 +1,1 @@
-"""What scripts/benchmark.py measures, and how."""
+"""The programs that scripts/benchmark.py measures, and the measurement."""

@@ -1,15 +1,15 @@
-"""What `benchmark.py language` measures: the language models of `configs/charlm_*.py`.
+"""The programs of `benchmark.py language`: the language models of `configs/charlm_*.py`.
 
-    contestant      program
+    candidate       program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
     LRU, wavefront  the same, anti-diagonal by anti-diagonal
-    products        the matrix products of "LRU, plain", and nothing else: see `products`
+    products        the matrix products of "LRU, plain", alone: see `products`
     GRU             `lru.baselines.GRU`
-    nn.GRUCell      Flax's cell as wide as that, an `nn.RNN` a layer
+    nn.GRUCell      Flax's cell of the same width, one `nn.RNN` for each layer
     linear LRU      residual blocks of the Linear Recurrent Unit
 
-Models are built from their configs, each at its own width for the same number of parameters. A
-step is a gradient and Adam, from a state that is used up, the models' state in time included.
+Models are built from their configs, each with the width that gives the same number of parameters. A
+step is a gradient and Adam; its state is donated, the carry included.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from lru.lattice import LRUCell
 from lru.models.streaming import zero_carry
 from lru.training.config import build as build_section
 from lru.training.config import load_config
-from lru.training.optimizer import make_optimizer
+from lru.training.optimizer import OptimizerSettings, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What a training step reads, and the variant of the configs whose models read it.
+    """The shape of a training batch, and the variant of the configs.
 
     Attributes:
-      variant: a budget of parameters.
+      variant: the budget of parameters.
       batch, time, vocab_size, layers: B, T, V, L.
     """
 
@@ -51,7 +51,7 @@ class Shape:
 
 SHAPES = {"10m": Shape("10m"), "talk": Shape("talk"), "quick": Shape("quick", batch=20)}
 PARTS = {"language": ("forward", "gradient", "step")}
-CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
+CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "LRU, plain": ("lru", dict(order="plain")),
     "LRU, wavefront": ("lru", dict(order="wavefront")),
     "products": ("lru", {}),
@@ -62,7 +62,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class FlaxGRU(nn.Module):
-    """Layers of `nn.RNN(nn.GRUCell)`, as a model's stack."""
+    """A stack of `nn.RNN(nn.GRUCell)` layers."""
 
     features: int
     num_layers: int
@@ -79,14 +79,14 @@ class FlaxGRU(nn.Module):
         return carries, x
 
 
-def contestants(kind: str) -> tuple[str, ...]:
-    """The names that `build` knows."""
-    return tuple(CONTESTANTS)
+def candidates(kind: str) -> tuple[str, ...]:
+    """Returns the names that `build` accepts."""
+    return tuple(CANDIDATES)
 
 
-def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
-    """The program to measure."""
-    config = _config(contestant, shape)
+def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
+    """Builds the program to measure."""
+    config = _config(candidate, shape)
     model = build_section(config.model, "config.model", later=("vocab_size",))(shape.vocab_size)
     keys = jax.random.split(jax.random.key(0), 3)
     size = (shape.batch, shape.time)
@@ -96,20 +96,20 @@ def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
         "d_model": config.model.d_model,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
-    made = products if contestant == "products" else functools.partial(_model, model, config)
-    program = made(params, inputs, labels, part)
+    make = products if candidate == "products" else functools.partial(_model, model, config)
+    program = make(params, inputs, labels, part)
     exact = jax.default_matmul_precision(config.train.matmul_precision)
     return dataclasses.replace(
         program, function=exact(program.function), tokens=inputs.size, record=record
     )
 
 
-def _config(contestant: str, shape: Shape) -> ConfigDict:
-    name, options = CONTESTANTS[contestant]
+def _config(candidate: str, shape: Shape) -> ConfigDict:
+    name, options = CANDIDATES[candidate]
     config = load_config(f"configs/charlm_{name}.py:{shape.variant},l{shape.layers}")
     with config.unlocked():
         config.model.mixer.update(options)
-        if "type" in options:  # a stack of our own, not one of `lru.layers.stacks`
+        if "type" in options:  # a stack that is not in `lru.layers.stacks`
             config.model.stack = config.model.mixer
             del config.model.mixer
     return config
@@ -131,7 +131,7 @@ def _model(model, config, params, inputs, labels, part) -> Program:
     gradient = jax.value_and_grad(loss, has_aux=True)
     if part == "gradient":
         return Program(gradient, (params, carry, inputs, labels))
-    optimizer, _, _ = make_optimizer(params, 1, **config.optimizer)
+    optimizer, _, _ = make_optimizer(params, 1, OptimizerSettings(**config.optimizer))
 
     def step(params, state, carry, inputs, labels):
         (_, carry), grads = gradient(params, carry, inputs, labels)
@@ -142,85 +142,85 @@ def _model(model, config, params, inputs, labels, part) -> Program:
 
 
 def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
-    """The matrix products of the lattice, layer by layer: what is left if all else is free.
+    """Builds the matrix products of the lattice, layer by layer: a lower bound on its time.
 
-    Forward, a layer has (T B, h) (h, 5h) for all steps at once, and then in each step, for what the
-    state (B, h) gives: (B, h) (h, 5h), and of its outcome (B, h) (h, h) twice; after the layers
-    comes the read-out, (T B, h) (h, V). Backward, each has one product with its kernel transposed,
-    those of a step again in a loop, one waiting for the other as the recurrence has it; and one
-    for its kernel's gradient, which no recurrence holds up: (h, T B) (T B, ...) after the loop.
+    Forward, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then computes
+    (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out after the
+    layers is (T B, h) (h, V). Backward, each product has two more: one with its kernel transposed,
+    for a step again in a loop, in the order of the recurrence; and one for the gradient of its
+    kernel, (h, T B) (T B, ...) after the loop, since no recurrence delays it.
 
-    There are no biases, gates, sums, losses, and no embedding: where a product needs what something
-    elementwise would give, it takes another product's outcome of that shape, as it is or cut out of
-    it, or several side by side. A step is a gradient; there is no Adam. Numbers mean nothing.
+    There are no biases, gates, sums, losses or embedding. Where a product needs the result of an
+    elementwise operation, it takes another product of that shape, or a slice or concatenation of
+    some. A step is a gradient, without Adam. The values have no meaning.
     """
     cell = LRUCell(params["head"]["kernel"].shape[0])
     layers = [cell.pack(layer) for _, layer in sorted(params["stack"].items())]
-    below = params["encoder"]["embedding"][inputs.T]  # (T, B, h)
-    states = jax.random.normal(jax.random.key(1), (len(layers), *below.shape[1:]))
+    embedded = params["encoder"]["embedding"][inputs.T]  # (T, B, h)
+    states = jax.random.normal(jax.random.key(1), (len(layers), *embedded.shape[1:]))
 
-    def through(layers, states, below):
-        kept = []
+    def apply_layers(layers, states, x):
+        saved = []
         for weights, state in zip(layers, states):
-            below, end, of_layer = _layer_forward(weights, state, below)
-            kept.append((end, of_layer))
-        return below, kept
+            x, end, residuals = _layer_forward(weights, state, x)
+            saved.append((end, residuals))
+        return x, saved
 
-    # Whatever is not used otherwise is returned, or XLA would not compute it.
-    def forward(layers, states, head, below):
-        above, kept = through(layers, states, below)
-        return above @ head, [(end, driven) for end, (_, driven, *_) in kept]
+    # Results that nothing else uses are returned, or XLA would not compute them.
+    def forward(layers, states, head, x):
+        outputs, saved = apply_layers(layers, states, x)
+        return outputs @ head, [(end, projected) for end, (_, projected, *_) in saved]
 
-    def gradient(layers, states, head, below):
-        above, kept = through(layers, states, below)
-        logits = above @ head
-        gradients = [_kernel(above, logits)]
-        above = logits @ head.T
-        for weights, (end, of_layer) in zip(reversed(layers), reversed(kept)):
-            above, rest = _layer_backward(weights, end, of_layer, above)
-            gradients.append(rest)
-        return above, gradients
+    def gradient(layers, states, head, x):
+        outputs, saved = apply_layers(layers, states, x)
+        logits = outputs @ head
+        gradients = [_kernel_gradient(outputs, logits)]
+        cotangent = logits @ head.T
+        for weights, (end, residuals) in zip(reversed(layers), reversed(saved)):
+            cotangent, others = _layer_backward(weights, end, residuals, cotangent)
+            gradients.append(others)
+        return cotangent, gradients
 
     function = forward if part == "forward" else gradient
-    return Program(function, (layers, states, params["head"]["kernel"], below))
+    return Program(function, (layers, states, params["head"]["kernel"], embedded))
 
 
-def _layer_forward(weights, state, below):
-    """What rises, the state after the last step, and the operands of the backward pass."""
-    h = below.shape[-1]
-    driven = below @ weights.input
+def _layer_forward(weights, state, x):
+    """Returns the outputs, the state after the last step, and the residuals."""
+    h = x.shape[-1]
+    projected = x @ weights.input
 
     def step(state, _):
-        across = state @ weights.recurrent
-        after = across[:, :h] @ weights.reset_recurrent
-        above = across[:, h : 2 * h] @ weights.reset_input
-        return after, (state, across, above)
+        recurrent = state @ weights.recurrent
+        next_state = recurrent[:, :h] @ weights.reset_recurrent
+        output = recurrent[:, h : 2 * h] @ weights.reset_input
+        return next_state, (state, recurrent, output)
 
-    end, (states, across, above) = lax.scan(step, state, length=len(below))
-    return above, end, (below, driven, states, across)
+    end, (states, recurrent, outputs) = lax.scan(step, state, length=len(x))
+    return outputs, end, (x, projected, states, recurrent)
 
 
-def _layer_backward(weights, end, kept, above):
-    """The derivatives by what came from below, and by all else."""
-    below, driven, states, across = kept
-    h = below.shape[-1]
+def _layer_backward(weights, end, residuals, cotangents):
+    """Returns the cotangents of the inputs, and those of everything else."""
+    x, projected, states, recurrent = residuals
+    h = x.shape[-1]
 
-    def step(state, above):
+    def step(state, cotangent):
         first = state @ weights.reset_recurrent.T
-        second = above @ weights.reset_input.T
+        second = cotangent @ weights.reset_input.T
         both = jnp.concatenate([first, second, first, second, first], axis=-1)
         return both @ weights.recurrent.T, (state, both)
 
-    start, (states_after, both) = lax.scan(step, end, above, reverse=True)
+    start, (next_states, both) = lax.scan(step, end, cotangents, reverse=True)
     kernels = (
-        _kernel(below, both),
-        _kernel(states, both),
-        _kernel(across[..., :h], states_after),
-        _kernel(across[..., h : 2 * h], above),
+        _kernel_gradient(x, both),
+        _kernel_gradient(states, both),
+        _kernel_gradient(recurrent[..., :h], next_states),
+        _kernel_gradient(recurrent[..., h : 2 * h], cotangents),
     )
-    return both @ weights.input.T, (start, driven, kernels)
+    return both @ weights.input.T, (start, projected, kernels)
 
 
-def _kernel(x, dy):
-    """The gradient of w, of x w."""
+def _kernel_gradient(x, dy):
+    """Returns the gradient of w in x w."""
     return jnp.tensordot(x, dy, axes=((0, 1), (0, 1)))

@@ -1,4 +1,4 @@
-"""The command of `scripts/benchmark.py`: a process for each program, which take turns."""
+"""The command of `scripts/benchmark.py`: one process for each program; the processes take turns."""
 
 from __future__ import annotations
 
@@ -51,27 +51,32 @@ DEFAULTS = {
 
 
 def main(argv: Sequence[str], description: str | None = None) -> None:
-    """Parses the arguments, measures, prints the table, writes the JSON."""
+    """Parses the arguments, measures, prints the table and writes the JSON."""
     parser = Parser(prog="python scripts/benchmark.py", description=description)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
     parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
-    parser.add_argument("--contestants", type=_names, help="separated by semicolons")
+    # The commands of existing records have the second name.
+    parser.add_argument(
+        "--candidates", "--contestants", type=_names, help="separated by semicolons"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
     parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
-    parser.add_argument("--longest", type=int, default=2**20, help="of kind length")
-    parser.add_argument("--memory_gb", type=float, default=_memory_gb() / 2, help="to use at most")
+    parser.add_argument("--longest", type=int, default=2**20, help="largest T, for kind length")
+    parser.add_argument(
+        "--memory_gb", type=float, default=_memory_gb() / 2, help="memory limit of one program"
+    )
     parser.add_argument("--out", type=path, help="JSON file, and for kind length a plot beside it")
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, arguments.compiles) < 1:
-        parser.error("--rounds and --compiles are numbers from 1")
+        parser.error("--rounds and --compiles must be at least 1")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
     programs = programs_of(kind)
-    contestants = _chosen(
-        parser, "contestants", arguments, programs.contestants(kind), DEFAULTS[arguments.kind]
+    candidates = _chosen(
+        parser, "candidates", arguments, programs.candidates(kind), DEFAULTS[arguments.kind]
     )
     parts, every = programs.PARTS[kind], programs.SHAPES
     parts = _chosen(parser, "parts", arguments, parts, ("step",) if length else parts)
@@ -83,7 +88,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
         shapes = {f"T={n:,}": dataclasses.replace(every["long"], time=n) for n in lengths}
     if arguments.paper_batch:
         if kind == "language":
-            parser.error("--paper_batch is Table 10's, which has no texts; leave it out")
+            parser.error("--paper_batch: Table 10 has no language models; leave it out")
         shapes = {
             name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
             for name, shape in shapes.items()
@@ -92,7 +97,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     rule = "---".join("|" * (COLUMNS.count("|") + 2))
     print(f"| {COLUMNS} |\n{rule}", flush=True)
     for name, shape in shapes.items():
-        for row in measure(kind, contestants, parts, name, shape, arguments):
+        for row in measure(kind, candidates, parts, name, shape, arguments):
             rows.append(row)
             print(f"| {' | '.join(format_row(row))} |", flush=True)
         if arguments.out:
@@ -104,7 +109,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
 
 
 def programs_of(kind: str) -> Any:
-    """The module that builds the programs of a kind; it imports JAX."""
+    """Returns the module that builds the programs of a kind; it imports JAX."""
     return importlib.import_module(f"benchmarks.{'language' if kind == 'language' else 'programs'}")
 
 
@@ -124,25 +129,25 @@ def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def measure(kind, contestants, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
-    """Rows of one shape: contestants' processes are begun, compile one by one, then take turns."""
+def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
+    """Yields the rows of one shape: starts the processes, compiles one by one, runs in turns."""
     context = multiprocessing.get_context("spawn")
-    workers = {contestant: Worker(context) for contestant in contestants}
+    workers = {candidate: Worker(context) for candidate in candidates}
     try:
         for part in parts:
             rows = {}
-            for contestant, worker in workers.items():
-                job = (kind, contestant, part, shape, arguments.compiles, arguments.memory_gb)
+            for candidate, worker in workers.items():
+                job = (kind, candidate, part, shape, arguments.compiles, arguments.memory_gb)
                 row = {"shape": name, **dataclasses.asdict(shape)}
-                rows[contestant] = row | {"part": part, "contestant": contestant} | worker.ask(job)
+                rows[candidate] = row | {"part": part, "contestant": candidate} | worker.ask(job)
             running = {c: worker for c, worker in workers.items() if "skipped" not in rows[c]}
             seconds: dict[str, list[float]] = {c: [] for c in running}
             for _ in range(arguments.rounds):
-                for contestant, worker in running.items():
-                    seconds[contestant].append(worker.ask("run"))
-            for contestant, worker in running.items():
-                row, first = rows[contestant], seconds.get(contestants[0], seconds[contestant])
-                row |= _summary(seconds[contestant], first)
+                for candidate, worker in running.items():
+                    seconds[candidate].append(worker.ask("run"))
+            for candidate, worker in running.items():
+                row, first = rows[candidate], seconds.get(candidates[0], seconds[candidate])
+                row |= _summary(seconds[candidate], first)
                 if moved := row.pop("moved_bytes"):
                     row["bytes_per_second"] = moved / row["median_seconds"]
                 if tokens := row.pop("tokens"):
@@ -158,26 +163,26 @@ def _summary(seconds, first) -> dict[str, Any]:
     return {
         "seconds": [round(s, 6) for s in seconds],
         "median_seconds": statistics.median(seconds),
-        # How many times the first contestant's time.
+        # Relative to the time of the first candidate.
         "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
     }
 
 
 class Worker:
-    """A process with one contestant, which answers what it is asked."""
+    """A process that runs one candidate and answers requests."""
 
     def __init__(self, context):
-        self._connection, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there,), daemon=True)
+        self._connection, remote = context.Pipe()
+        self._process = context.Process(target=serve, args=(remote,), daemon=True)
         self._process.start()
-        there.close()
+        remote.close()
 
-    def ask(self, what: Any) -> Any:
-        self._connection.send(what)
+    def ask(self, request: Any) -> Any:
+        self._connection.send(request)
         try:
             return self._connection.recv()
         except EOFError as error:
-            raise MemoryError("a contestant's process ended; too little memory?") from error
+            raise MemoryError("a candidate's process ended; too little memory?") from error
 
     def close(self) -> None:
         self._connection.close()
@@ -185,30 +190,30 @@ class Worker:
 
 
 def serve(connection) -> None:
-    """The other end: a job to compile, then "run" or "peak", until the connection is closed."""
+    """Answers requests until the connection is closed: a job to compile, "run" or "peak"."""
     program, arguments = None, ()
     while True:
         try:
-            what = connection.recv()
+            request = connection.recv()
         except EOFError:
             return
-        if what == "run":
+        if request == "run":
             seconds, arguments = _timed(program, arguments)
             connection.send(seconds)
-        elif what == "peak":
+        elif request == "peak":
             unit = 1 if sys.platform == "darwin" else 1024
             connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
         else:
-            program, arguments = None, ()  # the last part's, freed
-            program, row = _compiled(*what)
-            if program is not None:  # the first run is not like the others
+            program, arguments = None, ()  # frees the previous program
+            program, row = _compiled(*request)
+            if program is not None:  # the first run is slower than the others
                 _, arguments = _timed(program, program.arguments)
                 program = dataclasses.replace(program, arguments=())
             connection.send(row)
 
 
 def _timed(program, arguments):
-    """Seconds of a call, and the arguments of the next."""
+    """Returns the seconds of one call, and the arguments of the next."""
     import jax
 
     begin = time.perf_counter()
@@ -219,16 +224,16 @@ def _timed(program, arguments):
     return (time.perf_counter() - begin) / program.calls, arguments
 
 
-def _compiled(kind, contestant, part, shape, compiles, memory_gb):
-    """The program with its function compiled, or None if it needs too much memory; and a row."""
+def _compiled(kind, candidate, part, shape, compiles, memory_gb):
+    """Returns the compiled program, or None if it needs too much memory, and its row."""
     import jax
 
     from lru.training.experiment import compiler_options
 
     jax.config.update("jax_enable_compilation_cache", False)
-    program = programs_of(kind).build(kind, contestant, part, shape)
-    # What training is compiled with; the formulation of the paper as JAX compiles it by itself.
-    options = None if contestant == "Appendix A" else compiler_options(jax.default_backend())
+    program = programs_of(kind).build(kind, candidate, part, shape)
+    # The options of training, but JAX's defaults for the paper's formulation.
+    options = None if candidate == "Appendix A" else compiler_options(jax.default_backend())
     spent = []
     for _ in range(compiles):
         jax.clear_caches()
@@ -253,7 +258,7 @@ def _compiled(kind, contestant, part, shape, compiles, memory_gb):
 
 
 def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
-    """The record: the rows, and where and with what they were measured."""
+    """Writes the record: the rows, the command, the hardware and the versions."""
     from lru.io.files import write_atomically
     from lru.training.record import environment
 

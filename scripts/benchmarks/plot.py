@@ -13,20 +13,20 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 
 def plot_lengths(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Seconds a step, and temporaries, of each contestant, with a line of slope one."""
+    """Plots seconds a step and temporaries of each candidate, with a line of slope one."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     panels = (
         ("median_seconds", 1, "seconds a training step"),
         ("temporary_bytes", 1e6, "temporaries of the compiled step, MB"),
     )
     for panel, (key, unit, label) in zip(axes, panels):
-        for number, contestant in enumerate(dict.fromkeys(row["contestant"] for row in rows)):
+        for number, candidate in enumerate(dict.fromkeys(row["contestant"] for row in rows)):
             points = [
                 (row["time"], row[key] / unit)
                 for row in rows
-                if row["contestant"] == contestant and key in row
+                if row["contestant"] == candidate and key in row
             ]
-            panel.loglog(*zip(*points), "os^D"[number % 4] + "-", label=contestant, markersize=4)
+            panel.loglog(*zip(*points), "os^D"[number % 4] + "-", label=candidate, markersize=4)
         lengths = sorted({row["time"] for row in rows})
         first = min(row[key] / unit for row in rows if row["time"] == lengths[-1] and key in row)
         straight = [first / 2 * length / lengths[-1] for length in lengths]

@@ -1,13 +1,13 @@
-"""What `benchmark.py` measures: programs by kind, contestant, part and shape.
+"""The programs of `benchmark.py`, by kind, candidate, part and shape.
 
-    kind        contestants                                     parts
-    model       CONTESTANTS                                     forward, gradient, step
-    layer       CONTESTANTS                                     forward, gradient
+    kind        candidates                                      parts
+    model       CANDIDATES                                      forward, gradient, step
+    layer       CANDIDATES                                      forward, gradient
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
     stream      "lru"                                           step
 
-A gradient is of the parameters and, in a layer or a recurrence, of the inputs; a step is a
-gradient, AdamW and the statistics of batch normalisation, from a state that is used up.
+A gradient is with respect to the parameters and, for a layer or a recurrence, the inputs. A step is
+a gradient, AdamW and the statistics of batch normalisation; its state is donated.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from lru.training.config import load_config
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What a program is made for; a task's comes from its config, but for its batch.
+    """The sizes of a program; those of a task come from its config, except the batch.
 
     Attributes:
-      batch: B, as many as fit; the task's is in `paper_batch`.
+      batch: B, as large as fits in memory; `paper_batch` is the task's.
       time, d_model, d_state, layers: T, H, N, L.
-      vocab_size: V; 0 for `features` numbers a step.
+      vocab_size: V; if 0, an input step has `features` numbers.
       paper_steps_per_second: Table 4, on an A100, with the paper's batch.
     """
 
@@ -61,8 +61,8 @@ class Shape:
     paper_steps_per_second: float = 0.0
 
 
-def _of(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
-    """What a task's config has, with so many sequences an example."""
+def _task_shape(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
+    """Returns the shape of a task's config; an example has `sequences` sequences."""
     config = load_config(f"configs/lra_{task}.py")
     model, mixer = config.model, config.model.mixer
     return Shape(
@@ -84,21 +84,21 @@ def _of(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> 
 
 
 SHAPES = {
-    "scifar": _of("cifar", 2, 1024, features=3),
-    "listops": _of("listops", 4, 2048, vocab_size=18),
-    "text": _of("text", 2, 4096, vocab_size=135),
-    "retrieval": _of("retrieval", 4, 4000, sequences=2, vocab_size=98),
-    "pathfinder": _of("pathfinder", 4, 1024),
-    "pathx": _of("pathx", 1, 16384),
-    # Path-X's length and widths in the other tasks' block: one direction, the full GLU.
+    "scifar": _task_shape("cifar", 2, 1024, features=3),
+    "listops": _task_shape("listops", 4, 2048, vocab_size=18),
+    "text": _task_shape("text", 2, 4096, vocab_size=135),
+    "retrieval": _task_shape("retrieval", 4, 4000, sequences=2, vocab_size=98),
+    "pathfinder": _task_shape("pathfinder", 4, 1024),
+    "pathx": _task_shape("pathx", 1, 16384),
+    # Path-X's length and widths in the block of the other tasks: one direction, the full GLU.
     "pathx_length": Shape(1, 16384, 128, 256, r_min=0.999, r_max=0.9999),
-    # For time and memory against length.
+    # For the plot of time and memory against length.
     "long": Shape(1, 4096, 32, 64, layers=2, features=1, r_min=0.9, r_max=0.999),
 }
 
 
 class Gru(nn.Module):
-    """`nn.RNN(nn.GRUCell)` as wide as its inputs, as a mixer."""
+    """`nn.RNN(nn.GRUCell)` as a mixer, as wide as its inputs."""
 
     d_state: int
 
@@ -109,27 +109,28 @@ class Gru(nn.Module):
 
 METHODS = ("copy", *recurrence._METHODS)
 
-# The second limit: no state goes from step to step; everything else is as it is.
+# The second lower bound: the layer without the recurrence.
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
-_KEPT = dict(remat=False)
-CONTESTANTS: dict[str, tuple[Any, dict[str, Any]]] = {
+# "kept": states are saved for the backward pass. The names are in existing records.
+_SAVED = dict(remat=False)
+CANDIDATES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),
-    "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _KEPT),
-    "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _KEPT),
-    "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _KEPT),
-    "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _KEPT),
-    "Appendix A": (AppendixA, _KEPT),
+    "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _SAVED),
+    "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _SAVED),
+    "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _SAVED),
+    "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _SAVED),
+    "Appendix A": (AppendixA, _SAVED),
     "elementwise": (functools.partial(lru.LRU, method=ELEMENTWISE), dict(remat=True)),
     "elementwise, kept": (
-        functools.partial(lru.LRU, chunk_size=0, method=ELEMENTWISE), _KEPT,
+        functools.partial(lru.LRU, chunk_size=0, method=ELEMENTWISE), _SAVED,
     ),
-    "S4D": (S4D, _KEPT),
+    "S4D": (S4D, _SAVED),
     "S5": (S5, dict(remat=True)),
-    "S5, kept": (functools.partial(S5, chunk_size=0), _KEPT),
-    "GRU": (Gru, _KEPT),
-    "tanh": (functools.partial(DenseRNN, activation="tanh"), _KEPT),
+    "S5, kept": (functools.partial(S5, chunk_size=0), _SAVED),
+    "GRU": (Gru, _SAVED),
+    "tanh": (functools.partial(DenseRNN, activation="tanh"), _SAVED),
 }  # fmt: skip
 PARTS = {
     "model": ("forward", "gradient", "step"),
@@ -138,8 +139,8 @@ PARTS = {
     "stream": ("step",),
 }
 LIMITS = ("products", "products, again")
-"""The first limit: the layers' matrix products alone, nothing between; and the same with those of
-the forward pass done again in the backward pass, as rematerialisation does."""
+"""The first lower bound: the matrix products of the layers alone, and the same with the forward
+products repeated in the backward pass, as in rematerialisation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,11 +148,11 @@ class Program:
     """A function and its arguments.
 
     Attributes:
-      loops: it returns the arguments of the next call first, and may use up those it gets.
-      calls: calls to measure at a time, and to divide by.
-      moved: bytes that it has to read and write, where memory is all that it needs.
-      tokens: of a text, that it reads.
-      record: what else is to stand in its row.
+      loops: if True, its first results are the arguments of the next call, and may be donated.
+      calls: number of calls in one measurement, which is divided by it.
+      moved: bytes read and written by a program that memory alone bounds, else 0.
+      tokens: number of tokens read, for a text.
+      record: further entries of its row.
     """
 
     function: Callable[..., Any]
@@ -163,21 +164,21 @@ class Program:
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def contestants(kind: str) -> tuple[str, ...]:
-    """The names that `build` knows."""
-    return METHODS if kind == "recurrence" else (*CONTESTANTS, *LIMITS)
+def candidates(kind: str) -> tuple[str, ...]:
+    """Returns the names that `build` accepts."""
+    return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 
 
-def build(kind: str, contestant: str, part: str, shape: Shape) -> Program:
-    """The program to measure."""
-    if contestant in LIMITS:
-        return _products(kind, part, shape, again=contestant == LIMITS[1])
+def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
+    """Builds the program to measure."""
+    if candidate in LIMITS:
+        return _products(kind, part, shape, again=candidate == LIMITS[1])
     programs = {"model": _model, "layer": _layer, "recurrence": _recurrence, "stream": _stream}
-    return programs[kind](contestant, part, shape)
+    return programs[kind](candidate, part, shape)
 
 
-def _mixer(contestant, shape):
-    mixer, options = CONTESTANTS[contestant]
+def _mixer(candidate, shape):
+    mixer, options = CANDIDATES[candidate]
     module = mixer.func if isinstance(mixer, functools.partial) else mixer
     known = {field.name for field in dataclasses.fields(module)}
     names = known & {"bidirectional", "r_min", "r_max", "max_phase"}
@@ -185,8 +186,8 @@ def _mixer(contestant, shape):
     return functools.partial(mixer, shape.d_state, **own), options
 
 
-def _classifier(contestant, shape):
-    mixer, options = _mixer(contestant, shape)
+def _classifier(candidate, shape):
+    mixer, options = _mixer(candidate, shape)
     return SequenceClassifier(
         10,
         d_model=shape.d_model,
@@ -199,8 +200,8 @@ def _classifier(contestant, shape):
     )
 
 
-def _model(contestant, part, shape):
-    model = _classifier(contestant, shape)
+def _model(candidate, part, shape):
+    model = _classifier(candidate, shape)
     inputs, labels = _data(shape), jnp.zeros(shape.batch, int)
     variables = jax.jit(model.init)(jax.random.key(0), inputs[:, :16])
     params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -237,9 +238,9 @@ def _data(shape):
     return jax.random.normal(key, (shape.batch, shape.time, shape.features))
 
 
-def _stream(contestant, part, shape):
-    """One step of one sequence, as a program of its own."""
-    model = _classifier(contestant, shape)
+def _stream(candidate, part, shape):
+    """Builds one step of one sequence as a program."""
+    model = _classifier(candidate, shape)
     inputs = _data(dataclasses.replace(shape, batch=1, time=1))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
     step, carry = stream(model, variables, inputs)
@@ -251,8 +252,8 @@ def _stream(contestant, part, shape):
     return Program(forward, (carry, inputs), loops=True, calls=2000)
 
 
-def _layer(contestant, part, shape):
-    layer = _mixer(contestant, shape)[0]()
+def _layer(candidate, part, shape):
+    layer = _mixer(candidate, shape)[0]()
     u = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.d_model))
     variables = jax.jit(functools.partial(layer.init, time_major=True))(jax.random.key(0), u[:16])
 
@@ -278,7 +279,7 @@ def _recurrence(method, part, shape):
 
 
 def _with_part(forward, part):
-    """The function, or its derivatives, of the outputs themselves as their cotangents."""
+    """Returns the function, or its gradients with the outputs as their own cotangents."""
 
     def gradient(*arguments):
         y, pull = jax.vjp(forward, *arguments)
@@ -288,11 +289,11 @@ def _with_part(forward, part):
 
 
 def _products(kind, part, shape, again):
-    """Chunk by chunk, so that no product waits for memory: x w -> h, h c -> y, y g -> z."""
-    ways = 2 if shape.bidirectional else 1
+    """Builds x w -> h, h c -> y, y g -> z, in chunks so that memory does not bound the products."""
+    directions = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
     chunk = math.gcd(rows, 1024)
-    sizes = {"w": (d_model, 2 * d_state), "c": (2 * ways * d_state, d_model)}
+    sizes = {"w": (d_model, 2 * d_state), "c": (2 * directions * d_state, d_model)}
     if kind == "model":
         sizes["g"] = (d_model, d_model * (2 if shape.glu == "full" else 1))
     keys = jax.random.split(jax.random.key(0), len(sizes))
@@ -300,13 +301,13 @@ def _products(kind, part, shape, again):
     x = jax.random.normal(keys[0], (rows // chunk, chunk, d_model))
 
     def forward(weights, x):
-        h = jnp.concatenate([x @ weights["w"]] * ways, -1)
+        h = jnp.concatenate([x @ weights["w"]] * directions, -1)
         y = h @ weights["c"]
         return (y @ weights["g"])[:, :d_model] if "g" in weights else y
 
     def backward(total, x):
         y, pull = jax.vjp(forward, weights, x)
-        if again:  # of something else, because XLA finds what is the same
+        if again:  # of another input, because XLA would merge identical products
             y += forward(weights, jnp.abs(x))
         grads, dx = pull(y)
         return jax.tree.map(jnp.add, total, grads), dx

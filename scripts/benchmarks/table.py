@@ -1,4 +1,4 @@
-"""A row of a benchmark's record as a row of a table."""
+"""Formats a row of a benchmark's record as a row of a table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = (
-    "shape | part | contestant | ms, median (least - most) | times the first | a second "
+    "shape | part | candidate | ms, median (min - max) | times the first | a second "
     "| temporaries MB | peak MB | compile s"
 )
 
 
 def format_row(row: Mapping[str, Any]) -> list[str]:
-    """A row of the table, a text a column."""
-    cells = [row["shape"], row["part"], row["contestant"]]
+    """Returns a row of the table, one string for each column."""
+    cells = [row["shape"], row["part"], row["contestant"]]  # the key of existing records
     if "skipped" in row:
         cells += [f"not run: {row['skipped']}", "", ""]
     else:
@@ -25,7 +25,7 @@ def format_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def _rate(row) -> str:
-    """Bytes, tokens, or training steps; the paper's steps, too, where the batch is the paper's."""
+    """Returns bytes, tokens or training steps a second; also the paper's, for the paper's batch."""
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"
     if "tokens_per_second" in row:

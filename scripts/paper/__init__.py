@@ -1,1 +1,1 @@
-"""The numbers of the two papers."""
+"""The results of the two papers."""

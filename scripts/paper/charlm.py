@@ -1,8 +1,8 @@
-"""The numbers of Ahuja & Morency (2018) that ours stand beside: test cross entropy in nats.
+"""The results of Ahuja & Morency (2018), for comparison with ours: test cross entropy in nats.
 
-The paper's are read off its figures, as published with its code, to 0.002, or to 0.001 where there
-are four digits; one run each, as far as is known. Those of the first author's talk of May 2017 are
-the talk's own. Which row is which of our models: lru.training.recipes.charlm.
+The paper's are read off its figures, as published with its code, to 0.002, or to 0.001 where they
+have four digits. Each is one run, as far as is known. Those of the first author's talk of May 2017
+are printed there. lru.training.recipes.charlm has the models by these names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Points = list[tuple[int, float]]
 
 
 def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
-    """Lines of a model and its numbers, one a column, by (*column, model)."""
+    """Parses lines of a model and its numbers, one for each column; keys are (*column, model)."""
     rows = [line.split() for line in text.strip().splitlines()]
     return {
         (*column, model): number
@@ -83,11 +83,11 @@ grid_lstm   1.163   1.015   1.001   0.985   0.970   1.159   1.099   1.065   0.99
 
 
 def read_curves() -> dict[tuple[str, str, str], Points]:
-    """(data, size, model) -> (epoch from 0, test loss) of the curves in curves.csv."""
+    """Returns (data, size, model) -> (epoch from 0, test loss) of the curves in curves.csv."""
     curves: dict[tuple[str, str, str], Points] = defaultdict(list)
     with Path(__file__).with_name("curves.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         for row in rows:
-            place = (row["data"], row["size"], row["model"])
-            curves[place].append((int(row["epoch"]), float(row["loss"])))
+            key = (row["data"], row["size"], row["model"])
+            curves[key].append((int(row["epoch"]), float(row["loss"])))
     return dict(curves)

@@ -1,6 +1,6 @@
-"""The numbers of Orvieto et al. (2023) that ours stand beside: mean (standard error) of three runs.
+"""The results of Orvieto et al. (2023), for comparison with ours: mean (standard error) of 3 runs.
 
-"x" is a model that stayed at chance. Which row is which of our rungs: lru.training.recipes.lra.
+"x" is a model that stayed at chance. lru.training.recipes.lra has the ablations by these names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TASKS = {
     "pathfinder": "PathFinder",
     "pathx": "Path-X",
 }
-NAMES = {  # from dense recurrences to the LRU, and its rivals
+NAMES = {  # from dense recurrences to the LRU, then S4D and S5
     "relu": "dense, ReLU",
     "tanh": "dense, tanh",
     "linear": "dense, linear",
@@ -28,11 +28,11 @@ NAMES = {  # from dense recurrences to the LRU, and its rivals
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:
-    """Lines of a rung and its numbers, one a task; two spaces or more between them."""
+    """Parses lines of an ablation and its numbers, one for each task, two or more spaces apart."""
     rows = [[cell for cell in line.split("  ") if cell] for line in text.strip().splitlines()]
     return {
-        (task, rung.strip()): number.strip()
-        for rung, *numbers in rows
+        (task, ablation.strip()): number.strip()
+        for ablation, *numbers in rows
         for task, number in zip(TASKS, numbers, strict=True)
     }
 
@@ -69,10 +69,11 @@ s4d         13.5  2.2  10.6  3.0  24.5  2.6
 s5          15.9  2.2  14.4  5.7  15.6  2.3
 """)
 
-# Table 5, sCIFAR: (rung, r_min, r_max) -> accuracy. Rungs: without stability, with it, with gamma.
+# Table 5, sCIFAR: (ablation, r_min, r_max) -> accuracy. The ablations are those without stability,
+# with stability, and with gamma.
 RINGS = {
-    (rung, r_min, r_max): number
-    for rung, rows in {
+    (ablation, r_min, r_max): number
+    for ablation, rows in {
         "exp": {
             0.9: ("87.6 (0.4)", "87.8 (0.1)", "87.9 (0.2)"),
             0.99: ("83.8 (0.9)", "85.8 (1.2)", "81.9 (3.8)"),

@@ -1,1 +1,1 @@
-"""The pages and pictures of results/, made of the records there."""
+"""The pages and pictures of results/, made from the records there."""

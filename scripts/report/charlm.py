@@ -1,4 +1,4 @@
-"""The page of character language models: what our records say beside Ahuja & Morency (2018)."""
+"""The page of character language models: our records beside Ahuja & Morency (2018)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from report.pictures import Picture
 
 
 class Cell(NamedTuple):
-    """What a run is of."""
+    """The experiment of a run."""
 
     data: str
     model: str
@@ -41,48 +41,46 @@ _COLUMNS = "paper | ours | epochs run / best | time | data"
 _INTRODUCTION = """\
 # Character language models
 
-Test cross entropy in nats a character, of the checkpoint that was best on validation; "epochs run /
-best" are counted from 1, and a run that was stopped says so. "Paper" is Ahuja & Morency (2018):
-read off its figures, of one run each, as far as is known. LRU is the *Lattice* Recurrent Unit here;
-the linear one, of the [Long Range Arena](lra.md), is named so. The rest is explained in [the
-index](README.md)."""
+Test cross entropy in nats per character, of the checkpoint with the best validation loss. Epochs
+are counted from 1; "stopped" marks unfinished runs. "Paper" is Ahuja & Morency (2018), read off its
+figures; each is one run, as far as is known. Here LRU is the *Lattice* Recurrent Unit; "linear LRU"
+is that of the [Long Range Arena](lra.md). The [index](README.md) explains the rest."""
 _QUICK = """\
-The variants `:quick` of the configs: two layers with 0.3 million parameters in all, the first tenth
-of the text to learn from, three epochs at most. They show that everything trains and how the models
-compare at that size; they are no reproduction of the paper's numbers."""
+The variants `:quick` of the configs: two layers with 0.3 million parameters in all, trained on the
+first tenth of the text for at most three epochs. They show that everything trains and how the
+models compare at that size; they do not reproduce the paper's numbers."""
 _CONVERGE = """\
-The variants `:converge`: 0.3 million parameters, a share of the text to learn from, and up to 60
-epochs, ended by the authors' stopping rule (three epochs in a row none of which lowers the
+The variants `:converge`: 0.3 million parameters, trained on a share of the text for up to 60
+epochs, until the authors' stopping rule ends the run (three epochs in a row that do not lower the
 validation loss by 1e-4). The test text is the same for every share. "Best epoch" is the one with
 the lowest validation loss, counted from 1: the paper's measure of convergence. The command: `python
 scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all --depth=4
 --percent=2,5,10,20,40 --seeds=3`."""
 _TALK = """\
-The first author's talk of May 2017: 0.90 million parameters a layer, and 2, 4, 6 or 8 layers. Its
+The first author's talk of May 2017: 0.90 million parameters per layer, and 2, 4, 6 or 8 layers. Its
 "LRU" is what the paper calls RG-LRU."""
 _MAIN = """\
-The width is what gives so many parameters, embedding and read-out included. The number of layers is
-not known of the paper; here it is two."""
+The number of parameters, embedding and read-out included, determines the width. The paper does not
+give the number of layers; here it is two."""
 _DEPTH = """\
 Test nats of the variants `:quick` with 2, 4, 6 and 8 layers: 0.3 million parameters at every depth,
-so deeper models are narrower. A model that only knows how often each character occurs has about
-2.99 nats. The command: `python scripts/reproduce.py --table=charlm --size=quick --data=ptb
+so deeper models are narrower. The entropy of the characters' frequencies alone is about 2.99 nats.
+The command: `python scripts/reproduce.py --table=charlm --size=quick --data=ptb
 --model=all --depth=2,4,6,8 --seeds=3`."""
 _PERCENT = """\
-The first so many per cent of the text to learn from. The test text is the same for all of ours; in
-the paper's runs it is another one for each share, so its numbers need not fall as the share
-grows."""
+Models are trained on the first part of the text, given in per cent. Our test text is the same for
+all shares; the paper's differs between shares, so its numbers need not fall as the share grows."""
 
 
 def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
-    """The page, as Markdown.
+    """Returns the page as Markdown.
 
     Args:
-      records: by their file names.
-      pictures: those that there are.
+      records: by file name.
+      pictures: of these records.
     """
     cells, others = sort(records)
-    shown = {picture.name.rpartition("/")[2]: picture.shown() for picture in pictures}
+    shown = {picture.name.rpartition("/")[2]: picture.markdown() for picture in pictures}
     return join([
         _INTRODUCTION,
         _depth(cells),
@@ -102,7 +100,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 
 def _paper() -> dict[str, tuple[str, list[Line]]]:
-    """The sections beside the papers' numbers: a text and its rows."""
+    """Returns the sections beside the papers' numbers: a text and its rows."""
     return {
         "The talk's table": (_TALK, _lines_of_talk()),
         "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
@@ -111,7 +109,7 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
 
 
 def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
-    """By section, how many of the papers' numbers were run to their end, and how many there are."""
+    """Returns by section the number of the papers' results that were run in full, and of all."""
     counted = {}
     for title, (_, lines) in _paper().items():
         named = [cell for _, number, cell in lines if number != "-"]
@@ -120,7 +118,7 @@ def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
 
 
 def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
-    """How many of the papers' numbers were run to their end, and how many there are."""
+    """Returns the number of the papers' results that were run in full, and of all."""
     run, total = map(sum, zip(*_counted(sort(records)[0]).values()))
     return run, total
 
@@ -132,7 +130,7 @@ def _coverage(cells: Cells) -> str:
 
 
 def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
-    """Records by what they are of; and those of other numbers, by their file names."""
+    """Returns the records by cell, and those with other options by file name."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     others: dict[str, Record] = {}
     for name, record in records.items():
@@ -144,7 +142,7 @@ def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """What a run is of, if its numbers are a config file's, but for the per cent of the text."""
+    """Returns the cell of a run whose options are a config's, except the share of the text."""
     data, model = _known_types().get(_types(record["config"]), ("", ""))
     if not data:
         return None
@@ -157,8 +155,8 @@ def cell_of(record: Record) -> Cell | None:
     return None
 
 
-def place(cell: Cell) -> tuple[int, ...]:
-    """Where it stands among others: sizes, texts, models as the tables have them."""
+def sort_key(cell: Cell) -> tuple[int, ...]:
+    """Sorts sizes, texts and models in the order of the tables."""
     size, data, model = (list(names).index(name) for names, name in (
         (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
     ))  # fmt: skip
@@ -171,7 +169,7 @@ def _types(config: Mapping[str, Any]) -> tuple[str, str]:
 
 @functools.cache
 def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
-    """Text and model by their types in a config, so that a record is held against few of them."""
+    """Returns text and model by their types in a config, to compare a record with few configs."""
     return {
         (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
         for data in DATA
@@ -185,12 +183,12 @@ def _config(data: str, model: str, size: str = "10m", depth: int = 2) -> dict[st
 
 
 def epoch(record: Record, step: int) -> int:
-    """In which pass over the text, counted from 1, a step was made."""
+    """Returns the epoch of a step, counted from 1."""
     return -(-step // record["steps_per_epoch"])
 
 
 def _ours(runs: Sequence[Record]) -> list[str]:
-    """The cells ours, epochs run / best, time, data."""
+    """Returns the columns ours, epochs run / best, time, data."""
     if done := finished(runs):
         run = span(epoch(record, record["steps"]) for record in done)
         losses = [record["test"]["loss"] for record in done]
@@ -217,7 +215,7 @@ def _bits(runs: Sequence[Record]) -> str:
 
 
 def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
-    """The rows that were run beside the paper's numbers; empty if none was."""
+    """Returns the rows that were run, beside the paper's numbers; empty if none was."""
     shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
     if not shown:
         return ""
@@ -244,11 +242,11 @@ def _lines_of_main(size: str) -> list[Line]:
 
 
 def _quick(cells: Cells) -> str:
-    """Small models, which are ours alone: a table for each text that there are runs of."""
+    """Returns a table of our small models for each text that has runs."""
     columns = (
         "model | test nats | bits per character | epochs run / best | parameters | time | data"
     )
-    parts = []
+    sections = []
     for data in DATA:
         found = {model: runs for model in NAMES if (runs := cells.get(Cell(data, model, "quick")))}
         if found:
@@ -257,14 +255,14 @@ def _quick(cells: Cells) -> str:
                 ours, *others, time, kind = _ours(runs)
                 parameters = span(record["parameters"] for record in runs)
                 lines.append([NAMES[model], ours, _bits(runs), *others, parameters, time, kind])
-            parts.append(f"### {DATA[data]}\n\n{table(columns, lines)}")
+            sections.append(f"### {DATA[data]}\n\n{table(columns, lines)}")
     title = "## Small models, minutes on two CPU cores"
-    return join([title, _QUICK, *parts]).rstrip() if parts else ""
+    return join([title, _QUICK, *sections]).rstrip() if sections else ""
 
 
 def _depth(cells: Cells) -> str:
-    """Small models of several depths: a table for each text, if there are runs of more than one."""
-    depths, parts = _DEPTHS["quick"], []
+    """Returns a table of small models by depth, for each text with runs of several depths."""
+    depths, sections = _DEPTHS["quick"], []
     for data in DATA:
         runs = {
             (model, depth): finished(cells.get(Cell(data, model, "quick", depth), []))
@@ -276,13 +274,13 @@ def _depth(cells: Cells) -> str:
                 [NAMES[model], *(_nats(runs[model, depth]) for depth in depths)] for model in NAMES
             ]
             columns = "model | " + " | ".join(f"{depth} layers" for depth in depths)
-            parts.append(f"### {DATA[data]}, depth\n\n{table(columns, lines)}")
-    return join(["## Depth, small models", _DEPTH, *parts]).rstrip() if parts else ""
+            sections.append(f"### {DATA[data]}, depth\n\n{table(columns, lines)}")
+    return join(["## Depth, small models", _DEPTH, *sections]).rstrip() if sections else ""
 
 
 def _converge(cells: Cells) -> str:
-    """Small models trained to their best epoch: a row for each share of a text and each model."""
-    found = sorted((cell for cell in cells if cell.size == "converge"), key=place)
+    """Returns the small models trained to their best epoch, by share of the text and model."""
+    found = sorted((cell for cell in cells if cell.size == "converge"), key=sort_key)
     lines = []
     for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
         if done := finished(cells[cell]):
@@ -301,7 +299,7 @@ def _converge(cells: Cells) -> str:
 
 
 def _share(runs: Sequence[Record]) -> int:
-    """Per cent of the text that they learn from."""
+    """Returns the per cent of the text that these runs train on."""
     return runs[0]["config"]["data"]["percent"]
 
 
@@ -310,9 +308,9 @@ def _nats(done: Sequence[Record]) -> str:
 
 
 def _percent(cells: Cells) -> str:
-    """What models learn from a part of a text: only if such runs are there."""
+    """Returns the runs on a share of a text; empty if there are none."""
     lines: list[Line] = []
-    for cell in sorted(cells, key=place):
+    for cell in sorted(cells, key=sort_key):
         if cell.percent and cell.size != "converge":
             name = f"{DATA[cell.data]}, {NAMES[cell.model]}, {cell.size}, {cell.percent} %"
             number = PERCENT.get((cell.data, cell.percent, cell.model), "-")
@@ -329,4 +327,4 @@ def _others(records: Mapping[str, Record]) -> str:
         for ours, *others in [_ours([record])]
     ]
     columns = "record | test nats | bits per character | epochs run / best | time | data"
-    return f"## Runs with other numbers\n\n{table(columns, lines)}"
+    return f"## Runs with other options\n\n{table(columns, lines)}"

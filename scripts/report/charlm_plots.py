@@ -1,4 +1,4 @@
-"""Pictures of the runs of character language models: ours as Ahuja & Morency (2018) draw theirs."""
+"""Pictures of the runs of character language models, like those of Ahuja & Morency (2018)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from paper.charlm import DATA, NAMES, PERCENT, TALK, Points, read_curves
 
-from report.charlm import Cells, epoch, place, sort
+from report.charlm import Cells, epoch, sort, sort_key
 from report.format import Record, finished
 from report.pictures import Picture, panels
 
-# The paper's colours, its yellow and cyan darkened; and a marker each, for readers without colours.
+# The paper's colours, with darker yellow and cyan, and markers that do not depend on colour.
 STYLE = {
     "gru": ("tab:green", "s"),
     "ps_lru": ("#c8a000", "^"),
@@ -30,18 +30,18 @@ STYLE = {
     "grid_lstm": ("tab:red", "+"),
     "linear_lru": ("tab:orange", "*"),
 }
-_PALE = " Thin and pale: the paper's."
+_PALE = " Thin, pale lines: the paper's."
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Those that there are records for.
+    """Returns the pictures of these records.
 
     Args:
-      records: by their file names.
+      records: by file name.
     """
     cells, _ = sort(records)
     found = []
-    for size in dict.fromkeys(cell.size for cell in sorted(cells, key=place)):
+    for size in dict.fromkeys(cell.size for cell in sorted(cells, key=sort_key)):
         of_size = {cell: runs for cell, runs in cells.items() if cell.size == size}
         whole = {cell: runs for cell, runs in of_size.items() if not cell.percent}
         longer = {(cell.data, cell.depth) for cell, runs in whole.items() if _is_longer(runs)}
@@ -49,67 +49,68 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         if drawn:
             figure = functools.partial(plot_curves, drawn)
             caption = (
-                f"Test loss after every epoch, `:{size}`; a line a seed, solid up to the epoch "
-                "with the best validation loss, dashed after it."
+                f"Test loss after every epoch, `:{size}`. Each line is one seed, solid up to the "
+                "epoch with the best validation loss, dashed after it."
             )
             caption += _PALE * (size in ("10m", "24m"))
             found.append(Picture(f"charlm/curves_{size}.png", caption, figure))
         if len(whole) < len(of_size):
-            caption = f"Test loss against the share of the text to learn from, `:{size}`."
+            caption = f"Test loss against the share of the text trained on, `:{size}`."
             caption += _PALE * (size == "10m")
             figure = functools.partial(plot_percent, of_size)
             found.append(Picture(f"charlm/percent_{size}.png", caption, figure))
     deep = {cell: runs for cell, runs in cells.items() if cell.size == "quick" and finished(runs)}
     if len({cell.depth for cell in deep}) > 1:
         caption = (
-            "Test loss against depth: left, our small models `:quick`, a dot a run and a line "
-            "through their means; right, the numbers of the authors' talk."
+            "Test loss against depth. Left, our small models `:quick`: each dot is one run, lines "
+            "join the means. Right, the results of the authors' talk."
         )
         figure = functools.partial(plot_depth, deep)
         found.append(Picture("charlm/depth_quick.png", caption, figure))
     deepest = _with_norms(cells)
     if deepest:
         caption = (
-            "Norm of the gradient by layer and step, `:quick`, one seed, all on one scale; layer 1 "
-            "is next to the characters, and each point is the mean over 100 steps."
+            "Norm of the gradient by layer and step, `:quick`, one seed, on a common scale. Layer "
+            "1 is next to the characters; each point is the mean over 100 steps."
         )
         figure = functools.partial(plot_gradients, deepest)
         found.append(Picture("charlm/gradients_quick.png", caption, figure))
     if any(_past_best(runs) for runs in cells.values()):
         caption = (
-            "Epochs up to the best validation loss, of runs that went on after it; a dot a run."
+            "Epochs up to the best validation loss, of runs that continued after it. Each dot is "
+            "one run."
         )
         found.append(Picture("charlm/epochs.png", caption, functools.partial(plot_epochs, cells)))
     return found
 
 
 def _past_best(runs: Sequence[Record]) -> list[Record]:
-    """Those that have ended after their best epoch: of others it is where they were ended."""
+    """Returns the finished runs whose best epoch is not their last; later ones might be better."""
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 
 
 def _is_longer(runs: Sequence[Record]) -> bool:
-    """Whether a run has more than one epoch, which makes a line."""
+    """Returns whether a run has more than one epoch, enough for a line."""
     return any(len(curve(record)[0]) > 1 for record in runs)
 
 
 def curve(record: Record) -> tuple[Points, int]:
-    """(epoch from 1, test loss) after every epoch, and how many up to the one that is kept."""
+    """Returns (epoch from 1, test loss) after every epoch, and the best epoch."""
     curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
     points = [(epoch(record, step), loss) for step, loss in curves.get("test", [])]
     return points, epoch(record, best)
 
 
 def plot_curves(cells: Cells) -> Figure:
-    """Test loss against epoch, a panel for each text and depth, with the paper's behind ours."""
-    places = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=place)))
-    figure, axes = panels(len(places))
+    """Plots test loss against epoch for each text and depth, the paper's behind ours."""
+    pairs = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=sort_key)))
+    figure, axes = panels(len(pairs))
     paper = read_curves()
-    for panel, (data, depth) in zip(axes, places):
+    for panel, (data, depth) in zip(axes, pairs):
         chosen = {
             cell: runs for cell, runs in cells.items() if (cell.data, cell.depth) == (data, depth)
         }
-        for cell, runs in sorted(chosen.items(), key=lambda item: place(item[0])):
+        for cell, runs in sorted(chosen.items(), key=lambda item: sort_key(item[0])):
             if points := paper.get((data, cell.size, cell.model)):
                 points = [(number + 1, loss) for number, loss in points]  # the paper's begin at 0
                 _line(panel, points, cell.model, linewidth=0.8, alpha=0.4, marker="", label="")
@@ -123,16 +124,16 @@ def plot_curves(cells: Cells) -> Figure:
 
 
 def _highest(cells: Iterable[Sequence[Record]]) -> float | None:
-    """Where a panel of these ends, however high the paper's curves go."""
+    """Returns the upper limit of a panel: our curves fit, the paper's may be cut off."""
     losses = [loss for runs in cells for record in runs for _, loss in curve(record)[0]]
     return max(losses) + 0.05 * (max(losses) - min(losses)) if len(set(losses)) > 1 else None
 
 
 def _draw_run(panel: Axes, record: Record, model: str, first: bool) -> None:
-    points, kept = curve(record)
-    _line(panel, points[:kept], model, label=NAMES[model] if first else "")
-    if len(points) > kept:
-        _line(panel, points[max(kept - 1, 0) :], model, linestyle="--", marker="", label="")
+    points, best = curve(record)
+    _line(panel, points[:best], model, label=NAMES[model] if first else "")
+    if len(points) > best:
+        _line(panel, points[max(best - 1, 0) :], model, linestyle="--", marker="", label="")
 
 
 def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **options) -> None:
@@ -145,8 +146,8 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **opti
 
 
 def plot_epochs(cells: Cells) -> Figure:
-    """Epochs up to the best validation loss: a panel for each size, a box for each model."""
-    ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=place)
+    """Plots epochs up to the best validation loss: a panel for each size, a box for each model."""
+    ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=sort_key)
     sizes = list(dict.fromkeys(cell.size for cell in ended))
     figure, axes = panels(len(sizes))
     for panel, size in zip(axes, sizes):
@@ -159,9 +160,9 @@ def plot_epochs(cells: Cells) -> Figure:
             [epochs[model] for model in shown], tick_labels=[NAMES[model] for model in shown],
             showfliers=False, medianprops=dict(color="black"),
         )  # fmt: skip
-        for where, model in enumerate(shown, start=1):
+        for x, model in enumerate(shown, start=1):
             colour, marker = STYLE[model]
-            panel.plot([where] * len(epochs[model]), epochs[model], marker, color=colour, alpha=0.6)
+            panel.plot([x] * len(epochs[model]), epochs[model], marker, color=colour, alpha=0.6)
         texts = ", ".join(dict.fromkeys(DATA[cell.data] for cell in ended if cell.size == size))
         depths = " and ".join(map(str, sorted({cell.depth for cell in ended if cell.size == size})))
         panel.set(title=f"{texts}, {depths} layers, :{size}")
@@ -173,18 +174,18 @@ def plot_epochs(cells: Cells) -> Figure:
 
 
 def plot_depth(cells: Cells) -> Figure:
-    """Test loss against the number of layers: ours on the Penn Treebank, and the talk's."""
+    """Plots test loss against the number of layers: ours on the Penn Treebank, and the talk's."""
     figure, (ours, talk) = panels(2)
     for model in NAMES:
         losses = {
             cell.depth: [record["test"]["loss"] for record in finished(runs)]
-            for cell, runs in sorted(cells.items(), key=lambda item: place(item[0]))
+            for cell, runs in sorted(cells.items(), key=lambda item: sort_key(item[0]))
             if (cell.data, cell.model, cell.percent) == ("ptb", model, 0)
         }
         means = [(depth, statistics.mean(each)) for depth, each in losses.items()]
-        told = [(depth, float(number)) for (data, depth, whose), number in TALK.items()
-                if (data, whose) == ("ptb", model) and number != "-"]  # fmt: skip
-        for panel, points in ((ours, means), (talk, told)):
+        theirs = [(depth, float(number)) for (data, depth, other), number in TALK.items()
+                  if (data, other) == ("ptb", model) and number != "-"]  # fmt: skip
+        for panel, points in ((ours, means), (talk, theirs)):
             if points:
                 _line(panel, points, model, label=NAMES[model], markevery=1)
         for depth, each in losses.items():
@@ -196,10 +197,10 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:
-    """The first seed's runs of the greatest depth that recorded gradients' norms, by name."""
+    """Returns by name the first seed's runs of the greatest depth with gradient norms."""
     runs = {
         cell: record
-        for cell in sorted(cells, key=place)
+        for cell in sorted(cells, key=sort_key)
         for record in cells[cell]
         if cell.size == "quick" and record.get("gradient_norms") and record["seed"] == 0
     }
@@ -212,7 +213,7 @@ def _with_norms(cells: Cells) -> dict[str, Record]:
 
 
 def plot_gradients(runs: Mapping[str, Record]) -> Figure:
-    """The norm of every layer's gradient against the step: a panel for each run, one scale."""
+    """Plots the norm of every layer's gradient against the step, a panel for each run."""
     figure, axes = panels(len(runs))
     norms = {name: np.array([row for _, row in run["gradient_norms"]]).T
              for name, run in runs.items()}  # fmt: skip
@@ -229,11 +230,11 @@ def plot_gradients(runs: Mapping[str, Record]) -> Figure:
 
 
 def plot_percent(cells: Cells) -> Figure:
-    """Mean test loss, with its standard error, against the share of the text."""
+    """Plots the mean test loss, with its standard error, against the share of the text."""
     size = next(iter(cells)).size
-    places = list(dict.fromkeys((c.data, c.depth) for c in sorted(cells, key=place) if c.percent))
-    figure, axes = panels(len(places))
-    for panel, (data, depth) in zip(axes, places):
+    pairs = list(dict.fromkeys((c.data, c.depth) for c in sorted(cells, key=sort_key) if c.percent))
+    figure, axes = panels(len(pairs))
+    for panel, (data, depth) in zip(axes, pairs):
         for model in NAMES:
             wanted = (data, model, depth)
             found = [cell for cell in cells if (cell.data, cell.model, cell.depth) == wanted]
@@ -244,8 +245,8 @@ def plot_percent(cells: Cells) -> Figure:
                 panel.errorbar(percents, losses, errors, fmt="none", color=STYLE[model][0])
             pale = [
                 (percent, float(number))
-                for (text, percent, whose), number in PERCENT.items()
-                if (text, whose) == (data, model) and found and size == "10m"
+                for (text, percent, other), number in PERCENT.items()
+                if (text, other) == (data, model) and found and size == "10m"
             ]
             if pale:
                 _line(panel, pale, model, linewidth=0.8, alpha=0.4, marker="", label="")
@@ -259,7 +260,7 @@ def plot_percent(cells: Cells) -> Figure:
 
 
 def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
-    """Per cent of the text, mean of the test losses, its standard error."""
+    """Returns the per cent of the text, the mean test loss and its standard error."""
     losses = [record["test"]["loss"] for record in finished(runs)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     return runs[0]["config"]["data"]["percent"], statistics.mean(losses), error

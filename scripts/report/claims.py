@@ -1,4 +1,4 @@
-"""The first page of the results: what the two papers claim, and what was seen of it here."""
+"""The first page of the results: the claims of the two papers, and our results."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Records = Mapping[str, Mapping[str, Record]]  # by page and file name
 _HEAD = """\
 # Results
 
-Two papers share the name of their unit: Orvieto et al. (2023), *Linear* Recurrent Unit, and Ahuja &
-Morency (2018), *Lattice* Recurrent Unit. Their claims, and what was seen of them here:"""
-_NOT = """\
+Two papers use the name LRU: Orvieto et al. (2023) for the *Linear* Recurrent Unit, and Ahuja &
+Morency (2018) for the *Lattice* Recurrent Unit. Their claims, and our results:"""
+_NOT_REPRODUCED = """\
 ## What was not reproduced, and why
 
 - **The papers' own tables, at their sizes.** {lra} of the {lra_total} rows of Orvieto et al.'s
   Tables 1, 2, 3, 5, 7 and 8 and {charlm} of the {charlm_total} numbers of Ahuja & Morency's figures
-  and talk were run to their end: a row takes 1 to 29 hours on the paper's A100, and there were
-  minutes of a GPU. Runs that were shortened or stopped say so.
-- **Small versions of the Long Range Arena's tasks do not show the ladder.** On short ListOps
-  expressions and the first 1,023 characters of a review {tanh}: nothing there has to be remembered
-  for long. Recall, below, is the task that tells the recurrences apart.
-- **Speed on a GPU, beside the tanh RNN.** Only a CPU was at hand for Table 4.
+  and talk were run in full: a row takes 1 to 29 hours on the paper's A100, and only minutes of GPU
+  time were available. Shortened and stopped runs are marked.
+- **Small versions of the Long Range Arena's tasks do not separate the ablations.** On short ListOps
+  expressions and the first 1,023 characters of a review {tanh}: these tasks need no long memory.
+  Recall, below, separates the recurrences.
+- **Speed on a GPU relative to the tanh RNN.** Table 4 was measured on a CPU only.
 """
 _INDEX = """\
 ## All pages
 
-- [Recall](recall.md): lengths, learning rates, seeds; what gamma and the phase do. {recall}
+- [Recall](recall.md): lengths, learning rates, seeds; the effect of gamma and the phase. {recall}
 - [Long Range Arena](lra.md): the paper's tables, small models, shortened runs. {lra}
 - [Character language models](charlm.md): depth, convergence, the talk's table. {charlm}
 - [Speed and memory](speed.md): programs measured side by side. {speed}
@@ -43,33 +43,33 @@ _INDEX = """\
 ## How to read them
 
 `python scripts/results.py` makes every page and figure from the records in this directory; nothing
-here is written by hand. A record has its run's config, seed, commit, hardware, kind of data, steps
-and seconds, and is written by `lru.train`; `scripts/reproduce.py` runs the rows of the tables.
-Ours are means (standard errors) over the number of seeds shown. Data: *full* as released,
-*generated* by the released data's rules, *artificial* by the rules of a task that nobody released,
-*stand-in* others of the same form, *prefix* a part of the released, *made-up* synthetic. Runs count
-for a row if they have all the numbers of its config file, and for one of the paper's if they are on
-full or generated data; others are listed apart.
+here is written by hand. `lru.train` writes a record with its run's config, seed, commit, hardware,
+provenance of the data, steps and seconds; `scripts/reproduce.py` runs the rows of the tables. Ours
+are means (standard errors) over the number of seeds shown. Data are *full*, as released;
+*generated*, by the rules of the released data; *artificial*, of a task without released data;
+*stand-in*, others of the same form; *prefix*, the first part of the released data; or *made-up*,
+synthetic. A run counts for a row if it has all the options of the row's config file, and for a row
+of the paper if its data are full or generated. Other runs are listed separately.
 """
 
 
 def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
-    """The page, as Markdown.
+    """Returns the page as Markdown.
 
     Args:
-      records: all of them, by page and file name.
-      drawn: the pictures that there are, by page.
+      records: by page and file name.
+      drawn: the pictures by page.
     """
     shown = {picture.name: f"![{picture.caption.partition(',')[0]}]({picture.name})"
              for pictures in drawn.values() for picture in pictures}  # fmt: skip
     claims = [claim for make in _CLAIMS if (claim := make(records))]
-    lines = [[claim.says, claim.paper, claim.here] for claim in claims]
+    lines = [[claim.statement, claim.paper, claim.ours] for claim in claims]
     counts = {
         name: f"{len(found)} record{'s' * (len(found) != 1)}." for name, found in records.items()
     }
     return join([
         _HEAD,
-        table("claim | paper | here", lines) if lines else "",
+        table("claim | paper | ours", lines) if lines else "",
         _not_reproduced(records).rstrip(),
         *(claim.section(shown) for claim in claims),
         _INDEX.format(**counts).rstrip(),
@@ -82,21 +82,21 @@ class Claim:
     def __init__(
         self,
         title: str,
-        says: str,
+        statement: str,
         paper: str,
-        here: str,
+        ours: str,
         text: str,
         command: str,
         figure: str = "",
     ):
-        self.title, self.says, self.paper, self.here = title, says, paper, here
+        self.title, self.statement, self.paper, self.ours = title, statement, paper, ours
         self._text, self._command, self._figure = text, command, figure
 
     def section(self, shown: Mapping[str, str]) -> str:
-        """Title, sentence, command and figure.
+        """Returns title, sentence, command and figure.
 
         Args:
-          shown: the pictures that there are, as Markdown, by name.
+          shown: the pictures as Markdown, by name.
         """
         return join([
             f"## {self.title}",
@@ -119,24 +119,24 @@ def _memory(records: Records) -> Claim | None:
 
     config = quick["lru"][0]["config"]["data"]
     guess = chance(config["classes"], config["num_test"])
-    here = (
+    ours = (
         f"The first of 1,024 tokens recalled: LRU {accuracy('lru')} %; without gamma "
         f"{accuracy('ring')}; full disk {accuracy('real_imag', 'exp', 'stable_exp')}; dense "
         f"{accuracy('relu', 'tanh', 'linear')}; guessing {guess}"
     )
-    ladder = ("tanh", "exp", "stable_exp", "ring", "lru")
-    numbers = {name: PARAMETERIZATION.get(("pathx", name), "x") for name in ladder}
+    ablations = ("tanh", "exp", "stable_exp", "ring", "lru")
+    numbers = {name: PARAMETERIZATION.get(("pathx", name), "x") for name in ablations}
     path_x = "; ".join(f"{lra.NAMES[name]} {number}" for name, number in numbers.items())
     return Claim(
         "Memory: a ring near the unit circle, and gamma",
         "A linear recurrence remembers thousands of steps if its eigenvalues start on a ring near "
-        "the unit circle and gamma normalises its input; nothing before it on the ladder does",
+        "the unit circle and gamma normalises its input; the other ablations do not",
         f"Path-X, 16,384 steps: {path_x} (x: chance)",
-        here,
+        ours,
         "One layer of 32 modes, 800 steps of training, half a minute on two CPU cores. S4D and S5 "
-        "learn it too: the memory comes from where the eigenvalues start.",
+        "learn it too: the memory comes from the initial eigenvalues.",
         "python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall\n"
-        "python scripts/reproduce.py --table=recall --size=quick --rate=0.003  # the whole ladder",
+        "python scripts/reproduce.py --table=recall --size=quick --rate=0.003  # all ablations",
         "recall/curves_quick.png",
     )
 
@@ -148,7 +148,7 @@ def _depth(records: Records) -> Claim | None:
     }
     if not all(small.values()):
         return None
-    here = ", ".join(
+    ours = ", ".join(
         f"{NAMES[model]} {mean([run['test']['loss'] for run in runs], digits=3)}"
         for model, runs in small.items()
     )
@@ -167,9 +167,9 @@ def _depth(records: Records) -> Claim | None:
         "Depth: the lattice trains where the GRU does not",
         "Deep stacks of lattice units learn where deep GRUs do not",
         f"Penn Treebank, 8 layers, nats: {talk} (the talk of 2017)",
-        f"8 layers, 0.3 million parameters, 3 epochs of a tenth of the text: {here}{sizes}",
-        "A model that only knows how often each character occurs has 2.99 nats: the GRU of six or "
-        "eight layers learns no more than that. Its gradient reaches the upper layers alone.",
+        f"8 layers, 0.3 million parameters, 3 epochs of a tenth of the text: {ours}{sizes}",
+        "The entropy of the characters' frequencies alone is 2.99 nats: the GRU of six or eight "
+        "layers learns no more than that. Its gradient reaches only the upper layers.",
         "python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=all "
         "--depth=2,4,6,8",
         "charlm/depth_quick.png",
@@ -196,7 +196,7 @@ def _convergence(records: Records) -> Claim | None:
     )
     return Claim(
         "Convergence and statistical efficiency",
-        "Lattice units need fewer epochs to their best model, and lose less with less text",
+        "Lattice units reach their best model in fewer epochs, and lose less with less text",
         "Median epochs to the best: LRU 8, PS-LRU and RG-LRU 10, GRU 14, LSTM 15, RHN 21; 20 % of "
         "the Penn Treebank: LRU 1.111 nats, GRU 1.121, LSTM 1.183",
         f"2 % of the Penn Treebank, 4 layers, mean epochs to the best: {epochs}; nats: {nats}",
@@ -220,7 +220,7 @@ def _speed(records: Records) -> Claim | None:
         "1.9 (ListOps) to 29 times (Text) the steps a second, on an A100",
         f"{min(ratios):.1f} to {max(ratios):.1f} times, on {where}, with small batches",
         "Steps a second of all five recurrences at Table 10's widths: [speed](speed.md). On a CPU "
-        "the gain is smaller than on a GPU, which steps one after another leave idle.",
+        "the gain is smaller than on a GPU, which sequential steps leave idle.",
         records["speed"][name]["command"],
     )
 
@@ -230,17 +230,17 @@ def _accuracy(records: Records) -> Claim | None:
     longest = max(found, key=lambda name: records["lra"][name]["steps"], default=None)
     if longest is None:
         return None
-    record, (task, rung) = records["lra"][longest], found[longest]
-    name = f"{lra.TASKS[task]}, {lra.NAMES[rung]}"
+    record, (task, ablation) = records["lra"][longest], found[longest]
+    name = f"{lra.TASKS[task]}, {lra.NAMES[ablation]}"
     steps = record["config"]["train"]["steps"]
     return Claim(
         "Accuracy on the Long Range Arena",
         "The LRU matches S4D and S5 on the Long Range Arena",
-        f"{name}: {MAIN[task, rung]} % after {lra.paper_steps(task, rung):,} steps",
+        f"{name}: {MAIN[task, ablation]} % after {lra.paper_steps(task, ablation):,} steps",
         f"{100 * record['test']['accuracy']:.1f} % with a schedule of {steps:,} steps, one seed, "
         f"on {device(record)}",
-        "The paper's model at the paper's size, with fewer steps than the paper's; small models of "
-        "all six tasks are learned in minutes on a CPU: [all of them](lra.md).",
+        "The paper's model at the paper's size, with fewer steps than the paper's. Small models "
+        "learn all six tasks in minutes on a CPU: [all of them](lra.md).",
         f"python -m lru.train --config=configs/lra_{task}.py --config.train.steps={steps} "
         f"--workdir=runs/{task}",
         "lra/ladder_quick.png",
@@ -258,12 +258,16 @@ def _not_reproduced(records: Records) -> str:
     for task in ("listops", "text"):
         means = [
             statistics.mean(100 * run["test"]["accuracy"] for run in done)
-            for rung in ("tanh", "lru")
-            if (done := finished(cells[task, rung, "quick"]))
+            for ablation in ("tanh", "lru")
+            if (done := finished(cells[task, ablation, "quick"]))
         ]
         if len(means) == 2:
             pairs.append(f"{means[0]:.1f} and {means[1]:.1f} % ({lra.TASKS[task]})")
-    tanh = f"the tanh RNN and the LRU have {', '.join(pairs)}" if pairs else "all are alike"
-    return _NOT.format(
+    tanh = (
+        f"the tanh RNN and the LRU have {', '.join(pairs)}"
+        if pairs
+        else "all recurrences are alike"
+    )
+    return _NOT_REPRODUCED.format(
         lra=lra_run, lra_total=lra_total, charlm=charlm_run, charlm_total=charlm_total, tanh=tanh
     )

@@ -1,4 +1,4 @@
-"""What the pages of results share: which config a record is of, and how its numbers are written."""
+"""Shared by the pages of results: matching of records to configs, and formatting of numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from lru.training.config import differences
 
 Record = Mapping[str, Any]
 
-
-# Settings of speed, memory and logging: a run counts for its row whatever they are.
+# Options of speed, memory and logging: a run counts for its row whatever their values.
 _SPEED = {
     "model.remat",
     "model.chunk_size",
@@ -25,25 +24,25 @@ _SPEED = {
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """The keys that make a run another experiment than a config's."""
+    """Returns the keys in which a run's experiment differs from a config."""
     return differences(record["config"], config).keys() - {"seed", "data.release"} - _SPEED
 
 
-def by_kind(runs: Iterable[Record]) -> list[list[Record]]:
-    """The runs on each kind of data apart: their results are no repetitions of each other."""
-    kinds: dict[str, list[Record]] = {}
+def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
+    """Groups runs by the provenance of their data; only runs in one group are repetitions."""
+    groups: dict[str, list[Record]] = {}
     for record in runs:
-        kinds.setdefault(record["data"], []).append(record)
-    return [kinds[kind] for kind in sorted(kinds)]
+        groups.setdefault(record["data"], []).append(record)
+    return [groups[provenance] for provenance in sorted(groups)]
 
 
 def finished(runs: Iterable[Record]) -> list[Record]:
-    """Those that have a test, one of each seed."""
+    """Returns the runs that have a test score, the last one of each seed."""
     return list({record["seed"]: record for record in runs if "test" in record}.values())
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:
-    """Mean (standard error), and of how many.
+    """Formats the mean (standard error), and the number of seeds.
 
     Example:
       >>> mean([60.0, 62.0]), mean([60.0]), mean([1.0, 1.01], digits=3)
@@ -56,7 +55,7 @@ def mean(values: Sequence[float], digits: int = 1) -> str:
 
 
 def span(values: Iterable[int]) -> str:
-    """One number, or from which to which.
+    """Formats one number, or a range.
 
     Example:
       >>> span([1500, 1500]), span([1500, 1000])
@@ -67,21 +66,21 @@ def span(values: Iterable[int]) -> str:
 
 
 def time_and_data(runs: Sequence[Record]) -> list[str]:
-    """The mean duration on each kind of machine, and the kinds of data."""
+    """Formats the mean duration on each kind of machine, and the provenance of the data."""
     seconds: dict[str, list[float]] = {}
     for record in runs:
         seconds.setdefault(device(record), []).append(record["seconds"])
     times = [f"{_duration(statistics.mean(each))}, {where}" for where, each in seconds.items()]
-    kinds = sorted({_data(record) for record in runs})
-    return ["; ".join(times), ", ".join(kinds)]
+    provenance = sorted({_data(record) for record in runs})
+    return ["; ".join(times), ", ".join(provenance)]
 
 
 def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: str) -> str:
-    """Names the earlier row that the same runs count for, or remembers this one.
+    """Returns a reference to an earlier row that has the same runs, or "" and notes this row.
 
     Args:
-      runs: those of a row.
-      shown: the rows of the table so far, by the identities of their runs.
+      runs: of this row.
+      shown: the earlier rows of the table, by the identities of their runs.
       name: of this row.
     """
     key = frozenset(map(id, runs))
@@ -90,7 +89,7 @@ def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: st
 
 
 def device(record: Record) -> str:
-    """What a run was on."""
+    """Returns the hardware of a run, in words."""
     hardware = record["hardware"]
     if hardware["platform"] == "cpu":
         cores = hardware["cpu_cores"]
@@ -99,8 +98,8 @@ def device(record: Record) -> str:
 
 
 def _data(record: Record) -> str:
-    remark = record.get("remark")
-    return f"{record['data']} ({remark})" if remark else record["data"]
+    note = record.get("remark")
+    return f"{record['data']} ({note})" if note else record["data"]
 
 
 def _duration(seconds: float) -> str:
@@ -109,7 +108,7 @@ def _duration(seconds: float) -> str:
 
 
 def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
-    """Lines below the names of their columns, which stand between bars.
+    """Formats a Markdown table; `columns` has the names, separated by bars.
 
     Example:
       >>> print(table("model | loss", [["LRU", "1.0"]]))
@@ -123,12 +122,12 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
 
 
 def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) -> str:
-    """What was not run: a line for each table in place of its empty rows.
+    """Formats the section on what was not run: a line for each table, instead of empty rows.
 
     Args:
-      counted: by the table's name, how many of its rows were run, and how many it has.
-      reason: why not all were.
-      command: what runs them.
+      counted: by table, the number of its rows that were run, and of all its rows.
+      reason: why some were not run.
+      command: the command that runs them.
 
     Example:
       >>> print(coverage({"Table 1": (1, 3), "Table 2": (2, 2)}, "Each takes a day.", "make rows"))
@@ -149,7 +148,7 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
 
 
 def chance(classes: int, examples: int) -> str:
-    """Per cent that guessing has on so many examples, and its standard error.
+    """Formats the accuracy of guessing in per cent, and its standard error over the examples.
 
     Example:
       >>> chance(2, 2_500)
@@ -159,6 +158,6 @@ def chance(classes: int, examples: int) -> str:
     return f"{100 * p:.1f} ({100 * (p * (1 - p) / examples) ** 0.5:.1f})"
 
 
-def join(parts: Iterable[str]) -> str:
-    """Parts of a page, those that are empty left out."""
-    return "\n\n".join(part for part in parts if part) + "\n"
+def join(sections: Iterable[str]) -> str:
+    """Joins the sections of a page, without the empty ones."""
+    return "\n\n".join(section for section in sections if section) + "\n"

@@ -1,4 +1,4 @@
-"""The page of the Long Range Arena: what our records say beside Orvieto et al. (2023)."""
+"""The page of the Long Range Arena: our records beside Orvieto et al. (2023)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paper.lra import MAIN, NAMES, NONLINEARITY, PARAMETERIZATION, RINGS, SPEED,
 from report import rows
 from report.format import (
     Record,
-    by_kind,
+    by_provenance,
     chance,
     coverage,
     device,
@@ -29,8 +29,8 @@ from report.format import (
 )
 from report.pictures import Picture
 
-Cell = tuple[str, str, str]  # task, rung, size
-Ring = tuple[str, float, float]  # rung, r_min, r_max: of Table 5
+Cell = tuple[str, str, str]  # task, ablation, size
+Ring = tuple[str, float, float]  # ablation, r_min, r_max, as in Table 5
 # Classes and test examples of `:quick`.
 _CHANCE = {
     "cifar": (10, 10_000),
@@ -40,31 +40,34 @@ _CHANCE = {
     "pathfinder": (2, 2_500),
     "pathx": (2, 2_500),
 }
-_KINDS = {"paper": ("full", "generated"), "quick": ("full", "generated", "stand-in")}  # by size
+_PROVENANCE = {
+    "paper": ("full", "generated"),
+    "quick": ("full", "generated", "stand-in"),
+}  # by size
 _COLUMNS = "{} | paper | ours | accuracy @ step | time | data"
 _TABLES = {
-    "Table 3: the LRU and its rivals": ("model", MAIN),
+    "Table 3: the LRU, S4D and S5": ("model", MAIN),
     "Tables 1 and 6: dense recurrences": ("recurrence", NONLINEARITY),
     "Tables 2, 7 and 8: from a dense recurrence to the LRU": ("recurrence", PARAMETERIZATION),
 }
 _INTRODUCTION = """\
 # Long Range Arena
 
-Test accuracy in per cent of the checkpoint that was best on validation, and the step it is of.
-"Paper" is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at chance. The
-rest is explained in [the index](README.md)."""
+Test accuracy in per cent of the checkpoint with the best validation accuracy, and its step. "Paper"
+is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at chance. The
+[index](README.md) explains the rest."""
 
 
 class Sorted(NamedTuple):
-    """Records by what they are of."""
+    """Records by the rows that they count for."""
 
     cells: dict[Cell, list[Record]]
     rings: dict[Ring, list[Record]]
-    others: dict[str, Record]  # by their file names
+    others: dict[str, Record]  # by file name
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
-    """Records by what they are of; a run is of every row that has its numbers."""
+    """Sorts records by row; a run counts for every row that has its options."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     rings: dict[Ring, list[Record]] = defaultdict(list)
     others: dict[str, Record] = {}
@@ -80,15 +83,15 @@ def sort(records: Mapping[str, Record]) -> Sorted:
 
 
 def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
-    """The page, as Markdown.
+    """Returns the page as Markdown.
 
     Args:
-      records: by their file names.
-      pictures: those that there are.
+      records: by file name.
+      pictures: of these records.
     """
     cells, rings, others = sort(records)
     small, whole = (
-        [picture.shown() for picture in pictures if size in picture.name]
+        [picture.markdown() for picture in pictures if size in picture.name]
         for size in ("quick", "paper")
     )
     shorter = shortened(others)
@@ -108,21 +111,21 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 @functools.cache
 def _known() -> dict[Cell, dict[str, Any]]:
-    """The config of every task, rung and size."""
+    """Returns the config of every task, ablation and size."""
     return {
-        (task, rung, size): rows.lra(task, rung, size).load()
+        (task, ablation, size): rows.lra(task, ablation, size).load()
         for task in TASKS
-        for rung in NAMES
-        for size in _KINDS
+        for ablation in NAMES
+        for size in _PROVENANCE
     }
 
 
 def cells_of(record: Record) -> list[Cell]:
-    """What a run is of, if its numbers are those of config files: on ListOps of two rungs.
+    """Returns the cells whose config has the options of a run; two ablations are equal on ListOps.
 
-    Wherever the data are from: that is another kind, see `by_kind`. Beside the paper's numbers
-    stand none but of the same data, or of such as are made alike; synthetic data count only where
-    the config has them.
+    The source of the data may differ, see `by_provenance`, but only the same data or data generated
+    by the same rules stand beside the paper's numbers. Synthetic data count only for configs that
+    ask for them.
     """
     return [cell for cell, config in _known().items() if _counts(record, cell[2], config)]
 
@@ -131,22 +134,22 @@ def _counts(record: Record, size: str, config: Mapping[str, Any]) -> bool:
     others = differing(record, config)
     if record["data"] == "made-up":
         return not others
-    return record["data"] in _KINDS[size] and others <= {"data.source"}
+    return record["data"] in _PROVENANCE[size] and others <= {"data.source"}
 
 
 def ring_of(record: Record) -> Ring | None:
-    """The cell of Table 5 that a run is of: sCIFAR at the paper's size, but for its ring."""
+    """Returns the cell of Table 5 of a run: sCIFAR at the paper's size, with another ring."""
     mixer = record["config"]["model"]["mixer"]
-    for rung in ("exp", "stable_exp", "lru"):
+    for ablation in ("exp", "stable_exp", "lru"):
         ring = {"model.mixer.r_min", "model.mixer.r_max"}
-        if differing(record, _known()["cifar", rung, "paper"]) <= ring:
-            key = (rung, mixer["r_min"], mixer["r_max"])
+        if differing(record, _known()["cifar", ablation, "paper"]) <= ring:
+            key = (ablation, mixer["r_min"], mixer["r_max"])
             return key if key in RINGS else None
     return None
 
 
 def _ours(runs: Sequence[Record]) -> list[str]:
-    """The cells ours, accuracy @ step, time, data."""
+    """Returns the columns ours, accuracy @ step, time, data."""
     done = finished(runs)
     if done:
         accuracies = [100 * record["test"]["accuracy"] for record in done]
@@ -161,19 +164,21 @@ def _ours(runs: Sequence[Record]) -> list[str]:
 
 
 def _rows(paper: Mapping[tuple[str, str], str]) -> list[tuple[str, str]]:
-    """Task and rung of every row of a table, the ladder of one task after that of another."""
-    return list(itertools.product(TASKS, dict.fromkeys(rung for _, rung in paper)))
+    """Returns task and ablation of every row of a table, task by task."""
+    return list(itertools.product(TASKS, dict.fromkeys(ablation for _, ablation in paper)))
 
 
 def _table(title: str, what: str, paper: Mapping[tuple[str, str], str], cells) -> str:
-    """The rows that were run, beside the paper's numbers; empty if none was."""
+    """Returns the rows that were run, beside the paper's numbers; empty if none was."""
     lines: list[list[str]] = []
     shown: dict[frozenset[int], str] = {}
-    for task, rung in _rows(paper):
-        name = f"{TASKS[task]}, {NAMES[rung]}"
-        for runs in by_kind(cells[task, rung, "paper"]):
+    for task, ablation in _rows(paper):
+        name = f"{TASKS[task]}, {NAMES[ablation]}"
+        for runs in by_provenance(cells[task, ablation, "paper"]):
             same = same_runs(runs, shown, name)
-            lines.append([name, paper[task, rung], *([same, "", "", ""] if same else _ours(runs))])
+            lines.append(
+                [name, paper[task, ablation], *([same, "", "", ""] if same else _ours(runs))]
+            )
     if not lines:
         return ""
     return f"## {title}\n\n{table(_COLUMNS.format(f'task, {what}'), lines)}"
@@ -182,7 +187,7 @@ def _table(title: str, what: str, paper: Mapping[tuple[str, str], str], cells) -
 def _counted(
     cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
 ) -> dict[str, tuple[int, int]]:
-    """By table, how many of its rows were run to their end, and how many it has."""
+    """Returns by table the number of its rows that were run in full, and of all its rows."""
     counted = {
         title: (
             sum(bool(finished(cells[*row, "paper"])) for row in _rows(paper)),
@@ -195,7 +200,7 @@ def _counted(
 
 
 def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
-    """How many rows of the paper's tables were run to their end, and how many there are."""
+    """Returns the number of rows of the paper's tables that were run in full, and of all."""
     cells, rings, _ = sort(records)
     run, total = map(sum, zip(*_counted(cells, rings).values()))
     return run, total
@@ -208,17 +213,17 @@ def _coverage(
         "The paper's sizes, for all steps: a run takes 1 to 29 hours on the paper's A100, and days "
         "on a\nCPU."
     )
-    command = "python scripts/reproduce.py --table=lra --rung=all"
+    command = "python scripts/reproduce.py --table=lra --ablation=all"
     return coverage(_counted(cells, rings), reason, command)
 
 
-def paper_steps(task: str, rung: str) -> int:
-    """Steps of the paper's training."""
-    return _known()[task, rung, "paper"]["train"]["steps"]
+def paper_steps(task: str, ablation: str) -> int:
+    """Returns the number of training steps in the paper."""
+    return _known()[task, ablation, "paper"]["train"]["steps"]
 
 
 def shortened(records: Mapping[str, Record]) -> dict[str, tuple[str, str]]:
-    """Finished runs at the paper's size that differ in their steps alone: task and rung by name."""
+    """Returns by file name the cells of finished runs that differ from the paper in steps alone."""
     return {name: found for name, record in records.items() if (found := _shorter(record))}
 
 
@@ -227,9 +232,9 @@ def _shorter(record: Record) -> tuple[str, str] | None:
     if "test" not in record:
         return None
     found = (
-        (task, rung)
-        for (task, rung, size), config in _known().items()
-        if size == "paper" and record["data"] in _KINDS[size]
+        (task, ablation)
+        for (task, ablation, size), config in _known().items()
+        if size == "paper" and record["data"] in _PROVENANCE[size]
         and "train.steps" in (keys := differing(record, config)) and keys <= steps
     )  # fmt: skip
     return next(found, None)
@@ -239,11 +244,12 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
     if not shorter:
         return ""
     lines = []
-    for name, (task, rung) in shorter.items():
-        steps = paper_steps(task, rung)
+    for name, (task, ablation) in shorter.items():
+        steps = paper_steps(task, ablation)
         lines.append([
-            f"[{TASKS[task]}, {NAMES[rung]}]({name})", f"{records[name]['steps']:,} of {steps:,}",
-            PARAMETERIZATION.get((task, rung)) or MAIN[task, rung], *_ours([records[name]]),
+            f"[{TASKS[task]}, {NAMES[ablation]}]({name})",
+            f"{records[name]['steps']:,} of {steps:,}",
+            PARAMETERIZATION.get((task, ablation)) or MAIN[task, ablation], *_ours([records[name]]),
         ])  # fmt: skip
     lines.sort(key=lambda line: -int(line[1].partition(" ")[0].replace(",", "")))
     columns = "task, model | steps | paper, all steps | ours | accuracy @ step | time | data"
@@ -255,15 +261,17 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
 
 
 def _quick(cells: Mapping[Cell, list[Record]]) -> str:
-    """Small models, which are ours alone: nothing here can be held against the paper."""
-    chosen = [(task, rung) for task in TASKS for rung in NAMES if cells[task, rung, "quick"]]
+    """Returns the table of our small models, which cannot be compared with the paper."""
+    chosen = [
+        (task, ablation) for task in TASKS for ablation in NAMES if cells[task, ablation, "quick"]
+    ]
     if not chosen:
         return ""
     lines: list[list[str]] = []
     shown: dict[frozenset[int], str] = {}
-    for task, rung in chosen:
-        name = f"{TASKS[task]}, {NAMES[rung]}"
-        for runs in by_kind(cells[task, rung, "quick"]):
+    for task, ablation in chosen:
+        name = f"{TASKS[task]}, {NAMES[ablation]}"
+        for runs in by_provenance(cells[task, ablation, "quick"]):
             if same := same_runs(runs, shown, name):
                 lines.append([name, same, *[""] * 5])
                 continue
@@ -283,22 +291,22 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
         "The variants `:quick` of the configs: less depth, less width, fewer steps; ListOps of "
         "shorter\nexpressions, the first 1,023 characters of a review, synthetic pairs, paths of 3 "
         "dashes in images of\n16 x 16 (PathFinder) and 32 x 32 pixels (Path-X). They show that "
-        "every task is learned and what the\nparts of the LRU do at that size; they are no "
-        "reproduction of the paper's numbers. Loss: in nats.\nAlways guessing has, with the "
+        "every task is learned and what the\nparts of the LRU do at that size; they do not "
+        "reproduce the paper's numbers. Loss is in nats.\nAccuracy of guessing, with the "
         f"standard error of the test split: {chances}.\n\n" + table(columns, lines)
     )
 
 
 def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
     lines = []
-    for (task, rung), paper in SPEED.items():
+    for (task, ablation), paper in SPEED.items():
         rates: dict[str, list[float]] = defaultdict(list)
-        for record in cells[task, rung, "paper"]:
+        for record in cells[task, ablation, "paper"]:
             if record.get("steps_per_second"):
                 rates[device(record)].append(record["steps_per_second"])
         ours = [f"{statistics.median(rate):.2g} ({where})" for where, rate in rates.items()]
         if ours:
-            lines.append([f"{TASKS[task]}, {NAMES[rung]}", paper, ", ".join(ours)])
+            lines.append([f"{TASKS[task]}, {NAMES[ablation]}", paper, ", ".join(ours)])
     if not lines:
         return ""
     return (
@@ -309,10 +317,10 @@ def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
 
 def _rings(rings: Mapping[Ring, Sequence[Record]]) -> str:
     lines = [
-        [f"{NAMES[rung]}, r_min = {r_min}, r_max = {r_max}", paper,
-         *_ours(rings[rung, r_min, r_max])]
-        for (rung, r_min, r_max), paper in RINGS.items()
-        if (rung, r_min, r_max) in rings
+        [f"{NAMES[ablation]}, r_min = {r_min}, r_max = {r_max}", paper,
+         *_ours(rings[ablation, r_min, r_max])]
+        for (ablation, r_min, r_max), paper in RINGS.items()
+        if (ablation, r_min, r_max) in rings
     ]  # fmt: skip
     columns = _COLUMNS.format("parameterisation, ring")
     return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}" if lines else ""
@@ -323,4 +331,4 @@ def _others(records: Mapping[str, Record]) -> str:
         return ""
     lines = [[f"[{name}]({name})", *_ours([record])] for name, record in records.items()]
     columns = "record | test accuracy | accuracy @ step | time | data"
-    return f"## Runs with other numbers\n\n{table(columns, lines)}"
+    return f"## Runs with other options\n\n{table(columns, lines)}"

@@ -10,59 +10,59 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from paper.lra import NAMES, TASKS
 
-from report.format import Record, by_kind, finished
+from report.format import Record, by_provenance, finished
 from report.lra import Cell, sort
 from report.pictures import Picture, panels
 
-Rungs = Mapping[str, Sequence[float]]  # test accuracies in per cent, one a seed, by rung
+Ablations = Mapping[str, Sequence[float]]  # test accuracies in per cent by seed
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """The ladder of each size, of the tasks on which more than one rung was run.
+    """Returns a picture for each size, of the tasks with runs of more than one ablation.
 
     Args:
-      records: by their file names.
+      records: by file name.
     """
     cells, found = sort(records).cells, []
-    for size, kind in (("quick", "small models"), ("paper", "the paper's sizes")):
+    for size, title in (("quick", "small models"), ("paper", "the paper's sizes")):
         tasks = _accuracies(cells, size)
         if tasks:
             caption = (
-                f"The ladder, {kind}: test accuracy in per cent. A dot a seed, a line at their "
-                "mean; from the top down, from dense recurrences to the LRU, and its rivals."
+                f"The ablations, {title}: test accuracy in per cent. Each dot is one seed, a line "
+                "marks the mean. From top to bottom: dense recurrences to the LRU, then S4D and S5."
             )
-            figure = functools.partial(plot_ladder, tasks)
+            figure = functools.partial(plot_ablations, tasks)
             found.append(Picture(f"lra/ladder_{size}.png", caption, figure))
     return found
 
 
-def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Rungs]:
-    """By task, where there are rungs to compare; of a rung on several kinds of data the first."""
-    found: dict[str, Rungs] = {}
+def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
+    """Returns the accuracies by task, if there are several ablations; data of one provenance."""
+    found: dict[str, Ablations] = {}
     for task in TASKS:
-        rungs = {}
-        for rung in NAMES:
-            done = finished(next(iter(by_kind(cells[task, rung, size])), []))
+        ablations = {}
+        for ablation in NAMES:
+            done = finished(next(iter(by_provenance(cells[task, ablation, size])), []))
             if done:
-                rungs[rung] = [100 * record["test"]["accuracy"] for record in done]
-        if len(rungs) > 1:
-            found[task] = rungs
+                ablations[ablation] = [100 * record["test"]["accuracy"] for record in done]
+        if len(ablations) > 1:
+            found[task] = ablations
     return found
 
 
-def plot_ladder(tasks: Mapping[str, Rungs]) -> Figure:
-    """Test accuracies: a panel for each task, a line for each rung."""
+def plot_ablations(tasks: Mapping[str, Ablations]) -> Figure:
+    """Plots test accuracies: a panel for each task, a line for each ablation."""
     figure, axes = panels(len(tasks))
-    for panel, (task, rungs) in zip(axes, tasks.items()):
-        _plot_rungs(panel, rungs)
+    for panel, (task, ablations) in zip(axes, tasks.items()):
+        _plot_panel(panel, ablations)
         panel.set(title=TASKS[task], xlabel="test accuracy, per cent")
     return figure
 
 
-def _plot_rungs(panel: Axes, rungs: Rungs) -> None:
-    for place, (rung, accuracies) in enumerate(rungs.items()):
-        colour = "tab:red" if rung == "lru" else "black"
-        panel.plot(accuracies, [place] * len(accuracies), "o", color=colour, alpha=0.5)
-        panel.plot(statistics.mean(accuracies), place, "|", color=colour, markersize=16)
-    panel.set_yticks(range(len(rungs)), [NAMES[rung] for rung in rungs])
+def _plot_panel(panel: Axes, ablations: Ablations) -> None:
+    for row, (ablation, accuracies) in enumerate(ablations.items()):
+        colour = "tab:red" if ablation == "lru" else "black"
+        panel.plot(accuracies, [row] * len(accuracies), "o", color=colour, alpha=0.5)
+        panel.plot(statistics.mean(accuracies), row, "|", color=colour, markersize=16)
+    panel.set_yticks(range(len(ablations)), [NAMES[ablation] for ablation in ablations])
     panel.invert_yaxis()

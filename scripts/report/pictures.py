@@ -1,4 +1,4 @@
-"""What pictures of the results share: figures that are drawn when asked for, as small PNGs."""
+"""Pictures of the results: figures drawn on demand, as small PNG files."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from PIL import Image
 
 
 class Picture(NamedTuple):
-    """A picture that there are records for."""
+    """A picture of some records."""
 
-    name: str  # of its file, from results/
+    name: str  # of its file, relative to results/
     caption: str
     figure: Callable[[], Figure]
 
     def draw(self, file: Path) -> None:
-        """Writes it as a PNG, with nothing in it of when and with what it was made."""
+        """Writes a PNG without metadata, so that equal pictures are equal files."""
         drawn = io.BytesIO()
         self.figure().savefig(drawn, dpi=100)
         with Image.open(drawn) as image:  # a palette makes a small file
             image.convert("RGB").quantize(256).save(file, optimize=True)
 
-    def shown(self) -> str:
-        """It and its caption, as Markdown."""
+    def markdown(self) -> str:
+        """Returns the picture and its caption as Markdown."""
         alternative = self.caption.partition(",")[0]
         return f"![{alternative}]({self.name})\n\n{self.caption}"
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two or more to a row."""
+    """Returns a figure and its `number` panels, up to four in a row."""
     columns = min(number, 2 if number <= 4 else 4)
     rows = -(-number // columns)
     figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")

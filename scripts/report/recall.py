@@ -1,4 +1,4 @@
-"""The page of Recall: what gamma, the ring and the phase do for memory, at a small size."""
+"""The page of Recall: the effect of gamma, the ring and the phase on memory, at a small size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from report.format import (
     table,
 )
 from report.pictures import Picture
-from report.rows import RECALL_LENGTHS, RECALL_RATES, RECALL_RUNGS, recall
+from report.rows import RECALL_ABLATIONS, RECALL_LENGTHS, RECALL_RATES, recall
 
 NAMES = {
     "relu": "dense, ReLU",
@@ -38,7 +38,7 @@ NAMES = {
     "s5_fit": "S5, time scales of the task",
 }
 _VARIED = {"data.length", "optimizer.learning_rate", "optimizer.end_learning_rate"}
-_LEARNED = 0.99  # of the validation accuracy
+_LEARNED = 0.99  # validation accuracy
 
 _INTRODUCTION = """\
 # Recall: the claim about memory
@@ -49,26 +49,27 @@ and its phases start small; dense recurrences and eigenvalues from the whole dis
 (the Path-X column of their Tables 2, 3, 7 and 8).
 
 **The test.** Name the first of T tokens ({classes} classes) after reading the last; the other
-T - 1 are drawn from {distractors} other tokens. One layer, H = N = {width}, layer normalisation,
-the last step read, Adam at a constant rate, {steps:,} steps of {batch} new sequences. Always
-guessing has {chance:.1f} %; with {tests:,} test sequences its standard error is {error:.1f} %.
+T - 1 are drawn from {distractors} other tokens. The model has one layer, H = N = {width}, layer
+normalisation, and reads out the last step; it is trained by Adam at a constant rate for {steps:,}
+steps of {batch} new sequences. Chance is {chance:.1f} %; with {tests:,} test sequences its standard
+error is {error:.1f} %.
 
     python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall
 
-trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on the others. All of these, and
-the table of lengths and learning rates, are run by
+trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on train the ablations. The
+following commands run all of these, and the table of lengths and learning rates:
 
     python scripts/reproduce.py --table=recall --size=quick --rate=0.003
     python scripts/reproduce.py --table=recall --length=256,1024,4096
 
-and the page and its figures by `python scripts/results.py`, from the records in `recall/`. A record
-names its config, seed, commit and machine."""
+`python scripts/results.py` makes this page and its figures from the records in `recall/`. A record
+has the config, seed, commit and hardware of its run."""
 
 
 class Cell(NamedTuple):
-    """What a run is of."""
+    """The experiment of a run."""
 
-    rung: str
+    ablation: str
     length: int
     rate: str
 
@@ -77,21 +78,21 @@ Cells = Mapping[Cell, Sequence[Record]]
 
 
 class Sorted(NamedTuple):
-    """Records by what they are of."""
+    """Records by the rows that they count for."""
 
     cells: dict[Cell, list[Record]]  # finished runs
-    quick: dict[str, list[Record]]  # finished runs of `:quick`, by rung
-    others: dict[str, Record]  # by their file names
+    quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
+    others: dict[str, Record]  # by file name
 
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """The config of every rung, at the length and the rate of the config file."""
-    return {rung: recall(rung, 1024, "0.003", size).load() for rung in RECALL_RUNGS}
+    """Returns the config of every ablation, at the length and the rate of the config file."""
+    return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
-    """Records by what they are of."""
+    """Sorts records by row."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     quick: dict[str, list[Record]] = defaultdict(list)
     others = {}
@@ -100,42 +101,42 @@ def sort(records: Mapping[str, Record]) -> Sorted:
             others[name] = record
         elif cell := cell_of(record):
             cells[cell].append(record)
-        elif rung := quick_of(record):
-            quick[rung].append(record)
+        elif ablation := quick_of(record):
+            quick[ablation].append(record)
         else:
             others[name] = record
     return Sorted(
         {cell: finished(runs) for cell, runs in cells.items()},
-        {rung: finished(quick[rung]) for rung in RECALL_RUNGS if rung in quick},
+        {ablation: finished(quick[ablation]) for ablation in RECALL_ABLATIONS if ablation in quick},
         others,
     )
 
 
 def quick_of(record: Record) -> str | None:
-    """The rung of a run of `:quick`; None if it has other numbers."""
+    """Returns the ablation of a run of `:quick`; None if it has other options."""
     known = _known("quick").items()
-    return next((rung for rung, config in known if not differing(record, config)), None)
+    return next((ablation for ablation, config in known if not differing(record, config)), None)
 
 
 def cell_of(record: Record) -> Cell | None:
-    """The cell of a run; None if it has other numbers than all of the table's."""
+    """Returns the cell of a run; None if its options are not in the table."""
     length = record["config"]["data"].get("length")
     rate = record["config"]["optimizer"]["learning_rate"]
     rates = {float(name): name for name in RECALL_RATES}
     if length not in RECALL_LENGTHS or rate not in rates:
         return None
-    for rung, config in _known().items():
+    for ablation, config in _known().items():
         if differing(record, config) <= _VARIED:
-            return Cell(rung, length, rates[rate])
+            return Cell(ablation, length, rates[rate])
     return None
 
 
-def best(cells: Cells, rung: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
-    """The learning rate that is best on validation, and its runs; None if there are none.
+def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
+    """Returns the cell with the best learning rate on validation, and its runs; None without runs.
 
-    Seeds that not every rate has are left out of the comparison.
+    Only seeds that every rate has are compared.
     """
-    found = {cell: cells[cell] for cell in _rates(rung, length) if cells.get(cell)}
+    found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
         return None
     shared = set.intersection(*({run["seed"] for run in runs} for runs in found.values()))
@@ -152,17 +153,21 @@ def best(cells: Cells, rung: str, length: int) -> tuple[Cell, Sequence[Record]] 
 
 
 def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
-    """The runs at the best learning rate of every rung that has some; none if the LRU has none."""
-    found = {rung: runs[1] for rung in RECALL_RUNGS if (runs := best(cells, rung, length))}
+    """Returns the runs at the best learning rate, by ablation; empty if the LRU has no runs."""
+    found = {
+        ablation: runs[1]
+        for ablation in RECALL_ABLATIONS
+        if (runs := best(cells, ablation, length))
+    }
     return found if "lru" in found else {}
 
 
-def _rates(rung: str, length: int) -> list[Cell]:
-    return [Cell(rung, length, rate) for rate in RECALL_RATES]
+def _rates(ablation: str, length: int) -> list[Cell]:
+    return [Cell(ablation, length, rate) for rate in RECALL_RATES]
 
 
 def learned_at(record: Record) -> int | None:
-    """The first evaluated step with a validation accuracy of at least 99 %; None if there is none.
+    """Returns the first evaluated step with at least 99 % validation accuracy, or None.
 
     Example:
       >>> learned_at({"validation_curve": [(50, 1.4, 0.25), (100, 0.1, 0.995)]})
@@ -173,23 +178,23 @@ def learned_at(record: Record) -> int | None:
 
 
 def accuracies(runs: Sequence[Record]) -> list[float]:
-    """Test accuracies in per cent."""
+    """Returns the test accuracies in per cent."""
     return [100 * run["test"]["accuracy"] for run in runs]
 
 
 def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
-    """The page, as Markdown.
+    """Returns the page as Markdown.
 
     Args:
-      records: by their file names.
-      pictures: those that there are.
+      records: by file name.
+      pictures: of these records.
     """
     cells, quick, others = sort(records)
     return join([
         _introduction(),
         _best(cells),
         _quick(quick),
-        *[picture.shown() for picture in pictures],
+        *[picture.markdown() for picture in pictures],
         _explanation(max(at_best(cells, 1024), quick, key=len)),
         _all(cells),
         _coverage(cells, quick),
@@ -215,35 +220,34 @@ def _introduction() -> str:
 
 def _best(cells: Cells) -> str:
     lines = [
-        [NAMES[rung], *(_best_cell(cells, rung, length) for length in RECALL_LENGTHS)]
-        for rung in RECALL_RUNGS
-        if any(best(cells, rung, length) for length in RECALL_LENGTHS)
+        [NAMES[ablation], *(_best_cell(cells, ablation, length) for length in RECALL_LENGTHS)]
+        for ablation in RECALL_ABLATIONS
+        if any(best(cells, ablation, length) for length in RECALL_LENGTHS)
     ]
     if not lines:
         return ""
     columns = " | ".join(["recurrence", *(f"T = {length:,}" for length in RECALL_LENGTHS)])
     return (
         "## Test accuracy in per cent, at the best learning rate\n\n"
-        "Mean (standard error) over seeds. @ is the learning rate, the best on validation of those "
-        "that\nwere run; where not all three were run, it is followed by how many.\n\n"
-        + table(columns, lines)
+        "Mean (standard error) over seeds. @ is the learning rate, the best on validation. The "
+        "number of\nrates follows if not all three were run.\n\n" + table(columns, lines)
     )
 
 
-def _best_cell(cells: Cells, rung: str, length: int) -> str:
-    found = best(cells, rung, length)
+def _best_cell(cells: Cells, ablation: str, length: int) -> str:
+    found = best(cells, ablation, length)
     if not found:
         return "not run"
     cell, runs = found
-    tried = sum(bool(cells.get(other)) for other in _rates(rung, length))
+    tried = sum(bool(cells.get(other)) for other in _rates(ablation, length))
     few = f", of {tried}" if tried < len(RECALL_RATES) else ""
     return f"{mean(accuracies(runs))} @ {cell.rate}{few}"
 
 
 def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
-    """What was not run, in a line for each length in place of many empty rows."""
-    absent = [NAMES[rung] for rung in RECALL_RUNGS if rung not in quick]
-    every = len(RECALL_RUNGS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
+    """Returns the section on what was not run: a line for each length, instead of empty rows."""
+    absent = [NAMES[ablation] for ablation in RECALL_ABLATIONS if ablation not in quick]
+    every = len(RECALL_ABLATIONS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
         "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
         f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
@@ -254,42 +258,42 @@ def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _missing(cells: Cells, length: int) -> str:
-    whole, parts = [], []
-    for rung in RECALL_RUNGS:
-        rates = [cell.rate for cell in _rates(rung, length) if not cells.get(cell)]
+    absent, partial = [], []
+    for ablation in RECALL_ABLATIONS:
+        rates = [cell.rate for cell in _rates(ablation, length) if not cells.get(cell)]
         if len(rates) == len(RECALL_RATES):
-            whole.append(NAMES[rung])
+            absent.append(NAMES[ablation])
         elif rates:
-            parts.append(f"{NAMES[rung]} at {' and '.join(rates)}")
-    if len(whole) == len(RECALL_RUNGS):
+            partial.append(f"{NAMES[ablation]} at {' and '.join(rates)}")
+    if len(absent) == len(RECALL_ABLATIONS):
         return f"T = {length:,}: nothing was run."
-    missing = "; ".join(whole + parts)
+    missing = "; ".join(absent + partial)
     return f"T = {length:,}: " + (f"not run: {missing}." if missing else "all were run.")
 
 
 def _explanation(runs: Mapping[str, Sequence[Record]]) -> str:
-    """What gamma and the phase do, in two sentences each.
+    """Returns the section on gamma and the phase.
 
     Args:
-      runs: by rung, at T = 1,024.
+      runs: by ablation, at T = 1,024.
     """
     if "lru" not in runs:
         return ""
-    parts = ["## What gamma and the phase do\n\nAt T = 1,024, from the records."]
+    sections = ["## The effect of gamma and the phase\n\nAt T = 1,024, from the records."]
     if "ring" in runs:
-        parts.append(_gamma(runs["lru"], runs["ring"]))
+        sections.append(_gamma(runs["lru"], runs["ring"]))
     if "full_phase" in runs:
-        parts.append(_phase(runs["lru"], runs["full_phase"]))
-    return "\n\n".join(parts)
+        sections.append(_phase(runs["lru"], runs["full_phase"]))
+    return "\n\n".join(sections)
 
 
 def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
     mixer = _known()["lru"]["model"]["mixer"]
     gain = ring_gain(mixer["r_min"], mixer["r_max"])
     return (
-        f"**Gamma.** On this ring the state of white noise has {gain:,.0f} times the energy of "
-        "its input (Proposition 3.3), and gamma divides it out: the first validation loss is "
-        f"{_first_loss(lru)} nats with gamma and {_first_loss(ring)} without, where guessing has "
+        f"**Gamma.** On this ring the state has {gain:,.0f} times the energy of a white-noise "
+        "input (Proposition 3.3), which gamma normalises. The first validation loss is "
+        f"{_first_loss(lru)} nats with gamma and {_first_loss(ring)} without; guessing gives "
         f"1.386. With all else equal, test accuracy is {_accuracy(lru)} % with gamma, "
         f"{_learned(lru)}, and {_accuracy(ring)} % without, {_learned(ring)}."
     )
@@ -314,11 +318,11 @@ def _first_loss(runs: Sequence[Record]) -> str:
 
 
 def _learned(runs: Sequence[Record]) -> str:
-    """When validation had 99 %, in words."""
+    """Returns when validation reached 99 %, in words."""
     steps = [step for run in runs if (step := learned_at(run))]
     if not steps:
-        return "and no run comes to 99 % on validation"
-    return f"and {len(steps)} of {len(runs)} runs have 99 % on validation, {_after(steps)}"
+        return "and no run reaches 99 % on validation"
+    return f"and {len(steps)} of {len(runs)} runs reach 99 % on validation, {_after(steps)}"
 
 
 def _after(steps: Sequence[int]) -> str:
@@ -327,10 +331,12 @@ def _after(steps: Sequence[int]) -> str:
 
 
 def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
-    """Runs of `:quick`, which anyone can repeat in a minute or two each."""
+    """Returns the table of the runs of `:quick`, each of which takes a minute or two."""
     if not runs:
         return ""
-    lines = [[NAMES[rung], mean(accuracies(each)), _when(each)] for rung, each in runs.items()]
+    lines = [
+        [NAMES[ablation], mean(accuracies(each)), _when(each)] for ablation, each in runs.items()
+    ]
     columns = "recurrence | test accuracy | 99 % on validation"
     return (
         "## `:quick`\n\nThe config's own variant, T = 1,024 and a learning rate of 0.003; 1,000 "
@@ -339,17 +345,19 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _when(runs: Sequence[Record]) -> str:
-    """The step from which validation has 99 %, and of how many runs."""
+    """Returns the steps at which validation reached 99 %, and the number of such runs."""
     steps = [step for run in runs if (step := learned_at(run))]
     return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
 
 
 def _all(cells: Cells) -> str:
-    every = itertools.product(RECALL_LENGTHS, RECALL_RUNGS, RECALL_RATES)
+    every = itertools.product(RECALL_LENGTHS, RECALL_ABLATIONS, RECALL_RATES)
     lines = []
-    for length, rung, rate in every:
-        if runs := cells.get(Cell(rung, length, rate)):
-            lines.append([f"{length:,}", NAMES[rung], rate, mean(accuracies(runs)), _when(runs)])
+    for length, ablation, rate in every:
+        if runs := cells.get(Cell(ablation, length, rate)):
+            lines.append(
+                [f"{length:,}", NAMES[ablation], rate, mean(accuracies(runs)), _when(runs)]
+            )
     columns = "T | recurrence | rate | test accuracy | 99 % on validation"
     return f"## All runs\n\n{table(columns, lines)}" if lines else ""
 
@@ -361,4 +369,4 @@ def _others(records: Mapping[str, Record]) -> str:
         [f"[{name}]({name})", f"{record['steps']:,} of {record['steps_planned']:,}"]
         for name, record in records.items()
     ]
-    return f"## Runs with other numbers, or unfinished\n\n{table('record | steps', lines)}"
+    return f"## Runs with other options, or unfinished\n\n{table('record | steps', lines)}"

@@ -15,11 +15,11 @@ from report.recall import NAMES, at_best, sort
 from report.rows import RECALL_LENGTHS
 
 _GROUPS = {
-    "the steps to the LRU": (
+    "ablations of the LRU": (
         "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
         "full_phase", "lru",
     ),
-    "the LRU and its rivals": ("s4d", "s4d_fit", "s5", "s5_fit", "lru"),
+    "the LRU, S4D and S5": ("s4d", "s4d_fit", "s5", "s5_fit", "lru"),
 }  # fmt: skip
 _COLOURS = {
     "relu": "0.3", "tanh": "0.5", "linear": "0.7", "real_imag": "tab:brown", "exp": "tab:pink",
@@ -30,14 +30,14 @@ _COLOURS = {
 _DASHED = {"s4d", "s5"}
 _SPECTRA = ("ring", "full_phase", "lru")
 
-Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by rung
+Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """A figure of curves for each length, and one of eigenvalues.
+    """Returns a picture of curves for each length, and one of eigenvalues.
 
     Args:
-      records: by their file names.
+      records: by file name.
     """
     cells, quick, _ = sort(records)
     found = [
@@ -48,8 +48,12 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     if len(quick) > 1:
         found.append(_curves("quick", "the variants `:quick`, T = 1,024", quick))
     best: Lines = at_best(cells, 1024)
-    runs = best if len(best) >= len(quick) else quick  # those with more to compare
-    spectra = {rung: runs[rung] for rung in _SPECTRA if "eigenvalues" in runs.get(rung, [{}])[0]}
+    runs = best if len(best) >= len(quick) else quick  # whichever has more ablations
+    spectra = {
+        ablation: runs[ablation]
+        for ablation in _SPECTRA
+        if "eigenvalues" in runs.get(ablation, [{}])[0]
+    }
     if spectra:
         caption = (
             "Eigenvalues before training (circles) and of the tested checkpoint (dots), T = 1,024, "
@@ -61,20 +65,22 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _curves(name: str, what: str, lines: Lines) -> Picture:
-    caption = f"Validation accuracy against steps, {what}. One line a seed; dotted: chance."
+    caption = f"Validation accuracy against steps, {what}. Each line is one seed; dotted: chance."
     return Picture(f"recall/curves_{name}.png", caption, functools.partial(plot_curves, lines))
 
 
 def plot_curves(lines: Lines) -> Figure:
-    """Validation accuracies: a panel for each group of rungs, where it can be one to compare."""
-    present = {title: [r for r in rungs if r in lines] for title, rungs in _GROUPS.items()}
+    """Plots validation accuracies: a panel for each group with at least two runs to compare."""
+    present = {title: [r for r in ablations if r in lines] for title, ablations in _GROUPS.items()}
     most = max(map(len, present.values()))
-    groups = {title: rungs for title, rungs in present.items() if len(rungs) >= min(most, 2)}
+    groups = {
+        title: ablations for title, ablations in present.items() if len(ablations) >= min(most, 2)
+    }
     figure, axes = panels(len(groups))
-    for panel, (title, rungs) in zip(axes, groups.items()):
-        for rung in rungs:
-            _plot_runs(panel, rung, lines[rung])
-        data = lines[rungs[0]][0]["config"]["data"]
+    for panel, (title, ablations) in zip(axes, groups.items()):
+        for ablation in ablations:
+            _plot_runs(panel, ablation, lines[ablation])
+        data = lines[ablations[0]][0]["config"]["data"]
         panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
         panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
         panel.set(xlabel="step", ylabel="validation accuracy (%)")
@@ -84,25 +90,31 @@ def plot_curves(lines: Lines) -> Figure:
     return figure
 
 
-def _plot_runs(panel: Axes, rung: str, runs: Sequence[Record]) -> None:
+def _plot_runs(panel: Axes, ablation: str, runs: Sequence[Record]) -> None:
     for number, run in enumerate(runs):
         steps, _, accuracies = np.array(run["validation_curve"]).T
         panel.plot(
-            steps, 100 * accuracies, color=_COLOURS[rung], linewidth=2 if rung == "lru" else 1.2,
-            linestyle="--" if rung in _DASHED else "-", label=None if number else NAMES[rung],
-        )  # fmt: skip
+            steps,
+            100 * accuracies,
+            color=_COLOURS[ablation],
+            linewidth=2 if ablation == "lru" else 1.2,
+            linestyle="--" if ablation in _DASHED else "-",
+            label=None if number else NAMES[ablation],
+        )
 
 
 def plot_spectra(lines: Lines) -> Figure:
-    """Phase against distance from the unit circle, both logarithmic: a panel for each rung."""
+    """Plots phases and distances from the unit circle, logarithmic: a panel for each ablation."""
     figure = Figure(figsize=(4 * len(lines), 3.8), layout="constrained")
     axes = figure.subplots(1, len(lines), squeeze=False, sharex=True, sharey=True)[0]
-    for panel, (rung, runs) in zip(axes, lines.items()):
-        before, after = (_place(lam) for lam in eigenvalues(runs[0]))
+    for panel, (ablation, runs) in zip(axes, lines.items()):
+        before, after = (_phase_and_distance(lam) for lam in eigenvalues(runs[0]))
         panel.plot(*np.stack([before, after], axis=1), color="0.75", linewidth=0.8, zorder=1)
         panel.scatter(*before, s=26, facecolors="none", edgecolors="0.5", label="before")
         panel.scatter(*after, s=9, color="#0b3c8c", label="after", zorder=3)
-        panel.set(xscale="log", yscale="log", title=NAMES[rung], xlabel="phase |arg λ| (radians)")
+        panel.set(
+            xscale="log", yscale="log", title=NAMES[ablation], xlabel="phase |arg λ| (radians)"
+        )
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("distance from the unit circle, 1 − |λ|")
     axes[0].legend(fontsize=8, frameon=False)
@@ -110,27 +122,27 @@ def plot_spectra(lines: Lines) -> Figure:
 
 
 def eigenvalues(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the one layer `(N,)`, before training and of the tested checkpoint."""
+    """Returns the layer's eigenvalues `(N,)`, before training and of the tested checkpoint."""
     found = []
     for step in (0, record["test"]["step"]):
-        (parts,) = record["eigenvalues"][str(step)].values()
-        real, imaginary = np.array(parts)
+        (pair,) = record["eigenvalues"][str(step)].values()
+        real, imaginary = np.array(pair)
         found.append(real + 1j * imaginary)
     return found[0], found[1]
 
 
-def _place(lam: np.ndarray) -> np.ndarray:
-    """Phases and distances from the unit circle, `(2, N)`."""
+def _phase_and_distance(lam: np.ndarray) -> np.ndarray:
+    """Returns phases and distances from the unit circle, `(2, N)`."""
     return np.stack([np.abs(np.angle(lam)), 1 - np.abs(lam)])
 
 
 def _movement(lines: Lines) -> str:
-    """How far the median mode moves, in words."""
+    """Returns the movement of the median mode, in words."""
     words = []
-    for rung, runs in lines.items():
-        before, after = (_place(lam) for lam in eigenvalues(runs[0]))
+    for ablation, runs in lines.items():
+        before, after = (_phase_and_distance(lam) for lam in eigenvalues(runs[0]))
         phase, distance = 100 * np.median(np.abs(after / before - 1), axis=1)
-        words.append(f"{distance:.0f} % and {phase:.0f} % ({NAMES[rung]})")
+        words.append(f"{distance:.0f} % and {phase:.0f} % ({NAMES[ablation]})")
     return (
         "The median mode changes its distance from the unit circle and its phase by "
         f"{'; '.join(words)}."

@@ -1,4 +1,4 @@
-"""The rows of the two papers' tables: which config is a row's, and how its runs are called."""
+"""The rows of the tables: the config of each row, and the names of its runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from paper.charlm import DATA as TEXTS
 from paper.charlm import NAMES as MODEL_NAMES
-from paper.lra import NAMES as LADDER_NAMES
-from paper.lra import RINGS as LADDER_RINGS
+from paper.lra import NAMES as ABLATION_NAMES
+from paper.lra import RINGS as PAPER_RINGS
 
 from lru.training.config import load_config
 
 
 class Row(NamedTuple):
-    """A run: of a config, with a seed, and with numbers of its own in place of the config's."""
+    """A run: a config, a seed, and options that override those of the config."""
 
     label: str
     config: str
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its work directory and its record.
+        """The name of its work directory and its record.
 
         Example:
           >>> lra("text", "ring", "quick")._replace(overrides=("--config.data.pad_to=512",)).name
@@ -34,11 +34,11 @@ class Row(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """The config's, of the command line."""
+        """The arguments of `lru.train` for the config."""
         return [f"--config={self.config}", f"--config.seed={self.seed}", *self.overrides]
 
     def load(self) -> dict[str, Any]:
-        """The config's numbers."""
+        """Loads the config, with the overrides."""
         return load_config(self.config, self.arguments[1:]).to_dict()
 
 
@@ -47,12 +47,12 @@ def _short(override: str) -> str:
     return f"{key.rpartition('.')[2]}={value}".replace("/", "_")
 
 
-def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Row:
-    """A task of the Long Range Arena with a rung of the ladder, at a size.
+def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -> Row:
+    """Returns the row of a task of the Long Range Arena with an ablation, at a size.
 
     Args:
-      task, rung, size: as lru.training.recipes.lra has them.
-      ring: r_min and r_max of the eigenvalues, if they are not to be the config's.
+      task, ablation, size: see lru.training.recipes.lra.
+      ring: r_min and r_max of the eigenvalues, in place of the config's.
 
     Example:
       >>> lra("text").config, lra("text", "ring", "quick").config
@@ -60,8 +60,8 @@ def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Ro
       >>> lra("cifar", ring="0.5/0.99").name
       'cifar-lru-paper-r_min=0.5-r_max=0.99-seed0'
     """
-    variant = ",".join([size] * (size != "paper") + [rung] * (rung != "lru"))
-    row = Row(f"{task}-{rung}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
+    variant = ",".join([size] * (size != "paper") + [ablation] * (ablation != "lru"))
+    row = Row(f"{task}-{ablation}-{size}", f"configs/lra_{task}.py" + f":{variant}" * bool(variant))
     if not ring:
         return row
     mixer, (r_min, r_max) = row.load()["model"]["mixer"], ring.split("/")
@@ -72,11 +72,11 @@ def lra(task: str, rung: str = "lru", size: str = "paper", ring: str = "") -> Ro
 
 
 def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:
-    """A text with a model of characters, at a size, with so many layers.
+    """Returns the row of a text with a character model, at a size, with `depth` layers.
 
     Args:
-      data, model, size, depth: as lru.training.recipes.charlm has them.
-      percent: of the text to learn from, if it is not to be the config's.
+      data, model, size, depth: see lru.training.recipes.charlm.
+      percent: of the text to learn from, in place of the config's.
 
     Example:
       >>> charlm("ptb", "gru", percent=40).name
@@ -89,11 +89,11 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     return row
 
 
-def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
-    """Recall of the first token with a rung of the ladder, a length and a learning rate.
+def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
+    """Returns the row of Recall with an ablation, a length and a learning rate.
 
     Args:
-      rung, size: as configs/recall.py has them; "lru" and "table" are the config without a variant.
+      ablation, size: see configs/recall.py; "lru" and "table" mean the config without a variant.
       length: T, the steps of every sequence.
       rate: the learning rate.
 
@@ -101,15 +101,17 @@ def recall(rung: str, length: int, rate: str, size: str = "table") -> Row:
       >>> recall("ring", 256, "0.01").name
       'ring-table-length=256-learning_rate=0.01-seed0'
     """
-    variant = ",".join([size] * (size != "table") + [rung] * (rung != "lru"))
-    numbers = f"--config.data.length={length}", f"--config.optimizer.learning_rate={rate}"
-    return Row(f"{rung}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, numbers)
+    variant = ",".join([size] * (size != "table") + [ablation] * (ablation != "lru"))
+    overrides = f"--config.data.length={length}", f"--config.optimizer.learning_rate={rate}"
+    return Row(
+        f"{ablation}-{size}", "configs/recall.py" + f":{variant}" * bool(variant), 0, overrides
+    )
 
 
 class Axis(NamedTuple):
-    """What may be chosen of a table in one direction, and what is, if nothing else is said.
+    """The choices along one axis of a table, and the default ones.
 
-    Without a default there is nothing to say: the row gets a 0.
+    Without a default, the row gets a 0.
     """
 
     choices: Sequence[Any]
@@ -117,7 +119,7 @@ class Axis(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of one paper: the axes by the arguments of `row`, the outermost first."""
+    """The rows of one table; `axes` has an axis for each argument of `row`, the outermost first."""
 
     row: Callable[..., Row]
     axes: Mapping[str, Axis]
@@ -126,29 +128,29 @@ class Table(NamedTuple):
     def rows(
         self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]
     ) -> Iterator[Row]:
-        """All rows with the first seed, then all with the second."""
+        """Yields all rows with the first seed, then all with the second."""
         axes = [chosen[name] or [0] for name in self.axes]
         for seed, *cell in itertools.product(range(seeds), *axes):
             row = self.row(**dict(zip(self.axes, cell)), size=size)
             yield row._replace(seed=seed, overrides=(*row.overrides, *overrides))
 
 
-TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")  # the quickest first
-RUNGS = tuple(LADDER_NAMES)
-RINGS = tuple(f"{r_min}/{r_max}" for rung, r_min, r_max in LADDER_RINGS if rung == "lru")
+TASKS = ("listops", "text", "cifar", "retrieval", "pathfinder", "pathx")  # the fastest first
+ABLATIONS = tuple(ABLATION_NAMES)
+RINGS = tuple(f"{r_min}/{r_max}" for ablation, r_min, r_max in PAPER_RINGS if ablation == "lru")
 DATA = tuple(TEXTS)
 MODELS = tuple(MODEL_NAMES)
-RECALL_RUNGS = (
+RECALL_ABLATIONS = (
     "relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "ring_full_phase",
     "full_phase", "lru", "s4d", "s4d_fit", "s5", "s5_fit",
 )  # fmt: skip
 RECALL_LENGTHS = (256, 1024, 4096)
 RECALL_RATES = ("0.001", "0.003", "0.01")
-LADDER = ("gru", "ps_lru", "rg_lru", "lru")
+GRU_TO_LRU = ("gru", "ps_lru", "rg_lru", "lru")
 TABLES = {
     "lra": Table(
         lra,
-        {"task": Axis(TASKS, TASKS), "rung": Axis(RUNGS, ["lru"]), "ring": Axis(RINGS, [])},
+        {"task": Axis(TASKS, TASKS), "ablation": Axis(ABLATIONS, ["lru"]), "ring": Axis(RINGS, [])},
         ["paper", "quick", "smoke"],
     ),
     "charlm": Table(
@@ -157,7 +159,7 @@ TABLES = {
             "data": Axis(DATA, DATA),
             "depth": Axis(range(1, 9), [2]),
             "percent": Axis(range(1, 101), []),
-            "model": Axis(MODELS, LADDER),
+            "model": Axis(MODELS, GRU_TO_LRU),
         },
         ["10m", "24m", "talk", "quick", "converge", "smoke"],
     ),
@@ -166,7 +168,7 @@ TABLES = {
         {
             "length": Axis(RECALL_LENGTHS, [1024]),
             "rate": Axis(RECALL_RATES, RECALL_RATES),
-            "rung": Axis(RECALL_RUNGS, RECALL_RUNGS),
+            "ablation": Axis(RECALL_ABLATIONS, RECALL_ABLATIONS),
         },
         ["table", "quick", "smoke"],
     ),

@@ -1,4 +1,4 @@
-"""The page of speed and memory: what `scripts/benchmark.py` measured, the main ratios first."""
+"""The page of speed and memory: measurements of `scripts/benchmark.py`, the main ratios first."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from report.format import Record, device, join, table
 _HEAD = """\
 # Speed and memory
 
-What `scripts/benchmark.py` measured. The programs of one record were measured in turns, each in a
-process of its own, so that its ratios mean something even where its seconds were taken on a busy
-machine; numbers of different records are not to be compared."""
+Measurements of `scripts/benchmark.py`. The programs of one record took turns, each in its own
+process, so their ratios are meaningful even if the machine was busy. Do not compare numbers of
+different records."""
 _APPENDIX_A = """\
 ## Against the layer of Appendix A
 
-A training step of six layers at the paper's widths: the library's default, which computes states
-again in the backward pass, against the same model with the layer as the paper's Appendix A writes
-it. Temporaries are what XLA lays out beside arguments and results."""
+A training step of six layers at the paper's widths: the library's default, which recomputes states
+in the backward pass, against the same model with the layer of the paper's Appendix A. Temporaries
+are the memory that XLA allocates beside arguments and results."""
 _TABLE_4 = """\
 ## Table 4: the recurrences side by side
 
-Training steps of six layers at Table 10's widths, all states saved for the backward pass, and how
-many times as fast as the tanh RNN; the paper's, on an A100 with the batches of Table 10, in
-brackets. Ours are of small batches: on a CPU the tanh RNN's products of a few rows are not much
-slower than one of many, so the LRU gains less than on a GPU, where steps one after another leave
-most of the device idle. S4D's kernel of length T is computed in every step, which a small batch
-does not pay back. GRU is Flax's, H wide; the paper has none."""
+Training steps of six layers at Table 10's widths, with all states saved for the backward pass, and
+the speed relative to the tanh RNN; in brackets the paper's, on an A100 with the batches of Table
+10. Our batches are small. On a CPU the tanh RNN's products of a few rows are not much slower than
+one product of many, so the LRU gains less than on a GPU, where sequential steps leave most of the
+device idle. S4D computes its kernel of length T in every training step, which a small batch does
+not amortise. GRU is Flax's, H wide; the paper has none."""
 _CANDIDATES = {"tanh": "tanh", "GRU": "", "lru, kept": "lru", "S4D": "s4d", "S5, kept": "s5"}
 _NAMES = {"tanh": "tanh RNN", "lru, kept": "LRU", "S5, kept": "S5"}
-_SHAPES = {"scifar": "cifar"}  # the tasks whose shapes have other names
+_SHAPES = {"scifar": "cifar"}  # shapes that are not named like their task
 _RECORDS = """\
 ## All records
 
-Newest first. "Times the first" is the median, over the rounds, of a program's seconds over those of
-the first one named. What is compared with what is explained at the head of `scripts/benchmark.py`,
-and of the modules that build the programs."""
+Newest first. "Times the first" is the median over the rounds of a program's seconds divided by
+those of the first program. The docstrings of `scripts/benchmark.py` and of the modules in
+`scripts/benchmarks` explain the columns and the programs."""
 
 
 def page(records: Mapping[str, Record]) -> str:
-    """Its Markdown.
+    """Returns the page as Markdown.
 
     Args:
-      records: those of `benchmark.py`, by file name.
+      records: of `benchmark.py`, by file name.
     """
     newest = sorted(records, key=lambda name: records[name]["date"], reverse=True)
     return join([
@@ -60,9 +60,9 @@ def page(records: Mapping[str, Record]) -> str:
 
 
 def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The newest record of Table 4's candidates: its name, and rows by task and candidate.
+    """Returns the name of the newest record of Table 4's candidates, and its rows.
 
-    Without one, the name is empty.
+    The rows are by task and candidate. The name is empty if there is no such record.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"], reverse=True):
@@ -77,7 +77,7 @@ def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]
 
 
 def times_as_fast(rows: Mapping[str, Mapping[str, Any]], candidate: str = "lru, kept") -> float:
-    """How many times the tanh RNN's speed a candidate has, of the rows of one task."""
+    """Returns a candidate's speed relative to the tanh RNN, from the rows of one task."""
     return rows["tanh"]["ratio"] / rows[candidate]["ratio"]
 
 
@@ -117,7 +117,7 @@ def _speed(task: str, rows: Mapping[str, Any], candidate: str) -> str:
 
 
 def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, int, int]]:
-    """By shape: how many times as fast a step is, its temporary bytes, and Appendix A's."""
+    """Returns by shape the relative speed of a step, its temporary bytes, and Appendix A's."""
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):
         rows = [row for row in records[name]["rows"]

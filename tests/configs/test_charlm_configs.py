@@ -1,4 +1,4 @@
-"""The configs of the language models: equal budgets, the authors' settings; all of them train."""
+"""The configs of the language models have equal budgets and the authors' options, and train."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def parameters(config, vocab_size):
 
 @pytest.mark.parametrize("budget", ["10m", "24m", "quick"])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_budget_is_met_within_a_hundredth(model, budget):
+def test_model_has_its_budget_of_parameters_within_one_per_cent(model, budget):
     wanted = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000}[budget]
     for data, vocab_size in DATA.items():
         found = parameters(load(model, f"{data},{budget}"), vocab_size)
@@ -39,7 +39,7 @@ def test_a_budget_is_met_within_a_hundredth(model, budget):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_variant_has_a_width(model):
-    """The small budget has few widths to choose from, and may be missed by two per cent."""
+    """The small budget has few widths to choose from, so parameters may differ by two per cent."""
     for data, depth in itertools.product(DATA, range(1, 9)):
         config = load(model, f"{data},quick,l{depth}")
         stack = {"linear_lru": lru.LRU}.get(model) or resolve(config.model.mixer.type, "c")
@@ -54,8 +54,8 @@ def test_deeper_models_of_a_budget_are_narrower(depth):
     assert parameters(config, 51) == pytest.approx(10_000_000, rel=0.01)
 
 
-def test_the_talks_models_are_of_equal_size_layer_by_layer():
-    """Within 0.3 % where the talk has a width; the others' are as near as a width can be."""
+def test_layers_of_the_talks_models_have_equal_size():
+    """Within 0.3 % for widths of the talk; the others have the nearest width."""
     widths = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}
     sizes = {}
     for model in MODELS:
@@ -69,7 +69,7 @@ def test_the_talks_models_are_of_equal_size_layer_by_layer():
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_settings_are_the_authors(model):
+def test_options_are_the_authors(model):
     config = load(model)
     assert (config.optimizer.learning_rate, config.optimizer.end_learning_rate) == (1e-3, 1e-3)
     assert (config.optimizer.warmup_fraction, config.optimizer.groups[0][1:]) == (0.0, (1.0, 0.0))
@@ -78,20 +78,20 @@ def test_the_settings_are_the_authors(model):
     assert (rule, config.train.select) == ((3, 1e-4, "previous"), "loss")
 
 
-def test_another_rate_is_constant_too():
+def test_overridden_learning_rate_is_constant():
     config = load_config("configs/charlm_lru.py", ["--config.optimizer.learning_rate=0.002"])
     assert config.optimizer.end_learning_rate == 0.002
 
 
 @pytest.mark.parametrize("name", ["ptb", "warpeace", "text8"])
-def test_the_vocabularies_are_those_of_the_data(name, shared_data, tmp_path):
-    """Of enwik8 there is only a part here, with fewer different bytes."""
+def test_vocabulary_sizes_are_those_of_the_data(name, shared_data, tmp_path):
+    """enwik8 is left out: the tests have only a prefix, with fewer different bytes."""
     dataset = dataset_class(name).create(tmp_path, shared_data(name))
     assert dataset.vocab_size == DATA[name]
 
 
 @pytest.mark.parametrize(("model", "data"), list(zip(MODELS, 2 * list(DATA))))
-def test_every_model_trains_and_every_text_can_be_made_up(model, data, tmp_path):
+def test_every_model_trains_on_synthetic_text(model, data, tmp_path):
     config = load(model, f"{data},smoke", "--config.train.epochs=2")
     record = train_and_evaluate(config, tmp_path / "run", data_dir=tmp_path)
     first, last = (loss for _, loss in record["curves"]["validation"])
@@ -106,13 +106,13 @@ def test_every_model_trains_and_every_text_can_be_made_up(model, data, tmp_path)
         ("l2,l4", "names l2 and l4; choose one"),
     ],
 )
-def test_a_variant_that_does_not_exist_is_said(variant, message):
+def test_unknown_variant_raises(variant, message):
     with pytest.raises(UserError, match=message):
         load("lru", variant)
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_a_model_learns_from_the_whole_released_text_in_up_to_a_hundred_epochs(data):
+def test_default_trains_on_the_whole_released_text_for_100_epochs(data):
     config = load("lru", data)
     assert (config.data.source, config.data.percent, config.data.fraction_test) == (
         "released", 100, "fixed",
@@ -123,12 +123,12 @@ def test_a_model_learns_from_the_whole_released_text_in_up_to_a_hundred_epochs(d
     assert config.train.matmul_precision == config.model.dtype == "float32"
 
 
-def test_a_small_model_learns_from_a_tenth_of_the_text_in_three_epochs():
+def test_quick_trains_on_a_tenth_of_the_text_for_three_epochs():
     config = load("lru", "quick")
     assert (config.data.percent, config.train.epochs, config.train.batch_size) == (10, 3, 20)
 
 
 @pytest.mark.parametrize("size", ["10m", "24m", "talk"])
-def test_a_size_of_the_papers_changes_the_width_alone(size):
+def test_size_of_the_paper_changes_the_width_alone(size):
     changed = differences(load("lru").to_dict(), load("lru", size).to_dict())
     assert changed.keys() <= {"model.d_model", "model.mixer.features"}

@@ -1,4 +1,4 @@
-"""The numbers of the configs are those of the paper's tables, and all variants of them train."""
+"""The options of the configs equal the paper's tables, and all variants train."""
 
 import math
 import os
@@ -38,7 +38,7 @@ RING_WITHOUT_GAMMA = {
     "pathfinder": (0.9, 0.999),
 }
 TASKS = [row[0] for row in TABLE_10]
-RUNGS = ["relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5"]
+ABLATIONS = ["relu", "tanh", "linear", "real_imag", "exp", "stable_exp", "ring", "s4d", "s5"]
 
 
 def load(task, variant=""):
@@ -46,7 +46,7 @@ def load(task, variant=""):
 
 
 @pytest.mark.parametrize("row", TABLE_10, ids=TASKS)
-def test_every_number_of_table_10_is_in_the_config(row):
+def test_config_has_every_number_of_table_10(row):
     c = load(row[0])
     (_, factor, no_decay), (_, base, decay) = c.optimizer.groups
     mixer = c.model.mixer
@@ -59,12 +59,12 @@ def test_every_number_of_table_10_is_in_the_config(row):
     assert (c.optimizer.warmup_fraction, c.optimizer.end_learning_rate) == (0.1, 1e-7)  # App. D.2
 
 
-def test_the_one_learning_rate_of_the_paper_is_the_configs():
+def test_learning_rate_of_scifar_is_the_papers():
     assert load("cifar").optimizer.learning_rate == 0.004  # Appendix C.2
 
 
 def parameters(task, variant="", vocab_size=None):
-    """The shapes of a config's parameters, by path."""
+    """Returns the shapes of a config's parameters, by path."""
     config = load(task, variant)
     create = build(config.model, "config.model", later=("num_classes", "vocab_size"))
     classes = 10 if task in ("cifar", "listops") else 2
@@ -88,13 +88,13 @@ def parameters(task, variant="", vocab_size=None):
         ("pathx", None, 1.29),
     ],
 )
-def test_the_models_have_the_parameters_that_table_10_implies(task, vocab_size, millions):
+def test_models_have_the_parameter_counts_that_table_10_implies(task, vocab_size, millions):
     count = sum(math.prod(shape) for shape in parameters(task, "", vocab_size).values())
     assert count == pytest.approx(millions * 1e6, rel=0.02)
 
 
 @pytest.mark.parametrize(
-    "rung, slow",
+    "ablation, slow",
     [
         ("", "nu_log theta_log gamma_log B_re B_im"),
         ("relu", "A B"),
@@ -106,21 +106,21 @@ def test_the_models_have_the_parameters_that_table_10_implies(task, vocab_size, 
         ("s5", "Lambda_re Lambda_im B_re B_im log_step"),
     ],
 )
-def test_the_factor_is_that_of_a_b_gamma_and_delta_and_of_nothing_else(rung, slow):
-    (pattern, factor, decay), (rest, _, _) = load("listops", rung).optimizer.groups
+def test_factor_applies_to_a_b_gamma_and_delta_alone(ablation, slow):
+    (pattern, factor, decay), (rest, _, _) = load("listops", ablation).optimizer.groups
     assert (factor, decay, rest) == (0.5, 0.0, ".*")
     found = {
-        path for path in parameters("listops", f"smoke,{rung}", 18) if re.search(pattern, path)
+        path for path in parameters("listops", f"smoke,{ablation}", 18) if re.search(pattern, path)
     }
     assert found == {f"stack/blocks_{i}/mixer/{name}" for i in range(2) for name in slow.split()}
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
-    for rung in ("real_imag", "exp", "stable_exp"):
-        mixer = load(task, rung).model.mixer
+def test_ablations_have_the_rings_of_table_7_and_table_8(task):
+    for ablation in ("real_imag", "exp", "stable_exp"):
+        mixer = load(task, ablation).model.mixer
         assert (mixer.r_min, mixer.r_max, mixer.max_phase) == (0.0, 1.0, 2 * PI)
-        assert mixer.parameterization == rung
+        assert mixer.parameterization == ablation
     ring, lru = load(task, "ring").model.mixer, load(task).model.mixer
     assert ring.parameterization == "stable_exp" and ring.max_phase == lru.max_phase
     if task in RING_WITHOUT_GAMMA:
@@ -128,10 +128,10 @@ def test_the_ladder_has_the_rings_of_table_7_and_table_8(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("rung", RUNGS)
-def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
-    """And keeps its N, its direction and the type of its products."""
-    changed = set(differences(load(task).to_dict(), load(task, rung).to_dict()))
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_ablation_changes_the_mixer_alone(task, ablation):
+    """N, the directions and the dtype do not change."""
+    changed = set(differences(load(task).to_dict(), load(task, ablation).to_dict()))
     changed.discard("model.chunk_size")  # S4D's convolution takes all steps at once
     assert changed and all(key.startswith("model.mixer.") for key in changed)
     kept = {"model.mixer.d_state", "model.mixer.bidirectional", "model.mixer.dtype"}
@@ -149,28 +149,28 @@ def test_a_rung_changes_the_mixer_and_nothing_else(task, rung):
         ("pathx", dict(blocks=16, c_init="complex_normal", dt_min=1e-4)),
     ],
 )
-def test_s5_begins_as_its_own_script_has_it(task, script):
+def test_s5_has_the_options_of_its_own_script(task, script):
     mixer = load(task, "s5").model.mixer.to_dict()
     rest = {"type", "d_state", "bidirectional", "dtype", "method"}
     assert {name: value for name, value in mixer.items() if name not in rest} == script
 
 
-def test_s5_has_one_block_where_n_allows_no_more():
+def test_s5_has_one_block_if_n_is_no_multiple():
     assert load("text", "quick,s5").model.mixer.blocks == 1  # N = 32 is not a multiple of 24
 
 
-def test_s4d_takes_smaller_steps_where_its_own_config_does():
+def test_s4d_has_the_step_sizes_of_its_own_config():
     assert load("pathx", "s4d").model.mixer.dt_min == 1e-4
-    assert "dt_min" not in load("text", "s4d").model.mixer  # the layer's, 1e-3
+    assert "dt_min" not in load("text", "s4d").model.mixer  # the layer's default, 1e-3
 
 
-def test_every_rung_but_the_dense_ones_takes_a_method():
-    for rung in RUNGS:
-        assert ("method" in load("text", rung).model.mixer) == (rung not in RUNGS[:3])
+def test_every_ablation_except_dense_has_a_method():
+    for ablation in ABLATIONS:
+        assert ("method" in load("text", ablation).model.mixer) == (ablation not in ABLATIONS[:3])
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_sizes_change_no_rule_of_the_experiment(task):
+def test_quick_keeps_the_rules_of_the_experiment(task):
     paper, quick = load(task), load(task, "quick")
     assert quick.optimizer == paper.optimizer
     assert quick.data.type == paper.data.type
@@ -180,7 +180,7 @@ def test_sizes_change_no_rule_of_the_experiment(task):
     assert [quick.model.mixer[name] for name in ring] == [paper.model.mixer[name] for name in ring]
 
 
-def test_a_size_and_a_rung_can_be_named_in_any_order():
+def test_size_and_ablation_can_be_in_any_order():
     assert load("text", "quick,ring") == load("text", "ring,quick")
 
 
@@ -192,12 +192,12 @@ def test_a_size_and_a_rung_can_be_named_in_any_order():
         ("ring,s5", "names ring and s5; choose one"),
     ],
 )
-def test_a_variant_that_is_none_is_said(variant, words):
+def test_unknown_variant_raises(variant, words):
     with pytest.raises(UserError, match=re.escape(words)):
         load("text", variant)
 
 
-def test_listops_is_made_by_the_rules_of_the_long_range_arena():
+def test_listops_has_the_options_of_the_long_range_arena():
     data = load("listops").data
     want = dict(max_depth=10, max_args=10, min_length=500, max_length=2000, pad_to=2048)
     want |= dict(num_train=96_000, num_validation=2_000, num_test=2_000, source="generated")
@@ -222,12 +222,14 @@ def test_every_task_trains(task, data_dir, tmp_path):
 BOTH_WAYS = [("pathfinder", "linear"), ("pathfinder", "s4d"), ("pathfinder", "s5")]
 
 
-@pytest.mark.parametrize("task, rung", [("listops", rung) for rung in RUNGS] + BOTH_WAYS)
-def test_every_rung_trains(task, rung, data_dir):
-    """Without what the loop does around it, which no rung changes."""
-    experiment = Experiment(load(task, f"smoke,{rung}"), data_dir)
+@pytest.mark.parametrize(
+    "task, ablation", [("listops", ablation) for ablation in ABLATIONS] + BOTH_WAYS
+)
+def test_every_ablation_trains(task, ablation, data_dir):
+    """Takes training steps without the loop, which does not depend on the ablation."""
+    experiment = Experiment(load(task, f"smoke,{ablation}"), data_dir)
     before = experiment.init_state()
-    untouched = jax.tree.map(np.asarray, before.params)  # the state given is used up
+    untouched = jax.tree.map(np.asarray, before.params)  # the state is donated
     state = experiment.train_steps(before, next(iter(experiment.training_calls(0))))
     assert state.step > 0 and state.diverged_at == -1
     moved = jax.tree.map(lambda x, y: (x != y).any(), untouched, state.params)
@@ -235,8 +237,8 @@ def test_every_rung_trains(task, rung, data_dir):
     assert 0 <= experiment.evaluate(state, "test")["accuracy"] <= 1
 
 
-# What the paper leaves open, from the published code: of the Long Range Arena, of S4 and of S5.
-THE_REST = [
+# Options that the paper does not give, from the code of the Long Range Arena, S4 and S5.
+NOT_IN_THE_PAPER = [
     ("cifar", 4e-3, 0.95, dict(source="released", color="rgb", num_validation=5_000, seed=0)),
     ("listops", 4e-3, 0.95, dict(source="generated", pad_to=2_048, max_length=2_000, seed=0)),
     (
@@ -256,8 +258,8 @@ THE_REST = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("task, rate, momentum, data", THE_REST, ids=TASKS)
-def test_what_the_paper_leaves_open_is_as_in_the_published_code(task, rate, momentum, data):
+@pytest.mark.parametrize("task, rate, momentum, data", NOT_IN_THE_PAPER, ids=TASKS)
+def test_options_missing_in_the_paper_are_those_of_published_code(task, rate, momentum, data):
     config = load(task)
     assert (config.optimizer.learning_rate, config.model.norm_momentum) == (rate, momentum)
     assert {name: config.data[name] for name in data} == data

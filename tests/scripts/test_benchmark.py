@@ -1,4 +1,4 @@
-"""The benchmark compares what it says that it compares."""
+"""The programs of the benchmark compute what their names say."""
 
 import functools
 import importlib
@@ -22,39 +22,39 @@ def programs(monkeypatch):
     from lru.ops import recurrence
 
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.setattr(recurrence, "_METHODS", dict(recurrence._METHODS))  # it adds one
+    monkeypatch.setattr(recurrence, "_METHODS", dict(recurrence._METHODS))  # it gets one more
     sys.modules.pop("benchmarks.programs", None)
     return importlib.import_module("benchmarks.programs")
 
 
 @pytest.mark.parametrize(
-    ("bidirectional", "contestants"),
+    ("bidirectional", "candidates"),
     [(False, ["lru", "lru, kept", "lru, associative", "lru, chunked"]), (True, ["lru"])],
 )
-@pytest.mark.usefixtures("unchecked_annotations")  # there is a method more
-def test_contestants_compute_the_same_loss_and_gradient(programs, bidirectional, contestants):
+@pytest.mark.usefixtures("unchecked_annotations")  # of the added method
+def test_candidates_compute_the_same_loss_and_gradient(programs, bidirectional, candidates):
     shape = programs.Shape(2, 33, 4, 6, layers=1, vocab_size=7, bidirectional=bidirectional)
 
-    def computed(contestant):
-        program = programs.build("model", contestant, "gradient", shape)
+    def computed(candidate):
+        program = programs.build("model", candidate, "gradient", shape)
         return jax.jit(program.function)(*program.arguments)
 
     want = computed("Appendix A")
-    for contestant in contestants:
+    for candidate in candidates:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
-            computed(contestant), want,
+            computed(candidate), want,
         )  # fmt: skip
     other = computed("elementwise")[0][0]
     assert abs(other - want[0][0]) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["model", "layer"])
-def test_the_limit_has_each_matrix_product_once(programs, kind):
+def test_lower_bound_has_each_matrix_product_once(programs, kind):
     shape = programs.Shape(2, 32, 4, 6, layers=1)
 
-    def products(contestant, part):
-        program = programs.build(kind, contestant, part, shape)
+    def products(candidate, part):
+        program = programs.build(kind, candidate, part, shape)
         return str(jax.make_jaxpr(program.function)(*program.arguments)).count("dot_general")
 
     each = {"model": 3, "layer": 2}[kind]
@@ -63,7 +63,7 @@ def test_the_limit_has_each_matrix_product_once(programs, kind):
     assert products("products, again", "gradient") == 4 * each
 
 
-def test_a_training_step_can_follow_another(programs):
+def test_training_steps_can_be_chained(programs):
     shape = programs.Shape(2, 16, 4, 6, layers=1, vocab_size=7)
     program = programs.build("model", "lru", "step", shape)
     step = jax.jit(program.function)
@@ -80,25 +80,25 @@ def language(programs):
 
 
 @functools.cache
-def made(language, contestant, part, time=6):
+def build(language, candidate, part, time=6):
     shape = language.Shape("smoke", batch=3, time=time, vocab_size=7)
-    return language.build("language", contestant, part, shape)
+    return language.build("language", candidate, part, shape)
 
 
 def test_both_orders_of_a_language_model_have_the_same_loss_carry_and_gradient(language):
     results = []
     for order in ("plain", "wavefront"):
-        program = made(language, f"LRU, {order}", "gradient")
+        program = build(language, f"LRU, {order}", "gradient")
         params, carry, *batch = program.arguments
         results.append(jax.jit(program.function)(params, carry + 0.5, *batch))
     plain, wave = results
     jax.tree.map(lambda w, p: np.testing.assert_allclose(w, p, atol=1e-5), wave, plain)
 
 
-@pytest.mark.parametrize("contestant", ["LRU, plain", "GRU", "nn.GRUCell", "linear LRU"])
-def test_a_language_models_carry_is_all_that_it_needs_of_the_text_before(language, contestant):
-    params, carry, tokens = made(language, contestant, "forward").arguments
-    forward = jax.jit(made(language, contestant, "forward").function)
+@pytest.mark.parametrize("candidate", ["LRU, plain", "GRU", "nn.GRUCell", "linear LRU"])
+def test_chunked_text_with_carry_equals_full_text(language, candidate):
+    params, carry, tokens = build(language, candidate, "forward").arguments
+    forward = jax.jit(build(language, candidate, "forward").function)
     end, logits = forward(params, carry, tokens)
     middle, first = forward(params, carry, tokens[:, :3])
     again, second = forward(params, middle, tokens[:, 3:])
@@ -107,7 +107,7 @@ def test_a_language_models_carry_is_all_that_it_needs_of_the_text_before(languag
 
 
 def flops(program):
-    """Of the matrix products in a program, those in a loop as often as it turns."""
+    """Counts the operations of the matrix products in a program, with the turns of its loops."""
 
     def count(jaxpr):
         total = 0
@@ -124,19 +124,19 @@ def flops(program):
 
 
 @pytest.mark.parametrize("part, times", [("forward", 1), ("gradient", 3)])
-def test_the_limit_of_a_language_model_has_its_products_and_nothing_else(language, part, times):
+def test_lower_bound_of_a_language_model_has_its_products_alone(language, part, times):
     h, layers, vocabulary = 8, 2, 7
-    each = 2 * times * 3 * (layers * 12 * h**2 + h * vocabulary)  # a step of three sequences
-    assert flops(made(language, "products", part)) == 6 * each
-    assert flops(made(language, "LRU, plain", part)) == 6 * each
-    # XLA counts what is in a loop once, so here is a single turn; none of it was left out as dead.
-    single = made(language, "products", part, time=1)
+    each = 2 * times * 3 * (layers * 12 * h**2 + h * vocabulary)  # one step of three sequences
+    assert flops(build(language, "products", part)) == 6 * each
+    assert flops(build(language, "LRU, plain", part)) == 6 * each
+    # XLA counts a loop's body once, so compare a single turn: XLA removed none of it as dead code.
+    single = build(language, "products", part, time=1)
     compiled = jax.jit(single.function).lower(*single.arguments).compile()
     assert compiled.cost_analysis()["flops"] == pytest.approx(each, rel=0.01)
 
 
-def test_a_training_step_of_a_text_can_follow_another(language):
-    program = made(language, "nn.GRUCell", "step")
+def test_training_steps_of_a_text_can_be_chained(language):
+    program = build(language, "nn.GRUCell", "step")
     once = jax.jit(program.function)(*program.arguments)
     assert jax.tree.structure(once) == jax.tree.structure(program.arguments)
     assert not np.array_equal(jax.tree.leaves(once[2])[0], jax.tree.leaves(program.arguments[2])[0])
@@ -147,9 +147,9 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_run_leaves_a_record_and_a_plot(tmp_path):
+def test_run_writes_record_and_plot(tmp_path):
     out = tmp_path / "lengths.json"
-    done = run("length", "--longest=1024", "--contestants=lru", "--rounds=2", f"--out={out}")
+    done = run("length", "--longest=1024", "--candidates=lru", "--rounds=2", f"--out={out}")
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
     (row,) = record["rows"]
@@ -160,9 +160,9 @@ def test_a_run_leaves_a_record_and_a_plot(tmp_path):
     assert out.with_suffix(".png").stat().st_size > 5000
 
 
-def test_a_text_is_measured_in_tokens(tmp_path):
+def test_text_is_measured_in_tokens(tmp_path):
     out = tmp_path / "language.json"
-    options = ["--shapes=quick", "--parts=forward", "--contestants=products", "--rounds=1"]
+    options = ["--shapes=quick", "--parts=forward", "--candidates=products", "--rounds=1"]
     done = run("language", *options, f"--out={out}")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text())["rows"]
@@ -171,19 +171,19 @@ def test_a_text_is_measured_in_tokens(tmp_path):
     assert " tokens |" in done.stdout
 
 
-def test_what_does_not_fit_in_memory_is_not_run(tmp_path):
-    done = run("layer", "--shapes=long", "--parts=forward", "--contestants=lru", "--memory_gb=0")
+def test_program_larger_than_memory_is_skipped(tmp_path):
+    done = run("layer", "--shapes=long", "--parts=forward", "--candidates=lru", "--memory_gb=0")
     assert done.returncode == 0 and "not run: needs" in done.stdout
 
 
-def test_a_mistake_is_told_in_one_line():
+def test_mistake_prints_one_line():
     done = run("model", "--shapes=lisptops")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --shapes has no 'lisptops'; expected some of")
     assert done.stderr.count("\n") == 1
 
 
-def test_seconds_are_of_one_call_and_medians_are_over_rounds(monkeypatch):
+def test_seconds_are_per_call_and_medians_over_rounds(monkeypatch):
     from benchmarks import measure
 
     clock = iter([10.0, 18.0])
@@ -194,7 +194,7 @@ def test_seconds_are_of_one_call_and_medians_are_over_rounds(monkeypatch):
     assert measure._summary([4.0, 1.0, 9.0], [2.0, 1.0, 3.0]) == want
 
 
-def test_a_copy_moves_what_it_reads_and_what_it_writes(programs):
+def test_copy_moves_the_bytes_it_reads_and_writes(programs):
     shape = programs.Shape(2, 16, 4, 6)
     copy, gradient = (
         programs.build("recurrence", "copy", part, shape) for part in ("forward", "gradient")
@@ -203,7 +203,7 @@ def test_a_copy_moves_what_it_reads_and_what_it_writes(programs):
     assert gradient.moved == 0
 
 
-def test_rates_are_bytes_tokens_or_steps_a_second():
+def test_rates_are_bytes_tokens_or_steps_per_second():
     from benchmarks import table
 
     row = {"median_seconds": 0.25, "part": "step", "batch": 2, "paper_batch": 2}

@@ -1,4 +1,4 @@
-"""The numbers of the papers beside ours are theirs: written out once more, a line a task."""
+"""The papers' results equal a second, independent transcription with one line for each task."""
 
 import pytest
 from paper import charlm, lra
@@ -54,7 +54,7 @@ enwik8    24m   1.0862     1.0707     1.0652     1.0412     1.035      1.093    
 text8     10m   1.0278     1.0192     1.0149     1.0101     1.013      1.099      1.0091
 text8     24m   1.0399     1.0177     1.0085     0.9971     0.995      1.065      0.987
 """
-# The test losses after learning from a share of the text, in per cent.
+# Test losses of models trained on a share of the text, in per cent.
 PERCENT = """
 text   share  gru        ps_lru     rg_lru     lru        lstm       rhn        grid_lstm
 ptb    20     1.1207     1.117      1.1194     1.1111     1.183      1.155      1.163
@@ -71,7 +71,7 @@ text8  100    1.0280     1.0191     1.0149     1.0102     1.013      1.098      
 
 
 def by_column(text, names):
-    """`{(name, ..., column): number}` of a table whose first columns are names."""
+    """Parses `{(name, ..., column): number}` from a table whose first columns are names."""
     lines = (line.split("  ") for line in text.strip().splitlines())
     head, *lines = ([cell.strip() for cell in line if cell.strip()] for line in lines)
     return {
@@ -82,11 +82,11 @@ def by_column(text, names):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_tables_of_the_long_range_arena_are_the_papers(name):
+def test_tables_of_the_long_range_arena_equal_the_papers(name):
     assert getattr(lra, name) == by_column(TABLES[name], 1)
 
 
-def test_the_losses_of_language_models_are_the_papers():
+def test_losses_of_language_models_equal_the_papers():
     assert by_column(MAIN, 2) == charlm.MAIN
     shares = {
         (text, int(share), *rest): n for (text, share, *rest), n in by_column(PERCENT, 2).items()
@@ -94,7 +94,7 @@ def test_the_losses_of_language_models_are_the_papers():
     assert shares == charlm.PERCENT
 
 
-def test_rings_of_table_5_are_the_papers():
+def test_rings_of_table_5_equal_the_papers():
     """Lines: r_max; columns: r_min = 0, 0.5 and 0.9."""
     tables = {
         "exp": ("87.6 87.8 87.9", "83.8 85.8 81.9", "83.9 84.8 84.8"),
@@ -102,8 +102,8 @@ def test_rings_of_table_5_are_the_papers():
         "lru": ("86.4 86.5 88.3", "88.1 88.4 89.0", "88.1 88.6 89.0"),
     }
     want = {
-        (rung, r_min, r_max): number
-        for rung, lines in tables.items()
+        (ablation, r_min, r_max): number
+        for ablation, lines in tables.items()
         for r_max, line in zip((0.9, 0.99, 0.999), lines)
         for r_min, number in zip((0.0, 0.5, 0.9), line.split())
     }

@@ -1,4 +1,4 @@
-"""Rows of the tables are run, gone on with, and kept."""
+"""Rows of the tables are run and resumed, and their records saved."""
 
 import json
 import runpy
@@ -20,7 +20,7 @@ ROWS = ["--table=lra", "--task=listops", "--size=smoke", "--seeds=2"]
 
 
 @pytest.fixture
-def places(tmp_path):
+def paths(tmp_path):
     return [
         f"--workdirs={tmp_path / 'runs'}",
         f"--results={tmp_path / 'results'}",
@@ -28,8 +28,8 @@ def places(tmp_path):
     ]
 
 
-def test_runs_leave_records_and_are_not_run_again(places, tmp_path, capsys):
-    assert run(SCRIPT["main"], [*ROWS, *places, "--jobs=2"]) == 0
+def test_finished_runs_have_records_and_are_not_run_again(paths, tmp_path, capsys):
+    assert run(SCRIPT["main"], [*ROWS, *paths, "--jobs=2"]) == 0
     records = sorted((tmp_path / "results").iterdir())
     assert [file.name for file in records] == [
         "listops-lru-smoke-seed0.json", "listops-lru-smoke-seed1.json",
@@ -39,18 +39,18 @@ def test_runs_leave_records_and_are_not_run_again(places, tmp_path, capsys):
     assert found[0]["test"] != found[1]["test"]
     assert "2 runs, 0 of them finished before" in capsys.readouterr().out
     before = [file.stat().st_mtime_ns for file in records]
-    assert run(SCRIPT["main"], [*ROWS, *places]) == 0
+    assert run(SCRIPT["main"], [*ROWS, *paths]) == 0
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
     assert [file.stat().st_mtime_ns for file in records] == before
-    found[0]["config"]["model"]["d_model"] = 9  # as if the config had been another one then
+    found[0]["config"]["model"]["d_model"] = 9  # as if the config had changed since
     records[0].write_text(json.dumps(found[0]))
     row = rows.lra("listops", "lru", "smoke")
     done = [SCRIPT["_finished"](records[i], row._replace(seed=i)) for i in (0, 1)]
     assert done == [False, True]
 
 
-def test_rows_of_language_models_leave_bits_per_character(places, tmp_path, capsys):
-    arguments = [*LANGUAGE, *places, "--model=gru", "--percent=50", "--config.train.epochs=1"]
+def test_records_of_language_models_have_bits_per_character(paths, tmp_path, capsys):
+    arguments = [*LANGUAGE, *paths, "--model=gru", "--percent=50", "--config.train.epochs=1"]
     assert run(SCRIPT["main"], arguments) == 0
     name = "ptb-gru-smoke-l2-percent=50-epochs=1-seed0"
     found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
@@ -64,7 +64,7 @@ def parse(*arguments):
     return known, [row.name for row in found]
 
 
-def test_the_outermost_axis_is_the_seed_the_innermost_the_model():
+def test_seed_is_the_outermost_axis_and_model_the_innermost():
     axes = ["--data=ptb,text8", "--percent=20,40", "--model=gru,lru", "--seeds=2"]
     _, names = parse("--table=charlm", *axes)
     assert names == [
@@ -76,7 +76,7 @@ def test_the_outermost_axis_is_the_seed_the_innermost_the_model():
     ]
 
 
-def test_names_are_of_what_differs_from_the_config():
+def test_names_have_the_options_that_differ_from_the_config():
     _, names = parse("--table=charlm", "--data=ptb", "--model=lru", "--seeds=1", "--percent=80,100",
                      "--depth=4", "--config.data.split=fraction")  # fmt: skip
     assert names == [
@@ -84,51 +84,59 @@ def test_names_are_of_what_differs_from_the_config():
     ]  # fmt: skip
     _, names = parse("--table=lra", "--task=text", "--seeds=1", "--config.model.dropout=0.002")
     assert names == ["text-lru-paper-dropout=0.002-seed0"]
-    _, names = parse("--table=lra", "--task=text", "--rung=lru,s5", "--seeds=1")
+    _, names = parse("--table=lra", "--task=text", "--ablation=lru,s5", "--seeds=1")
     assert names == ["text-lru-paper-seed0", "text-s5-paper-seed0"]
 
 
-def test_each_table_has_its_own_place():
+def test_each_table_has_its_own_directories():
     for table in ("lra", "charlm"):
         known, _ = parse(f"--table={table}", "--seeds=0")
         assert known.workdirs == Path("runs", table) and known.results == ROOT / "results" / table
 
 
-def test_every_model_text_and_rung_of_the_rows_has_a_config():
+def test_every_model_text_and_ablation_has_a_config():
     for model in rows.MODELS:
         config = rows.charlm("ptb", model, "smoke")._replace(seed=3).load()
         assert config["seed"] == 3 and config["data"]["source"] == "made_up"
     texts = {rows.charlm(data, "gru", "smoke").load()["data"]["type"] for data in rows.DATA}
     assert len(texts) == 4
-    assert len({str(rows.lra("text", rung, "smoke").load()["model"]) for rung in rows.RUNGS}) == 10
+    assert (
+        len(
+            {
+                str(rows.lra("text", ablation, "smoke").load()["model"])
+                for ablation in rows.ABLATIONS
+            }
+        )
+        == 10
+    )
 
 
-def test_rows_with_the_same_numbers_are_run_once(capsys):
-    rungs = ("stable_exp", "ring", "lru")
-    chosen = [rows.lra(task, rung) for task in ("listops", "text") for rung in rungs]
+def test_rows_with_equal_configs_are_run_once(capsys):
+    ablations = ("stable_exp", "ring", "lru")
+    chosen = [rows.lra(task, ablation) for task in ("listops", "text") for ablation in ablations]
     assert [row.name for row in SCRIPT["_distinct"](chosen)] == [
         "listops-stable_exp-paper-seed0", "listops-lru-paper-seed0",
         "text-stable_exp-paper-seed0", "text-ring-paper-seed0", "text-lru-paper-seed0",
     ]  # fmt: skip
-    said = "listops-ring-paper-seed0 has the numbers of listops-stable_exp-paper-seed0\n"
-    assert capsys.readouterr().out == said
+    message = "listops-ring-paper-seed0 has the config of listops-stable_exp-paper-seed0\n"
+    assert capsys.readouterr().out == message
 
 
-def test_all_rings_are_the_rows_of_table_5():
-    chosen = {"task": ["cifar"], "rung": ["exp", "stable_exp", "lru"], "ring": rows.RINGS}
+def test_rings_are_the_rows_of_table_5():
+    chosen = {"task": ["cifar"], "ablation": ["exp", "stable_exp", "lru"], "ring": rows.RINGS}
     found = list(rows.TABLES["lra"].rows(chosen, "paper", 1, []))
     rings = [ring_of({"config": row.load(), "data": "full"}) for row in found]
     assert set(rings) == set(RINGS) and len(rings) == len(RINGS) == 27
-    assert rows.lra("cifar", ring="0.9/0.999") == rows.lra("cifar")  # the config's own
+    assert rows.lra("cifar", ring="0.9/0.999") == rows.lra("cifar")  # the config's ring
 
 
-def test_all_is_every_choice():
+def test_all_selects_every_choice():
     _, names = parse("--table=charlm", "--data=ptb", "--model=all", "--seeds=1", "--depth=2")
     assert len(names) == 8
 
 
-def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeypatch, capsys):
-    arguments = ["--table=lra", "--task=listops", "--size=smoke", "--seeds=1", *places]
+def test_spent_budget_stops_a_run_which_is_then_resumed(paths, tmp_path, monkeypatch, capsys):
+    arguments = ["--table=lra", "--task=listops", "--size=smoke", "--seeds=1", *paths]
     arguments += ["--config.train.steps=100000", "--config.train.eval_every=100000"]
     rows_before = 0
 
@@ -136,7 +144,7 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
         files = (tmp_path / "runs").glob("*/metrics.jsonl")
         return sum(len(file.read_text().splitlines()) for file in files) > rows_before
 
-    # The budget, however many seconds a first step takes here, is spent with the first row of now.
+    # A fake clock spends the budget with the first new row, however long the first step takes.
     clock = SimpleNamespace(monotonic=lambda: 100.0 * has_stepped(), sleep=time.sleep)
     monkeypatch.setitem(SCRIPT["main"].__globals__, "time", clock)
     steps = []
@@ -151,7 +159,7 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
         rows_before = len(metrics.read_text().splitlines())
     assert 0 < steps[0] < steps[1]
     monkeypatch.undo()
-    assert run(SCRIPT["main"], [*ROWS, *places, "--budget-seconds=0"]) == 0
+    assert run(SCRIPT["main"], [*ROWS, *paths, "--budget-seconds=0"]) == 0
     assert "stopped before its first step" in capsys.readouterr().out
 
 
@@ -159,11 +167,11 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
     "arguments, words",
     [
         (["--task=lisptops"], "there is no 'lisptops'; expected some of listops, text"),
-        (["--rung=gamma"], "there is no 'gamma'; expected some of relu"),
+        (["--ablation=gamma"], "there is no 'gamma'; expected some of relu"),
         (["--config.model.d_modle=3"], "did you mean 'd_model'?"),
         (["--size=tiny"], "invalid choice: 'tiny'"),
         (["--ring=0.1/0.2"], "there is no '0.1/0.2'; expected some of 0.0/0.9, 0.5/0.9"),
-        (["--rung=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
+        (["--ablation=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
         (["--jobs=0"], "--jobs is 0; expected at least 1"),
         (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),
@@ -171,7 +179,7 @@ def test_a_spent_budget_stops_a_run_which_then_goes_on(places, tmp_path, monkeyp
         (["--table=recall", "--length=512"], "no '512'; expected some of 256, 1024, 4096, all"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_run(arguments, words, places, tmp_path, capsys):
-    assert run(SCRIPT["main"], [*ROWS, *places, *arguments]) == 2
+def test_mistakes_raise_before_any_run(arguments, words, paths, tmp_path, capsys):
+    assert run(SCRIPT["main"], [*ROWS, *paths, *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

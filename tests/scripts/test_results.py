@@ -1,4 +1,4 @@
-"""The pages of results are made of the records beside them."""
+"""The pages of results/ are made from the records there."""
 
 import re
 import statistics
@@ -14,13 +14,13 @@ from results import main, pages, pictures, read
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
-def test_the_pages_are_made_of_the_records_beside_them():
+def test_pages_equal_what_the_records_give():
     records = read(RESULTS)
     for name, text in pages(records, pictures(records)).items():
         assert (RESULTS / name).read_text() == text, name
 
 
-def test_the_readme_has_the_means_of_the_small_models():
+def test_readme_has_the_means_of_the_small_models():
     cells, readme = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / "README.md").read_text()
     for task in TASKS:
         accuracies = [100 * run["test"]["accuracy"] for run in cells[task, "lru", "quick"]]
@@ -28,13 +28,13 @@ def test_the_readme_has_the_means_of_the_small_models():
         assert f"| {statistics.mean(accuracies):.1f} %" in row, task
 
 
-def test_every_link_of_a_page_leads_somewhere():
+def test_every_link_of_a_page_exists():
     for page in RESULTS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
             assert (RESULTS / link).exists(), link
 
 
-def test_without_records_there_are_pages_and_no_pictures(tmp_path):
+def test_pages_without_records_have_no_pictures(tmp_path):
     main([f"--results={tmp_path}"])
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "README.md", "charlm.md", "lra.md", "recall.md", "speed.md",
@@ -44,7 +44,7 @@ def test_without_records_there_are_pages_and_no_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lra/a.json", "charlm/a.json", "benchmark_a.json"])
-def test_a_damaged_record_is_named(name, tmp_path):
+def test_damaged_record_raises(name, tmp_path):
     whole = next(iter(sorted((RESULTS / "charlm").glob("*.json")))).read_text()
     deep = "[" * 100_000
     file = tmp_path / name

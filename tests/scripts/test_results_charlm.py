@@ -1,4 +1,4 @@
-"""The page of language models says what the records say; its pictures draw them."""
+"""The page and the pictures of language models agree with the records."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ CURVE = [1.8, 1.5, 1.4, 1.45, 1.5]  # test loss after every epoch
 
 
 def record(row, loss=1.4, ended=True, **changes):
-    """Of five epochs of ten steps, the third of which was the best."""
+    """Makes a record of five epochs of ten steps; the third is the best."""
     config = json.loads(json.dumps(row.load()))
     test = {"step": 30, "loss": loss, "bits_per_character": loss / math.log(2), "accuracy": 0.6}
     steps = range(10, 60, 10)
@@ -34,7 +34,7 @@ def line(text, beginning, section):
     return next(line for line in text.splitlines() if line.startswith(beginning))
 
 
-def test_small_models_have_a_table_for_each_text_that_was_run():
+def test_small_models_have_a_table_for_each_text():
     row = rows.charlm("warpeace", "lru", "quick")
     runs = {f"{i}": record(row._replace(seed=i), loss) for i, loss in enumerate((1.4, 1.42))}
     runs["1"]["steps"] = 40
@@ -60,16 +60,16 @@ def test_small_models_have_a_table_for_each_text_that_was_run():
         ),
     ],
 )  # fmt: skip
-def test_a_run_stands_beside_the_papers_number(row, section, name, paper):
+def test_run_is_shown_beside_the_papers_number(row, section, name, paper):
     want = f"| {name} | {paper} | 1.400, 1 seed | 5 / 3 | 1.5 min, 2 CPU cores | full |"
     assert line(page({"a": record(row)}), f"| {name} |", section) == want
     assert page({"a": record(row)}).count("1 seed") == 1
 
 
-def test_what_was_not_run_is_counted_where_the_paper_has_a_number():
+def test_rows_that_were_not_run_are_counted():
     text = page({})
-    told = sum(value != "-" for value in TALK.values())
-    assert f"- The talk's table: {told} of {told} rows." in text
+    count = sum(value != "-" for value in TALK.values())
+    assert f"- The talk's table: {count} of {count} rows." in text
     assert f"10 million parameters: {len(MAIN) // 2} of {len(MAIN) // 2} rows." in text
     assert "|" not in text and "## Small" not in text
     stopped = record(rows.charlm("ptb", "lru"), ended=False)
@@ -78,7 +78,7 @@ def test_what_was_not_run_is_counted_where_the_paper_has_a_number():
         assert f"10 million parameters: {number} of {len(MAIN) // 2} rows." in page({"a": run})
 
 
-def test_a_stopped_run_is_shown_as_far_as_it_is():
+def test_stopped_run_shows_its_epochs():
     stopped = record(rows.charlm("ptb", "lru"), ended=False, steps=47)
     got = line(page({"a": stopped}), "| Penn Treebank, LRU", "10 million")
     assert "| stopped at 1.400 | 4.7 of up to 100 / 3 | 1.5 min" in got
@@ -89,23 +89,23 @@ def test_a_stopped_run_is_shown_as_far_as_it_is():
     assert charlm_plots.pictures({"a": stopped}) == []
 
 
-def test_a_run_with_other_numbers_is_listed_apart():
+def test_run_with_other_options_is_listed_separately():
     other = record(rows.charlm("ptb", "lru"))
     other["config"]["model"]["d_model"] = 999
-    before, apart = page({"charlm/a.json": other}).split("## Runs with other numbers")
+    before, apart = page({"charlm/a.json": other}).split("## Runs with other options")
     assert "| [charlm/a.json](charlm/a.json) | 1.400, 1 seed | 2.020 | 5 / 3 |" in apart
     assert "1 seed" not in before
     assert cell_of({"config": copy.deepcopy(other["config"]) | {"data": {"type": "x"}}}) is None
 
 
-def test_a_run_on_made_up_text_is_listed_apart():
+def test_run_on_synthetic_text_is_listed_separately():
     made_up = record(rows.charlm("ptb", "lru", "quick"), data="made-up")
     made_up["config"]["data"]["source"] = "made_up"
     text = page({"a": made_up})
     assert "| [a](a) | 1.400, 1 seed |" in text and "## Small" not in text
 
 
-def test_runs_on_a_share_of_the_text_are_not_runs_on_all_of_it():
+def test_runs_on_a_share_of_the_text_have_their_own_table():
     text = page({"a": record(rows.charlm("ptb", "lru", percent=40))})
     got = line(text, "| Penn Treebank, LRU, 10m, 40 %", "Shares of the text")
     assert got.startswith("| Penn Treebank, LRU, 10m, 40 % | 0.9926 | 1.400, 1 seed |")
@@ -120,7 +120,7 @@ def lines(panel, model):
             for drawn in panel.get_lines() if drawn.get_color() == colour]  # fmt: skip
 
 
-def test_a_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
+def test_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
     (cells, _) = charlm.sort({"a": record(rows.charlm("ptb", "gru", "quick"))})
     (panel,) = charlm_plots.plot_curves(cells).axes
     assert lines(panel, "gru") == [
@@ -130,7 +130,7 @@ def test_a_curve_is_solid_up_to_the_best_epoch_and_dashed_after_it():
     assert panel.get_title() == "Penn Treebank, 2 layers"
 
 
-def test_the_papers_curve_lies_behind_ours_of_the_same_size():
+def test_papers_curve_is_behind_ours_of_the_same_size():
     (cells, _) = charlm.sort({"a": record(rows.charlm("text8", "rhn"))})
     (panel,) = charlm_plots.plot_curves(cells).axes
     first = lines(panel, "rhn")[0]
@@ -139,13 +139,13 @@ def test_the_papers_curve_lies_behind_ours_of_the_same_size():
     assert panel.get_ylim()[1] == pytest.approx(max(CURVE) + 0.05 * (max(CURVE) - min(CURVE)))
 
 
-def test_a_single_point_and_runs_that_were_best_at_their_end_make_no_picture():
+def test_single_point_makes_no_picture():
     row, curves = rows.charlm("ptb", "lru", "quick"), {"test": [[10, 1.8]]}
     at_its_end = record(row) | {"steps": 30, "curves": curves}
     assert not charlm_plots.pictures({"a": at_its_end})
 
 
-def test_pictures_are_of_what_was_run(tmp_path):
+def test_pictures_show_the_runs(tmp_path):
     runs = {
         "a": record(rows.charlm("ptb", "lru", "quick")),
         "b": record(rows.charlm("ptb", "lru", percent=40)),
@@ -174,21 +174,21 @@ def test_pictures_are_of_what_was_run(tmp_path):
     assert len(files[0].read_bytes()) < 100_000
 
 
-def test_the_papers_curves_end_where_its_table_is():
+def test_papers_curves_end_at_the_numbers_of_its_table():
     curves = read_curves()
     assert set(curves) == {(d, s, m) for d in DATA for s in ("10m", "24m") for m in NAMES} - {
         (d, s, "linear_lru") for d in DATA for s in ("10m", "24m")
     }
-    for place, points in curves.items():
+    for key, points in curves.items():
         assert [epoch for epoch, _ in points] == sorted({epoch for epoch, _ in points})
-        (data, size, model), last = place, points[-1][1]
-        assert abs(last - float(MAIN[data, size, model])) < 0.02, place
+        (data, size, model), last = key, points[-1][1]
+        assert abs(last - float(MAIN[data, size, model])) < 0.02, key
     shares = {key: value for key, value in PERCENT.items() if key[1] == 100}
     for (data, _, model), value in shares.items():
         assert abs(float(value) - float(MAIN[data, "10m", model])) < 0.002
 
 
-def test_a_cell_is_the_configs_unless_a_share_is_said():
+def test_cell_has_the_configs_share_unless_overridden():
     assert cell_of(record(rows.charlm("ptb", "gru"))) == Cell("ptb", "gru", "10m", 2, 0)
     assert cell_of(record(rows.charlm("ptb", "gru", percent=60))).percent == 60
 
@@ -223,7 +223,7 @@ def test_runs_to_the_best_epoch_have_a_table_by_share_and_a_picture():
     assert panel.get_title() == "Penn Treebank, 4 layers, :converge"
 
 
-def test_gradients_are_drawn_by_layer_on_one_scale():
+def test_gradients_are_plotted_by_layer_on_one_scale():
     runs = {}
     for model, first in (("gru", 1e-6), ("lru", 1e-2)):
         row = rows.charlm("ptb", model, "quick", 8)

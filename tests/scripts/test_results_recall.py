@@ -1,4 +1,4 @@
-"""The page of Recall says what the records say, and no more."""
+"""The page of Recall agrees with the records."""
 
 import json
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from report.recall import Cell, best, cell_of, learned_at, page, sort
 from report.recall_plots import eigenvalues, pictures
-from report.rows import RECALL_RATES, RECALL_RUNGS, recall
+from report.rows import RECALL_ABLATIONS, RECALL_RATES, recall
 
 START, END = 0.9999 * np.exp([0.1j, 0.2j]), 0.999 * np.exp([0.1j, 0.3j])
 
 
 def record(
-    rung="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
+    ablation="lru", length=1024, rate="0.003", seed=0, accuracy=1.0, validation=None, size="table",
     **changes,
 ):  # fmt: skip
-    config = json.loads(json.dumps(recall(rung, length, rate, size).load())) | {"seed": seed}
+    config = json.loads(json.dumps(recall(ablation, length, rate, size).load())) | {"seed": seed}
     result = {"step": 100, "loss": 0.5, "accuracy": accuracy}
     layers = [{"mixer": [lam.real.tolist(), lam.imag.tolist()]} for lam in (START, END)]
     return {
@@ -32,12 +32,12 @@ def line(text, beginning):
     return next(line for line in text.splitlines() if line.startswith(beginning))
 
 
-@pytest.mark.parametrize("rung", RECALL_RUNGS)
-def test_a_run_is_of_the_cell_that_made_it(rung):
-    assert cell_of(record(rung, 256, "0.01", seed=2)) == Cell(rung, 256, "0.01")
+@pytest.mark.parametrize("ablation", RECALL_ABLATIONS)
+def test_run_counts_for_its_own_cell(ablation):
+    assert cell_of(record(ablation, 256, "0.01", seed=2)) == Cell(ablation, 256, "0.01")
 
 
-def test_seeds_are_averaged_at_the_rate_that_is_best_on_validation():
+def test_seeds_are_averaged_at_the_best_rate_on_validation():
     runs = {
         "a": record(seed=0, accuracy=0.98),
         "b": record(seed=1, accuracy=1.0),
@@ -50,7 +50,7 @@ def test_seeds_are_averaged_at_the_rate_that_is_best_on_validation():
     assert line(page(runs), "| LRU |") == want
 
 
-def test_a_seed_that_one_rate_alone_has_does_not_decide():
+def test_best_rate_compares_shared_seeds_only():
     runs = {
         "a": record(accuracy=0.9),
         "b": record(seed=1, accuracy=0.0),
@@ -59,42 +59,44 @@ def test_a_seed_that_one_rate_alone_has_does_not_decide():
     assert best(sort(runs)[0], "lru", 1024)[0].rate == "0.003"
 
 
-def test_of_equal_accuracies_the_lower_loss_decides():
+def test_lower_loss_decides_between_equal_accuracies():
     low = record(rate="0.01")
     low["validation"] = low["validation"] | {"loss": 0.1}
     assert best(sort({"a": record(), "b": low})[0], "lru", 1024)[0].rate == "0.01"
 
 
-def test_a_best_of_fewer_rates_says_so():
+def test_best_of_fewer_rates_shows_their_number():
     assert "| 50.0, 1 seed @ 0.01, of 1 |" in page({"a": record("s5", 256, "0.01", accuracy=0.5)})
 
 
-def test_a_run_with_other_numbers_or_unfinished_is_listed_apart():
+def test_other_or_unfinished_run_is_listed_separately():
     changed, unfinished = record(), record(seed=1, steps=7)
     changed["config"]["model"]["d_model"] = 99
     del unfinished["test"]
     text = page({"recall/a.json": changed, "recall/b.json": unfinished})
-    table, apart = text.split("## Runs with other numbers")
+    table, apart = text.split("## Runs with other options")
     assert "| LRU |" not in table
     assert "[recall/a.json](recall/a.json) | 1,000 of 1,000" in apart
     assert "[recall/b.json](recall/b.json) | 7 of 1,000" in apart
 
 
-def test_the_page_begins_with_the_claim_the_command_and_chance_with_its_error():
+def test_page_begins_with_claim_command_and_chance():
     beginning = page({}).split("##")[0]
     assert beginning.index("**The claim.**") < beginning.index("configs/recall.py:quick")
-    assert "has 25.0 %" in beginning and "standard error is 1.0 %" in beginning
+    assert "Chance is 25.0 %" in beginning and "error is 1.0 %" in beginning
     assert "reproduce.py --table=recall" in beginning and "scripts/results.py" in beginning
 
 
-def test_what_was_not_run_is_named():
+def test_rows_that_were_not_run_are_named():
     text = page({"a": record()}).split("## What was not run")[1]
     assert "- `:quick`: not run: dense, ReLU; " in text
     assert "Finished runs of the table: 1, of 1 of the 126 combinations" in text
     assert "T = 256: nothing was run." in text
     assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
     every = {
-        f"{rung} {rate}": record(rung, rate=rate) for rung in RECALL_RUNGS for rate in RECALL_RATES
+        f"{ablation} {rate}": record(ablation, rate=rate)
+        for ablation in RECALL_ABLATIONS
+        for rate in RECALL_RATES
     }
     assert "T = 1,024: all were run." in page(every)
 
@@ -108,17 +110,17 @@ def test_gamma_and_phase_are_explained_by_the_runs():
     text = page(runs)
     gamma, phase = (text.split(f"**{name}.**")[1].split("\n\n")[0] for name in ("Gamma", "Phase"))
     assert "2.50 nats" in gamma and "49.0 % without" in gamma
-    assert "100.0 % with gamma, and 1 of 1 runs have 99 % on validation, after 100 steps" in gamma
-    assert "75.0 %, and no run comes to 99 %" in phase
+    assert "100.0 % with gamma, and 1 of 1 runs reach 99 % on validation, after 100 steps" in gamma
+    assert "75.0 %, and no run reaches 99 %" in phase
     assert "**Gamma.**" not in page({"c": runs["c"]})
 
 
-def test_a_curve_says_when_it_was_learned():
+def test_learned_at_is_the_first_step_with_99_per_cent():
     assert learned_at(record()) == 100
     assert learned_at(record(accuracy=0.98)) is None
 
 
-def test_runs_of_quick_are_a_table_of_their_own_and_explain_where_there_are_no_others():
+def test_runs_of_quick_have_a_table_and_explain_without_others():
     runs = {"a": record(size="quick"), "b": record("ring", accuracy=0.4, size="quick")}
     text = page(runs)
     assert "## Test accuracy in per cent, at the best learning rate" not in text
@@ -132,7 +134,7 @@ def test_runs_of_quick_are_a_table_of_their_own_and_explain_where_there_are_no_o
     assert "50.0 % without" in page(runs | {"c": record(), "d": record("ring", accuracy=0.5)})
 
 
-def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
+def test_pictures_are_curves_by_length_and_eigenvalues():
     runs = {
         "a": record(), "b": record("ring", accuracy=0.4), "c": record(seed=1),
         "d": record("s4d", 256), "e": record("lru", 256), "f": record("lru", 4096),
@@ -149,17 +151,19 @@ def test_there_is_a_figure_of_curves_a_length_and_one_of_eigenvalues():
     assert page(runs, found).count("![") == 3
 
 
-def test_a_panel_has_two_recurrences_to_compare_where_there_are_two():
-    def axes(*rungs):
-        (curves, *_) = pictures({rung: record(rung, size="quick") for rung in rungs})
+def test_panel_compares_two_recurrences_if_there_are_two():
+    def axes(*ablations):
+        (curves, *_) = pictures(
+            {ablation: record(ablation, size="quick") for ablation in ablations}
+        )
         return [axis.get_title() for axis in curves.figure().axes]
 
-    assert axes("lru", "ring") == ["T = 1,024: the steps to the LRU"]
+    assert axes("lru", "ring") == ["T = 1,024: ablations of the LRU"]
     assert len(axes("lru", "ring", "s5")) == 2
     assert len(axes("ring", "s5")) == 2
 
 
-def test_the_eigenvalues_are_those_before_and_of_the_tested_checkpoint():
+def test_eigenvalues_are_before_training_and_of_the_tested_checkpoint():
     before, after = eigenvalues(record())
     np.testing.assert_allclose(before, START)
     np.testing.assert_allclose(after, END)

@@ -1,4 +1,4 @@
-"""The page of measurements has what their records have, newest first."""
+"""The page of measurements shows all records, newest first."""
 
 from report.speed import page
 
@@ -16,7 +16,7 @@ def record(date, ratio):
     }  # fmt: skip
 
 
-def test_a_record_is_shown_with_its_command_its_circumstances_and_all_rows():
+def test_record_is_shown_with_command_hardware_and_all_rows():
     text = page({"benchmark_a.json": record("2026-01-02T03:04:05+00:00", 1.25)})
     assert "## [benchmark_a](benchmark_a.json)\n\n```sh\npython scripts/benchmark.py model" in text
     assert "2026-01-02, 1 CPU core, jax 0.10.2, commit `abcdef0`." in text
@@ -25,7 +25,7 @@ def test_a_record_is_shown_with_its_command_its_circumstances_and_all_rows():
     assert "| text | step | lru | not run: needs 9.0 GB |  |  | 2 | 300 | 4.0 |" in text
 
 
-def test_the_newest_is_the_first():
+def test_newest_record_is_first():
     dates = {"old": "2026-01-01T00:00:00+00:00", "new": "2026-01-02T00:00:00+00:00"}
     text = page({name: record(date, 1.0) for name, date in dates.items()})
     assert text.index("[new]") < text.index("[old]")

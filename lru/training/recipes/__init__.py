@@ -1,1 +1,1 @@
-"""What the configs of a paper share: models, optimizers, variants."""
+"""The models, optimizers and variants that a paper's configs share."""

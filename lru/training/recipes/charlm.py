@@ -1,20 +1,20 @@
-"""What the eight character language models share: data, budget, depth, optimiser, stopping rule.
+"""The settings that the eight character language models share.
 
-A variant has a data set, a budget and a depth, each of which may be left out:
+A variant names a data set, a budget and a depth. Each may be left out:
 `configs/charlm_lru.py:ptb,10m,l2`.
 
 data         (ptb) Penn Treebank, warpeace, enwik8, text8
-budget       (10m) the paper's: ten million parameters in all, the width being what gives them
-  24m        the paper's other one
-  talk       of the first author's talk of May 2017: 0.90 million parameters a layer
+budget       (10m) the paper's: ten million parameters in all, which determine the width
+  24m        the paper's other budget
+  talk       the first author's talk of May 2017: 0.90 million parameters a layer
   quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on two CPU cores
-  converge   as quick, trained until the authors' stopping rule ends it, on 2 % of the text or
-             another share, --config.data.percent=5
-  smoke      a few made-up words, a tiny model, for tests: seconds
-depth        (l2) l1 ... l8: layers; the paper's is not known, the talk's were l2, l4, l6 and l8
+  converge   as quick, but trained until the authors' stopping rule ends the run, on 2 % of the
+             text or another share, --config.data.percent=5
+  smoke      a few synthetic words, a tiny model, for tests: seconds
+depth        (l2) l1 ... l8: layers; the paper does not give its depth, the talk has l2, l4, l6, l8
 
-Widths are solved from the number of parameters, embedding and read-out included. Ahuja & Morency
-(2018) is "the paper"; what it leaves open is as its authors' published code has it.
+Widths follow from the number of parameters, embedding and read-out included. "The paper" is Ahuja &
+Morency (2018). Options that it does not give are those of its authors' published code.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ STACKS = {
     "grid_lstm": GridLSTM,
     "linear_lru": lru.LRU,
 }
-# Data set and the number of its training text's different characters, and one for all others.
+# Data set, and its vocabulary size: the characters of its training text, and one for all others.
 DATA = {
     "ptb": ("lru.data.ptb:PTB.create", 51),
     "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
@@ -49,10 +49,10 @@ DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
 
 
 def build(model: str, variant: str) -> ConfigDict:
-    """The config of one of `STACKS`.
+    """Returns the config of one of `STACKS`.
 
     Raises:
-      UserError: if there is no such data set, budget or depth, or two of a kind are named.
+      UserError: if a data set, budget or depth does not exist, or if two of them are named.
     """
     data, budget, depth = choose(variant, DATA, BUDGETS, DEPTHS)
     data, budget, depth = data or "ptb", budget or "10m", depth or "l2"
@@ -63,19 +63,19 @@ def build(model: str, variant: str) -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3  # the authors' code
-    config.optimizer.b1 = 0.9  # the authors' code: PyTorch's defaults, as the next two
+    config.optimizer.b1 = 0.9  # the authors' code: PyTorch's defaults, like the next two
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
     config.optimizer.groups = ((r".*", 1.0, 0.0),)  # no weight decay: Adam
-    config.optimizer.warmup_fraction = 0.0  # the rate is constant, as the authors' code has it
+    config.optimizer.warmup_fraction = 0.0  # the rate is constant, as in the authors' code
     config.optimizer.end_learning_rate = config.optimizer.get_oneway_ref("learning_rate")
 
     config.train = ConfigDict()
     config.train.steps = 0
-    config.train.epochs = 100  # most likely: the paper's curves end by then
+    config.train.epochs = 100  # a guess: the paper's curves end by then
     config.train.batch_size = 100  # the authors' code: streams side by side
     config.train.unroll = 50  # the authors' code, and the talk
-    config.train.patience = 3  # the authors' code, as the next two
+    config.train.patience = 3  # the authors' code, like the next two
     config.train.least_improvement = 1e-4
     config.train.improvement_over = "previous"  # or "best"
     config.train.select = "loss"
@@ -84,7 +84,7 @@ def build(model: str, variant: str) -> ConfigDict:
     config.train.log_every = 100
     config.train.checkpoint_every = 250
     config.train.tensorboard = False
-    config.train.steps_per_call = 10  # changes no number
+    config.train.steps_per_call = 10  # changes no result
     config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
     if budget == "quick":
         quick(config)
@@ -116,7 +116,7 @@ def _data(name: str) -> ConfigDict:
     data.type = DATA[name][0]
     data.source = "released"
     if name == "ptb":
-        data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: not known
+        data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
     data.percent = 100  # of the text to learn from; the paper's: 20, 40, 60, 80, 100
     data.fraction_test = "fixed"  # or "moving": the authors' code
     return data
@@ -128,7 +128,7 @@ def _model(name: str, width: int, depth: int) -> ConfigDict:
     model.type = "lru.models:LanguageModel"
     model.d_model = width
     model.dtype = "float32"  # or "bfloat16": of activations and products
-    if stack is lru.LRU:  # in residual blocks, as of the Long Range Arena
+    if stack is lru.LRU:  # in residual blocks, as on the Long Range Arena
         model.num_layers = depth
         model.norm = "layer"
         model.glu = "full"
@@ -152,5 +152,5 @@ def _width(name: str, data: str, budget: str, depth: int) -> int:
         return TALK[name]
     if budget == "talk":
         return nearest(lambda width: count_layer(stack, width), count_layer(GRU, TALK["gru"]))
-    # Small budgets have few widths to choose from: the nearest is logged if it is over 1 % away.
+    # Small budgets have few widths to choose from. If the nearest is over 1 % off, this is logged.
     return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth, within=0.05)

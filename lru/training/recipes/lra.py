@@ -1,18 +1,19 @@
-"""What the six tasks of the Long Range Arena share: the model's block, the optimiser, the ladder.
+"""The settings that the six tasks of the Long Range Arena share, and the paper's ablations.
 
-A variant of a task is a size, a rung, or both: `configs/lra_text.py:quick`, `:ring`, `:quick,s5`.
+A variant of a task is a size, an ablation, or both: `configs/lra_text.py:quick`, `:ring`,
+`:quick,s5`.
 
 size         (none) the paper's; quick: minutes on two CPU cores; smoke: seconds, for tests
-rung         the recurrence of every block, by the tables of Orvieto et al. (2023)
+ablation     the recurrence of every block, by the tables of Orvieto et al. (2023)
   relu       dense, x_k = ReLU(A x_{k-1} + B u_k)                    Tables 1 and 6
   tanh       dense, with tanh                                        Tables 1 and 6
   linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
   real_imag  diagonal, complex: real and imaginary parts are learned Tables 2 and 7
   exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
   stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
-  ring       ... and drawn from the ring of Table 8                  Tables 2 and 8
+  ring       ... and initialised on the ring of Table 8              Tables 2 and 8
   (none)     ... normalised by gamma, theta by its logarithm: LRU    Tables 2, 3 and 8
-  s4d, s5    the rivals; N is the paper's for S5, not in it for S4D  Table 3
+  s4d, s5    other layers; the paper gives N for S5, not for S4D     Table 3
 """
 
 import math
@@ -23,14 +24,14 @@ from ml_collections import ConfigDict
 
 from lru.training.recipes.variants import choose
 
-# What Appendix D.2 calls A, B, gamma and Delta, by the names that the rungs have for it.
+# A, B, gamma and Delta of Appendix D.2, by their names in each ablation.
 RECURRENT = (
     r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
 
 
 def common() -> ConfigDict:
-    """What does not differ from task to task; a task fills in its rows of Tables 8 and 10."""
+    """Returns the options that all tasks share; a task adds its rows of Tables 8 and 10."""
     config = ConfigDict()
     config.seed = 0
 
@@ -43,7 +44,7 @@ def common() -> ConfigDict:
     config.model.glu = "full"  # Appendix D.1
     config.model.tie_dropout = True  # not in the paper: as S5
     config.model.pooling = "mean"  # not in the paper: as S5, over valid steps
-    config.model.dtype = "float32"  # not in the paper; or "bfloat16": of activations and products
+    config.model.dtype = "float32"  # not in the paper; or "bfloat16": for activations and products
     config.model.remat = True  # six layers of thousands of steps in little memory
 
     config.model.mixer = ConfigDict()
@@ -66,14 +67,14 @@ def common() -> ConfigDict:
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 500
     config.train.tensorboard = False
-    config.train.steps_per_call = 10  # changes no number
-    config.train.device_data_mb = 1024  # changes no number
+    config.train.steps_per_call = 10  # changes no result
+    config.train.device_data_mb = 1024  # changes no result
     config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
     return config
 
 
 def groups(factor: float, weight_decay: float) -> tuple[tuple[str, float, float], ...]:
-    """(regex, learning rate factor, weight decay): Table 10's factor, as Appendix D.2 uses it."""
+    """Returns rows (regex, learning rate factor, weight decay), as in Table 10 and Appendix D.2."""
     return ((RECURRENT, factor, 0.0), (r".*", 1.0, weight_decay))
 
 
@@ -82,39 +83,39 @@ def build(
     paper: Callable[[], ConfigDict],
     quick: Callable[[ConfigDict], None],
     smoke: Callable[[ConfigDict], None],
-    rungs: Mapping[str, Mapping[str, Any]] | None = None,
+    ablations: Mapping[str, Mapping[str, Any]] | None = None,
     **starts: Mapping[str, Any],
 ) -> ConfigDict:
-    """The config of a variant.
+    """Returns the config of a variant.
 
     Args:
-      variant: a size and a rung, separated by a comma; either may be left out.
+      variant: a size and an ablation, separated by a comma; either may be left out.
       paper: makes the config of the paper's size.
-      quick: makes it smaller.
-      smoke: makes it tiny.
-      rungs: mixers by name that this task has beside `RUNGS`.
-      **starts: by rung, what its mixer begins with on this task alone: the ring of `ring`, which is
-        not always the LRU's; what is in S5's own script for this task, `blocks` where N is a
-        multiple of 2 `blocks`; in what S4's own config for it differs from its other ones.
+      quick: changes it to a small size.
+      smoke: changes it to a tiny size.
+      ablations: mixers by name that this task adds to `ABLATIONS`.
+      **starts: by ablation, mixer options for this task alone: for `ring` its ring, which is not
+        always the LRU's; for `s5` the options of S5's own script for this task, `blocks` only where
+        N is a multiple of 2 `blocks`; for `s4d` those of S4's own config for this task.
 
     Raises:
-      UserError: if there is no such size or rung, or two of one kind are named.
+      UserError: if a size or ablation does not exist, or if two sizes or two ablations are named.
     """
     sizes = {"quick": quick, "smoke": smoke}
-    known = {**RUNGS, **(rungs or {})}
-    size, rung = choose(variant, sizes, known)
+    known = {**ABLATIONS, **(ablations or {})}
+    size, ablation = choose(variant, sizes, known)
     config = paper()
     if size:
         sizes[size](config)
-    if rung:
-        _put(config, rung, {**known[rung], **starts.get(rung, {})})
+    if ablation:
+        _set_mixer(config, ablation, {**known[ablation], **starts.get(ablation, {})})
     return config
 
 
 _FULL_DISK = dict(r_min=0.0, r_max=1.0, max_phase=2 * math.pi)  # Table 7
 _DENSE, _DIAGONAL = "lru.baselines:DenseRNN", "lru.baselines:DiagonalRNN"
 _S4D, _S5 = "lru.baselines:S4D", "lru.baselines:S5"
-RUNGS: dict[str, dict[str, Any]] = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "relu": dict(type=_DENSE, activation="relu"),
     "tanh": dict(type=_DENSE, activation="tanh"),
     "linear": dict(type=_DENSE, activation="linear"),
@@ -127,18 +128,18 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-def _put(config: ConfigDict, rung: str, given: Mapping[str, Any]) -> None:
-    """Replaces the mixer by a rung's, which keeps N, the direction and the type of its products."""
+def _set_mixer(config: ConfigDict, ablation: str, options: Mapping[str, Any]) -> None:
+    """Replaces the mixer by an ablation's; N, the directions and the dtype do not change."""
     lru = config.model.mixer
-    kept = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
-    mixer = ConfigDict({**kept, **given})
+    shared = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
+    mixer = ConfigDict({**shared, **options})
     mixer.dtype = config.model.get_oneway_ref("dtype")
     if mixer.type != _DENSE:
         mixer.method = lru.method
-    if rung == "ring":
+    if ablation == "ring":
         mixer.max_phase = lru.max_phase
     if mixer.type == _S5 and lru.d_state % (2 * mixer.get("blocks", 1)):
         mixer.blocks = 1
     if mixer.type == _S4D:
-        config.model.chunk_size = 0  # changes no number: a convolution is best done at once
+        config.model.chunk_size = 0  # changes no result: a convolution is fastest without chunks
     config.model.mixer = mixer
