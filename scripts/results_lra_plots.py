@@ -17,7 +17,7 @@ Rungs = Mapping[str, Sequence[float]]  # test accuracies in per cent, one a seed
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """The ladder of each size, of the tasks on which more than one rung was run.
+    """The ladder of each size, of the tasks on which three rungs or more were run.
 
     Args:
       records: by their file names.
@@ -44,7 +44,7 @@ def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, 
             done = finished(next(iter(by_kind(cells[task, rung, size])), []))
             if done:
                 rungs[rung] = [100 * record["test"]["accuracy"] for record in done]
-        if len(rungs) > 1:
+        if len(rungs) > 2:
             found[task] = rungs
     return found
 
