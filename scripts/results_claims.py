@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import results_charlm
 import results_lra
@@ -78,21 +79,16 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
     ])  # fmt: skip
 
 
-class Claim:
-    """A row of the first table, and a section with a figure and a command."""
+class Claim(NamedTuple):
+    """A row of the first table, and a section with a text, a command and figures."""
 
-    def __init__(
-        self,
-        title: str,
-        says: str,
-        paper: str,
-        here: str,
-        text: str,
-        command: str,
-        figure: str = "",
-    ):
-        self.title, self.says, self.paper, self.here = title, says, paper, here
-        self._text, self._command, self._figure = text, command, figure
+    title: str
+    says: str  # the claim
+    paper: str  # the paper's numbers
+    here: str  # ours
+    text: str
+    command: str
+    figures: tuple[str, ...] = ()  # names, from results/
 
     def section(self, shown: Mapping[str, str]) -> str:
         """Title, sentence, command and figure.
@@ -102,9 +98,9 @@ class Claim:
         """
         return join([
             f"## {self.title}",
-            self._text,
-            f"```sh\n{self._command}\n```",
-            shown.get(self._figure, ""),
+            self.text,
+            f"```sh\n{self.command}\n```",
+            *(shown.get(figure, "") for figure in self.figures),
         ]).rstrip()  # fmt: skip
 
 
@@ -139,7 +135,7 @@ def _memory(records: Records) -> Claim | None:
         "learn it too: the memory comes from where the eigenvalues start.",
         "python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall\n"
         "python scripts/reproduce.py --table=recall --size=quick --rate=0.003  # the whole ladder",
-        "recall/curves_quick.png",
+        ("recall/curves_quick.png",),
     )
 
 
@@ -174,7 +170,7 @@ def _depth(records: Records) -> Claim | None:
         "eight layers learns no more than that. Its gradient reaches the upper layers alone.",
         "python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=all "
         "--depth=2,4,6,8",
-        "charlm/depth_quick.png",
+        ("charlm/depth_quick.png", "charlm/gradients_quick.png"),
     )
 
 
@@ -206,7 +202,7 @@ def _convergence(records: Records) -> Claim | None:
         "authors' stopping rule ends it.",
         "python scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all "
         "--depth=4 --percent=2,5,10,20,40",
-        "charlm/epochs.png",
+        ("charlm/epochs.png", "charlm/percent_converge.png"),
     )
 
 
@@ -245,7 +241,7 @@ def _accuracy(records: Records) -> Claim | None:
         "all six tasks are learned in minutes on a CPU: [all of them](lra.md).",
         f"python -m lru.train --config=configs/lra_{task}.py --config.train.steps={steps} "
         f"--workdir=runs/{task}",
-        "lra/ladder_quick.png",
+        ("lra/ladder_quick.png",),
     )
 
 
