@@ -28,8 +28,11 @@ class Picture(NamedTuple):
 
     def shown(self) -> str:
         """It and its caption, as Markdown."""
-        alternative = self.caption.partition(",")[0]
-        return f"![{alternative}]({self.name})\n\n{self.caption}"
+        return f"{self.image()}\n\n{self.caption}"
+
+    def image(self) -> str:
+        """It alone, as Markdown, with the first sentence of its caption in place of the picture."""
+        return f"![{self.caption.partition('. ')[0]}]({self.name})"
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:

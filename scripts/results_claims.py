@@ -63,8 +63,7 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
       records: all of them, by page and file name.
       drawn: the pictures that there are, by page.
     """
-    shown = {picture.name: f"![{picture.caption.partition(',')[0]}]({picture.name})"
-             for pictures in drawn.values() for picture in pictures}  # fmt: skip
+    shown = {picture.name: picture.image() for pictures in drawn.values() for picture in pictures}
     claims = [claim for make in _CLAIMS if (claim := make(records))]
     lines = [[claim.says, claim.paper, claim.here] for claim in claims]
     counts = {
@@ -166,8 +165,10 @@ def _depth(records: Records) -> Claim | None:
         "Deep stacks of lattice units learn where deep GRUs do not",
         f"Penn Treebank, 8 layers, nats: {talk} (the talk of 2017)",
         f"8 layers, 0.3 million parameters, 3 epochs of a tenth of the text: {here}{sizes}",
-        "A model that only knows how often each character occurs has 2.99 nats: the GRU of six or "
-        "eight layers learns no more than that. Its gradient reaches the upper layers alone.",
+        "A model that only knows how often each character occurs has 2.99 nats: with eight layers "
+        "the GRU, the LSTM and the highway network learn no more than that. Hardly anything of the "
+        "GRU's gradient reaches its lower layers. The linear LRU in residual blocks is the best of "
+        "the deep models.",
         "python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=all "
         "--depth=2,4,6,8",
         ("charlm/depth_quick.png", "charlm/gradients_quick.png"),
