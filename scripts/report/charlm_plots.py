@@ -71,7 +71,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     if deepest:
         caption = (
             "Norm of the gradient by layer and step, `:quick`, one seed, on a common scale. Layer "
-            "1 is next to the characters; each point is the mean over 100 steps."
+            "1 is next to the characters; each column is the mean over 100 steps. The GRU's two "
+            "brighter columns hold the first steps of an epoch, which begin with a state of zero."
         )
         figure = functools.partial(plot_gradients, deepest)
         found.append(Picture("charlm/gradients_quick.png", caption, figure))
@@ -192,7 +193,8 @@ def plot_depth(cells: Cells) -> Figure:
             ours.plot([depth] * len(each), each, ".", color=STYLE[model][0], alpha=0.5)
     for panel, title in ((ours, "ours, :quick, Penn Treebank"), (talk, "the talk, Penn Treebank")):
         panel.set(title=title, xlabel="layers", ylabel="test loss, nats", xticks=[2, 4, 6, 8])
-        panel.legend(frameon=False, fontsize=8)
+    handles, labels = ours.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
     return figure
 
 

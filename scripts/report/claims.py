@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from paper.charlm import NAMES
 from paper.charlm import TALK as TALK_NUMBERS
@@ -60,8 +61,7 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
       records: by page and file name.
       drawn: the pictures by page.
     """
-    shown = {picture.name: f"![{picture.caption.partition(',')[0]}]({picture.name})"
-             for pictures in drawn.values() for picture in pictures}  # fmt: skip
+    shown = {picture.name: picture.image() for pictures in drawn.values() for picture in pictures}
     claims = [claim for make in _CLAIMS if (claim := make(records))]
     lines = [[claim.statement, claim.paper, claim.ours] for claim in claims]
     counts = {
@@ -76,21 +76,16 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
     ])  # fmt: skip
 
 
-class Claim:
-    """A row of the first table, and a section with a figure and a command."""
+class Claim(NamedTuple):
+    """A row of the first table, and a section with a text, a command and figures."""
 
-    def __init__(
-        self,
-        title: str,
-        statement: str,
-        paper: str,
-        ours: str,
-        text: str,
-        command: str,
-        figure: str = "",
-    ):
-        self.title, self.statement, self.paper, self.ours = title, statement, paper, ours
-        self._text, self._command, self._figure = text, command, figure
+    title: str
+    statement: str  # the claim
+    paper: str  # the paper's numbers
+    ours: str
+    text: str
+    command: str
+    figures: tuple[str, ...] = ()  # names, from results/
 
     def section(self, shown: Mapping[str, str]) -> str:
         """Returns title, sentence, command and figure.
@@ -100,9 +95,9 @@ class Claim:
         """
         return join([
             f"## {self.title}",
-            self._text,
-            f"```sh\n{self._command}\n```",
-            shown.get(self._figure, ""),
+            self.text,
+            f"```sh\n{self.command}\n```",
+            *(shown.get(figure, "") for figure in self.figures),
         ]).rstrip()  # fmt: skip
 
 
@@ -137,7 +132,7 @@ def _memory(records: Records) -> Claim | None:
         "learn it too: the memory comes from the initial eigenvalues.",
         "python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall\n"
         "python scripts/reproduce.py --table=recall --size=quick --rate=0.003  # all ablations",
-        "recall/curves_quick.png",
+        ("recall/curves_quick.png",),
     )
 
 
@@ -168,11 +163,13 @@ def _depth(records: Records) -> Claim | None:
         "Deep stacks of lattice units learn where deep GRUs do not",
         f"Penn Treebank, 8 layers, nats: {talk} (the talk of 2017)",
         f"8 layers, 0.3 million parameters, 3 epochs of a tenth of the text: {ours}{sizes}",
-        "The entropy of the characters' frequencies alone is 2.99 nats: the GRU of six or eight "
-        "layers learns no more than that. Its gradient reaches only the upper layers.",
+        "The entropy of the characters' frequencies alone is 2.99 nats: with eight layers the GRU, "
+        "the LSTM and the highway network learn no more than that. Hardly anything of the GRU's "
+        "gradient reaches its lower layers. The linear LRU in residual blocks is the best of the "
+        "deep models.",
         "python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=all "
         "--depth=2,4,6,8",
-        "charlm/depth_quick.png",
+        ("charlm/depth_quick.png", "charlm/gradients_quick.png"),
     )
 
 
@@ -204,7 +201,7 @@ def _convergence(records: Records) -> Claim | None:
         "authors' stopping rule ends it.",
         "python scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all "
         "--depth=4 --percent=2,5,10,20,40",
-        "charlm/epochs.png",
+        ("charlm/epochs.png", "charlm/percent_converge.png"),
     )
 
 
@@ -243,7 +240,7 @@ def _accuracy(records: Records) -> Claim | None:
         "learn all six tasks in minutes on a CPU: [all of them](lra.md).",
         f"python -m lru.train --config=configs/lra_{task}.py --config.train.steps={steps} "
         f"--workdir=runs/{task}",
-        "lra/ladder_quick.png",
+        ("lra/ladder_quick.png",),
     )
 
 

@@ -45,7 +45,7 @@ def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, 
             done = finished(next(iter(by_provenance(cells[task, ablation, size])), []))
             if done:
                 ablations[ablation] = [100 * record["test"]["accuracy"] for record in done]
-        if len(ablations) > 1:
+        if len(ablations) > 2:
             found[task] = ablations
     return found
 

@@ -28,8 +28,11 @@ class Picture(NamedTuple):
 
     def markdown(self) -> str:
         """Returns the picture and its caption as Markdown."""
-        alternative = self.caption.partition(",")[0]
-        return f"![{alternative}]({self.name})\n\n{self.caption}"
+        return f"{self.image()}\n\n{self.caption}"
+
+    def image(self) -> str:
+        """Returns the picture as Markdown, with its caption's first sentence as alternative text."""
+        return f"![{self.caption.partition('. ')[0]}]({self.name})"
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:

@@ -84,9 +84,7 @@ def plot_curves(lines: Lines) -> Figure:
         panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
         panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
         panel.set(xlabel="step", ylabel="validation accuracy (%)")
-        panel.legend(
-            fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2
-        )
+        panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     return figure
 
 

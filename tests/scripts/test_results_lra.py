@@ -67,20 +67,24 @@ def test_ablation_is_recognised_by_its_config():
     assert "| Text, LRU" not in text
 
 
-def test_picture_shows_tasks_with_more_than_one_ablation():
+def test_picture_shows_tasks_with_three_ablations_or_more():
     runs = {
         "a": record("configs/lra_text.py:quick", seed=0, accuracy=0.7),
         "b": record("configs/lra_text.py:quick", seed=1, accuracy=0.72),
         "c": record("configs/lra_text.py:quick,tanh", accuracy=0.6),
         "d": record("configs/lra_cifar.py:quick", accuracy=0.4),
+        "e": record("configs/lra_text.py:quick,s5", accuracy=0.5),
     }
     (picture,) = pictures(runs)
     assert picture.name == "lra/ladder_quick.png"
     assert page(runs, [picture]).split("## Table 3")[0].count(picture.markdown()) == 1
     (panel,) = picture.figure().axes
     assert panel.get_title() == "Text"
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["dense, tanh", "LRU"]
-    for marker, points in (("o", [[60, 0], [70, 1], [72, 1]]), ("|", [[60, 0], [71, 1]])):
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["dense, tanh", "LRU", "S5"]
+    for marker, points in (
+        ("o", [[60, 0], [70, 1], [72, 1], [50, 2]]),
+        ("|", [[60, 0], [71, 1], [50, 2]]),
+    ):
         drawn = [line.get_xydata() for line in panel.get_lines() if line.get_marker() == marker]
         np.testing.assert_allclose(np.concatenate(drawn), points)
     assert not pictures({"a": runs["a"], "d": runs["d"]})
