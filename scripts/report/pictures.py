@@ -31,7 +31,7 @@ class Picture(NamedTuple):
         return f"{self.image()}\n\n{self.caption}"
 
     def image(self) -> str:
-        """Returns the picture as Markdown, with its caption's first sentence as alternative text."""
+        """Returns the picture as Markdown; the first sentence of its caption describes it."""
         return f"![{self.caption.partition('. ')[0]}]({self.name})"
 
 
