@@ -159,7 +159,7 @@ def test_a_failed_export_writes_nothing(root, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(export, "load", fail)
+    monkeypatch.setattr(exporting, "load", fail)
     with pytest.raises(OSError):
         export.export_run(root / "classifier", tmp_path / "out", data_dir=root / "data")
     assert not list(tmp_path.iterdir())

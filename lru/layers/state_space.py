@@ -186,6 +186,6 @@ def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((d_state,), result_type(jnp.complex64, *dtypes))
 
 
-def with_rank(lam: Complex[Array, "*N"], ndim: int) -> Complex[Array, "..."]:
+def with_rank(lam: Num[Array, "*N"], ndim: int) -> Num[Array, "..."]:
     """Reshapes Lambda to `(1, ..., *N)`, with `ndim` axes."""
     return lam.reshape((1,) * (ndim - lam.ndim) + lam.shape)

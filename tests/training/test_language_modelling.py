@@ -164,7 +164,7 @@ def test_a_run_without_improvement_ends_early_and_is_finished(data_dir, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("train.unroll=0", "config.train.unroll is 0; expected how many characters"),
+        ("train.unroll=0", "config.train.unroll is 0; expected the number of characters"),
         ("train.steps=5", "config.train.steps is 5 and epochs is 3; expected one of them"),
         ("train.improvement_over=last", "'last'; expected one of 'best', 'previous'"),
         ("train.select=f1", "'f1'; expected one of 'accuracy', 'loss'"),
