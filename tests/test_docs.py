@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-LAWS = "padding or in_chunks or mirrored or resets_make or time_major or invalid_arguments"  # without the slowest
+# All but the slowest.
+LAWS = "padding or in_chunks or mirrored or resets_make or time_major or invalid_arguments"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
