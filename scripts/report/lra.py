@@ -292,8 +292,8 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
         "shorter\nexpressions, the first 1,023 characters of a review, synthetic pairs, paths of 3 "
         "dashes in images of\n16 x 16 (PathFinder) and 32 x 32 pixels (Path-X). They show that "
         "every task is learned and what the\nparts of the LRU do at that size; they do not "
-        'reproduce the paper\'s numbers. Without gamma ("+ ring")\nthese small images of Path-X '
-        "are learned, too; [Recall](recall.md) has a size at which gamma decides.\nLoss is in nats. "
+        "reproduce the paper's numbers. Without gamma (+ ring)\nthese small images of Path-X are "
+        "learned, too; [Recall](recall.md) has a size at which gamma decides.\nLoss is in nats. "
         "Accuracy of guessing, with the "
         f"standard error of the test split: {chances}.\n\n" + table(columns, lines)
     )
