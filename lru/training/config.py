@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
 from lru.io.files import read_object, write_atomically
-from lru.training.names import check_names, resolve
+from lru.training.names import check_names, current_name, resolve
 from lru.training.optimizer import is_constant
 from lru.training.overrides import override
 from lru.training.ranges import check_ranges
@@ -287,5 +287,5 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             items |= _flat(value, f"{prefix}{key}.")
         else:
-            items[f"{prefix}{key}"] = value
+            items[f"{prefix}{key}"] = current_name(value) if key == "type" else value
     return items

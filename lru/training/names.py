@@ -79,6 +79,23 @@ def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
             _check_trusted(value, where, allow)
 
 
+# Prefixes of names in configs of earlier versions, and those that replace them.
+_MOVED = {"lru.baselines.recurrent:": "lru.baselines:"}
+
+
+def current_name(name: Any) -> Any:
+    """Returns the name that a class has now, for a name in a config of an earlier version.
+
+    Example:
+      >>> current_name("lru.baselines.recurrent:GRU"), current_name("lru:LRU")
+      ('lru.baselines:GRU', 'lru:LRU')
+    """
+    for old, new in _MOVED.items():
+        if isinstance(name, str) and name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
 def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callable[..., Any]:
     """Returns the class or function with a name.
 
@@ -92,6 +109,7 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
     """
     if allow is not None:
         _check_name(name, where, allow)
+    name = current_name(name)
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from paper.charlm import DATA, MAIN, NAMES, PERCENT, TALK
 
+from lru.training.names import current_name
 from report import rows
 from report.format import (
     Record,
@@ -164,7 +165,7 @@ def sort_key(cell: Cell) -> tuple[int, ...]:
 
 
 def _types(config: Mapping[str, Any]) -> tuple[str, str]:
-    return config["data"]["type"], config["model"]["mixer"]["type"]
+    return config["data"]["type"], current_name(config["model"]["mixer"]["type"])
 
 
 @functools.cache

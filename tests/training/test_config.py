@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -19,6 +20,7 @@ from lru.training.config import (
     save_config,
 )
 from lru.training.experiment import Experiment
+from lru.training.names import resolve
 from lru.training.ranges import check_ranges
 
 LISTOPS = "configs/lra_listops.py"
@@ -280,3 +282,28 @@ def test_only_keys_without_effect_on_results_may_change_in_a_run(file):
         found[name] = "another"
         different = differences(config.to_dict(), changed.to_dict())
         assert set(different) == {key} - NO_EFFECT_ON_RESULTS, key
+
+
+def test_a_config_of_an_earlier_version_names_the_same_classes():
+    config = load_config("configs/charlm_gru.py:ptb,smoke")
+    earlier = config.to_dict()
+    earlier["model"]["mixer"]["type"] = "lru.baselines.recurrent:GRU"
+    assert config.model.mixer.type == "lru.baselines:GRU"
+    assert not differences(config.to_dict(), earlier)
+    section = earlier["model"]["mixer"]
+    assert build(section, "config.model.mixer", allow=()).func is lru.baselines.GRU
+
+
+def test_every_name_in_the_records_of_results_still_exists():
+    files = Path(__file__).resolve().parents[2].glob("results/*/*.json")
+    configs = [json.loads(file.read_text())["config"] for file in files]
+    for name in {name for config in configs for name in _types(config)}:
+        assert callable(resolve(name, "config"))
+
+
+def _types(section):
+    for key, value in section.items():
+        if key == "type":
+            yield value
+        elif isinstance(value, dict):
+            yield from _types(value)

@@ -17,23 +17,22 @@ Widths follow from the number of parameters, embedding and read-out included. "T
 Morency (2018). Options that it does not give are those of its authors' published code.
 """
 
+from pkgutil import resolve_name
+
 from ml_collections import ConfigDict
 
-import lru
-from lru.baselines import GRU, LSTM, RHN, GridLSTM
-from lru.lattice import PSLRU, RGLRU, Lattice
 from lru.models.budget import count_layer, hidden_size, nearest
 from lru.training.recipes.variants import choose
 
 STACKS = {
-    "gru": GRU,
-    "ps_lru": PSLRU,
-    "rg_lru": RGLRU,
-    "lru": Lattice,
-    "lstm": LSTM,
-    "rhn": RHN,
-    "grid_lstm": GridLSTM,
-    "linear_lru": lru.LRU,
+    "gru": "lru.baselines:GRU",
+    "ps_lru": "lru.lattice:PSLRU",
+    "rg_lru": "lru.lattice:RGLRU",
+    "lru": "lru.lattice:Lattice",
+    "lstm": "lru.baselines:LSTM",
+    "rhn": "lru.baselines:RHN",
+    "grid_lstm": "lru.baselines:GridLSTM",
+    "linear_lru": "lru:LRU",
 }
 # Data set, and its vocabulary size: the characters of its training text, and one for all others.
 DATA = {
@@ -123,21 +122,19 @@ def _data(name: str) -> ConfigDict:
 
 
 def _model(name: str, width: int, depth: int) -> ConfigDict:
-    stack = STACKS[name]
     model, mixer = ConfigDict(), ConfigDict()
     model.type = "lru.models:LanguageModel"
     model.d_model = width
     model.dtype = "float32"  # or "bfloat16": of activations and products
-    if stack is lru.LRU:  # in residual blocks, as on the Long Range Arena
+    mixer.type = STACKS[name]
+    if name == "linear_lru":  # in residual blocks, as on the Long Range Arena
         model.num_layers = depth
         model.norm = "layer"
         model.glu = "full"
         model.dropout = 0.0  # as in the other models
         model.remat = False  # short steps in time need little memory
-        mixer.type = "lru:LRU"
         mixer.update(d_state=width, r_min=0.0, r_max=0.99)
     else:
-        mixer.type = f"{stack.__module__}:{stack.__name__}"
         mixer.update(features=width, num_layers=depth)
     mixer.dtype = model.get_oneway_ref("dtype")
     model.mixer = mixer
@@ -145,12 +142,13 @@ def _model(name: str, width: int, depth: int) -> ConfigDict:
 
 
 def _width(name: str, data: str, budget: str, depth: int) -> int:
-    stack = STACKS[name]
+    stack = resolve_name(STACKS[name])
     if budget == "smoke":
         return 8
     if budget == "talk" and name in TALK:
         return TALK[name]
     if budget == "talk":
-        return nearest(lambda width: count_layer(stack, width), count_layer(GRU, TALK["gru"]))
+        gru = count_layer(resolve_name(STACKS["gru"]), TALK["gru"])
+        return nearest(lambda width: count_layer(stack, width), gru)
     # Small budgets have few widths to choose from. If the nearest is over 1 % off, this is logged.
     return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth, within=0.05)
