@@ -110,7 +110,7 @@ def test_damage_of_all_checkpoints_raises_and_moves_nothing(how, tmp_path):
     assert not (tmp_path / "damaged").exists()
 
 
-# TensorStore's reads that are under way when one fails may end after Orbax has closed its event loop.
+# Reads of TensorStore that are under way when one fails may end after Orbax closes its loop.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_target_of_another_shape_raises_and_moves_nothing(tmp_path):
     filled(tmp_path, {1: 1, 2: 1}).close()
