@@ -4,7 +4,7 @@
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                500,000 steps            95.1 (0.1) %
-:quick      paths of 3 dashes, 16 x 16 pixels, small model   4 minutes, two CPU cores 70 % at least
+:quick      paths of 3 dashes, 16 x 16 pixels, small model   5 minutes, two CPU cores 70 % at least
 :smoke      a few synthetic images, tiny model, for tests    seconds                  none expected
 :ring ...   an ablation, see lru.training.recipes.lra
 
