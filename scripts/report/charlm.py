@@ -109,7 +109,7 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
     }
 
 
-def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
+def counted(cells: Cells) -> dict[str, tuple[int, int]]:
     """Returns by section the number of the papers' results that were run in full, and of all."""
     counted = {}
     for title, (_, lines) in _paper().items():
@@ -118,16 +118,10 @@ def _counted(cells: Cells) -> dict[str, tuple[int, int]]:
     return counted
 
 
-def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
-    """Returns the number of the papers' results that were run in full, and of all."""
-    run, total = map(sum, zip(*_counted(sort(records)[0]).values()))
-    return run, total
-
-
 def _coverage(cells: Cells) -> str:
     reason = "The papers' sizes, to the end of up to 100 epochs: hours on a GPU, days on a CPU."
     command = "python scripts/reproduce.py --table=charlm --model=all"
-    return coverage(_counted(cells), reason, command)
+    return coverage(counted(cells), reason, command)
 
 
 def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:

@@ -12,10 +12,21 @@ from paper.lra import MAIN, PARAMETERIZATION
 
 from report import charlm, lra, recall, speed
 from report.charlm import Cell, epoch
-from report.format import Record, chance, device, finished, join, mean, table
+from report.format import Record, chance, device, finished, join, mean, table, totals
 from report.pictures import Picture
 
 Records = Mapping[str, Mapping[str, Record]]  # by page and file name
+
+
+class _Sorted(NamedTuple):
+    """The records by the rows that they count for."""
+
+    recall: recall.Sorted
+    lra: lra.Sorted
+    charlm: charlm.Cells
+    speed: Mapping[str, Record]  # by file name
+
+
 _HEAD = """\
 # Results
 
@@ -62,7 +73,13 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
       drawn: the pictures by page.
     """
     shown = {picture.name: picture.image() for pictures in drawn.values() for picture in pictures}
-    claims = [claim for make in _CLAIMS if (claim := make(records))]
+    found = _Sorted(
+        recall.sort(records["recall"]),
+        lra.sort(records["lra"]),
+        charlm.sort(records["charlm"])[0],
+        records["speed"],
+    )
+    claims = [claim for make in _CLAIMS if (claim := make(found))]
     lines = [[claim.statement, claim.paper, claim.ours] for claim in claims]
     counts = {
         name: f"{len(found)} record{'s' * (len(found) != 1)}." for name, found in records.items()
@@ -70,7 +87,7 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
     return join([
         _HEAD,
         table("claim | paper | ours", lines) if lines else "",
-        _not_reproduced(records).rstrip(),
+        _not_reproduced(found).rstrip(),
         *(claim.section(shown) for claim in claims),
         _INDEX.format(**counts).rstrip(),
     ])  # fmt: skip
@@ -101,19 +118,19 @@ class Claim(NamedTuple):
         ]).rstrip()  # fmt: skip
 
 
-def _memory(records: Records) -> Claim | None:
-    quick = recall.sort(records["recall"]).quick
+def _memory(found: _Sorted) -> Claim | None:
+    quick = found.recall.quick
     if not {"lru", "ring", "tanh", "stable_exp"} <= quick.keys():
         return None
 
     def accuracy(*names: str) -> str:
-        found = [statistics.mean(recall.accuracies(quick[name])) for name in names
+        means = [statistics.mean(recall.accuracies(quick[name])) for name in names
                  if name in quick]  # fmt: skip
-        least, most = f"{min(found):.1f}", f"{max(found):.1f}"
+        least, most = f"{min(means):.1f}", f"{max(means):.1f}"
         return least if least == most else f"{least} to {most}"
 
     config = quick["lru"][0]["config"]["data"]
-    guess = chance(config["classes"], config["num_test"])
+    guess = "{:.1f} ({:.1f})".format(*chance(config["classes"], config["num_test"]))
     ours = (
         f"The first of 1,024 tokens recalled: LRU {accuracy('lru')} %; without gamma "
         f"{accuracy('ring')}; full disk {accuracy('real_imag', 'exp', 'stable_exp')}; dense "
@@ -136,8 +153,8 @@ def _memory(records: Records) -> Claim | None:
     )
 
 
-def _depth(records: Records) -> Claim | None:
-    cells, _ = charlm.sort(records["charlm"])
+def _depth(found: _Sorted) -> Claim | None:
+    cells = found.charlm
     small = {
         model: finished(cells.get(Cell("ptb", model, "quick", 8), ())) for model in ("gru", "lru")
     }
@@ -173,22 +190,21 @@ def _depth(records: Records) -> Claim | None:
     )
 
 
-def _convergence(records: Records) -> Claim | None:
-    cells, _ = charlm.sort(records["charlm"])
-    found: dict[str, list[Record]] = {}
-    for cell, runs in cells.items():
+def _convergence(found: _Sorted) -> Claim | None:
+    models: dict[str, list[Record]] = {}
+    for cell, runs in found.charlm.items():
         if (cell.data, cell.size, cell.percent) == ("ptb", "converge", 0):
-            found[cell.model] = finished(runs)
-    if not {"gru", "lru", "lstm"} <= found.keys():
+            models[cell.model] = finished(runs)
+    if not {"gru", "lru", "lstm"} <= models.keys():
         return None
-    shown = sorted(found, key=list(NAMES).index)
+    shown = sorted(models, key=list(NAMES).index)
     epochs = ", ".join(
         f"{NAMES[model]} "
-        f"{statistics.mean(epoch(run, run['test']['step']) for run in found[model]):.1f}"
+        f"{statistics.mean(epoch(run, run['test']['step']) for run in models[model]):.1f}"
         for model in shown
     )
     nats = ", ".join(
-        f"{NAMES[model]} {statistics.mean(run['test']['loss'] for run in found[model]):.3f}"
+        f"{NAMES[model]} {statistics.mean(run['test']['loss'] for run in models[model]):.3f}"
         for model in shown
     )
     return Claim(
@@ -206,12 +222,12 @@ def _convergence(records: Records) -> Claim | None:
     )
 
 
-def _speed(records: Records) -> Claim | None:
-    name, found = speed.steps(records["speed"])
+def _speed(found: _Sorted) -> Claim | None:
+    name, tasks = speed.steps(found.speed)
     if not name:
         return None
-    ratios = [speed.times_as_fast(rows) for rows in found.values()]
-    where = device(records["speed"][name])
+    ratios = [speed.times_as_fast(rows) for rows in tasks.values()]
+    where = device(found.speed[name])
     return Claim(
         "Speed: the LRU and the tanh RNN",
         "The LRU trains faster than the tanh RNN",
@@ -219,16 +235,17 @@ def _speed(records: Records) -> Claim | None:
         f"{min(ratios):.1f} to {max(ratios):.1f} times, on {where}, with small batches",
         "Steps a second of all five recurrences at Table 10's widths: [speed](speed.md). On a CPU "
         "the gain is smaller than on a GPU, which sequential steps leave idle.",
-        records["speed"][name]["command"],
+        found.speed[name]["command"],
     )
 
 
-def _accuracy(records: Records) -> Claim | None:
-    found = lra.shortened(records["lra"])
-    longest = max(found, key=lambda name: records["lra"][name]["steps"], default=None)
+def _accuracy(found: _Sorted) -> Claim | None:
+    records = found.lra.others
+    shortened = lra.shortened(records)
+    longest = max(shortened, key=lambda name: records[name]["steps"], default=None)
     if longest is None:
         return None
-    record, (task, ablation) = records["lra"][longest], found[longest]
+    record, (task, ablation) = records[longest], shortened[longest]
     name = f"{lra.TASKS[task]}, {lra.NAMES[ablation]}"
     steps = record["config"]["train"]["steps"]
     return Claim(
@@ -248,10 +265,10 @@ def _accuracy(records: Records) -> Claim | None:
 _CLAIMS = (_memory, _depth, _convergence, _speed, _accuracy)
 
 
-def _not_reproduced(records: Records) -> str:
-    lra_run, lra_total = lra.rows_run(records["lra"])
-    charlm_run, charlm_total = charlm.rows_run(records["charlm"])
-    cells = lra.sort(records["lra"]).cells
+def _not_reproduced(found: _Sorted) -> str:
+    cells = found.lra.cells
+    lra_run, lra_total = totals(lra.counted(cells, found.lra.rings))
+    charlm_run, charlm_total = totals(charlm.counted(found.charlm))
     pairs = []
     for task in ("listops", "text"):
         means = [

@@ -121,6 +121,17 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
     return "\n".join([f"| {columns} |", rule, *rows])
 
 
+def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Sums the two numbers of each table, see `coverage`.
+
+    Example:
+      >>> totals({"Table 1": (1, 3), "Table 2": (2, 2)})
+      (3, 5)
+    """
+    run, total = map(sum, zip(*counted.values()))
+    return run, total
+
+
 def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) -> str:
     """Formats the section on what was not run: a line for each table, instead of empty rows.
 
@@ -147,15 +158,15 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
     return "\n\n".join([head, "\n".join(missing)])
 
 
-def chance(classes: int, examples: int) -> str:
-    """Formats the accuracy of guessing in per cent, and its standard error over the examples.
+def chance(classes: int, examples: int) -> tuple[float, float]:
+    """Returns the accuracy of guessing in per cent, and its standard error over the examples.
 
     Example:
       >>> chance(2, 2_500)
-      '50.0 (1.0)'
+      (50.0, 1.0)
     """
     p = 1 / classes
-    return f"{100 * p:.1f} ({100 * (p * (1 - p) / examples) ** 0.5:.1f})"
+    return 100 * p, 100 * (p * (1 - p) / examples) ** 0.5
 
 
 def join(sections: Iterable[str]) -> str:

@@ -184,7 +184,7 @@ def _table(title: str, what: str, paper: Mapping[tuple[str, str], str], cells) -
     return f"## {title}\n\n{table(_COLUMNS.format(f'task, {what}'), lines)}"
 
 
-def _counted(
+def counted(
     cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
 ) -> dict[str, tuple[int, int]]:
     """Returns by table the number of its rows that were run in full, and of all its rows."""
@@ -199,13 +199,6 @@ def _counted(
     return counted
 
 
-def rows_run(records: Mapping[str, Record]) -> tuple[int, int]:
-    """Returns the number of rows of the paper's tables that were run in full, and of all."""
-    cells, rings, _ = sort(records)
-    run, total = map(sum, zip(*_counted(cells, rings).values()))
-    return run, total
-
-
 def _coverage(
     cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
 ) -> str:
@@ -214,7 +207,7 @@ def _coverage(
         "on a\nCPU."
     )
     command = "python scripts/reproduce.py --table=lra --ablation=all"
-    return coverage(_counted(cells, rings), reason, command)
+    return coverage(counted(cells, rings), reason, command)
 
 
 def paper_steps(task: str, ablation: str) -> int:
@@ -282,7 +275,7 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
             lines.append([name, ours, loss, parameters, *others])
     columns = "task, model | test accuracy | test loss | parameters | accuracy @ step | time | data"
     chances = "; ".join(
-        f"{TASKS[task]} {chance(classes, examples)}"
+        "{} {:.1f} ({:.1f})".format(TASKS[task], *chance(classes, examples))
         for task, (classes, examples) in _CHANCE.items()
         if task in {task for task, _ in chosen}
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lru.analysis.responses import ring_gain
 from report.format import (
     Record,
+    chance,
     differing,
     finished,
     join,
@@ -205,7 +206,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 def _introduction() -> str:
     config = _known()["lru"]
     data, train = config["data"], config["train"]
-    chance = 1 / data["classes"]
+    guessing, error = chance(data["classes"], data["num_test"])
     return _INTRODUCTION.format(
         classes=data["classes"],
         distractors=data["distractors"],
@@ -213,8 +214,8 @@ def _introduction() -> str:
         steps=train["steps"],
         batch=train["batch_size"],
         tests=data["num_test"],
-        chance=100 * chance,
-        error=100 * (chance * (1 - chance) / data["num_test"]) ** 0.5,
+        chance=guessing,
+        error=error,
     )
 
 
