@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from lru.layers.mixers import Direction, Mixer, chunk_size_for_state
+from lru.layers.mixers import Direction, Mixer
 from lru.layers.state_space import Parameters, add_skip, readouts
 from lru.ops.arguments import check_sizes
-from lru.ops.array_typing import Array, Float, Shape
+from lru.ops.array_typing import Array, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import Initializer, scaled_normal
 from lru.ops.matmul import matmul
@@ -58,9 +58,6 @@ class DenseDirection(Direction):
     @property
     def state(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((len(self.a),), at_least_float32(self.a, self.dtype))
-
-    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
-        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
 
     def input_projection(self, u: Any) -> Any:
         return matmul(u, self.b, self.dtype)

@@ -61,7 +61,7 @@ def check_even(d_state: int) -> None:
 def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N.
 
-    Of each conjugate pair, it is the one with a positive imaginary part. The largest imaginary part
+    They are those with a positive imaginary part, one of each pair. The largest imaginary part
     is first. All are complex128.
 
     Raises:

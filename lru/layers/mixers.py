@@ -72,8 +72,11 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
-        """Returns the steps to compute at a time, 0 for all, for inputs `(*time_and_batch, H)`."""
-        return 0
+        """Returns the steps to compute at a time, 0 for all, for inputs `(*time_and_batch, H)`.
+
+        A direction that can run in chunks has a field `chunk_size`, see `lru.LRU`.
+        """
+        return chunk_size_for_state(getattr(self, "chunk_size", 0), time_and_batch, self.state)
 
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool

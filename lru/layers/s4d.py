@@ -23,7 +23,7 @@ from jax import lax
 from jax.export import is_symbolic_dim
 
 from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
-from lru.layers.mixers import Direction, Mixer, chunk_size_for_state, flip, zero_padding
+from lru.layers.mixers import Direction, Mixer, flip, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, modes_of, readouts, with_rank
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Complex, Float, Real, Shape
@@ -66,7 +66,7 @@ class S4DDirection(Direction):
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
         if self._convolves(time_and_batch[0], reset):
             return 0
-        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
+        return super().chunk_steps(time_and_batch, reset)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
         u = u[..., None].astype(result_type(self.scale, u))

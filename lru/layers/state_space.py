@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-from lru.layers.mixers import Direction, chunk_size_for_state
+from lru.layers.mixers import Direction
 from lru.ops.array_typing import Array, Complex, Float, Num, Real, Shape
 from lru.ops.dtypes import result_type
 from lru.ops.matmul import matmul
@@ -76,7 +76,7 @@ class DiagonalDirection(Direction):
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
         if self.sequence_axis:  # each device computes its whole shard of time at once
             return 0
-        return chunk_size_for_state(self.chunk_size, time_and_batch, self.state)
+        return super().chunk_steps(time_and_batch, reset)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B N"]:
         return lax.complex(*jnp.split(matmul(u, self.b, self.dtype), 2, axis=-1))
