@@ -4,8 +4,8 @@ Each of two long paths ignores the latest dash of the other, and distractors ign
 of the first path, because the program that drew LRA's images does not record them. So two paths
 touch in a quarter of the images of 32 pixels, and in a sixth of those of 128.
 
-Both long paths find room only in one of thirty to one of two thousand attempts, so many attempts
-are made at once.
+Both long paths find room only in one of thirty to one of two thousand attempts. Therefore attempts
+are made in large batches.
 """
 
 from __future__ import annotations
