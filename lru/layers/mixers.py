@@ -97,7 +97,9 @@ class Direction(struct.PyTreeNode):
         u = zero_padding(u, seq_lengths)
         x, h0 = self.input_projection(u), carry
         if reset is not None:
-            reset = _with_axes(zero_padding(reset, seq_lengths), x.ndim)
+            if seq_lengths is not None:
+                reset &= steps(reset) < seq_lengths[None]
+            reset = _with_axes(reset, x.ndim)
         clear = reset
         if reverse and seq_lengths is not None:
             # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
