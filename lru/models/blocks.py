@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -21,10 +20,11 @@ import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
+from lru.models.batch_norm import BatchStatistics
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
-from lru.ops.array_typing import Array, ArrayLike, Float, Int, Num
+from lru.ops.array_typing import Array, ArrayLike
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
-from lru.ops.dtypes import at_least_float32, promoted, result_type
+from lru.ops.dtypes import promoted, result_type
 from lru.ops.matmul import by_rows
 
 Norm = Literal["batch", "layer"]
@@ -272,47 +272,6 @@ def time_first(
     return inputs, as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0]), reset
 
 
-class BatchStatistics(nn.Module):
-    """Returns mean, scale and bias `(H,)` of batch normalisation, (x - mean) * scale + bias.
-
-    The statistics are over time and batch. Computing them first lets each chunk of x be normalised
-    where it is used. Parameters and running statistics are those of `flax.linen.BatchNorm`.
-
-    Attributes:
-      momentum: of the running statistics.
-      epsilon: added to the variance.
-    """
-
-    momentum: float = 0.99
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "T B H"], seq_lengths: Any, train: bool) -> Any:
-        shape = x.shape[-1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        weight = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        mean, var = running_mean.value, running_var.value
-        if train:
-            mean, var = _mean_and_variance(x, padding_mask(x, seq_lengths))
-            if not self.is_initializing():
-                for running, now in ((running_mean, mean), (running_var, var)):
-                    mixed = self.momentum * running.value + (1 - self.momentum) * now
-                    running.value = mixed.astype(running.value.dtype)
-        return mean, weight * jax.lax.rsqrt(var + self.epsilon), bias
-
-
-def _mean_and_variance(x, mask):
-    """Computes mean and variance over time and batch, in one pass over x."""
-    x = x.astype(at_least_float32(x))
-    count: Any = math.prod(x.shape[:2])
-    if mask is not None:
-        count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
-    mean, square = (jnp.sum(v, (0, 1), where=mask) / count for v in (x, x * x))
-    return mean, jnp.maximum(square - mean * mean, 0)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
     """Runs a block chunk by chunk; equal blocks of a stack are traced only once."""
@@ -401,8 +360,14 @@ class ResidualStack(nn.Module):
         return (tuple(carries), y) if return_carry else y
 
 
-def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
-    """Returns `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
-    if seq_lengths is None:
-        return None
-    return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]
+def residual_stack(model):
+    """Returns the residual stack of a model that has the options of a block."""
+    block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
+    return ResidualStack(model.num_layers, block, name="stack")
+
+
+def check_model_sizes(model):
+    """Checks the sizes that a model has and that are given."""
+    for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
+        if (size := getattr(model, name, None)) is not None:
+            check_sizes(**{name: size})

@@ -1,0 +1,61 @@
+"""Batch normalisation over time and batch, without the padding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lru.ops.array_typing import Array, Float, Int, Num
+from lru.ops.dtypes import at_least_float32
+
+
+class BatchStatistics(nn.Module):
+    """Returns mean, scale and bias `(H,)` of batch normalisation, (x - mean) * scale + bias.
+
+    The statistics are over time and batch. Computing them first lets each chunk of x be normalised
+    where it is used. Parameters and running statistics are those of `flax.linen.BatchNorm`.
+
+    Attributes:
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "T B H"], seq_lengths: Any, train: bool) -> Any:
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        weight = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if train:
+            mean, var = _mean_and_variance(x, padding_mask(x, seq_lengths))
+            if not self.is_initializing():
+                for running, now in ((running_mean, mean), (running_var, var)):
+                    mixed = self.momentum * running.value + (1 - self.momentum) * now
+                    running.value = mixed.astype(running.value.dtype)
+        return mean, weight * jax.lax.rsqrt(var + self.epsilon), bias
+
+
+def _mean_and_variance(x, mask):
+    """Computes mean and variance over time and batch, in one pass over x."""
+    x = x.astype(at_least_float32(x))
+    count = math.prod(x.shape[:2])
+    if mask is not None:
+        count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
+    mean, square = (jnp.sum(v, (0, 1), where=mask) / count for v in (x, x * x))
+    return mean, jnp.maximum(square - mean * mean, 0)
+
+
+def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
+    """Returns `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
+    if seq_lengths is None:
+        return None
+    return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]

@@ -1,0 +1,249 @@
+"""Models of whole sequences: an encoder, residual blocks, pooling over time, and a head."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from lru.layers.factory import as_factory
+from lru.layers.mixers import is_causal, zero_padding
+from lru.models.blocks import BlockOptions, Norm, check_model_sizes, residual_stack
+from lru.models.pooling import POOL, Pooling
+from lru.ops.arguments import as_array, as_lengths, as_resets
+from lru.ops.array_typing import Array, ArrayLike, ModelOptions
+from lru.ops.dtypes import at_least_float32
+
+
+class SequenceModel(BlockOptions):
+    """Base class of sequence models: an encoder, `num_layers` residual blocks, pooling over time.
+
+    Logits are float32 at least.
+
+    Attributes: those of `lru.models.blocks.BlockOptions`, and
+      num_classes: the number of logits.
+      d_model: H, the width between the blocks.
+      num_layers: L.
+      mixer: the mixer of each block, `lru.LRU(256)`, or a function that makes one, e.g.
+        `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
+      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
+        vectors, which are one more axis of the inputs.
+      pooling: `"mean"` over the valid steps, or the `"last"` valid step.
+    """
+
+    num_classes: int
+    d_model: int
+    num_layers: int
+    mixer: Callable[..., nn.Module] | nn.Module
+    vocab_size: int | None = None
+    norm: Norm = "batch"
+    pooling: Pooling = "mean"
+
+    def __post_init__(self) -> None:
+        check_model_sizes(self)
+        self.mixer = as_factory("mixer", self.mixer)
+        super().__post_init__()
+
+    @property
+    def causal(self) -> bool:
+        """Whether logits depend on no later steps: True if the mixers are causal."""
+        return is_causal(self.mixer(parent=None))
+
+    def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
+        """Returns the carry, and one vector per sequence `(B, H)`, float32 at least."""
+        if self.pooling not in POOL:
+            raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(POOL)}")
+        carries, pooled = _split_carry(initial_carry)
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        reset = as_resets(reset, inputs.shape[:2])
+        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
+        reset = None if reset is None else reset.T
+        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding reaches no gradient either
+        call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
+        carries, x = residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
+        pooled = POOL[self.pooling](x, seq_lengths, pooled)
+        mean = pooled.mean()
+        return (carries, pooled), mean.astype(at_least_float32(mean))
+
+    def _encode(self, inputs):
+        if self.vocab_size is None:
+            return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+
+
+def _split_carry(initial_carry):
+    """Splits a model's carry into that of the mixers and that of pooling; None at the start."""
+    if initial_carry is None:
+        return None, None
+    if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
+        raise ValueError(
+            f"initial_carry is a {type(initial_carry).__name__}; expected the carry that "
+            "return_carry returned"
+        )
+    return initial_carry
+
+
+class SequenceClassifier(SequenceModel):
+    """Logits for a sequence of tokens or of feature vectors.
+
+    The encoder and `num_layers` residual blocks are the architecture of Orvieto et al. (2023),
+    Appendix D.1, for every Long Range Arena task but Retrieval. The paper does not specify what
+    follows: as in S5, it is pooling over the valid steps and one dense layer.
+
+    Attributes: see `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceClassifier
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceClassifier(10, d_model=8, num_layers=2, mixer=mixer, vocab_size=18)
+      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 10)
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Classifies each sequence.
+
+        Args:
+          inputs: tokens `(B, T)`, or features `(B, T, features)`.
+          initial_carry: the carry that `return_carry` returned for the steps before these. The
+            logits are then those of all steps together, unless a mixer depends on later steps, as
+            a bidirectional one does.
+          seq_lengths: `(B,)` valid steps of each sequence; padding does not change the logits.
+          reset: `(B, T)`, passed to the mixers; pooling ignores it.
+          return_carry: return `(carry, logits)`.
+          train: use batch statistics and dropout (needs an rng named `dropout`).
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the inputs have a wrong number of axes.
+        """
+        inputs = as_array("inputs", inputs)
+        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
+        if inputs.ndim != axes.count(",") + 1:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
+        logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
+        return (carry, logits) if return_carry else logits
+
+
+class SequenceMatcher(SequenceModel):
+    """Logits for a pair of sequences: Retrieval of the Long Range Arena.
+
+    Encoder, blocks and pooling map each sequence to a vector, o0 or o1. Both sequences share the
+    parameters, and batch normalisation treats them as one batch of twice the size. Then
+
+        logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
+
+    The paper does not specify its head; this is that of S4 and S5.
+
+    Attributes: see `SequenceModel`.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceMatcher
+      >>> mixer = functools.partial(lru.LRU, 16)
+      >>> model = SequenceMatcher(2, d_model=8, num_layers=2, mixer=mixer, vocab_size=98)
+      >>> tokens, lengths = jnp.ones((4, 2, 50), int), jnp.array([[50, 3]] * 4)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 2)
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Any = None,
+        seq_lengths: Any = None,
+        reset: Any = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Compares the two sequences of each pair.
+
+        Args:
+          inputs: tokens `(B, 2, T)`, or features `(B, 2, T, features)`.
+          initial_carry: the carry that `return_carry` returned for the steps before these.
+          seq_lengths: `(B, 2)` valid steps of each sequence; padding does not change the logits.
+          reset: `(B, 2, T)`, passed to the mixers; pooling ignores it.
+          return_carry: return `(carry, logits)`; the carry has 2B sequences.
+          train: see `SequenceClassifier`.
+
+        Returns:
+          The logits `(B, num_classes)`, or `(carry, logits)`.
+
+        Raises:
+          ValueError: if the inputs have a wrong number of axes, or a second axis that is not 2.
+        """
+        inputs = as_array("inputs", inputs)
+        axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
+        if inputs.ndim != axes.count(",") + 1 or inputs.shape[1] != 2:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
+        reset = as_resets(reset, inputs.shape[:3])
+        sequences, lengths, resets = (
+            x if x is None else _flatten_pairs(x) for x in (inputs, seq_lengths, reset)
+        )
+        carry, vectors = self._pooled(sequences, initial_carry, lengths, resets, train)
+        first, second = vectors[0::2], vectors[1::2]
+        pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
+        dense = functools.partial(nn.Dense, dtype=vectors.dtype)
+        hidden = nn.gelu(dense(self.d_model, name="hidden")(pair), approximate=self.gelu == "tanh")
+        logits = dense(self.num_classes, name="head")(hidden)
+        return (carry, logits) if return_carry else logits
+
+
+def _flatten_pairs(x):
+    """Reshapes (B, 2, ...) to (2B, ...), so that each pair stays on the same device."""
+    return x.reshape(2 * x.shape[0], *x.shape[2:])

@@ -1,0 +1,56 @@
+"""Pooling over time, which can continue from the steps before.
+
+A pooling function maps `(x, seq_lengths, before)` to `Pooled`, for x `(T, B, H)`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from lru.models.batch_norm import padding_mask
+from lru.ops.array_typing import Array, Float, Int
+from lru.ops.dtypes import at_least_float32
+
+Pooling = Literal["mean", "last"]
+
+
+class Pooled(NamedTuple):
+    """The state of pooling: the sum of the vectors so far, and their number."""
+
+    total: Float[Array, "B H"]
+    steps: Int[Array, "B"]
+
+    def mean(self) -> Float[Array, "B H"]:
+        return self.total / jnp.maximum(self.steps, 1)[:, None].astype(self.total.dtype)
+
+
+def pool_mean(
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """Sums and counts the valid steps of x, and adds those pooled before."""
+    mask = padding_mask(x, seq_lengths)
+    total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
+    now = Pooled(total, _lengths(x, seq_lengths))
+    return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
+
+
+def pool_last(
+    x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
+) -> Pooled:
+    """Returns the last valid step of x; where x has none, the step pooled before."""
+    lengths = _lengths(x, seq_lengths)
+    index = jnp.maximum(lengths - 1, 0)[None, :, None]
+    last = jnp.take_along_axis(x, index, axis=0)[0]
+    total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
+    not_empty = lengths > 0
+    return Pooled(jnp.where(not_empty[:, None], last, total), jnp.where(not_empty, 1, steps))
+
+
+def _lengths(x, seq_lengths):
+    time, batch = x.shape[:2]
+    return jnp.full(batch, time) if seq_lengths is None else jnp.minimum(seq_lengths, time)
+
+
+POOL = {"mean": pool_mean, "last": pool_last}
