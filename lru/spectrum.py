@@ -98,8 +98,8 @@ def read_run(
       UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
-    from lru.training.config import load_run_config
     from lru.training.init_from import set_initial_weights
+    from lru.training.run_config import load_run_config
 
     experiment, state, step = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
@@ -139,8 +139,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.analysis.pages import save_page
-    from lru.training.config import load_run_config
     from lru.training.figures import run_name
+    from lru.training.run_config import load_run_config
 
     modes = read_run(workdir, **reading)
     what = f"{run_name(load_run_config(workdir))}, {workdir.resolve().name}"
@@ -151,10 +151,10 @@ def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
 
 def _animate(workdir: Path, file: Path) -> None:
     from lru.analysis.pages import save_animation
-    from lru.training.config import load_run_config
     from lru.training.eigenvalue_log import EigenvalueLog
     from lru.training.history import latest_history
     from lru.training.recovery import check_spectra
+    from lru.training.run_config import load_run_config
 
     load_run_config(workdir)
     if found := latest_history(workdir / "checkpoints"):

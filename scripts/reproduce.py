@@ -26,8 +26,8 @@ from report.rows import TABLES, Axis, Row, Table
 
 from lru.command_line import Parser, path, run
 from lru.io.files import write_atomically
-from lru.training.config import differences
 from lru.training.record import format_score, read_record
+from lru.training.run_config import differences
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,9 +20,10 @@ from lru.command_line import run
 from lru.errors import UserError
 from lru.training import exporting
 from lru.training.best import restore_best
-from lru.training.config import load_config, save_config
+from lru.training.config import load_config
 from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
+from lru.training.run_config import save_config
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "taking_a_model_away.md"
 RUNS = {

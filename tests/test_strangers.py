@@ -15,8 +15,10 @@ import lru.spectrum
 from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
-from lru.training.config import build, load_config, save_config
+from lru.training.build import build
+from lru.training.config import load_config
 from lru.training.names import resolve
+from lru.training.run_config import save_config
 
 MODEL, DATA = "expected a Flax module of lru or flax", "expected the create of a data set of lru"
 
@@ -271,7 +273,7 @@ def test_control_characters_in_a_config_are_escaped(config, tmp_path, capsys):
 
 
 def test_a_config_whose_types_differ_from_the_work_directory_raises(config, tmp_path):
-    from lru.training.config import check_workdir
+    from lru.training.run_config import check_workdir
 
     mine = load_config("configs/lra_listops.py:smoke")
     save_config(mine, tmp_path)

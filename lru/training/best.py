@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import load_run_config
 from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.experiment import Experiment, State
@@ -25,6 +24,7 @@ from lru.training.recovery import (
     read_run_record,
     restore_config,
 )
+from lru.training.run_config import load_run_config
 from lru.training.selection import best_row
 
 _logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from lru.analysis.modes import noted_layers
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
 from lru.ops.array_typing import Array, Int
-from lru.training.config import build, check_arguments
+from lru.training.build import build, check_arguments
 from lru.training.description import Description
 from lru.training.gradient_norms import mean_norms, record_gradient_norms
 from lru.training.metrics import Metrics
@@ -155,7 +155,7 @@ class Experiment:
       devices: the devices to split batches over; by default all local ones.
       description: a description that replaces the data set. The data set is then not read, and the
         experiment can neither train nor evaluate.
-      allow: see `lru.training.config.build`; None for a config that the user wrote.
+      allow: see `lru.training.build.build`; None for a config that the user wrote.
 
     Attributes:
       settings: the section `train`.

@@ -166,7 +166,7 @@ def _one_step(experiment: Experiment) -> Any:
 
 
 def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
-    from lru.training.config import load_run_config
+    from lru.training.run_config import load_run_config
 
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
@@ -186,7 +186,7 @@ def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
 def _model(
     section: Mapping[str, Any], arguments: Mapping[str, Any], allow: Sequence[str]
 ) -> nn.Module:
-    from lru.training.config import build
+    from lru.training.build import build
 
     maker = build(section, "config.model", tuple(arguments), allow)
     _check_modules(maker, "config.model")

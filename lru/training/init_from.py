@@ -23,9 +23,9 @@ from lru.io.files import read_object
 from lru.models.weights import array_type, by_path, read_tensors, read_weights, write_weights
 from lru.training.best import best_available, evaluated_rows
 from lru.training.checkpoint import Checkpoints
-from lru.training.config import load_run_config
 from lru.training.description import Description
 from lru.training.experiment import Experiment
+from lru.training.run_config import load_run_config
 
 FILE = "initial.safetensors"
 _logger = logging.getLogger(__name__)

@@ -25,7 +25,6 @@ from lru.io.files import lock, write_atomically
 from lru.io.terminal import log
 from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
-from lru.training.config import check_workdir, is_extended, load_run_config, save_config
 from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
@@ -45,6 +44,7 @@ from lru.training.recovery import (
     restore_finished,
     restore_rows,
 )
+from lru.training.run_config import check_workdir, is_extended, load_run_config, save_config
 from lru.training.selection import best_row, stops_early
 from lru.training.writers import JsonLines, Progress, TensorBoard
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from lru.errors import UserError
 from lru.io.files import write_atomically
-from lru.training.config import differences, load_run_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.history import METRICS, TIMING, checkpoint_steps, latest_history
 from lru.training.record import read_record
+from lru.training.run_config import differences, load_run_config
 from lru.training.writers import JsonLines
 
 Log = Callable[[str], None]

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 from benchmarks.programs import Program
 from lru.lattice import LRUCell
 from lru.models.streaming import zero_carry
-from lru.training.config import build as build_section
+from lru.training.build import build as build_section
 from lru.training.config import load_config
 from lru.training.optimizer import OptimizerSettings, make_optimizer
 

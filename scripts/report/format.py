@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lru.training.config import differences
+from lru.training.run_config import differences
 
 Record = Mapping[str, Any]
 

@@ -10,9 +10,11 @@ import lru
 from lru.data import dataset_class
 from lru.errors import UserError
 from lru.models.budget import count_parameters
-from lru.training.config import build, differences, load_config
+from lru.training.build import build
+from lru.training.config import load_config
 from lru.training.loop import train_and_evaluate
 from lru.training.names import resolve
+from lru.training.run_config import differences
 
 MODELS = ["gru", "ps_lru", "rg_lru", "lru", "lstm", "rhn", "grid_lstm", "linear_lru"]
 DATA = {"ptb": 51, "warpeace": 85, "enwik8": 206, "text8": 28}  # V, with one for unknown characters

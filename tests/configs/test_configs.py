@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from lru.errors import UserError
-from lru.training.config import build, differences, load_config
+from lru.training.build import build
+from lru.training.config import load_config
 from lru.training.experiment import Experiment
 from lru.training.loop import train_and_evaluate
+from lru.training.run_config import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 PI = math.pi

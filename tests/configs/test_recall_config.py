@@ -9,8 +9,9 @@ import pytest
 from report.rows import RECALL_ABLATIONS, RECALL_LENGTHS, RECALL_RATES, recall
 
 from lru.errors import UserError
-from lru.training.config import differences, load_config
+from lru.training.config import load_config
 from lru.training.experiment import Experiment
+from lru.training.run_config import differences
 
 FULL, SMALL = 2 * math.pi, math.pi / 10
 ABLATIONS = [ablation for ablation in RECALL_ABLATIONS if ablation != "lru"]

@@ -130,8 +130,9 @@ def test_an_empty_folder_to_load_from_raises():
 
 def test_a_damaged_record_prints_no_control_characters(tmp_path, capsys):
     """A stranger's record can contain any name of a split."""
-    from lru.training.config import load_config, save_config
+    from lru.training.config import load_config
     from lru.training.loop import _finished
+    from lru.training.run_config import save_config
 
     save_config(load_config("configs/lra_listops.py:smoke"), tmp_path)
     row = {"step": 1, "split": CLEAR, "accuracy": 0.5, "loss": 1.0}

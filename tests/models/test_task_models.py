@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lru.training.config import build, load_config
+from lru.training.build import build
+from lru.training.config import load_config
 
 TASKS = ["cifar", "listops", "text", "retrieval", "pathfinder", "pathx"]
 B, T = 3, 20

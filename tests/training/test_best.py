@@ -4,7 +4,8 @@ import pytest
 
 from lru.errors import UserError
 from lru.training.best import restore_best
-from lru.training.config import load_config, save_config
+from lru.training.config import load_config
+from lru.training.run_config import save_config
 
 
 def test_a_run_without_an_evaluated_checkpoint_raises_before_data_are_prepared(tmp_path):

@@ -11,17 +11,12 @@ from ml_collections import ConfigDict
 import lru
 from lru.errors import UserError
 from lru.models import SequenceClassifier
-from lru.training.config import (
-    build,
-    check_workdir,
-    differences,
-    load_config,
-    load_run_config,
-    save_config,
-)
+from lru.training.build import build
+from lru.training.config import load_config
 from lru.training.experiment import Experiment
 from lru.training.names import resolve
 from lru.training.ranges import check_ranges
+from lru.training.run_config import check_workdir, differences, load_run_config, save_config
 
 LISTOPS = "configs/lra_listops.py"
 

@@ -8,11 +8,11 @@ import pytest
 import lru.export
 from lru.errors import UserError
 from lru.io.files import parse_object
-from lru.training.config import load_run_config
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 from lru.training.history import METRICS, TIMING
 from lru.training.record import read_record
+from lru.training.run_config import load_run_config
 from lru.training.writers import JsonLines
 
 DEEP = 100_000

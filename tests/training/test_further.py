@@ -13,11 +13,12 @@ from lru import export
 from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
-from lru.training.config import check_workdir, is_extended, load_config, save_config
+from lru.training.config import load_config
 from lru.training.description import FILE, Description
 from lru.training.experiment import Experiment
 from lru.training.init_from import read_initial, set_initial_weights
 from lru.training.loop import train_and_evaluate
+from lru.training.run_config import check_workdir, is_extended, save_config
 
 TEXT, LABELLED = "configs/charlm_linear_lru.py:smoke", "configs/lra_listops.py:smoke"
 QUICK = ["--config.train.epochs=1", "--config.train.log_every=5"]

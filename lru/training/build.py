@@ -1,0 +1,109 @@
+"""Checks the sections of a config, and builds the objects that they describe.
+
+A section with a `type`, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
+other keys of the section are its arguments. A key that is not an argument raises an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ml_collections import ConfigDict
+
+from lru.errors import UserError, did_you_mean
+from lru.training.names import check_names, resolve
+from lru.training.ranges import check_ranges
+
+
+def build(
+    section: ConfigDict | Mapping[str, Any],
+    where: str,
+    later: Sequence[str] = (),
+    allow: Sequence[str] | None = None,
+) -> Callable[..., Any]:
+    """Returns a partial of the object that `section.type` names, with the other keys as arguments.
+
+    A sub-section becomes a partial in the same way.
+
+    Args:
+      section: a section whose `type` is `"module:name"`.
+      where: the section's path in the config, for messages.
+      later: arguments that will be passed to the partial.
+      allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
+        may name, see `lru.training.names`; None for a config that the user wrote.
+
+    Raises:
+      UserError: `type` does not exist or is not accepted, a key is not an argument, or a value has
+        the wrong type.
+    """
+    section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
+    if allow is not None:
+        check_names(section, where, allow)  # all sub-sections, before anything is imported
+    if "type" not in section:
+        raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
+    target = resolve(section.pop("type"), where, allow)
+    check_arguments(target, section, where, later)
+    check_ranges(target, section, where)
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            section[key] = build(value, f"{where}.{key}", allow=allow)
+    return functools.partial(target, **section)
+
+
+_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    section: Mapping[str, Any],
+    where: str,
+    later: Sequence[str] = (),
+) -> None:
+    """Checks that `target` can be called with the keys of a section.
+
+    A value is checked if its argument is annotated with int, float, bool, str or a `Literal`.
+
+    Raises:
+      UserError: a key is not an argument, a required key is missing, a value does not match its
+        annotation, or the program fills in the key.
+    """
+    parameters, choices = inspect.signature(target).parameters, _choices(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in section.items():
+        if key in later:
+            raise UserError(f"{where}.{key} is filled in by the program; delete it")
+        if key in choices and value not in choices[key]:
+            known = ", ".join(map(repr, choices[key]))
+            raise UserError(f"{where}.{key} is {value!r}; expected one of {known}")
+        if key in parameters:
+            _check_type(parameters[key].annotation, value, f"{where}.{key}")
+        elif not open_ended:
+            raise UserError(f"{where} has no key {key!r}; {did_you_mean(key, parameters)}")
+    for key, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        )
+        if needed and key not in section and key not in later:
+            raise UserError(f"{where} lacks the key {key!r}, which {target.__name__} needs")
+
+
+def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """Returns the values of each argument that is annotated with a `Literal`."""
+    try:
+        hints = get_type_hints(target)
+    except (NameError, TypeError):  # an annotation that only a type checker can read
+        return {}
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+
+
+def _check_type(annotation: Any, value: Any, where: str) -> None:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    kind, _, rest = text.partition(" | ")
+    if kind not in _TYPES or (value is None and rest == "None"):
+        return
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+        raise UserError(f"{where} is {value!r}; expected {text}")

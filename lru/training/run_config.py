@@ -1,0 +1,129 @@
+"""The config in a run's work directory: saved, loaded, and compared with the given one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lru.errors import UserError
+from lru.io.files import read_object, write_atomically
+from lru.training.names import current_name
+from lru.training.optimizer import is_constant
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config into the work directory if there is none, or if the run is extended."""
+    file = workdir / "config.json"
+    if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
+        write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+# A run may be continued with other values of these.
+_NO_EFFECT_ON_RESULTS = {
+    "model.mixer.method",  # it changes only last bits
+    "train.steps_per_call",
+    "train.device_data_mb",
+    "train.tensorboard",
+}
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Checks that a work directory is new or belongs to a run with this config.
+
+    The config may have more steps or epochs than the run if its learning rates are constant.
+
+    Raises:
+      UserError: the work directory belongs to a run with another config.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    found = differences(load_run_config(workdir).to_dict(), config.to_dict())
+    if _is_longer(found):
+        return _check_constant(config, workdir, found)
+    for key, (there, here) in found.items():
+        raise UserError(
+            f"work directory {workdir} was made with another config: config.{key} is "
+            f"{there!r} there, {here!r} here; choose another --workdir"
+        )
+
+
+_LENGTHS = ("train.steps", "train.epochs")
+
+
+def _is_longer(found: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Returns whether the only difference is a larger number of steps or epochs."""
+    if len(found) != 1 or not found.keys() <= set(_LENGTHS):
+        return False
+    (there, here), *_ = found.values()
+    return type(there) is int and type(here) is int and 0 < there < here
+
+
+def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any]) -> None:
+    try:
+        constant = is_constant(**config.optimizer)
+    except (TypeError, ValueError):
+        constant = True  # `Experiment` reports what is wrong with the optimizer
+    if not constant:
+        (key, (there, here)), *_ = found.items()
+        raise UserError(
+            f"the run in {workdir} has config.{key}={there}, and its learning rate changes until "
+            f"the last of them, so {here} would need other rates from the start; train in a new "
+            f"--workdir, from these weights with --init_from={workdir}"
+        )
+
+
+def is_extended(config: ConfigDict, workdir: Path) -> bool:
+    """Returns whether a work directory's record has fewer steps or epochs than the config."""
+    try:
+        there = json.loads((workdir / "record.json").read_text())["config"]
+        return _is_longer(differences(there, config.to_dict()))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return False  # reading the record reports the damage
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns both values of each key in which two configs differ, if it affects the results.
+
+    Example:
+      >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})
+      {'seed': (0, 1)}
+    """
+    mine, others = (_flat(json.loads(json.dumps(config))) for config in (one, other))
+    return {
+        key: (mine.get(key), others.get(key))
+        for key in sorted((mine.keys() | others.keys()) - _NO_EFFECT_ON_RESULTS)
+        if mine.get(key) != others.get(key)
+    }
+
+
+def load_run_config(workdir: Path) -> ConfigDict:
+    """Loads the config of the run in a work directory, without resolving its names.
+
+    Raises:
+      UserError: there is no config, or it cannot be read.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise UserError(
+            f"{workdir} holds no run: {file} is missing; give a --workdir that "
+            "lru.train has written"
+        )
+    remedy = "restore it or start a new --workdir"
+    try:
+        return ConfigDict(read_object(file, {}, remedy))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error}); {remedy}") from error
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            items |= _flat(value, f"{prefix}{key}.")
+        else:
+            items[f"{prefix}{key}"] = current_name(value) if key == "type" else value
+    return items
