@@ -15,7 +15,7 @@ from lru.errors import UserError
 from lru.training.checkpoint import Checkpoints
 from lru.training.data_digests import check_data
 from lru.training.description import Description
-from lru.training.experiment import Experiment, State
+from lru.training.experiment import Experiment
 from lru.training.names import check_allow, check_config
 from lru.training.recovery import (
     check_rows,
@@ -26,6 +26,7 @@ from lru.training.recovery import (
 )
 from lru.training.run_config import load_run_config
 from lru.training.selection import best_row
+from lru.training.step import State
 
 _logger = logging.getLogger(__name__)
 

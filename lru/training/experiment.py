@@ -13,15 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
-from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lru.analysis.modes import noted_layers
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
-from lru.ops.array_typing import Array, Int
+from lru.ops.array_typing import Array
 from lru.training.build import build, check_arguments
 from lru.training.description import Description
 from lru.training.gradient_norms import mean_norms, record_gradient_norms
@@ -30,71 +28,8 @@ from lru.training.optimizer import OptimizerSettings, make_optimizer
 from lru.training.overrides import DATA_ARGUMENTS, MODEL_ARGUMENTS
 from lru.training.ranges import check_ranges
 from lru.training.settings import Settings
+from lru.training.step import Call, State, Steps, init_variables
 from lru.training.tasks import make_task
-
-
-class Call(struct.PyTreeNode):
-    """The batches of one call of the compiled program, K = `steps_per_call`.
-
-    Attributes:
-      stop: the index after the last batch to train on, at most K.
-      examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
-      rows: the indices of each batch's examples, `(K, B)`.
-      start: the index of the first batch to train on.
-    """
-
-    stop: int
-    examples: Mapping[str, Array]
-    rows: Int[Array, "K B"] | None = None
-    start: int = 0
-
-    @property
-    def count(self) -> int:
-        """The number of steps."""
-        return self.stop - self.start
-
-    def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
-        """Yields the same steps in calls of at most `most()` steps, evaluated for each call."""
-        stop = self.start
-        while stop < self.stop:
-            start, stop = stop, min(stop + most(), self.stop)
-            yield self.replace(start=start, stop=stop)
-
-    def batch(self, i: Int[Array, ""]) -> dict[str, Array]:
-        """Returns the batch of step i, with its integers widened to int32."""
-        found = i if self.rows is None else self.rows[i]
-        return {key: _widen(values[found]) for key, values in self.examples.items()}
-
-
-class State(struct.PyTreeNode):
-    """The state of training: what a step needs besides its batch, and what a checkpoint holds.
-
-    Attributes:
-      seed: the config's seed, for dropout. It is an array, so runs that differ in it alone share
-        their compiled programs.
-      step: the number of optimiser steps done.
-      params: the model's parameters.
-      batch_stats: the running statistics of batch normalisation.
-      opt_state: the state of the optimiser.
-      carry: what one batch passes to the next: on a text, the model's state.
-      metrics: the sums over the training steps since the last log.
-      diverged_at: the first step at which the loss, the new parameters or the batch statistics were
-        not finite; -1 if there is none.
-    """
-
-    seed: Array
-    step: Int[Array, ""]
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    carry: Any
-    metrics: Metrics
-    diverged_at: Int[Array, ""]
-
-
-def _widen(x: Array) -> Array:
-    return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x
-
 
 # By default XLA schedules a CPU program for concurrency: it recomputes everything that is
 # rematerialised early and at once, instead of late and layer by layer, in three times the memory.
@@ -188,16 +123,16 @@ class Experiment:
         _check_sections(config)
         check_arguments(Settings, config.train, "config.train")
         check_ranges(Settings, config.train, "config.train")
-        settings = Settings(**config.train)
+        given = Settings(**config.train)
         self._seed = config.seed
         if type(self._seed) is not int or not 0 <= self._seed < 2**32:
             raise UserError(
                 f"config.seed is {self._seed!r}; expected a whole number from 0 to 2**32 - 1"
             )
         devices = list(devices or jax.local_devices())
-        if settings.batch_size % len(devices):
+        if given.batch_size % len(devices):
             raise UserError(
-                f"config.train.batch_size is {settings.batch_size}; expected a multiple of "
+                f"config.train.batch_size is {given.batch_size}; expected a multiple of "
                 f"{len(devices)}, the number of devices"
             )
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
@@ -208,7 +143,7 @@ class Experiment:
         self._split = NamedSharding(mesh, PartitionSpec("data"))
         self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))
         check_arguments(OptimizerSettings, config.optimizer, "config.optimizer")
-        optimizer = OptimizerSettings(**config.optimizer)
+        options = OptimizerSettings(**config.optimizer)
         create_model = build(config.model, "config.model", MODEL_ARGUMENTS, allow)
         _try_mixers(create_model)
         if description is None:
@@ -218,14 +153,15 @@ class Experiment:
             self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         else:
             self.dataset = description
-        self.task = make_task(self.dataset, create_model, settings)
-        self.settings = self.task.settings
+        self.task = make_task(self.dataset, create_model, given)
+        self.settings = given.in_steps(self.task.steps_per_epoch)
         self.model = _create(create_model, self.task.model_arguments)
-        self._optimizer, self.schedule, self.groups = make_optimizer(
-            self._parameter_shapes(), self.settings.steps, optimizer
+        optimizer, self.schedule, self.groups = make_optimizer(
+            self._parameter_shapes(), self.settings.steps, options
         )
-        if settings.record_gradient_norms:
-            self._optimizer = optax.chain(record_gradient_norms(), self._optimizer)
+        if self.settings.record_gradient_norms:
+            optimizer = optax.chain(record_gradient_norms(), optimizer)
+        self._steps = Steps(self.task, self.model, optimizer)
 
     def init_state(self) -> State:
         """Returns the state before the first step, a function of the config's seed alone.
@@ -241,6 +177,9 @@ class Experiment:
     @functools.cached_property
     def _compiled_init(self) -> Callable[[Any], State]:
         return jax.jit(self._init, out_shardings=self._sharding)
+
+    def _init(self, seed: Any) -> State:
+        return self._steps.init(seed, self.settings.batch_size)
 
     def set_initial_variables(
         self, variables: Mapping[str, Any], origin: Mapping[str, Any]
@@ -297,8 +236,13 @@ class Experiment:
     @functools.cached_property
     def train_steps(self) -> Any:
         """`(state, call) -> state`, compiled once for any count; it donates its input state."""
+
+        def steps(state, call):
+            with self.precision():
+                return self._steps.train_steps(state, call, self._split)
+
         return jax.jit(
-            self._train_steps,
+            steps,
             donate_argnums=0,
             out_shardings=self._sharding,
             compiler_options=self._compiler_options,
@@ -339,84 +283,19 @@ class Experiment:
 
     @functools.cached_property
     def _eval_step(self):
-        def step(variables, carry, metrics, batch):
-            batch = jax.tree.map(_widen, batch)  # as in training
+        def step(*arguments):
             with self.precision():
-                (carry, logits), _ = self.task.apply(
-                    self.model, variables, carry, batch, mutable=[]
-                )
-            return carry, metrics.merge(Metrics.of(logits, batch))
+                return self._steps.evaluation_step(*arguments)
 
         return jax.jit(step, out_shardings=(self._split, self._replicated))
 
     def _parameter_shapes(self):
         try:
             with noted_layers() as self.layers:
-                return jax.eval_shape(self._init_variables, np.uint32(self._seed))["params"]
+                draw = functools.partial(init_variables, self.model, self.task)
+                return jax.eval_shape(draw, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # from the model's own checks
             raise UserError(f"config.model does not work: {error}") from error
 
-    def _init_variables(self, seed):
-        return self.model.init(jax.random.key(seed), self.task.example())
-
-    def _init(self, seed: Array) -> State:
-        variables = self._init_variables(seed)
-        return State(
-            seed=seed,
-            step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=self._optimizer.init(variables["params"]),
-            carry=self.task.initial_carry(self.model, variables, self.settings.batch_size),
-            metrics=Metrics.empty(),
-            diverged_at=jnp.full((), -1, jnp.int32),
-        )
-
     def precision(self):
         return jax.default_matmul_precision(self.settings.matmul_precision)
-
-    def _train_steps(self, state: State, call: Call) -> State:
-        # A step reads its batch from the loop's carry, as if it were an argument. If the batch were
-        # gathered within the step, XLA would fuse the two differently for each K and each source,
-        # so the last bits of the results would depend on settings that concern speed alone.
-        def batch(i):
-            return lax.with_sharding_constraint(call.batch(i), self._split)
-
-        def step(i, carry):
-            state, now = carry
-            return self._train_step(state, now), batch(jnp.minimum(i + 1, call.stop - 1))
-
-        with self.precision():
-            return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]
-
-    def _train_step(self, state: State, batch: Mapping[str, Array]) -> State:
-        initial_carry = self.task.step_carry(state.carry, state.step)
-
-        def loss_function(params):
-            (carry, logits), updated = self.task.apply(
-                self.model,
-                {"params": params, "batch_stats": state.batch_stats},
-                initial_carry,
-                batch,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)},
-            )
-            metrics = Metrics.of(logits, batch)
-            return metrics.mean_loss(), (carry, metrics, updated.get("batch_stats", {}))
-
-        gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (loss, (carry, metrics, batch_stats)), grads = gradient(state.params)
-        updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        finite = jnp.isfinite(loss + optax.tree.norm((params, batch_stats)))
-        step = state.step + 1
-        return state.replace(
-            step=step,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            carry=carry,
-            metrics=state.metrics.merge(metrics),
-            diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
-        )

@@ -28,7 +28,7 @@ from lru.training.clock import Clock
 from lru.training.data_digests import check_data
 from lru.training.description import Description
 from lru.training.eigenvalue_log import EigenvalueLog
-from lru.training.experiment import Call, Experiment, State
+from lru.training.experiment import Experiment
 from lru.training.figures import run_name, save_curves, save_spectrum
 from lru.training.history import METRICS, TIMING
 from lru.training.init_from import check_source, read_initial, set_initial_weights
@@ -46,6 +46,7 @@ from lru.training.recovery import (
 )
 from lru.training.run_config import check_workdir, is_extended, load_run_config, save_config
 from lru.training.selection import best_row, stops_early
+from lru.training.step import Call, State
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 

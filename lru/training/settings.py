@@ -87,14 +87,17 @@ class Settings:
                 "them to be 0, and the other above"
             )
 
-    def in_steps(self, steps_per_epoch: int) -> Settings:
+    def in_steps(self, steps_per_epoch: int | None) -> Settings:
         """Returns the settings with steps instead of epochs.
+
+        Args:
+          steps_per_epoch: the number of steps of a pass over the data; only needed with `epochs`.
 
         Example:
           >>> Settings(steps=0, batch_size=1, epochs=3).in_steps(50).steps
           150
         """
-        if not self.epochs:
+        if not self.epochs or steps_per_epoch is None:
             return self
         steps = self.epochs * steps_per_epoch
         if steps > _MOST_STEPS:

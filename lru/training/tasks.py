@@ -40,14 +40,12 @@ class Task:
     """The interface of a task.
 
     Attributes:
-      settings: the given settings, with the number of steps filled in.
       model_arguments: the model's arguments that depend on the data.
       items: name and number of the items that a step reads, such as `("examples", 32)`.
       steps_per_epoch: the number of steps of a pass over the data; None if a pass need not end with
         a step.
     """
 
-    settings: Settings
     model_arguments: Mapping[str, Any]
     items: tuple[str, int]
     steps_per_epoch: int | None = None
@@ -132,7 +130,7 @@ class Classification(Task):
                 f"config.train.epochs is {settings.epochs} and unroll is {settings.unroll}, which "
                 f"are for texts; expected 0, and steps, for {dataset.name}"
             )
-        self.settings, self._dataset = settings, dataset
+        self._settings, self._dataset = settings, dataset
         self.items = ("examples", settings.batch_size)
         self.model_arguments = dict(num_classes=dataset.num_classes, vocab_size=dataset.vocab_size)
 
@@ -149,16 +147,16 @@ class Classification(Task):
     def check_sizes(self) -> None:
         number = len(self._dataset.source("train"))
         for name in ("batch_size", "eval_batch_size"):
-            _check_size(name, getattr(self.settings, name), number, "training examples")
+            _check_size(name, getattr(self._settings, name), number, "training examples")
 
     def on_device(self) -> Batch | None:
-        most_bytes = self.settings.device_data_mb * 1_000_000
+        most_bytes = self._settings.device_data_mb * 1_000_000
         return read_all(self._dataset.source("train"), most_bytes) if most_bytes else None
 
     def batches(self, seed: int, indices: bool) -> grain.MapDataset:
         order = training_indices if indices else training_batches
         source = self._dataset.source("train")
-        return order(source, batch_size=self.settings.batch_size, seed=seed)
+        return order(source, batch_size=self._settings.batch_size, seed=seed)
 
     def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
         return evaluation_batches(self._dataset.source(split), batch_size=batch_size)
@@ -191,16 +189,14 @@ class LanguageModelling(Task):
                 "config.train.unroll is 0; expected the number of characters of a text between two "
                 "updates of the parameters, such as 50"
             )
-        self._dataset, self._unroll = dataset, settings.unroll
-        self._batch_size = settings.batch_size
+        self._dataset, self._settings = dataset, settings
         known = dataset.steps_per_epoch if isinstance(dataset, Description) else None
         self.steps_per_epoch = known or len(self._train)
-        self.settings = settings.in_steps(self.steps_per_epoch)
         self.items = ("characters", settings.batch_size * settings.unroll)
         self.model_arguments = dict(vocab_size=dataset.vocab_size)
 
     def check_sizes(self) -> None:
-        size = self.settings.eval_batch_size or self.settings.batch_size
+        size = self._settings.eval_batch_size or self._settings.batch_size
         for split in ("train", "validation", "test"):
             number = len(self._dataset.tokens(split))
             _check_size("eval_batch_size", size, number, f"characters in the split {split}")
@@ -211,12 +207,12 @@ class LanguageModelling(Task):
 
     @functools.cached_property
     def _train(self) -> grain.MapDataset:
-        return self._streams(self._tokens, self._batch_size)
+        return self._streams(self._tokens, self._settings.batch_size)
 
     def _streams(self, tokens: np.ndarray, batch_size: int) -> grain.MapDataset:
-        for name, size in (("batch_size", batch_size), ("unroll", self._unroll)):
+        for name, size in (("batch_size", batch_size), ("unroll", self._settings.unroll)):
             _check_size(name, size, len(tokens), "characters")
-        return stream_batches(tokens, batch_size=batch_size, unroll=self._unroll)
+        return stream_batches(tokens, batch_size=batch_size, unroll=self._settings.unroll)
 
     def summary(self) -> str:
         return f"{len(self._tokens):,} training characters, {self.steps_per_epoch:,} steps an epoch"

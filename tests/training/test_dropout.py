@@ -17,7 +17,7 @@ def loss_of(tmp_path_factory):
     experiment = Experiment(config, tmp_path_factory.mktemp("data"))
     state = experiment.init_state()
     batch = next(iter(experiment.training_calls(0))).batch(0)
-    train = jax.jit(experiment._train_step)
+    train = jax.jit(experiment._steps.train_step)
 
     def loss(seed, step):
         now = state.replace(seed=np.uint32(seed), step=np.int32(step))

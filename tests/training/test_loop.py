@@ -29,9 +29,10 @@ from lru.training.best import evaluate_best, restore_best
 from lru.training.checkpoint import Checkpoints
 from lru.training.config import load_config
 from lru.training.eigenvalue_log import EigenvalueLog
-from lru.training.experiment import Call, Experiment
+from lru.training.experiment import Experiment
 from lru.training.loop import Diverged, train_and_evaluate
 from lru.training.settings import Settings
+from lru.training.step import Call, Steps
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = "configs/lra_listops.py:smoke"
@@ -402,7 +403,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_files(
 
     The run resumes with another number of steps per call.
     """
-    step = Experiment._train_step
+    step = Steps.train_step
     seen = []
 
     def signalling(self, state, batch):
@@ -415,7 +416,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_files(
         os.kill(os.getpid(), number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "_train_step", signalling)
+        patch.setattr(Steps, "train_step", signalling)
         threading.Thread(target=send).start()
         with pytest.raises(Stopped) as stopped:
             run(tmp_path, *NO_BORDER, "train.steps_per_call=1")
@@ -576,7 +577,7 @@ def test_a_signal_ends_the_command_with_its_exit_code(number, data_dir, tmp_path
 
 
 def test_a_nan_raises_with_its_step_and_the_last_good_checkpoint(run, tmp_path):
-    step = Experiment._train_step
+    step = Steps.train_step
 
     def nan_at_step_5(self, state, batch):
         state = step(self, state, batch)
@@ -584,7 +585,7 @@ def test_a_nan_raises_with_its_step_and_the_last_good_checkpoint(run, tmp_path):
         return state.replace(diverged_at=jnp.where(finite, state.diverged_at, state.step))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "_train_step", nan_at_step_5)
+        patch.setattr(Steps, "train_step", nan_at_step_5)
         with pytest.raises(Diverged) as error:
             run(tmp_path)
     assert "not finite at step 5" in str(error.value)

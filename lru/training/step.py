@@ -1,0 +1,166 @@
+"""The steps of training and evaluation, as pure functions; `Experiment` compiles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import lax
+
+from lru.ops.array_typing import Array, Int
+from lru.training.metrics import Metrics
+from lru.training.tasks import Task
+
+
+class State(struct.PyTreeNode):
+    """The state of training: what a step needs besides its batch, and what a checkpoint holds.
+
+    Attributes:
+      seed: the config's seed, for dropout. It is an array, so runs that differ in it alone share
+        their compiled programs.
+      step: the number of optimiser steps done.
+      params: the model's parameters.
+      batch_stats: the running statistics of batch normalisation.
+      opt_state: the state of the optimiser.
+      carry: what one batch passes to the next: on a text, the model's state.
+      metrics: the sums over the training steps since the last log.
+      diverged_at: the first step at which the loss, the new parameters or the batch statistics were
+        not finite; -1 if there is none.
+    """
+
+    seed: Array
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    carry: Any
+    metrics: Metrics
+    diverged_at: Int[Array, ""]
+
+
+class Call(struct.PyTreeNode):
+    """The batches of one call of the compiled program, K = `steps_per_call`.
+
+    Attributes:
+      stop: the index after the last batch to train on, at most K.
+      examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
+      rows: the indices of each batch's examples, `(K, B)`.
+      start: the index of the first batch to train on.
+    """
+
+    stop: int
+    examples: Mapping[str, Array]
+    rows: Int[Array, "K B"] | None = None
+    start: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of steps."""
+        return self.stop - self.start
+
+    def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
+        """Yields the same steps in calls of at most `most()` steps, evaluated for each call."""
+        stop = self.start
+        while stop < self.stop:
+            start, stop = stop, min(stop + most(), self.stop)
+            yield self.replace(start=start, stop=stop)
+
+    def batch(self, i: Int[Array, ""] | int) -> dict[str, Array]:
+        """Returns the batch of step i, with its integers widened to int32."""
+        found = i if self.rows is None else self.rows[i]
+        return {key: _widen(values[found]) for key, values in self.examples.items()}
+
+
+def _widen(x: Array) -> Array:
+    return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x
+
+
+def init_variables(model: nn.Module, task: Task, seed: Any) -> Any:
+    """Draws the model's parameters and batch statistics; a function of the seed."""
+    return model.init(jax.random.key(seed), task.example())
+
+
+class Steps(NamedTuple):
+    """The steps of a model on a task.
+
+    Attributes:
+      task: applies the model to a batch.
+      model: the model.
+      optimizer: turns gradients into updates.
+    """
+
+    task: Task
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+
+    def init(self, seed: Array, batch_size: int) -> State:
+        """Returns the state before the first step; a function of the seed."""
+        variables = init_variables(self.model, self.task, seed)
+        return State(
+            seed=seed,
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=self.optimizer.init(variables["params"]),
+            carry=self.task.initial_carry(self.model, variables, batch_size),
+            metrics=Metrics.empty(),
+            diverged_at=jnp.full((), -1, jnp.int32),
+        )
+
+    def train_step(self, state: State, batch: Mapping[str, Array]) -> State:
+        """Returns the state after one step on a batch."""
+        carry = self.task.step_carry(state.carry, state.step)
+        rngs = {"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)}
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            options = dict(train=True, mutable=["batch_stats"], rngs=rngs)
+            (new_carry, logits), updated = self.task.apply(
+                self.model, variables, carry, batch, **options
+            )
+            metrics = Metrics.of(logits, batch)
+            return metrics.mean_loss(), (new_carry, metrics, updated.get("batch_stats", {}))
+
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, (carry, metrics, batch_stats)), grads = gradient(state.params)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(value + optax.tree.norm((params, batch_stats)))
+        step = state.step + 1
+        return state.replace(
+            step=step,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            carry=carry,
+            metrics=state.metrics.merge(metrics),
+            diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
+        )
+
+    def train_steps(self, state: State, call: Call, sharding: Any) -> State:
+        """Returns the state after the steps of a call, each on a batch of the given sharding."""
+
+        # A step reads its batch from the loop's carry, as if it were an argument. If the batch were
+        # gathered within the step, XLA would fuse the two differently for each K and each source,
+        # so the last bits of the results would depend on settings that concern speed alone.
+        def batch(i):
+            return lax.with_sharding_constraint(call.batch(i), sharding)
+
+        def step(i, carry):
+            state, now = carry
+            return self.train_step(state, now), batch(jnp.minimum(i + 1, call.stop - 1))
+
+        return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]
+
+    def evaluation_step(
+        self, variables: Any, carry: Any, metrics: Metrics, batch: Mapping[str, Array]
+    ) -> tuple[Any, Metrics]:
+        """Returns the carry after a batch, and the metrics with those of the batch added."""
+        batch = jax.tree.map(_widen, batch)  # as in training
+        (carry, logits), _ = self.task.apply(self.model, variables, carry, batch, mutable=[])
+        return carry, metrics.merge(Metrics.of(logits, batch))
