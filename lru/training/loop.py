@@ -8,12 +8,9 @@ uninterrupted one.
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,33 +18,27 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
-from lru.io.files import lock, write_atomically
+from lru.io.files import lock
 from lru.io.terminal import log
-from lru.training.checkpoint import Checkpoints
 from lru.training.clock import Clock
 from lru.training.data_digests import check_data
 from lru.training.description import Description
-from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 from lru.training.figures import run_name, save_curves, save_spectrum
-from lru.training.history import METRICS, TIMING
 from lru.training.init_from import check_source, read_initial, set_initial_weights
 from lru.training.optimizer import format_table
 from lru.training.record import format_result, format_score, make_record
 from lru.training.recovery import (
-    check_no_lost_checkpoints,
-    check_rows,
-    check_spectra,
-    missing_best_warning,
     read_run_record,
     restore_config,
     restore_finished,
-    restore_rows,
 )
-from lru.training.run_config import check_workdir, is_extended, load_run_config, save_config
+from lru.training.run_config import check_workdir, is_extended, save_config
+from lru.training.run_files import RunFiles
 from lru.training.selection import best_row, stops_early
+from lru.training.signals import stop_signal
 from lru.training.step import Call, State
-from lru.training.writers import JsonLines, Progress, TensorBoard
+from lru.training.writers import Progress
 
 
 class Diverged(UserError):
@@ -138,77 +129,15 @@ class _Run:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
-        self._saved_config = load_run_config(workdir).to_dict()
         self.experiment, self.settings = experiment, experiment.settings
-        self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
-        self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
-        self.checkpoints = Checkpoints(workdir / "checkpoints")
-        restored = self.checkpoints.restore_latest(experiment.state_shapes())
-        self.state: State = experiment.init_state() if restored is None else restored
+        self.files = RunFiles(workdir, experiment)
+        self.state: State = self.files.restore()
         self.step = int(self.state.step)
-        history = None if restored is None else self.checkpoints.history(self.step)
-        if history is None:
-            self._rewind(restored is None)
-        else:
-            self._restore_files(history)
-        rows, timed = self.metrics.rows, self.timing.rows
-        self.best = self._best_available(rows)
+        rows, timed = self.files.metrics.rows, self.files.timing.rows
+        self.best = self.files.best_available()
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         self.clock = Clock(timed[-1] if timed else {})
-        self.tensorboard = (
-            TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
-        )
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
-
-    def _rewind(self, from_start: bool) -> None:
-        """Drops later steps from the files of a run without a history."""
-        rows = self.metrics.read()
-        if from_start:
-            first = min(self.settings.checkpoint_every, self.settings.eval_every)
-            check_no_lost_checkpoints(self.workdir, rows, first)
-        else:  # an older version wrote the checkpoints
-            file, steps = self.workdir / "metrics.jsonl", self.checkpoints.steps()
-            check_rows(rows, steps, self.settings.eval_every, file)
-        self.spectra = EigenvalueLog(self.workdir / "spectra", layers=self.experiment.layers)
-        self.spectra.rewind(self.step)
-        if from_start:
-            self.spectra.write(0, self.state.params)
-        for lines, found in ((self.metrics, rows), (self.timing, self.timing.read())):
-            lines.rewrite([row for row in found if row["step"] <= self.step])
-
-    def _restore_files(self, history: Mapping[str, Any]) -> None:
-        """Restores the files to their content when the checkpoint was saved."""
-        for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
-            file = self.workdir / f"{name}.jsonl"
-            restore_rows(lines, history[name], file, self.step, log)
-        self.spectra = EigenvalueLog(
-            self.workdir / "spectra", history["spectra"], self.experiment.layers
-        )
-        self.spectra.rewind(self.step)
-        damaged = self.spectra.damaged()
-        if 0 in damaged:
-            self.spectra.write(0, self.experiment.init_state().params)
-        if self.step in damaged:
-            self.spectra.write(self.step, self.state.params)
-        check_spectra(self.spectra, self.workdir / "spectra", log)
-
-    def _history(self) -> dict[str, Any]:
-        """Returns the history to save in a checkpoint, see `lru.training.history`."""
-        return {
-            "config": self._saved_config,
-            "metrics": self.metrics.rows,
-            "timing": self.timing.rows,
-            "spectra": self.spectra.digests,
-        }
-
-    def _best_available(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Returns the best row that has a checkpoint, and warns if a better one has none."""
-        saved = set(self.checkpoints.steps())
-        best = best_row(rows, self.settings.select)
-        available = best_row([row for row in rows if row["step"] in saved], self.settings.select)
-        if best is not None and best is not available:
-            log(missing_best_warning(self.checkpoints.path(best["step"]), available))
-        return available
 
     def log_start(self) -> None:
         """Logs the parameter groups, the data, the devices and the work directory."""
@@ -231,7 +160,7 @@ class _Run:
           Stopped: a signal arrived; all completed steps are saved.
         """
         calls = self.experiment.training_calls(self.step)
-        with _stop_signal() as stop_requested:
+        with stop_signal() as stop_requested:
             while self.step < self.settings.steps and not self._stops_early():
                 self.state.step.block_until_ready()  # at most one call runs at a time
                 call = self.clock.wait_for_next(calls)
@@ -267,59 +196,41 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Tests the checkpoint that was best on validation, and writes figures and record."""
-        self.checkpoints.wait()
         best = self.best
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
-        state = self.checkpoints.restore(best["step"], self.experiment.state_shapes())
-        if not any(_is_test(row, best) for row in self.metrics.rows):
+        state = self.files.restore_step(best["step"])
+        rows = self.files.metrics.rows
+        if not any(_is_test(row, best) for row in rows):
             self._test(state, best["step"])
-        rows = self.metrics.rows
         test = next(row for row in rows if _is_test(row, best))
-        record = self._record(rows, test)
+        record = self._record(test)
         title = _title(record)
         save_curves(rows, best["step"], self.workdir / "curves.png", title)
         initial = self.experiment.init_state().params
         layers = self.experiment.layers
         spectrum = self.workdir / "spectrum.png"
         drawn = save_spectrum(initial, state.params, spectrum, title, layers)
-        self._write_record(record)
+        self.files.write_record(record)
         self.progress.close()
         pictures = "curves.png, spectrum.png" if drawn else "curves.png"
         log(f"{format_result(test)}\nsee {pictures}, record.json in {self.workdir}")
         return record
 
-    def _record(
-        self, rows: Sequence[Mapping[str, Any]], test: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def _record(self, test: Mapping[str, Any] | None) -> dict[str, Any]:
         self._write_timing()
-        timing = self.timing.rows
+        eigenvalues = None
+        if self.settings.record_eigenvalues:
+            eigenvalues = self.files.eigenvalues({0, self.best["step"] if self.best else 0})
+        rows, timing = self.files.metrics.rows, self.files.timing.rows
         return make_record(
-            self.config, self.experiment, rows, self.step, self.best, test, timing,
-            self._eigenvalues(),
-        )  # fmt: skip
-
-    def _eigenvalues(self) -> dict[int, dict[str, Any]] | None:
-        """Returns the eigenvalues for the record, before training and at the selected step."""
-        if not self.settings.record_eigenvalues:
-            return None
-        selected = {0, self.best["step"] if self.best else 0}
-        steps, layers = self.spectra.trajectories()
-        return {
-            step: {name: lam[i] for name, lam in layers.items()}
-            for i, step in enumerate(steps)
-            if step in selected
-        }
-
-    def _write_record(self, record: Mapping[str, Any]) -> None:
-        write_atomically(self.workdir / "record.json", json.dumps(record, indent=2) + "\n")
+            self.config, self.experiment, rows, self.step, self.best, test, timing, eigenvalues
+        )
 
     def close(self) -> None:
         """Closes all files, even if closing one of them fails."""
         with ExitStack() as stack:
-            if self.tensorboard:
-                stack.callback(self.tensorboard.close)
-            stack.callback(self.checkpoints.close)
+            stack.callback(self.files.close)
             stack.callback(self.progress.close)
 
     def _log_evaluate_save(self) -> None:
@@ -338,8 +249,8 @@ class _Run:
         if not math.isfinite(metrics["loss"]):
             self._diverged(self.step)
         row = {"step": self.step, "split": "validation"} | metrics
-        self._write(row)
-        self.spectra.write(self.step, self.state.params)
+        self.files.write(row)
+        self.files.spectra.write(self.step, self.state.params)
         self.losses.append(row["loss"])
         self.best = best_row([self.best, row] if self.best else [row], self.settings.select)
         if self.settings.test_curve:
@@ -354,30 +265,24 @@ class _Run:
                 f"the loss on the test split, of the checkpoint of step {step:,}, is not finite; "
                 "try a lower config.optimizer.learning_rate, in a new --workdir"
             )
-        self._write({"step": step, "split": "test"} | metrics)
+        self.files.write({"step": step, "split": "test"} | metrics)
 
     def _save(self) -> None:
         self._check_finite()
         self._write_timing()
-        best = self.best["step"] if self.best else None
-        self.checkpoints.save(self.step, self.state, best, self._history())
+        self.files.save(self.step, self.state, self.best["step"] if self.best else None)
 
     def _log(self) -> None:
         self._check_finite()
         self.state, metrics = self.experiment.take_metrics(self.state)
         rate = float(self.experiment.schedule(self.step - 1))  # the rate of the step just done
-        self._write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
+        self.files.write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
         speed, waited = self.clock.read(self.step)
         self._write_timing(speed, waited)
         self.progress.show(self.step, metrics, speed, waited)
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self.metrics.write(row)
-        if self.tensorboard:
-            self.tensorboard.write(row)
-
     def _write_timing(self, speed: float | None = None, waited: float | None = None) -> None:
-        self.timing.write(
+        self.files.timing.write(
             {
                 "step": self.step,
                 "seconds": round(self.clock.seconds(), 3),
@@ -393,9 +298,9 @@ class _Run:
             self._diverged(step)
 
     def _diverged(self, step: int) -> NoReturn:
-        self.checkpoints.wait()
-        good = self.checkpoints.steps()
-        where = str(self.checkpoints.path(good[-1])) if good else "none yet"
+        self.files.checkpoints.wait()
+        good = self.files.checkpoints.steps()
+        where = str(self.files.checkpoints.path(good[-1])) if good else "none yet"
         raise Diverged(
             f"the loss or the parameters were not finite at step {step:,}; last good checkpoint: "
             f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
@@ -403,8 +308,8 @@ class _Run:
 
     def _stop(self, number: int) -> NoReturn:
         self._save()
-        self.checkpoints.wait()
-        self._write_record(self._record(self.metrics.rows, test=None))
+        self.files.checkpoints.wait()
+        self.files.write_record(self._record(test=None))
         self.progress.close()
         log(f"stopped by a signal; saved at step {self.step:,}: run the same command to resume")
         raise Stopped(number)
@@ -421,26 +326,3 @@ def _title(record: Mapping[str, Any]) -> str:
         f"{record['parameters']:,} parameters\n"
         f"test {format_score(record['test'])}, checkpoint of step {record['test']['step']:,}"
     )
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
-
-    Training stops after the current chunk of steps; a second SIGINT interrupts at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread receives signals
-        return
-
-    def note(number: int, _: Any) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -26,36 +26,6 @@ class Group(NamedTuple):
     parameters: int
 
 
-def warmup_cosine(
-    learning_rate: float, steps: int, *, warmup_fraction: float = 0.1, end: float = 1e-7
-) -> optax.Schedule:
-    """Returns a schedule with linear warm-up from `end` and cosine annealing back to `end`.
-
-    Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
-    cosine annealing to 1e-7 over the rest. The cosine starts at the end of the warm-up, so that
-    the rate is continuous. The rate would be `end` again in the first step after the last.
-
-    Args:
-      learning_rate: the peak rate.
-      steps: the number of training steps.
-      warmup_fraction: the fraction of the steps in the warm-up.
-      end: the rate at both ends.
-
-    Example:
-      >>> rate = warmup_cosine(1e-3, 1000)
-      >>> [f"{rate(step):.1e}" for step in (0, 50, 100, 550, 1000)]
-      ['1.0e-07', '5.0e-04', '1.0e-03', '5.0e-04', '1.0e-07']
-    """
-    warmup = round(steps * warmup_fraction)
-    alpha = end / learning_rate
-    cosine = optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1), alpha)
-    if warmup == 0:
-        return cosine
-    return optax.join_schedules(
-        [optax.linear_schedule(end, learning_rate, warmup), cosine], [warmup]
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """The section `optimizer` of a config.
@@ -66,8 +36,12 @@ class OptimizerSettings:
         regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`. Its peak rate is the
         peak of the base rate times the factor. A factor of 0 freezes the parameter.
       b1, b2, eps: as in Adam.
-      warmup_fraction, end_learning_rate: as in `warmup_cosine`; a group whose peak is below the end
-        rate has its peak rate throughout.
+      warmup_fraction: the share of the steps in which each rate rises linearly from
+        `end_learning_rate` to its peak.
+      end_learning_rate: the rate in the first step, and again one step after the last, at the end
+        of cosine annealing. A group whose peak is below it has its peak rate throughout. Orvieto et
+        al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and cosine
+        annealing to 1e-7.
 
     Raises:
       UserError: an option is out of its range, or a row has another form.
@@ -120,7 +94,9 @@ def make_optimizer(
 
     def schedule(peak: float) -> optax.Schedule:
         end = min(settings.end_learning_rate, peak)
-        return warmup_cosine(peak, steps, warmup_fraction=settings.warmup_fraction, end=end)
+        warmup = round(steps * settings.warmup_fraction)
+        last = max(steps, warmup + 1)  # Optax needs a step after the warm-up
+        return optax.warmup_cosine_decay_schedule(end, peak, warmup, last, end)
 
     def adamw(row: Row) -> optax.GradientTransformation:
         _, factor, decay = row

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
 from lru.errors import UserError
 from lru.io.files import Fields, parse_object, write_atomically
 from lru.io.terminal import printable
+
+
+class Writer(Protocol):
+    """Writes rows of metrics, each with a `step` and a `split`."""
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows of later steps, which a resumed run writes again; call it first."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes `{"step", "split", name: number, ...}`."""
+
+    def close(self) -> None:
+        """Writes what is pending."""
 
 
 class JsonLines:
@@ -56,6 +70,10 @@ class JsonLines:
         self.rows = [dict(row) for row in rows]
         return self.rows
 
+    def rewind(self, step: int) -> None:
+        """Drops the lines of later steps, and reads the others."""
+        self.rewrite([row for row in self.read() if row["step"] <= step])
+
     def starts_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Returns whether the file starts with these lines, byte for byte."""
         text = self._path.read_bytes() if self._path.exists() else b""
@@ -67,23 +85,25 @@ class JsonLines:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         self.rows.append(dict(row))
 
+    def close(self) -> None:
+        """Does nothing: every line is written at once."""
+
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class TensorBoard:
-    """Writes the same metrics for TensorBoard, with tensorboardX.
+    """Writes metrics for TensorBoard, with tensorboardX.
 
     Args:
       directory: the directory of the event files.
-      step: the step that a run resumes from; events of later steps are discarded.
 
     Raises:
       UserError: tensorboardX is not installed.
     """
 
-    def __init__(self, directory: Path, step: int = 0):
+    def __init__(self, directory: Path):
         try:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError as error:
@@ -91,7 +111,12 @@ class TensorBoard:
                 "config.train.tensorboard is true, but tensorboardX is not installed; "
                 "pip install tensorboardX, or set it to false"
             ) from error
-        self._writer = SummaryWriter(str(directory), purge_step=step + 1)
+        self._open = functools.partial(SummaryWriter, str(directory))
+        self._writer: Any = None
+
+    def rewind(self, step: int) -> None:
+        """Opens an event file, which tells TensorBoard to discard events of later steps."""
+        self._writer = self._open(purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes `{"step", "split", name: number, ...}` as the scalars `split/name`."""
@@ -101,7 +126,8 @@ class TensorBoard:
 
     def close(self) -> None:
         """Flushes and closes the event file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class Progress:

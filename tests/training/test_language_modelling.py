@@ -83,7 +83,7 @@ def test_a_run_stopped_within_an_epoch_resumes_with_its_state(whole, data_dir, t
 
     one_by_one = load("lru", "train.steps_per_call=1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", stop_in_the_second_epoch)
+        patch.setattr("lru.training.loop.stop_signal", stop_in_the_second_epoch)
         with pytest.raises(Stopped):
             train_and_evaluate(one_by_one, tmp_path, data_dir=data_dir)
     assert "test" not in json.loads((tmp_path / "record.json").read_text())

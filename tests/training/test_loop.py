@@ -183,7 +183,7 @@ def stop_after(calls):
 def test_a_stopped_run_has_a_record_and_resumes(run, tmp_path, monkeypatch, whole):
     """Its record has no test, and the resumed run ends with the same files."""
     with monkeypatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 5))
+        patch.setattr("lru.training.loop.stop_signal", partial(stop_after, 5))
         with pytest.raises(Stopped):
             run(tmp_path, "train.steps_per_call=1")
     record = json.loads((tmp_path / "record.json").read_text())
@@ -200,7 +200,7 @@ def test_a_signal_after_the_last_step_stops_the_run_before_its_test(
     run, tmp_path, monkeypatch, whole
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 12))
+        patch.setattr("lru.training.loop.stop_signal", partial(stop_after, 12))
         patch.setattr("lru.training.loop._Run.finish", lambda _: pytest.fail("it was tested"))
         with pytest.raises(Stopped):
             run(tmp_path, "train.steps_per_call=1")
@@ -453,7 +453,7 @@ def test_a_signal_stops_a_call_of_long_steps_between_two_steps(
 ):
     """In calls of 5 steps of one second each, the run is stopped after 3 steps."""
     with monkeypatch.context() as patch:
-        patch.setattr("lru.training.loop._stop_signal", partial(stop_after, 3))
+        patch.setattr("lru.training.loop.stop_signal", partial(stop_after, 3))
         patch.setattr("lru.training.loop.Clock.steps_at_once", lambda self: 1)
         with pytest.raises(Stopped):
             run(tmp_path, *NO_BORDER, "train.steps_per_call=5")

@@ -11,7 +11,6 @@ from lru.training.optimizer import (
     OptimizerSettings,
     format_table,
     make_optimizer,
-    warmup_cosine,
 )
 
 ROWS = ((r"mixer/(nu_log|B_re)$", 0.5, 0.0), (r".*", 1.0, 0.05))
@@ -21,31 +20,40 @@ PARAMS = {
 }
 
 
+def optimizer_of(steps, **settings):
+    return make_optimizer(PARAMS, steps, OptimizerSettings(**settings))
+
+
+def schedule_of(learning_rate, steps, **settings):
+    return optimizer_of(steps, learning_rate=learning_rate, groups=ROWS, **settings)[1]
+
+
 def test_warm_up_is_linear_from_1e_7_over_a_tenth_of_the_steps():
-    rate = warmup_cosine(1e-2, 1000)
+    rate = schedule_of(1e-2, 1000)
     steps = np.arange(101)
     want = 1e-7 + (1e-2 - 1e-7) * steps / 100
     np.testing.assert_allclose([rate(step) for step in steps], want, rtol=1e-5, atol=1e-9)
 
 
 def test_cosine_counts_from_the_end_of_the_warm_up_to_the_last_step():
-    rate = warmup_cosine(1e-2, 1000)
+    rate = schedule_of(1e-2, 1000)
     steps = np.arange(100, 1001, 50)
     want = 1e-7 + (1e-2 - 1e-7) * (1 + np.cos(np.pi * (steps - 100) / 900)) / 2
     np.testing.assert_allclose([rate(step) for step in steps], want, rtol=1e-4, atol=1e-9)
 
 
 def test_the_rate_never_jumps():
-    rates = np.array([warmup_cosine(1.0, 200)(step) for step in range(201)])
+    rates = np.array([schedule_of(1.0, 200)(step) for step in range(201)])
     assert abs(np.diff(rates)).max() <= 1 / 20 + 1e-6
 
 
+def test_a_warm_up_of_all_steps_ends_at_the_peak():
+    rate = schedule_of(1e-2, 10, warmup_fraction=1.0)
+    np.testing.assert_allclose([rate(5), rate(10)], [0.5e-2, 1e-2], rtol=1e-4)
+
+
 def test_a_schedule_without_warm_up_starts_at_the_peak():
-    assert warmup_cosine(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
-
-
-def optimizer_of(steps, **settings):
-    return make_optimizer(PARAMS, steps, OptimizerSettings(**settings))
+    assert schedule_of(1e-2, 100, warmup_fraction=0.0)(0) == pytest.approx(1e-2)
 
 
 def make(groups_of=ROWS, **options):
@@ -68,7 +76,7 @@ def test_each_group_equals_an_adamw_with_its_rate_and_decay():
         for name in path:
             leaf, got = leaf[name], got[name]
         alone = optax.adamw(
-            warmup_cosine(1e-2 * factor, 100, warmup_fraction=0.0), weight_decay=decay
+            schedule_of(1e-2 * factor, 100, warmup_fraction=0.0), weight_decay=decay
         )
         want, alone_state = leaf, alone.init(leaf)
         for _ in range(3):

@@ -44,8 +44,18 @@ def test_a_missing_file_has_no_lines(tmp_path):
     assert JsonLines(tmp_path / "m.jsonl").read() == []
 
 
+def test_rewinding_drops_the_lines_of_later_steps(tmp_path):
+    file = JsonLines(tmp_path / "m.jsonl")
+    for step in (1, 2, 3):
+        file.write({"step": step})
+    again = JsonLines(tmp_path / "m.jsonl")
+    again.rewind(2)
+    assert again.rows == again.read() == [{"step": 1}, {"step": 2}]
+
+
 def test_tensorboard_writes_event_files(tmp_path):
     writer = TensorBoard(tmp_path / "tensorboard")
+    writer.rewind(2)
     writer.write({"step": 3, "split": "train", "loss": 0.5})
     writer.close()
     assert any((tmp_path / "tensorboard").iterdir())

@@ -1,0 +1,146 @@
+"""The files of a run, which a resumed run rewinds to its newest checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lru.io.files import write_atomically
+from lru.io.terminal import log
+from lru.training.checkpoint import Checkpoints
+from lru.training.eigenvalue_log import EigenvalueLog
+from lru.training.experiment import Experiment
+from lru.training.history import METRICS, TIMING
+from lru.training.recovery import (
+    check_no_lost_checkpoints,
+    check_rows,
+    check_spectra,
+    missing_best_warning,
+    restore_rows,
+)
+from lru.training.run_config import load_run_config
+from lru.training.selection import best_row
+from lru.training.step import State
+from lru.training.writers import JsonLines, TensorBoard, Writer
+
+
+class RunFiles:
+    """The files of an experiment in a work directory.
+
+    Args:
+      workdir: the work directory; it has the run's `config.json`.
+      experiment: the experiment of the run.
+
+    Attributes:
+      metrics: the rows of `metrics.jsonl`.
+      timing: the rows of `timing.jsonl`.
+      spectra: the eigenvalues at every evaluation.
+      checkpoints: the checkpoints.
+    """
+
+    def __init__(self, workdir: Path, experiment: Experiment):
+        self._workdir, self._experiment = workdir, experiment
+        self._config = load_run_config(workdir).to_dict()
+        self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
+        self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        self.spectra = EigenvalueLog(workdir / "spectra", {}, experiment.layers)
+        self._writers: list[Writer] = [self.metrics]
+        if experiment.settings.tensorboard:
+            self._writers.append(TensorBoard(workdir / "tensorboard"))
+
+    def restore(self) -> State:
+        """Rewinds all files to the newest checkpoint, and returns its state, or the initial one."""
+        restored = self.checkpoints.restore_latest(self._experiment.state_shapes())
+        state = self._experiment.init_state() if restored is None else restored
+        step = int(state.step)
+        history = None if restored is None else self.checkpoints.history(step)
+        if history is None:
+            self._check_without_history(restored is None)
+        else:
+            self._restore_from(history, step)
+        digests = None if history is None else history["spectra"]
+        self.spectra = EigenvalueLog(self._workdir / "spectra", digests, self._experiment.layers)
+        for writer in self._writers:
+            writer.rewind(step)
+        self.timing.rewind(step)
+        self.spectra.rewind(step)
+        self._restore_spectra(state)
+        return state
+
+    def _check_without_history(self, from_start: bool) -> None:
+        """Checks the files of a new run, or of one that an older version started."""
+        rows, every = self.metrics.read(), self._experiment.settings
+        if from_start:
+            first = min(every.checkpoint_every, every.eval_every)
+            check_no_lost_checkpoints(self._workdir, rows, first)
+        else:
+            file, steps = self._workdir / "metrics.jsonl", self.checkpoints.steps()
+            check_rows(rows, steps, every.eval_every, file)
+
+    def _restore_from(self, history: Mapping[str, Any], step: int) -> None:
+        """Restores the rows to those when the checkpoint was saved."""
+        for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
+            restore_rows(lines, history[name], self._workdir / f"{name}.jsonl", step, log)
+
+    def _restore_spectra(self, state: State) -> None:
+        """Writes lost eigenvalues that can still be computed, and warns of others."""
+        step, damaged = int(state.step), self.spectra.damaged()
+        if step == 0 or 0 in damaged:
+            self.spectra.write(0, self._experiment.init_state().params)
+        if step in damaged:
+            self.spectra.write(step, state.params)
+        check_spectra(self.spectra, self._workdir / "spectra", log)
+
+    def restore_step(self, step: int) -> State:
+        """Returns the state in the checkpoint of a step, after a pending one is written."""
+        self.checkpoints.wait()
+        return self.checkpoints.restore(step, self._experiment.state_shapes())
+
+    def best_available(self) -> Mapping[str, Any] | None:
+        """Returns the best row that has a checkpoint, and warns if a better one has none."""
+        rows, by = self.metrics.rows, self._experiment.settings.select
+        saved = set(self.checkpoints.steps())
+        best = best_row(rows, by)
+        available = best_row([row for row in rows if row["step"] in saved], by)
+        if best is not None and best is not available:
+            log(missing_best_warning(self.checkpoints.path(best["step"]), available))
+        return available
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes a row of metrics."""
+        for writer in self._writers:
+            writer.write(row)
+
+    def save(self, step: int, state: State, best: int | None) -> None:
+        """Saves a checkpoint with the run's history, see `lru.training.history`."""
+        history = {
+            "config": self._config,
+            "metrics": self.metrics.rows,
+            "timing": self.timing.rows,
+            "spectra": self.spectra.digests,
+        }
+        self.checkpoints.save(step, state, best, history)
+
+    def eigenvalues(self, steps: Collection[int]) -> dict[int, dict[str, Any]]:
+        """Returns the eigenvalues of every diagonal layer by its path, at some of the steps."""
+        logged, layers = self.spectra.trajectories()
+        return {
+            step: {name: lam[i] for name, lam in layers.items()}
+            for i, step in enumerate(logged)
+            if step in steps
+        }
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes `record.json`."""
+        write_atomically(self._workdir / "record.json", json.dumps(record, indent=2) + "\n")
+
+    def close(self) -> None:
+        """Closes all files, even if closing one of them fails."""
+        with ExitStack() as stack:
+            stack.callback(self.checkpoints.close)
+            for writer in self._writers:
+                stack.callback(writer.close)

@@ -1,0 +1,32 @@
+"""Ends training in order when a signal arrives."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
+
+    Training stops after the current chunk of steps; a second SIGINT interrupts at once.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # only the main thread receives signals
+        return
+
+    def note(number: int, _: Any) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
