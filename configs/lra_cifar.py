@@ -41,7 +41,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.999  # Table 8
 
     config.optimizer.learning_rate = 4e-3  # Appendix C.2
-    config.optimizer.groups = lra.groups(factor=0.25, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(recurrent_factor=0.25, weight_decay=0.05)  # Table 10
 
     config.train.steps = 180_000  # Table 10
     config.train.batch_size = 50  # Table 10

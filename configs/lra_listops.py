@@ -47,7 +47,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.99  # Table 8
 
     config.optimizer.learning_rate = 4e-3  # not in the paper: as for sCIFAR; S5 has 3e-3 here
-    config.optimizer.groups = lra.groups(factor=0.5, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(recurrent_factor=0.5, weight_decay=0.05)  # Table 10
 
     config.train.steps = 80_000  # Table 10
     config.train.batch_size = 32  # Table 10

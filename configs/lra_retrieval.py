@@ -41,7 +41,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.9  # Table 8
 
     config.optimizer.learning_rate = 2e-3  # not in the paper: as in S5
-    config.optimizer.groups = lra.groups(factor=0.5, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(recurrent_factor=0.5, weight_decay=0.05)  # Table 10
 
     config.train.steps = 100_000  # Table 10
     config.train.batch_size = 64  # Table 10

@@ -43,7 +43,7 @@ def paper() -> ConfigDict:
     config.model.mixer.r_max = 0.9  # Table 8
 
     config.optimizer.learning_rate = 4e-3  # not in the paper: as in S5, and as for sCIFAR
-    config.optimizer.groups = lra.groups(factor=0.1, weight_decay=0.05)  # Table 10
+    config.optimizer.groups = lra.groups(recurrent_factor=0.1, weight_decay=0.05)  # Table 10
 
     config.train.steps = 50_000  # Table 10
     config.train.batch_size = 32  # Table 10

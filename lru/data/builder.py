@@ -211,8 +211,9 @@ class SequenceDataset(
         """The provenance of the examples, shown beside every result.
 
         "full": the released data. "prefix": the first part of them. "stand-in": other data of the
-        same form. "generated": made by the rules of the released data. "made-up": synthetic, only
-        for tests. "artificial": a task that its generator defines, without any release.
+        same form. "generated": made by the rules of the released data. "own": the user's own
+        files. "made-up": synthetic, only for tests. "artificial": a task that its generator
+        defines, without any release.
         """
         return "full"
 

@@ -74,6 +74,7 @@ class TextStream(SequenceDataset):
       md5: the digest of the whole text; "" if it is not verified.
       encoding: the encoding of the text; with "latin-1", a character is a byte.
       prefix: whether a file with only the beginning of the text is allowed.
+      token_dtype: the type of tokens, which limits the size of the alphabet.
     """
 
     options_class = StreamOptions
@@ -83,6 +84,7 @@ class TextStream(SequenceDataset):
     md5: ClassVar[str] = ""
     encoding: ClassVar[str] = "utf-8"
     prefix: ClassVar[bool] = False
+    token_dtype: ClassVar[type[np.unsignedinteger[Any]]] = np.uint8
 
     @functools.cached_property
     def vocabulary(self) -> Alphabet:
@@ -126,7 +128,8 @@ class TextStream(SequenceDataset):
         return self.prefix and self.info.metadata.get("bytes", self.size) < self.size
 
     def features(self) -> dict[str, Any]:
-        return {"inputs": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes")}
+        tokens = tfds.features.Tensor(shape=(None,), dtype=self.token_dtype, encoding="bytes")
+        return {"inputs": tokens}
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Returns `{"inputs": (n,) int32, "length": int32}`, not padded; the next continues it."""
@@ -134,12 +137,14 @@ class TextStream(SequenceDataset):
         return {"inputs": tokens.astype(np.int32), "length": np.int32(len(tokens))}
 
     def tokens(self, split: str) -> np.ndarray:
-        """Returns a whole split, uint8 `(N,)`, for `lru.data.streams.stream_batches`.
+        """Returns a whole split, `(N,)` of `token_dtype`, for `lru.data.streams.stream_batches`.
 
         Raises:
           UserError: if there is no such split.
         """
-        return np.concatenate([chunk["inputs"].astype(np.uint8) for chunk in self.source(split)])
+        return np.concatenate(
+            [chunk["inputs"].astype(self.token_dtype) for chunk in self.source(split)]
+        )
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the tokens of a text: its characters, or the bytes of its UTF-8 if `of_bytes`."""
@@ -167,17 +172,18 @@ class TextStream(SequenceDataset):
                     "least 2: the text, or the percentage of it, is too short"
                 )
         found = Alphabet.of(_chunks(texts["train"]))
-        if len(found) > 256:
+        most = np.iinfo(self.token_dtype).max
+        if len(found.characters) > most:
             raise UserError(
                 f"{self.name} has {len(found.characters)} different characters, expected at "
-                "most 255: is it the released file?"
+                f"most {most}: is it the right file?"
             )
         self.info.metadata["characters"] = found.characters
         return {split: self._examples(text) for split, text in texts.items()}
 
     def _examples(self, text: str) -> Iterator[dict[str, Any]]:
         for chunk in _chunks(text):
-            yield {"inputs": self.vocabulary.encode(chunk).astype(np.uint8)}
+            yield {"inputs": self.vocabulary.encode(chunk).astype(self.token_dtype)}
 
     def released(self) -> dict[str, str]:
         """Returns the text of each split, from the released file or from three files."""

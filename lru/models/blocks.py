@@ -74,7 +74,10 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 
 
 class _Layers(NamedTuple):
-    """A block's layers as functions: bound to the block, or applied to given parameters."""
+    """A block's layers as functions: bound to the block, or applied to given parameters.
+
+    The names of the fields are the names of the layers' parameters.
+    """
 
     norm: Callable[..., Any]
     mixer: Callable[..., Any]
@@ -149,7 +152,7 @@ class ResidualBlock(BlockOptions):
         y = y if time_major else jnp.moveaxis(y, 0, 1)
         return (carry, y) if return_carry else y
 
-    def _forward(self, layers, shared, carry, xs, seq_lengths, remat_gate=False):
+    def _forward(self, layers, shared, carry, xs, seq_lengths, remat_after_mixer=False):
         """Runs the block on a whole sequence or a chunk of it, given the batch's statistics.
 
         Args:
@@ -158,35 +161,43 @@ class ResidualBlock(BlockOptions):
           carry: the mixer's carry.
           xs: the values of each step: inputs `(T, B, H)`, resets, untied dropout masks.
           seq_lengths: `(B,)`, or None.
-          remat_gate: compute everything after the mixer again in the backward pass.
+          remat_after_mixer: compute all that follows the mixer again in the backward pass. The
+            layers there must be functions of given parameters.
         """
         (statistics, tied), (x, reset, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
-        z = layers.norm(x) if statistics is None else self._normalize(x, statistics)
+        u = layers.norm(x) if statistics is None else self._normalize(x, statistics)
         call = {} if reset is None else {"reset": reset}  # `nn.RNN` has no such argument
         call |= dict(initial_carry=carry, seq_lengths=seq_lengths)
-        carry, z = layers.mixer(z, return_carry=True, time_major=True, **call)
+        carry, y = layers.mixer(u, return_carry=True, time_major=True, **call)
 
-        def gate(z):
-            z = self._drop(nn.gelu(z, approximate=self.gelu == "tanh"), after_gelu)
-            value, gates = z, by_rows(layers.glu, z)
+        def after_mixer(y):
+            z = self._drop(nn.gelu(y, approximate=self.gelu == "tanh"), after_gelu)
+            value, gate = z, by_rows(layers.glu, z)
             if self.glu == "full":
-                value, gates = jnp.split(gates, 2, axis=-1)
-            value, gates = promoted(value, nn.sigmoid(gates))
-            return self._drop(value * gates, after_glu)
+                value, gate = jnp.split(gate, 2, axis=-1)
+            value, gate = promoted(value, nn.sigmoid(gate))
+            return self._drop(value * gate, after_glu)
 
-        branch = (jax.checkpoint(gate) if remat_gate else gate)(z)
+        branch = (jax.checkpoint(after_mixer) if remat_after_mixer else after_mixer)(y)
         x, branch = promoted(x, branch)
         return carry, x + branch
 
     def _run(self, shared, carry, xs, seq_lengths):
-        """Runs `_forward` on the whole sequence, chunk by chunk, or rematerialised."""
+        """Runs `_forward` in one of four ways, by what the backward pass may save.
+
+        1. `remat=False`: on the whole sequence, saving everything.
+        2. A causal mixer: chunk by chunk, saving the carries between chunks.
+        3. Another mixer that saves little by itself, in chunks of its own: on the whole sequence,
+           computing again what follows the mixer.
+        4. Any other mixer: on the whole sequence, computing everything again.
+        """
         x, d_model = xs[0], xs[0].shape[-1]
         if not self.remat or self.is_initializing():
             return self._forward(self._bound(d_model), shared, carry, xs, seq_lengths)
         mixer, params = self.mixer(parent=None), self.variables["params"]
         causal = is_causal(mixer)
-        widest = 4 * d_model  # an estimate: the mixer's states may be wider than the GLU's product
+        widest = 4 * d_model  # an estimate of the widest array: 2 H for the GLU, more for states
         chunk_size = resolve_chunk_size(self.chunk_size, x.shape[:-1], widest)
         params_only = all("mixer" not in v for k, v in self.variables.items() if k != "params")
         if causal and params_only and chunk_size not in (0, x.shape[0]):
@@ -194,8 +205,8 @@ class ResidualBlock(BlockOptions):
             return _in_chunks(block, chunk_size, (params, shared), carry, xs, seq_lengths)
         rematerialises = getattr(mixer, "rematerialises", lambda time_and_batch: False)
         if not causal and rematerialises(x.shape[:-1]):
-            layers = self._bound(d_model)._replace(glu=self._functions(d_model, params).glu)
-            return self._forward(layers, shared, carry, xs, seq_lengths, remat_gate=True)
+            layers = self._functions(d_model, params)._replace(mixer=self._bound(d_model).mixer)
+            return self._forward(layers, shared, carry, xs, seq_lengths, remat_after_mixer=True)
 
         def forward(block, carry, xs, seq_lengths):
             return block._forward(block._bound(d_model), shared, carry, xs, seq_lengths)
@@ -222,7 +233,8 @@ class ResidualBlock(BlockOptions):
         """Returns the layers as functions of the block's parameters."""
 
         def applied(make, name):
-            return functools.partial(make(parent=None).apply, {"params": params.get(name, {})})
+            given = params.get(name, {})  # empty for an unused layer norm
+            return functools.partial(make(parent=None).apply, {"params": given})
 
         return _Layers(*map(applied, self._factories(d_model), _Layers._fields))
 

@@ -21,7 +21,7 @@ def matmul(x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any) -> Real[Ar
 
 
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:
-    """Applies f, which maps `(rows, K)` to `(rows, M)` row by row, with time and batch as one axis.
+    """Applies f, which maps each row (K,) to a row (M,), to x with time and batch as one axis.
 
     The gradient of a matrix sums over all rows. Where time and batch are two axes, XLA first makes
     a transposed copy of the outputs' gradients. On several devices the axes stay as they are,

@@ -1,7 +1,8 @@
-"""Checks the sections of a config, and builds the objects that they describe.
+"""Checks the sections of a config, and builds the model and the data set that they describe.
 
 A section with a `type`, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
 other keys of the section are its arguments. A key that is not an argument raises an error.
+`Experiment` reads the sections without a `type`, `optimizer` and `train`.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Experiment:
       task: the task to learn on the data set.
       model: the model.
       layers: the model's layers that define their modes, by path.
-      schedule: the base learning rate, a function of the step.
+      base_schedule: the base learning rate, a function of the step; a group has a multiple of it.
       groups: the table of parameter groups.
       origin: the source of the initial weights, see `set_initial_variables`; None if they are
         drawn.
@@ -156,7 +156,7 @@ class Experiment:
         self.task = make_task(self.dataset, create_model, given)
         self.settings = given.in_steps(self.task.steps_per_epoch)
         self.model = _create(create_model, self.task.model_arguments)
-        optimizer, self.schedule, self.groups = make_optimizer(
+        optimizer, self.base_schedule, self.groups = make_optimizer(
             self._parameter_shapes(), self.settings.steps, options
         )
         if self.settings.record_gradient_norms:

@@ -275,7 +275,7 @@ class _Run:
     def _log(self) -> None:
         self._check_finite()
         self.state, metrics = self.experiment.take_metrics(self.state)
-        rate = float(self.experiment.schedule(self.step - 1))  # the rate of the step just done
+        rate = float(self.experiment.base_schedule(self.step - 1))  # the rate of the step just done
         self.files.write({"step": self.step, "split": "train", "learning_rate": rate} | metrics)
         speed, waited = self.clock.read(self.step)
         self._write_timing(speed, waited)

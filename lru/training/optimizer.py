@@ -1,4 +1,7 @@
-"""AdamW with warm-up, cosine annealing, and a rate and a decay for each group of parameters."""
+"""AdamW with warm-up, cosine annealing, and a rate and a decay for each group of parameters.
+
+`Experiment` makes it from the section `optimizer` of a config, and `lru.training.step` applies it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class Group(NamedTuple):
     """A row of the table of parameter groups."""
 
     pattern: str
-    learning_rate: float
+    peak_rate: float
     weight_decay: float
     arrays: int
     parameters: int
@@ -73,14 +76,14 @@ class OptimizerSettings:
 
 
 def make_optimizer(
-    params: Any, steps: int, settings: OptimizerSettings
+    params: Any, steps: int, options: OptimizerSettings
 ) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
     """Returns an AdamW with its own learning rate and weight decay for each group of parameters.
 
     Args:
       params: the tree of parameters (only shapes and names matter).
       steps: the number of training steps.
-      settings: the section `optimizer` of a config.
+      options: the section `optimizer` of a config.
 
     Returns:
       The optimizer, the schedule of the base rate, and the table of groups.
@@ -88,13 +91,13 @@ def make_optimizer(
     Raises:
       UserError: a parameter belongs to no row, or a row has no parameter.
     """
-    rows, base_peak = settings.groups, settings.learning_rate
+    rows, base_peak = options.groups, options.learning_rate
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)
     table = _table(params, labels, rows, base_peak)
 
     def schedule(peak: float) -> optax.Schedule:
-        end = min(settings.end_learning_rate, peak)
-        warmup = round(steps * settings.warmup_fraction)
+        end = min(options.end_learning_rate, peak)
+        warmup = round(steps * options.warmup_fraction)
         last = max(steps, warmup + 1)  # Optax needs a step after the warm-up
         return optax.warmup_cosine_decay_schedule(end, peak, warmup, last, end)
 
@@ -103,7 +106,7 @@ def make_optimizer(
         if factor == 0:
             return optax.set_to_zero()
         rate = schedule(base_peak * factor)
-        return optax.adamw(rate, settings.b1, settings.b2, settings.eps, weight_decay=decay)
+        return optax.adamw(rate, options.b1, options.b2, options.eps, weight_decay=decay)
 
     optimizer = optax.partition({i: adamw(row) for i, row in enumerate(rows)}, labels)
     return optimizer, schedule(base_peak), table
@@ -132,7 +135,7 @@ def format_table(table: Sequence[Group]) -> str:
     """Formats the table of groups as lines of text."""
     rows = [["group", "peak rate", "decay", "arrays", "parameters"]]
     for group in table:
-        rates = [f"{group.learning_rate:g}", f"{group.weight_decay:g}"]
+        rates = [f"{group.peak_rate:g}", f"{group.weight_decay:g}"]
         rows.append([group.pattern, *rates, f"{group.arrays}", f"{group.parameters:,}"])
     arrays, parameters = (sum(column) for column in zip(*(group[3:] for group in table)))
     rows.append(["", "", "total", f"{arrays}", f"{parameters:,}"])
@@ -180,7 +183,7 @@ def _label(path: Any, rows: Sequence[Row]) -> int:
     raise UserError(f"parameter {name} matches no row of config.optimizer.groups; add one for it")
 
 
-def _table(params, labels, rows, learning_rate) -> list[Group]:
+def _table(params, labels, rows, base_peak) -> list[Group]:
     pairs = list(zip(jax.tree.leaves(labels), jax.tree.leaves(params)))
     table = []
     for index, (pattern, factor, decay) in enumerate(rows):
@@ -190,5 +193,5 @@ def _table(params, labels, rows, learning_rate) -> list[Group]:
                 f"config.optimizer.groups has a row {pattern!r} that matches no parameter; "
                 "correct the regex or delete the row"
             )
-        table.append(Group(pattern, learning_rate * factor, decay, len(sizes), sum(sizes)))
+        table.append(Group(pattern, base_peak * factor, decay, len(sizes), sum(sizes)))
     return table

@@ -74,7 +74,7 @@ def test_no_training_example_repeats():
 
 
 def test_learning_rate_is_constant(data_dir):
-    schedule = Experiment(load("smoke"), data_dir).schedule
+    schedule = Experiment(load("smoke"), data_dir).base_schedule
     assert {float(schedule(step)) for step in range(6)} == {np.float32(3e-3)}
 
 

@@ -110,7 +110,7 @@ def test_a_constant_rate_is_constant_in_every_group():
 def test_the_table_shows_every_parameter_once():
     _, _, table = make()
     assert [(g.arrays, g.parameters) for g in table] == [(2, 9), (2, 6)]
-    assert [g.learning_rate for g in table] == [0.5e-2, 1e-2]
+    assert [g.peak_rate for g in table] == [0.5e-2, 1e-2]
     lines = format_table(table).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1].split()[1:] == ["0.005", "0", "2", "9"]

@@ -44,7 +44,7 @@ def test_a_step_is_adamw_on_the_mean_loss_without_padding(data_dir):
     np.testing.assert_allclose(after.metrics.compute()["loss"], loss, rtol=1e-5)
     for got, want in zip(*map(jax.tree.leaves, (after.batch_stats, batch_stats))):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-    rate = experiment.schedule(0)
+    rate = experiment.base_schedule(0)
     head, start = after.params["head"]["kernel"], variables["params"]["head"]["kernel"]
     g = grads["head"]["kernel"]  # Adam's first step is g / (|g| + eps)
     want = start - rate * (g / (jnp.abs(g) + 1) + 0.05 * start)

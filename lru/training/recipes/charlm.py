@@ -3,13 +3,14 @@
 A variant names a data set, a budget and a depth. Each may be left out:
 `configs/charlm_lru.py:ptb,10m,l2`.
 
-data         (ptb) Penn Treebank, warpeace, enwik8, text8
+data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own text in UTF-8:
+             --config=configs/charlm_lru.py:file,quick --config.data.path=my.txt
 budget       (10m) the paper's: ten million parameters in all, which determine the width
   24m        the paper's other budget
   talk       the first author's talk of May 2017: 0.90 million parameters a layer
   quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on two CPU cores
   converge   as quick, but trained until the authors' stopping rule ends the run, on 2 % of the
-             text or another share, --config.data.percent=5
+             text (all of your own) or another share, --config.data.percent=5
   smoke      a few synthetic words, a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper does not give its depth, the talk has l2, l4, l6, l8
 
@@ -40,6 +41,7 @@ DATA = {
     "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
     "enwik8": ("lru.data.enwik8:Enwik8.create", 206),
     "text8": ("lru.data.text8:Text8.create", 28),
+    "file": ("lru.data.text_file:TextFile.create", 100),  # the size is a guess, for the width alone
 }
 PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
 TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
@@ -95,12 +97,14 @@ def build(model: str, variant: str) -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    config.data.percent = 10
+    if "path" not in config.data:
+        config.data.percent = 10
     config.train.update(epochs=3, batch_size=20, checkpoint_every=500)
 
 
 def converge(config: ConfigDict) -> None:
-    config.data.percent = 2
+    if "path" not in config.data:
+        config.data.percent = 2
     config.train.update(epochs=60, batch_size=20, checkpoint_every=500)
     config.train.eval_batch_size = 100  # the evaluations would take longer than the epochs
 
@@ -114,6 +118,8 @@ def _data(name: str) -> ConfigDict:
     data = ConfigDict()
     data.type = DATA[name][0]
     data.source = "released"
+    if name == "file":
+        data.path = ""  # required: --config.data.path=my.txt
     if name == "ptb":
         data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
     data.percent = 100  # of the text to learn from; the paper's: 20, 40, 60, 80, 100

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from lru.training.recipes.variants import choose
 
-# A, B, gamma and Delta of Appendix D.2, by their names in each ablation.
+# A (of the LRU: nu and theta), B, gamma and Delta of Appendix D.2, by their names in each layer.
 RECURRENT = (
     r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
@@ -73,9 +73,9 @@ def common() -> ConfigDict:
     return config
 
 
-def groups(factor: float, weight_decay: float) -> tuple[tuple[str, float, float], ...]:
+def groups(recurrent_factor: float, weight_decay: float) -> tuple[tuple[str, float, float], ...]:
     """Returns rows (regex, learning rate factor, weight decay), as in Table 10 and Appendix D.2."""
-    return ((RECURRENT, factor, 0.0), (r".*", 1.0, weight_decay))
+    return ((RECURRENT, recurrent_factor, 0.0), (r".*", 1.0, weight_decay))
 
 
 def build(
