@@ -32,8 +32,10 @@ class _PreservationPolicy:
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    A checkpoint becomes visible by a rename once all of it is written. A run killed while saving
-    resumes from the previous checkpoint.
+    `STEP/state/` holds the arrays of a state as Orbax writes them, `history.json` with the run's
+    config and rows (see `lru.training.history`), and `SHA256SUMS` with the digests of all these
+    files: a checkpoint with digests is *sealed*. It becomes visible by a rename once all of it is
+    written, so a run killed while saving resumes from the previous checkpoint.
 
     Args:
       directory: the directory of the checkpoints; created if it is missing.

@@ -239,7 +239,7 @@ class Experiment:
 
         def steps(state, call):
             with self.precision():
-                return self._steps.train_steps(state, call, self._split)
+                return self._steps.run_call(state, call, self._split)
 
         return jax.jit(
             steps,

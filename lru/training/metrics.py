@@ -1,4 +1,4 @@
-"""Loss and accuracy weighted by example: sums that are divided once, at the end."""
+"""The loss that training minimizes, and the accuracy: sums that are divided once, at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):
-    """Sums over examples, so that a short batch has the weight of its examples.
+    """Sums over examples, so that each batch counts by its number of examples.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.

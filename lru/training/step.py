@@ -18,7 +18,9 @@ from lru.training.tasks import Task
 
 
 class State(struct.PyTreeNode):
-    """The state of training: what a step needs besides its batch, and what a checkpoint holds.
+    """The state of training: what a step needs besides its batch.
+
+    A checkpoint saves it beside the run's history, see `lru.training.history`.
 
     Attributes:
       seed: the config's seed, for dropout. It is an array, so runs that differ in it alone share
@@ -142,17 +144,17 @@ class Steps(NamedTuple):
             diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
         )
 
-    def train_steps(self, state: State, call: Call, sharding: Any) -> State:
-        """Returns the state after the steps of a call, each on a batch of the given sharding."""
+    def run_call(self, state: State, call: Call, sharding: Any) -> State:
+        """Returns the state after all steps of a call, each on a batch with the given sharding."""
 
-        # A step reads its batch from the loop's carry, as if it were an argument. If the batch were
+        # A step reads its batch from the loop's carry, as though it were an argument. If the batch were
         # gathered within the step, XLA would fuse the two differently for each K and each source,
         # so the last bits of the results would depend on settings that concern speed alone.
         def batch(i):
             return lax.with_sharding_constraint(call.batch(i), sharding)
 
-        def step(i, carry):
-            state, now = carry
+        def step(i, state_and_batch):
+            state, now = state_and_batch
             return self.train_step(state, now), batch(jnp.minimum(i + 1, call.stop - 1))
 
         return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]

@@ -1,7 +1,8 @@
 """The two tasks: a label for a whole sequence, or the next token at every step of a text.
 
 A task defines the content of a batch, how the model is applied to it, and the names of the metrics.
-The rest of training is the same for both.
+The rest of training is the same for both: the loss is in `lru.training.metrics`, the step in
+`lru.training.step`.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def make_task(
 
 
 class Classification(Task):
-    """A label for each sequence; every epoch has its own order of examples."""
+    """Predicts a label for each sequence; the examples are shuffled again in every epoch."""
 
     def __init__(self, dataset: Any, settings: Settings):
         if settings.epochs or settings.unroll:
