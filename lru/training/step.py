@@ -147,8 +147,8 @@ class Steps(NamedTuple):
     def run_call(self, state: State, call: Call, sharding: Any) -> State:
         """Returns the state after all steps of a call, each on a batch with the given sharding."""
 
-        # A step reads its batch from the loop's carry, as though it were an argument. If the batch were
-        # gathered within the step, XLA would fuse the two differently for each K and each source,
+        # A step reads its batch from the loop's carry, like an argument. If the batch were gathered
+        # within the step, XLA would fuse the two differently for each K and each source,
         # so the last bits of the results would depend on settings that concern speed alone.
         def batch(i):
             return lax.with_sharding_constraint(call.batch(i), sharding)

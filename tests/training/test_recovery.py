@@ -100,7 +100,7 @@ def test_lost_rows_are_rewritten_from_the_checkpoint(damage, work, whole, resume
     assert (work / "metrics.jsonl").read_text() == without_test(whole / "metrics.jsonl")
     timing = (work / "timing.jsonl").read_text()
     assert timing and (whole / "timing.jsonl").read_text().startswith(timing)
-    best = min((row for row in run.metrics.rows if row["split"] == "validation"),
+    best = min((row for row in run.files.metrics.rows if row["split"] == "validation"),
                key=lambda row: row["loss"])  # fmt: skip
     assert run.best == best
     out = capsys.readouterr().out.splitlines()
