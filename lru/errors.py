@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An input of the program is wrong: a config, a file, an argument, a checkpoint.
+    """An error in an input of the program: a config, a file, an argument or a checkpoint.
 
     The message says in one or two lines what was given, what was expected and what to do. The
     command lines print it without a traceback and exit with `exit_code`.
@@ -15,10 +15,11 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """A signal stopped the program after it saved its work and logged the work's location.
+    """Raised after a signal: the program has saved its work and logged where the work is.
 
     Args:
-      number: the number of the signal. The command lines exit with 128 plus it, as shells do.
+      number: the number of the signal. The command lines exit with 128 plus this number, as
+        shells do.
     """
 
     def __init__(self, number: int):
@@ -27,7 +28,7 @@ class Stopped(Exception):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Returns the end of a message about an unknown name.
+    """Returns the end of a message about an unknown name: the closest known name, or all names.
 
     Example:
       >>> did_you_mean("tran", ["train", "test"])

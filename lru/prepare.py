@@ -1,9 +1,9 @@
 """Prepares a data set ahead of time: `python -m lru.prepare --task=listops`.
 
-Training prepares missing data itself. This command prepares them in advance, from files of the
-official release (--manual_dir=DIRECTORY) if they are not downloaded. It can also write ListOps in
-LRA's file format (--write_tsv=DIRECTORY), and an image with examples (--write_sheet=FILE.png). The
-options of the data set are explained in its documentation.
+Training prepares missing data itself. This command prepares data in advance. For releases that
+it does not download, give the directory of the files (--manual_dir=DIRECTORY). It can also write
+ListOps in LRA's file format (--write_tsv=DIRECTORY), and an image with examples
+(--write_sheet=FILE.png). The documentation of the data set explains the options.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lru.command_line import Parser, add_data_arguments, path, run
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepares the data set, and writes it as text or as an image if requested."""
+    """Prepares the data set; if requested, writes it as text, or some examples as an image."""
     from lru.data import dataset_class
     from lru.data.builder import SPLITS
     from lru.errors import UserError

@@ -1,7 +1,7 @@
 """Draws the picture at the top of the README: `python scripts/draw_idea.py`.
 
-Left, the Linear Recurrent Unit: the eigenvalues of an initialised layer, and three of its impulse
-responses. Right, the Lattice Recurrent Unit: its cells in depth and time.
+On the left, the Linear Recurrent Unit: the eigenvalues of an initialized layer, and the impulse
+responses of three modes. On the right, the Lattice Recurrent Unit: its cells in depth and time.
 """
 
 from __future__ import annotations

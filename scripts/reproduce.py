@@ -4,11 +4,11 @@
     python scripts/reproduce.py --table=lra --task=cifar --ablation=exp,stable_exp,lru --ring=all
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
-Every run has a work directory in --workdirs, from which it is resumed; a finished run is not run
-again. All rows run with the first seed, then all with the second. When the budget is spent, the
-current runs are saved and stopped. Each run writes its record to results/;
-`python scripts/results.py` then makes the pages. Config options such as
-`--config.train.batch_size=16` are passed to every run, and are part of its record's file name.
+Each run has a work directory in --workdirs and resumes from it; a finished run is not repeated. All
+rows run with the first seed, then all rows with the second. When the budget is spent, the current
+runs are saved and stopped. The record of each run is saved in results/; `python scripts/results.py`
+then makes the pages. Config options such as `--config.train.batch_size=16` are passed to every run,
+and become part of the file names of the records.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]):
-    """Returns the arguments and the rows they select; the table determines its own options."""
+    """Returns the arguments and the rows that they select; each table adds its own options."""
     first = Parser(prog="python scripts/reproduce.py", add_help=False)
     first.add_argument("--table", choices=TABLES, default="")
     table = first.parse_known_args(argv)[0].table
@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows whose config equals no earlier one, since two ablations may be equal."""
+    """Returns the rows without repeated configs: two ablations may have the same config."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)
@@ -94,7 +94,7 @@ def _add_axes(parser: Parser, table: Table) -> None:
 
 
 def _choice(parser: Parser, axis: Axis):
-    """Returns a function from comma-separated text to choices of an axis."""
+    """Returns a function that converts comma-separated text to choices of an axis."""
     known = {str(choice): choice for choice in axis.choices}
 
     def choose(text: str) -> Sequence[str | int]:
@@ -120,8 +120,8 @@ def _help(axis: Axis) -> str:
 
 
 def _finished(file: Path, row: Row) -> bool:
-    """Returns whether a record of the finished run exists, with the current config of the row."""
-    config = row.load()  # raises an error in the config even if there is no record
+    """Returns whether the file records a finished run with the current config of the row."""
+    config = row.load()  # raises if the config is wrong, even without a record
     if not file.exists() or "test" not in (record := read_record(file)):
         return False
     return not differences(config, record["config"])
@@ -144,12 +144,12 @@ class Job:
         self.cores = cores
 
     def stop(self) -> None:
-        """Asks the run to save and stop."""
+        """Asks the run to save its state and stop."""
         self._stopped = True
         self.process.send_signal(signal.SIGTERM)
 
     def report(self, results: Path) -> bool:
-        """Saves the record in results and prints how the run ended; returns False if it failed."""
+        """Saves the record and prints how the run ended; returns False if the run failed."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
         ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
         stopped = self._stopped and self.process.returncode in ended

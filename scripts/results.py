@@ -1,8 +1,8 @@
 """Makes the pages of results/ from the records there: `python scripts/results.py`.
 
 Nothing on those pages is written by hand. A run counts for a row if its config equals the current
-config of that row, option by option; runs with other options are listed separately. The pages name
-the rows that were not run. Pictures show only what has records.
+config of that row, option by option; runs with other options are listed separately. The pages
+count or name the rows that were not run. Pictures show only runs that have records.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Record]]:
-    """Reads the records, by page and file name."""
+    """Returns the records, by page and by file name."""
     return {
         page: {
             str(file.relative_to(results)): _read(file, _FORMATTERS[page])
@@ -70,7 +70,7 @@ _FORMATTERS: dict[str, _Formatter] = {
 
 
 def _read(file: Path, format_page: _Formatter) -> Record:
-    """Reads a record. Formats a page from it alone, so that an error can name a damaged file."""
+    """Reads a record; formats a page from it alone, so that an error can name a damaged file."""
     advice = "restore it, or delete it"
     record = read_object(file, {}, advice)
     try:
@@ -93,7 +93,7 @@ def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Pict
 def pages(
     records: Mapping[str, Mapping[str, Record]], drawn: Mapping[str, Sequence[Picture]]
 ) -> dict[str, str]:
-    """Returns the Markdown of every page by file name; `drawn` has the pictures by page."""
+    """Returns the Markdown of every page by file name; `drawn` holds the pictures by page."""
     return {
         "README.md": claims.page(records, drawn),
         "recall.md": recall.page(records["recall"], drawn["recall"]),

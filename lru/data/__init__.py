@@ -1,4 +1,4 @@
-"""Data sets, one module each, and the pipeline that turns one into batches.
+"""Data sets, one module each, and the pipeline that turns a data set into batches.
 
 This package does not depend on models. Importing it is fast: TensorFlow Datasets is imported with
 the first data set.

@@ -1,7 +1,7 @@
-"""Unpacks archives, and verifies their checksums; after an error, nothing is left behind.
+"""Unpacks archives and verifies their checksums; leaves nothing behind after an error.
 
 An archive is read to its end, where gzip, bzip2 and xz store their checksums. Its first bytes, not
-its name, decide which format it has.
+its name, determine its format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lru.errors import UserError
 
 try:
     import lzma
-except ImportError:  # Python was built without it
+except ImportError:  # this Python was built without xz
     lzma = None  # type: ignore[assignment]
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.BZ2File,
 }
 _OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
-# What Python's modules raise on damaged bytes.
+# The exceptions that Python's modules raise when an archive is damaged.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -45,7 +45,7 @@ _DAMAGE = (
     EOFError,
     ValueError,
     OverflowError,
-    RuntimeError,  # a flipped bit marks a zip archive as encrypted, or as packed in another way
+    RuntimeError,  # a flipped bit may mark a zip archive as encrypted, or change its method
     UnicodeError,
     *([lzma.LZMAError] if lzma else []),
 )
@@ -59,12 +59,15 @@ else:
 def unpack(
     archive: Path, directory: Path, wanted: Callable[[str], bool], single: str | None = None
 ) -> None:
-    """Unpacks the wanted members of an archive: zip, or tar, also compressed by gzip, bzip2 or xz.
+    """Unpacks the wanted members of a zip or tar archive.
+
+    A tar archive may be compressed by gzip, bzip2 or xz.
 
     Args:
       archive: the archive.
       directory: the directory to unpack to; it is removed on any error.
-      wanted: returns whether to unpack the member with this path. Links are never unpacked.
+      wanted: a function that returns whether to unpack the member with this path. Links are never
+        unpacked.
       single: the name for the content of a compressed file that is not an archive, such as `x.gz`.
 
     Raises:
@@ -86,7 +89,7 @@ def unpack(
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether this is the OSError that gzip and bz2 raise for damage, not, say, a full disk."""
+    """Returns whether gzip or bz2 raised this error for damage, and not, say, a full disk."""
     return isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
 
 
@@ -140,14 +143,14 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A member that raises if its header is damaged; tarfile would end the archive there."""
+    """A member that raises an error if its header is damaged; tarfile would end the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # the zeros at the end
+            raise  # the zeros that end an archive
         except tarfile.HeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error
 
@@ -157,7 +160,7 @@ def _extract_tar(stream: _Joined, directory: Path, wanted: Callable[[str], bool]
         while (member := archive.next()) is not None:
             if member.isreg() and wanted(str(PurePosixPath(member.name))):
                 archive.extract(member, directory, set_attrs=False, filter="data")
-            archive.members.clear()  # LRA's archive has millions
+            archive.members.clear()  # LRA's archive has millions of members
 
 
 def _extract_zip(file: IO[bytes], directory: Path, wanted: Callable[[str], bool]) -> None:
@@ -169,7 +172,7 @@ def _extract_zip(file: IO[bytes], directory: Path, wanted: Callable[[str], bool]
 
 @contextmanager
 def progress(file: Any, size: int, what: str, initial: int = 0) -> Iterator[IO[bytes]]:
-    """Yields the file; shows a progress bar of reading it on a terminal."""
+    """Yields the file; on a terminal, shows a progress bar while the file is read."""
     options = {"total": size or None, "initial": initial, "desc": what}
     with tqdm.wrapattr(
         file, "read", disable=None, leave=False, unit="B", unit_scale=True, **options

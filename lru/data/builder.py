@@ -1,4 +1,4 @@
-"""The base class of all data sets: prepares once, verifies checksums, and gives random access.
+"""The base class of all data sets: prepares them once, verifies checksums, and gives random access.
 
 To add a data set, add a module to this package that defines a subclass of `SequenceDataset` with
 the module's name as its `name`; `lru.data.dataset_class` finds it.
@@ -55,7 +55,7 @@ class SequenceDataset(
 
     Attributes:
       name: the name of the data set, of its directory and of its module.
-      VERSION: increase it whenever the same options give other data than before.
+      VERSION: the version, to be increased whenever the same options yield different data.
       options_class: the subclass of `Options`.
       num_classes: the number of classes; labels are 0 .. num_classes - 1.
       class_names: the names of the classes, in the order of the labels; empty if they have none.
@@ -80,7 +80,9 @@ class SequenceDataset(
         manual_dir: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Self:
-        """Returns the data set; prepares it if it does not exist, and verifies it otherwise.
+        """Returns the data set; prepares it if necessary, and verifies it.
+
+        It is prepared if it does not exist or if its source files have changed.
 
         Args:
           data_dir: the directory of all prepared data sets.
@@ -88,7 +90,7 @@ class SequenceDataset(
           **options: fields of `options_class`.
 
         Raises:
-          UserError: if an option is unknown or impossible, a released file is missing or damaged,
+          UserError: if an option is unknown or invalid, a released file is missing or damaged,
             or a prepared file has changed since it was prepared.
         """
         chosen = cls.options_class.choose(options)
@@ -113,11 +115,11 @@ class SequenceDataset(
     def _reason_to_prepare(
         cls, root: Path, directory: Path, config: _Config, manual: Path | None
     ) -> str:
-        """Returns the reason to prepare the data, for the first time or again; "" if none."""
+        """Returns the reason to prepare the data, or to prepare them again; "" if there is none."""
         preparing = f"preparing {cls.name} in {directory}"
         if not directory.exists():
             return preparing
-        builder = cls(data_dir=root / "nothing", config=config)  # reads no file, so no damaged one
+        builder = cls(data_dir=root / "nothing", config=config)  # reads no file
         if (release := builder.release_needed()) is None:
             return ""
         paths = _present(release, builder._paths(root, directory, root, manual), directory)
@@ -152,7 +154,7 @@ class SequenceDataset(
         shutil.rmtree(builder.paths.unfinished, ignore_errors=True)
 
     def _find(self) -> list[SourceFile]:
-        """Sets `found`, and returns the source files it comes from."""
+        """Finds the released files, sets `found`, and returns the source files."""
         if (release := self.release_needed()) is None:
             return []
         # Digests are taken before unpacking, so that a later change of an archive is detected.
@@ -182,7 +184,7 @@ class SequenceDataset(
             ) from error
 
     def _command(self) -> str:
-        """Returns the command that prepares this data set, without the path of released files."""
+        """Returns the command that prepares this data set, without the path to released files."""
         options = "".join(f" --{key}={value}" for key, value in self.options.changed().items())
         return f"python -m lru.prepare --task={self.name}{options}"
 
@@ -198,22 +200,22 @@ class SequenceDataset(
 
     @property
     def vocab_size(self) -> int | None:
-        """V: tokens are 0 .. V - 1, and 0 is padding; None where a step is a vector of features."""
+        """V: tokens are 0 .. V - 1, and 0 is padding; None if a step is a feature vector."""
         return None
 
     @property
     def token_names(self) -> Sequence[str] | None:
-        """The text of each token; None where tokens have none."""
+        """The text of each token; None if tokens have no text."""
         return None
 
     @property
     def kind(self) -> str:
         """The provenance of the examples, shown beside every result.
 
-        "full": the released data. "prefix": the first part of them. "stand-in": other data of the
-        same form. "generated": made by the rules of the released data. "own": the user's own
-        files. "made-up": synthetic, only for tests. "artificial": a task that its generator
-        defines, without any release.
+        "full": the released data. "prefix": the first part of the released data. "stand-in": other
+        data of the same form. "generated": made by the rules of the released data. "own": the
+        user's own files. "made-up": synthetic, only for tests. "artificial": a task that its
+        generator defines, without any release.
         """
         return "full"
 
@@ -251,7 +253,7 @@ class SequenceDataset(
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Converts a stored example to the one a model sees: pads the sequence with zeros to T."""
+        """Converts a stored example to what a model sees: pads the sequence with zeros to T."""
         return {
             "inputs": self.padded(stored["inputs"]),
             "length": np.int32(len(stored["inputs"])),
@@ -276,9 +278,9 @@ class SequenceDataset(
         return inputs
 
     def source(self, split: str) -> Source:
-        """Returns a split with random access: `len(source)`, and `source[i]` as in `example`.
+        """Returns a split with random access: `len(source)`, and `source[i]` from `example`.
 
-        Example `i` of tokens is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+        For tokens, `source[i]` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
         Raises:
           UserError: if there is no such split.
@@ -322,7 +324,7 @@ class SequenceDataset(
         raise NotImplementedError("`_split_generators` returns the examples")
 
     def _create_builder_config(self, builder_config: Any, *args: Any, **kwargs: Any) -> Any:
-        return builder_config  # TFDS would warn that it is not in its list of configs
+        return builder_config  # TFDS would warn that the config is not in its list
 
     def _log_download_bytes(self) -> None:
         """Does nothing; TFDS would print to standard output."""
@@ -355,7 +357,7 @@ class Source:
 
 @contextmanager
 def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
-    """Waits until no other process prepares the same data, and yields an empty directory."""
+    """Waits until no other process prepares the same data, then yields an empty directory."""
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     waiting = f"waiting for another process, which prepares {what}"
@@ -371,9 +373,9 @@ def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Removes the directories that killed preparations of any data set left: maybe gigabytes.
+    """Removes the directories, possibly gigabytes, that killed preparations left behind.
 
-    A running preparation holds the lock of its directory, which is then left alone.
+    A running preparation holds the lock of its directory, so that directory is left alone.
     """
     for scratch in root.glob("incomplete.*"):
         if scratch.is_dir() and not scratch.is_symlink():

@@ -17,7 +17,7 @@ PAD, UNKNOWN, END = range(3)
 class _CharacterIds:
     """Token ids of characters; the first ids are special tokens."""
 
-    _special: ClassVar[tuple[str, ...]]  # the text of each; "?" is the unknown character
+    _special: ClassVar[tuple[str, ...]]  # the text of each special token; "?" is an unknown one
 
     def __init__(self, characters: str):
         self.characters = characters
@@ -28,7 +28,7 @@ class _CharacterIds:
 
     @classmethod
     def of(cls, texts: Iterable[str], min_freq: int = 1) -> Self:
-        """Returns the ids of all characters that occur at least `min_freq` times, commonest first.
+        """Returns the ids of characters that occur at least `min_freq` times, most common first.
 
         Example:
           >>> Vocabulary.of(["brav", "bravo", "brr"], min_freq=2).characters
@@ -41,14 +41,14 @@ class _CharacterIds:
             longer[: len(shorter)] += shorter
             counts = longer
         (often,) = np.nonzero(counts >= max(min_freq, 1))
-        order = np.argsort(-counts[often], kind="stable")  # ties in the order of Unicode
+        order = np.argsort(-counts[often], kind="stable")  # ties are in Unicode order
         return cls("".join(map(chr, often[order].tolist())))
 
     def __len__(self) -> int:
         return len(self.characters) + len(self._special)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Returns the text without end and padding; unknown characters become `?`.
+        """Returns the text of the tokens, without end and padding; unknown characters become `?`.
 
         Example:
           >>> Vocabulary("ab").decode([3, 4, 1, 2, 0])
@@ -88,7 +88,7 @@ class Vocabulary(_CharacterIds):
 
 
 class Alphabet(_CharacterIds):
-    """Token ids of characters of a text without end or padding: 0 is any other character.
+    """Token ids of characters, without end or padding tokens: 0 is any other character.
 
     Args:
       characters: the known characters, with ids from 1.
@@ -107,7 +107,9 @@ class Alphabet(_CharacterIds):
 
 
 def bytes_as_text(chunks: Iterable[str]) -> Iterator[str]:
-    """Decodes UTF-8 given as one character a byte; yields each character once it is complete.
+    """Decodes UTF-8 given as one character per byte; yields each character once it is complete.
+
+    Yields "" for each byte that does not complete a character.
 
     Example:
       >>> list(bytes_as_text("g\\u00c3\\u00b6"))
@@ -143,6 +145,6 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Makes `vocabulary` from the parts of texts that a model sees; called in a preparation."""
+        """Builds `vocabulary` from the parts of texts that a model sees; called by `splits`."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

@@ -1,4 +1,4 @@
-"""CIFAR-10 as sequences of pixels, row by row: in colour, or grey as in the Long Range Arena.
+"""CIFAR-10 as sequences of pixels, row by row: in color, or gray as in the Long Range Arena.
 
 Source: Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images".
 """
@@ -36,7 +36,7 @@ _RELEASE = Release(
 _PER_FILE = 10_000
 _STEPS = 32 * 32
 _ROW = 1 + 3 * _STEPS  # the label, then the planes of red, green and blue
-# As in S4 and S5, which the paper follows; on a scale of 0 to 1.
+# On a scale of 0 to 1, as in S4 and S5, which the paper follows.
 _MEAN = {"rgb": (0.4914, 0.4822, 0.4465), "grey": (122.6 / 255,)}
 _STD = {"rgb": (0.247, 0.243, 0.261), "grey": (61 / 255,)}
 Images = tuple[np.ndarray, np.ndarray]  # pixels (n, T, 3) and labels (n,), uint8
@@ -47,9 +47,10 @@ class CIFAR10Options(ReleasedOptions):
     """The options of CIFAR-10, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      color: "rgb", three features a step, the paper's sCIFAR; or "grey", one feature, LRA's task.
-      num_validation: the size of the validation split, which is taken from the 50,000 training
-        images: drawn with `seed`, without regard to classes, and not trained on.
+      color: "rgb", the paper's sCIFAR, with three features per step; or "grey", LRA's task, with
+        one feature per step.
+      num_validation: the size of the validation split, which is drawn with `seed` from the 50,000
+        training images, regardless of their classes, and not trained on.
     """
 
     color: str = "rgb"
@@ -70,7 +71,7 @@ class CIFAR10Options(ReleasedOptions):
 
 
 class CIFAR10(SequenceDataset):
-    """Images of ten classes, 1,024 pixels each, stored as bytes until they are on the device."""
+    """Images of ten classes with 1,024 pixels each, kept as bytes until they are on the device."""
 
     name = "cifar10"
     options_class = CIFAR10Options
@@ -103,7 +104,7 @@ class CIFAR10(SequenceDataset):
         }
 
     def decode(self, inputs: Any) -> Any:
-        """Converts bytes to float32, normalised to mean 0 and standard deviation 1 over the data.
+        """Converts bytes to float32 with mean 0 and standard deviation 1 over the data set.
 
         Example:
           >>> import tempfile
@@ -159,10 +160,10 @@ def held_out(number: int, options: CIFAR10Options) -> np.ndarray:
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
-    """Converts colours to brightness, `(..., 3)` uint8 to `(..., 1)` uint8.
+    """Converts colors, `(..., 3)` uint8, to brightness, `(..., 1)` uint8.
 
-    Computes 0.299 R + 0.587 G + 0.114 B in whole numbers, rounded as in Pillow, and so as in the
-    `Grayscale` of torchvision that S4 and S5 use.
+    Computes 0.299 R + 0.587 G + 0.114 B in integers, rounded as in Pillow and therefore as in
+    torchvision's `Grayscale`, which S4 and S5 use.
 
     Example:
       >>> grey(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7]], np.uint8)).tolist()
@@ -176,7 +177,7 @@ def read_images(path: Path) -> Images:
     """Reads the images and labels of one of the released files.
 
     Raises:
-      UserError: if the file has another size, or a label is not a class.
+      UserError: if the file has the wrong size, or a label is not from 0 to 9.
     """
     rows = np.fromfile(path, np.uint8)
     if rows.size != _PER_FILE * _ROW:
@@ -191,7 +192,7 @@ def read_images(path: Path) -> Images:
 
 
 def synthetic_images(rng: np.random.Generator, number: int) -> Images:
-    """Returns images of noise with a bright bar, for class c in lines 3 c, 3 c + 1 and 3 c + 2."""
+    """Returns noise images with a bright bar, for class c in rows 3 c to 3 c + 2, and labels."""
     labels = rng.integers(10, size=number, dtype=np.uint8)
     pixels = rng.integers(156, size=(number, 32, 32, 3), dtype=np.uint8)
     pixels[labels[:, None] == np.arange(32) // 3] += 100

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lru.errors import UserError
 
-_LEAST = 128  # minimal side of an image on the sheet, in pixels; smaller ones are enlarged
+_LEAST = 128  # minimum side of an image on the sheet, in pixels; smaller images are enlarged
 _GAP = 6
 _GREY = 96
 
@@ -29,7 +29,7 @@ def write_contact_sheet(
       path: the image file to write; its ending, such as .png, sets the format.
       examples: examples of square images, with inputs (T, 1) or (T, 3) uint8, and label.
       names: the names of the classes, in the order of the labels.
-      columns: the maximal number of examples of a class.
+      columns: the maximum number of examples of a class.
 
     Raises:
       UserError: if inputs are not square images, or the format is unknown.
@@ -60,7 +60,7 @@ def write_contact_sheet(
 
 
 def _square(inputs: np.ndarray) -> np.ndarray:
-    """Returns pixels (T, 1) or (T, 3) as an enlarged image, (side, side, 3)."""
+    """Returns pixels (T, 1) or (T, 3) as an enlarged square image with three channels."""
     side = round(len(inputs) ** 0.5)
     if inputs.dtype != np.uint8 or inputs.ndim != 2 or side**2 != len(inputs):
         raise UserError(f"inputs {inputs.shape} of {inputs.dtype} are not square images of bytes")

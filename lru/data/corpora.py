@@ -1,7 +1,7 @@
-"""The base class of data sets of one long text, divided into three splits of one stream each.
+"""The base class of data sets that consist of one long text, with a single stream per split.
 
-They are for language models that read characters and predict the next one, as in Ahuja & Morency
-(2018). `lru.data.streams` makes batches of them.
+These data sets are for language models that read characters and predict the next character, as in
+Ahuja & Morency (2018). `lru.data.streams` makes batches of a split.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lru.data.released import Release
 from lru.errors import UserError
 
 _CHUNK = 1_000_000
-_HOLE = 512  # consecutive zero bytes, which no text has
+_HOLE = 512  # consecutive zero bytes that show that a file is damaged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class StreamOptions(Options):
 
     Attributes:
       source: "released"; or "made_up", a synthetic text of a few words, which needs no file.
-      percent: the percentage of the text to train on, from its beginning, as in the paper's figure
-        of statistical efficiency.
-      fraction_test: "fixed" shortens the training split only; validation and test are the same as
-        at 100 percent. "moving", as in the authors' code, shortens the whole text and then divides
-        it, so that every percentage is tested on another text.
+      percent: the percentage of the text to train on, taken from its beginning, as in the paper's
+        figure on statistical efficiency.
+      fraction_test: "fixed" shortens only the training split; the validation and test splits stay
+        the same as at 100 percent. "moving", as in the authors' code, shortens the whole text and
+        then divides it, so that each percentage is tested on a different text.
       made_up_length: the number of characters of the synthetic text.
       seed: the seed of the synthetic text.
     """
@@ -72,8 +72,8 @@ class TextStream(SequenceDataset):
       release: the released file or files.
       size: the size of the whole text in bytes.
       md5: the digest of the whole text; "" if it is not verified.
-      encoding: the encoding of the text; with "latin-1", a character is a byte.
-      prefix: whether a file with only the beginning of the text is allowed.
+      encoding: the encoding of the text; with "latin-1", each byte is one character.
+      prefix: whether a file that holds only the beginning of the text is accepted.
       token_dtype: the type of tokens, which limits the size of the alphabet.
     """
 
@@ -88,7 +88,7 @@ class TextStream(SequenceDataset):
 
     @functools.cached_property
     def vocabulary(self) -> Alphabet:
-        """The characters of the training split, the commonest first; 0 is any other."""
+        """The training split's characters, most common first; token 0 is any other character."""
         return Alphabet(self.info.metadata["characters"])
 
     @property
@@ -101,7 +101,7 @@ class TextStream(SequenceDataset):
 
     @property
     def max_length(self) -> int:
-        """The number of characters of an example; the last example of a stream has fewer."""
+        """The number of characters in an example; the last example of a split may have fewer."""
         return _CHUNK
 
     @property
@@ -132,12 +132,15 @@ class TextStream(SequenceDataset):
         return {"inputs": tokens}
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Returns `{"inputs": (n,) int32, "length": int32}`, not padded; the next continues it."""
+        """Returns `{"inputs": (n,) int32, "length": int32}`, without padding.
+
+        The next example continues the text.
+        """
         tokens = stored["inputs"]
         return {"inputs": tokens.astype(np.int32), "length": np.int32(len(tokens))}
 
     def tokens(self, split: str) -> np.ndarray:
-        """Returns a whole split, `(N,)` of `token_dtype`, for `lru.data.streams.stream_batches`.
+        """Returns all tokens of a split, `(N,)` of `token_dtype`, for `stream_batches`.
 
         Raises:
           UserError: if there is no such split.
@@ -147,11 +150,11 @@ class TextStream(SequenceDataset):
         )
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens of a text: its characters, or the bytes of its UTF-8 if `of_bytes`."""
+        """Returns one token for each character of a text, or for each UTF-8 byte if `of_bytes`."""
         return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Decodes tokens; yields each character once all of its bytes are complete."""
+        """Decodes tokens; yields each character once all of its bytes are decoded."""
         chunks = (self.vocabulary.decode([token]) for token in tokens)
         return bytes_as_text(chunks) if self.of_bytes else chunks
 
@@ -186,7 +189,7 @@ class TextStream(SequenceDataset):
             yield {"inputs": self.vocabulary.encode(chunk).astype(self.token_dtype)}
 
     def released(self) -> dict[str, str]:
-        """Returns the text of each split, from the released file or from three files."""
+        """Returns the text of each split, read from the released file or from three files."""
         paths = list(self.found.files.values())
         content = b"".join(map(read, paths))
         prefix = self.prefix and len(paths) == 1
@@ -202,7 +205,7 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError if a text of full size has another digest than the released one."""
+        """Raises a UserError if a text of full size does not have the released text's digest."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(
@@ -214,7 +217,7 @@ class TextStream(SequenceDataset):
         return None if self.options.synthetic else self.release
 
     def decoded(self, content: bytes) -> str:
-        """Decodes the content of a file, including its line ends and byte order mark.
+        """Decodes the content of a file; keeps line ends and a byte order mark.
 
         Raises:
           UserError: if the content is not valid in `encoding`.
@@ -227,7 +230,7 @@ class TextStream(SequenceDataset):
             ) from error
 
     def divided(self, text: str) -> dict[str, str]:
-        """Divides a text into splits; shortens it first if `fraction_test` is "moving"."""
+        """Divides a text into splits; if `fraction_test` is "moving", shortens the text first."""
         moving = self.options.fraction_test == "moving"
         return by_position(_first(text, self.options.percent) if moving else text)
 
@@ -237,7 +240,9 @@ class TextStream(SequenceDataset):
 
 
 def by_position(text: str) -> dict[str, str]:
-    """Returns the last 5 % of a text, rounded down, as test, 5 % before as validation, the rest.
+    """Divides a text: the last 5 percent for test, the 5 percent before for validation.
+
+    Both lengths are rounded down. The rest of the text is for training.
 
     Example:
       >>> by_position("abcdefghijklmnopqrstuvwxyz")
@@ -252,7 +257,7 @@ def read(path: Path) -> bytes:
     """Returns the content of a file.
 
     Raises:
-      UserError: if it cannot be read, or has a hole of zeros, as system crashes may leave.
+      UserError: if the file cannot be read, or contains a block of zeros, as crashes may leave.
     """
     try:
         content = path.read_bytes()

@@ -1,6 +1,6 @@
-"""Downloads a file, and resumes an interrupted download of this process or an earlier one.
+"""Downloads a file; resumes a download that was interrupted in this process or an earlier one.
 
-Pooch and the downloads of TensorFlow Datasets retry from the first byte; neither resumes.
+Pooch and TensorFlow Datasets do not resume: they start again from the first byte.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lru.io.files import open_new, open_to_append
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 1 << 18
-_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try while nothing arrives
+_WAITS = (1.0, 2.0, 4.0)  # seconds to wait before each retry while nothing arrives
 
 
 def download(url: str, part: Path, size: int = 0) -> None:
-    """Downloads a file to `part`, which may already hold the beginning of it from an earlier try.
+    """Downloads a file to `part`, which may hold the beginning of the file from an earlier try.
 
     If the connection breaks off or the server answers with an error, waits and resumes. Gives up
-    after four tries in a row in which nothing arrived.
+    after four consecutive tries in which nothing arrived.
 
     Args:
-      url: where the file is.
-      part: the file to write; after a failure, it keeps the bytes that arrived for the next try.
+      url: the URL of the file.
+      part: the path to write to; after a failure, the bytes received are kept for the next try.
       size: the size of the file in bytes; 0 if unknown.
 
     Raises:
@@ -42,7 +42,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
             return _continue(url, part, size)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
-                error.close()  # the error holds the connection
+                error.close()  # the error keeps the connection open
             if _length(part) > most:
                 waits, most = list(_WAITS), _length(part)
             if not waits or not from_network(error):
@@ -53,7 +53,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
 
 
 def from_network(error: Exception) -> bool:
-    """Whether the network caused the error, so that another try may help; not, say, a full disk."""
+    """Returns whether the network caused the error, and not, say, a full disk; a retry may help."""
     network = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
     return isinstance(error, network)
 
@@ -72,7 +72,7 @@ def _continue(url: str, part: Path, size: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the server has fewer bytes than we have: another file
+        if error.code == 416:  # the server's file is shorter than ours: another file
             part.unlink(missing_ok=True)
         raise
     with response:
@@ -83,7 +83,7 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
-    """Whether the response is the rest of the file; a server may ignore the requested range."""
+    """Returns whether the response is the rest of the file; servers may ignore the range."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status == 206 and found is not None and int(found[1]) == start
 

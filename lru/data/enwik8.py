@@ -1,6 +1,7 @@
-"""enwik8: the first 100 million bytes of the English Wikipedia of March 2006, with all its XML.
+"""enwik8: the first 100 million bytes of the English Wikipedia of March 2006, including its XML.
 
-Tokens are bytes, as in Hutter's prize for compressing it and in comparisons of language models.
+Tokens are bytes, as in the Hutter Prize for compressing this text and in comparisons of language
+models.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from lru.data.released import Release
 
 
 class Enwik8(TextStream):
-    """Bytes: 90 million for training, and 5 million each for validation and test."""
+    """90 million bytes for training, and 5 million each for validation and test."""
 
     name = "enwik8"
     size = 100_000_000
@@ -21,7 +22,7 @@ class Enwik8(TextStream):
         url="http://mattmahoney.net/dc/enwik8.zip",
         files=("enwik8",),
         folders=("enwik8",),
-        # Divided into 90, 5 and 5 million bytes by the scripts of Transformer-XL and others.
+        # Files of 90, 5 and 5 million bytes, as the scripts of Transformer-XL and others write.
         instead=(
             ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
             ("train.txt", "valid.txt", "test.txt"),

@@ -1,4 +1,4 @@
-"""Finds files under variants of their names: another case, a browser's ` (1)`, compressed."""
+"""Finds files under variants of their names: other case, a browser's ` (1)`, or compressed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HIDDEN = (".", "__MACOSX")
 
 
 def look_up(folder: Path, name: str) -> Path | None:
-    """Returns the file of this name in a folder, or else the only file with a variant of the name.
+    """Returns the path with this name in a folder, else its only variant, else None.
 
     Args:
       folder: the folder to search.
@@ -39,7 +39,7 @@ def _only(folder: Path, name: str, kind: Callable[[Path], bool]) -> Path | None:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Returns the entries of a folder except hidden ones; none if it cannot be read."""
+    """Returns the entries of a folder except hidden entries; [] if it cannot be read."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -48,7 +48,7 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def subfolders_of(folder: Path) -> list[Path]:
-    """Returns the subfolders of a folder except hidden ones; fast even among many files."""
+    """Returns the subfolders of a folder except hidden folders; fast even with many files."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
@@ -58,7 +58,7 @@ def subfolders_of(folder: Path) -> list[Path]:
 
 
 def plain(name: str) -> str:
-    """Returns a name in lower case, without the number that a browser adds to a second download.
+    """Returns a name in lower case, without the number that browsers add to a repeated download.
 
     Example:
       >>> plain("enwik8 (1)"), plain("aclImdb_v1.tar(2).gz")
@@ -68,7 +68,7 @@ def plain(name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Returns the plain name without the endings of archives and compressed files.
+    """Returns the plain name without the ending of an archive or a compressed file.
 
     Example:
       >>> stem("LRA_release.tar.gz"), stem("enwik8.zip"), stem("a.txt")
@@ -80,5 +80,5 @@ def stem(name: str) -> str:
 
 
 def is_packed(name: str) -> bool:
-    """Whether the name has an ending of an archive or a compressed file."""
+    """Returns whether the name has the ending of an archive or a compressed file."""
     return plain(name).endswith((*_PACKED, *COMPRESSED))

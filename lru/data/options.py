@@ -11,14 +11,14 @@ from lru.errors import UserError, did_you_mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base class of the options of a data set; each data set defines a subclass."""
+    """The base class of the options of a data set; each data set defines a subclass."""
 
     @classmethod
     def choose(cls, given: Mapping[str, Any]) -> Self:
         """Returns the options with the given values; the others keep their defaults.
 
         Raises:
-          UserError: if an option is unknown, or a value has another type than the default.
+          UserError: if an option is unknown, or a value does not have the type of the default.
         """
         expected = {field.name: type(field.default) for field in dataclasses.fields(cls)}
         for key, value in given.items():
@@ -66,10 +66,10 @@ class ReleasedOptions(Options):
     Attributes:
       source: "released"; or "made_up", random synthetic examples of the same form, which a model
         can learn and which need no file.
-      made_up_train: number of synthetic training examples.
-      made_up_validation: number of synthetic validation examples.
-      made_up_test: number of synthetic test examples.
-      seed: seed of everything random: the synthetic examples, and a split that is not released.
+      made_up_train: the number of synthetic training examples.
+      made_up_validation: the number of synthetic validation examples.
+      made_up_test: the number of synthetic test examples.
+      seed: the seed of everything random: synthetic examples, and splits that are not released.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("released", "made_up")

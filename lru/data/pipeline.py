@@ -1,7 +1,7 @@
-"""Batches: the examples in a batch are a function of seed and step alone.
+"""Makes batches of examples; the content of a training batch depends only on seed and step.
 
-So an interrupted run resumes with `training_batches(...)[step]`, and has to save nothing of the
-pipeline except the step.
+Therefore an interrupted run resumes with `training_batches(...)[step]`, and has to save nothing of
+the pipeline except the step.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Batch = Mapping[str, np.ndarray]
 def training_batches(
     source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
 ) -> grain.MapDataset:
-    """Returns endless shuffled batches; `batches[step]` is a function of seed and step.
+    """Returns endless shuffled batches; `batches[step]` depends only on seed and step.
 
-    Every epoch is a new permutation of all examples. A batch may hold the end of one epoch and
-    the start of the next, so that no example is left out.
+    Every epoch is a new permutation of all examples. A batch may contain the end of one epoch
+    and the start of the next, so that no example is left out.
 
     Args:
       source: any number of examples, each a dict of arrays of fixed shapes.
@@ -32,8 +32,8 @@ def training_batches(
       seed: the seed of shuffling, 0 .. 2**32 - 1.
 
     Returns:
-      Batches: the stacked arrays of examples, such as inputs `(B, T)`, length `(B,)` and label
-      `(B,)`; and weight `(B,)`, float32 ones.
+      Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
+      `(B,)`; and weight `(B,)`, float32, all ones.
 
     Raises:
       UserError: if the batch size or the seed is out of range, or the source is empty.
@@ -73,9 +73,9 @@ def stacked(
     """Returns consecutive batches stacked to a common shape, `(most, B, ...)`.
 
     Args:
-      batches: arrays, or dicts of them.
-      spans: pairs (step, count): item i holds `count` batches from `batches[step]` on.
-      most: the maximal count; a shorter span is padded with copies of its last batch.
+      batches: batches of arrays, or of dicts of arrays.
+      spans: a pair (step, count) for each item: it holds `count` batches from `batches[step]` on.
+      most: the maximum count; a shorter span is padded with copies of its last batch.
 
     Example:
       >>> indices = training_indices(range(8), batch_size=2, seed=0)
@@ -96,15 +96,15 @@ def stacked(
 
 
 def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf")) -> Batch | None:
-    """Reads a whole split as one batch; integers take the smallest type that holds them.
+    """Reads a whole split as one batch; integers are stored in the smallest type that fits.
 
     Args:
       source: examples, as in `training_batches`.
-      most_bytes: the maximal size of the batch; estimated from the first thousand examples, so
-        that a split that is too large costs little time.
+      most_bytes: the maximum size of the batch. The size is estimated from the first thousand
+        examples, so that rejecting a split that is too large takes little time.
 
     Returns:
-      The batch, as in `training_batches` except for the types; None if it would be larger.
+      The batch, as in `training_batches` except for the types; None if the batch would be larger.
 
     Example:
       >>> split = read_all([{"inputs": np.full(3, i), "label": i} for i in range(5)])
@@ -138,7 +138,8 @@ def evaluation_batches(
     """Returns every example once, in order, as batches of one shape; can be iterated repeatedly.
 
     The last batch is padded with rows of weight 0: zeros, but with length 1, so that a mean over
-    the valid steps of a row is finite. Metrics weight by example: `sum(weight * x) / sum(weight)`.
+    the valid steps of a row is finite. Metrics are weighted by example:
+    `sum(weight * x) / sum(weight)`.
 
     Args:
       source: examples, as in `training_batches`.
@@ -162,7 +163,7 @@ def evaluation_batches(
 
 
 def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
-    """Yields the batches from `batches[first_step]` on, in order, read ahead by two threads.
+    """Yields the batches in order, starting with `batches[first_step]`; two threads read ahead.
 
     Example:
       >>> next(prefetch(grain.MapDataset.range(10).repeat(), first_step=12))
@@ -172,7 +173,7 @@ def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
 
 
 def read_ahead(batches: grain.MapDataset) -> grain.IterDataset:
-    """Returns the batches in order, read ahead by two threads."""
+    """Returns the batches in order; two threads read ahead."""
     # By default, grain would hold 500 batches in memory.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 

@@ -1,7 +1,7 @@
 """The Penn Treebank as characters, as prepared by Mikolov et al. (2012).
 
-The text has 10,000 words in lower case; rarer words are `<unk>`, and numbers are `N`. It has 50
-different characters.
+The text has a vocabulary of 10,000 words in lower case: `<unk>` replaces rarer words, and `N`
+replaces numbers. It has 50 different characters.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class PTBOptions(StreamOptions):
     """The options of the Penn Treebank, in addition to those of `StreamOptions`.
 
     Attributes:
-      split: "mikolov": the three files, the usual choice. "fraction", as in the code of Ahuja &
-        Morency (2018): joins the training, validation and test file, and takes the last 5 % as
-        the test split and the 5 % before as the validation split.
+      split: "mikolov", the usual choice: each of the three files is a split. "fraction", as in the
+        code of Ahuja & Morency (2018): the three files are joined; the last 5 percent of the text
+        is the test split, and the 5 percent before it is the validation split.
     """
 
     split: str = "mikolov"

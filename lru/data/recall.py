@@ -1,8 +1,8 @@
-"""Recall: a sequence of random tokens, labelled with the token at a given position.
+"""Recall: a sequence of random tokens, labeled with the token at a given position.
 
 The task tests memory alone. One token, the cue, determines the label; all others, the distractors,
-carry no information. With the cue first and the label read from the last state, a model has to
-carry the cue through all T steps.
+carry no information. If the cue comes first and the label is read from the last state, a model
+has to carry the cue through all T steps.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class RecallOptions(Options):
 
     Attributes:
       length: T, the number of steps of every sequence.
-      classes: the number of cue tokens and of labels.
-      distractors: the number of other tokens.
+      classes: the number of cue tokens, which is also the number of labels.
+      distractors: the number of distractor tokens.
       position: the step of the cue, from 0 to T - 1.
       num_train: the number of training examples.
       num_validation: the number of validation examples.
       num_test: the number of test examples.
-      seed: the seed of the generator. Each split has its own random stream, so a larger split
-        begins with the examples of a smaller one.
+      seed: the seed of the generator. Each split has its own random stream, so increasing the
+        size of a split only appends examples.
     """
 
     length: int = 1024
@@ -63,15 +63,15 @@ class RecallOptions(Options):
 class Recall(SequenceDataset):
     """Sequences of T tokens; the label is the cue.
 
-    Token 0 is padding and never occurs, tokens 1 ... C are the cues of labels 0 ... C - 1, and the
-    next ones are distractors. Cues and distractors are drawn uniformly and independently.
+    Token 0 is padding and never occurs, tokens 1 ... C are the cues of labels 0 ... C - 1, and all
+    higher tokens are distractors. Cues and distractors are drawn uniformly and independently.
     """
 
     name = "recall"
     options_class = RecallOptions
 
     @property
-    def num_classes(self) -> int:  # type: ignore[override]  # one of the options here
+    def num_classes(self) -> int:  # type: ignore[override]  # here, an option
         return self.options.classes
 
     @property
@@ -98,7 +98,7 @@ class Recall(SequenceDataset):
 def _examples(
     options: RecallOptions, rng: np.random.Generator, size: int
 ) -> Iterator[dict[str, Any]]:
-    first = 1 + options.classes  # distractor
+    first = 1 + options.classes  # the first distractor
     for _ in range(size):
         label = int(rng.integers(options.classes))
         tokens = rng.integers(first, first + options.distractors, options.length, dtype=np.uint8)

@@ -1,8 +1,8 @@
 """Finds files of official releases in the user's `manual_dir`, or downloads and verifies them.
 
-Files may be in `manual_dir` itself; in a folder below it, named as in the archive or in a public
-pipeline; or in the archive. Names may differ in case, or by the ` (1)` of a browser, and files may
-be compressed. Hidden files, such as the `._x` of macOS, are ignored.
+The files may be in `manual_dir` itself; in a folder below it that is named as in the archive or in
+a public pipeline; or still in the archive. Names may differ in case or by a browser's ` (1)`, and
+files may be compressed. Hidden files, such as `._x` of macOS, are ignored.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _logger = logging.getLogger(__name__)
 _UNFINISHED = (".part", ".crdownload", ".download", ".partial", ".tmp")
 _UNREAD = (".7z", ".rar", ".zst")
 _DEPTH = 4  # levels of folders below manual_dir that are searched
-_MOST_FOLDERS = 1_000  # per level
+_MOST_FOLDERS = 1_000  # searched per level
 
 
 @dataclasses.dataclass(frozen=True)
 class Paths:
-    """The directories of a preparation.
+    """The directories that the preparation of a data set uses.
 
     Attributes:
-      manual: the directory or file of official releases that the user gave; None if none.
-      downloads: the directory of downloaded files; they stay there for other options.
-      scratch: a directory that is removed after the preparation, on the disk of `downloads`.
-      unfinished: a directory that survives an interruption, for the next preparation of the same
-        data set, and is removed on success; it need not exist.
-      command: the command that prepares this data set, without the path of released files.
+      manual: the directory or file with released data that the user gave; None without one.
+      downloads: the directory of downloaded files, which are kept for preparing other options.
+      scratch: a directory on the disk of `downloads` that is removed after the preparation.
+      unfinished: a directory that survives an interruption, so that the next preparation of the
+        same data set can continue; it is removed on success, and need not exist.
+      command: the command that prepares this data set, without the path to the released files.
     """
 
     manual: Path | None
@@ -77,17 +77,17 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """The needed files of a released archive, or a release of one file.
+    """The files needed from a released archive, or a single released file.
 
     Attributes:
       url: the URL of the archive, a tar or zip file, or of the single file.
       files: paths of the needed files, all in one folder; directories end with a slash.
-      folders: the possible names of this folder, one or more.
-      size: the size of the archive in bytes.
-      sha256: the digest of the archive; without one, the archive is never downloaded.
+      folders: the possible names of that folder.
+      size: the size of the archive in bytes; 0 if unknown.
+      sha256: the digest of the archive; an archive without a digest is never downloaded.
       instead: other sets of files with the same content, such as one text in three files.
-      unusable: prefixes of names of unusable versions, each with the reason.
-      hint: an alternative, in case the URL answers 403.
+      unusable: the beginnings of names of versions that cannot be used, each with the reason.
+      hint: an alternative to suggest if the URL is reported to answer 403.
     """
 
     url: str
@@ -129,7 +129,7 @@ class Release:
             return self._given(paths.manual, paths)
         if paths.manual:
             if found := self._complete(paths.manual, [paths.manual]):
-                return found  # without searching the folders below, of which there may be many
+                return found  # skips the folders below, which may be many
             folders = list(self._folders(paths.manual))
             if found := self._complete(paths.manual, folders):
                 return found
@@ -139,7 +139,7 @@ class Release:
         return None
 
     def _given(self, file: Path, paths: Paths) -> Found:
-        """Returns the file that a user named as `manual_dir`, with the others in its directory."""
+        """Returns the file that the user gave as `manual_dir`, with the other files beside it."""
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:
@@ -158,7 +158,7 @@ class Release:
         )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
-        """Returns the files of the first folder that has all of them."""
+        """Returns the files of the first folder that has all of them; None if none has."""
         for names in (self.files, *self.instead):
             for folder in folders:
                 files = {name: path for name in names if (path := look_up(folder, name))}
@@ -168,10 +168,10 @@ class Release:
         return None
 
     def _folders(self, root: Path) -> Iterator[Path]:
-        """Yields the directory itself, then its subfolders with a known name, the nearest first.
+        """Yields the directory itself, then the folders below it with known names, nearest first.
 
-        LRA's archive has two nested folders `lra_release`, and some tasks in both of them. LRA's
-        own and other public pipelines read the inner one, so it comes first.
+        LRA's archive has two nested folders named `lra_release`, and some tasks are in both. LRA's
+        own pipeline and other public pipelines read the inner folder, so it comes first.
         """
         names = {*map(str.lower, self.folders), stem(self.name)}
         level, found = [root], []
@@ -182,7 +182,7 @@ class Release:
         yield from sorted(found, key=lambda f: (-f.parts.count("lra_release"), len(f.parts), f))
 
     def _archive(self, folder: Path) -> Path | None:
-        """Returns the archive in a folder, under its own name or a clear variant of it."""
+        """Returns the archive in a folder, under its own name or a variant; None without one."""
         stems = {stem(self.name), *map(str.lower, self.folders)} - {"data"}
         entries = [path for path in entries_of(folder) if path.is_file()]
         packed = [path for path in entries if is_packed(path.name) and stem(path.name) in stems]
@@ -192,7 +192,7 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError if the folders have unusable, ambiguous or too few files."""
+        """Raises a UserError if files in the folders are unusable, ambiguous or incomplete."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
@@ -204,7 +204,7 @@ class Release:
             raise UserError(self._not_found(missing, paths))
 
     def _missing(self, folders: list[Path]) -> list[str]:
-        """Returns the files that are missing from the folder that has the most of them."""
+        """Returns the files that are missing from the folder that lacks the fewest."""
         lacking = ([name for name in self.files if not look_up(folder, name)] for folder in folders)
         return min(lacking, key=len)
 
@@ -250,7 +250,7 @@ class Release:
                 try:
                     self._verify(part, self.url)
                 except UserError:
-                    part.unlink()  # it was not the beginning of this file
+                    part.unlink()  # it did not hold the beginning of this file
                     if not resumed:
                         raise
                 else:
@@ -261,13 +261,13 @@ class Release:
         try:
             download(self.url, part, self.size)
         except (OSError, http.client.HTTPException) as error:
-            if not from_network(error):  # for example a disk that cannot be written
+            if not from_network(error):  # for example, the disk cannot be written
                 raise
             reason = f"; {self.name} cannot be downloaded: {getattr(error, 'reason', error)}"
             raise UserError(self._not_found(list(self.files), paths, reason)) from error
 
     def _verify(self, archive: Path, what: Path | str) -> None:
-        """Raises a UserError if the size or the checksum differs from a known one."""
+        """Raises a UserError if the size or the checksum is known and differs."""
         found = expected = ""
         if self.size:
             found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"
@@ -294,7 +294,7 @@ class Release:
         return dataclasses.replace(found, origin=(archive,))
 
     def _wants(self, path: str) -> bool:
-        """Whether a member of the archive is one of the files, or in one of the directories."""
+        """Returns whether a member of the archive is a needed file, or in a needed directory."""
         if any(part.startswith(("._", "__MACOSX")) for part in PurePosixPath(path).parts):
             return False
         return self._pattern().fullmatch(path) is not None
@@ -318,10 +318,10 @@ class Release:
 
 
 def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "") -> Release:
-    """Returns a release of files of the Long Range Arena; users must download its archive of 8 GB.
+    """Returns a release of files from the Long Range Arena's 8 GB archive, which users download.
 
     Args:
-      name: the name of their folder in the archive.
+      name: the name of the files' folder in the archive.
       files: as in `Release`.
       *others: other names of the folder in public pipelines.
       hint: as in `Release`.
@@ -335,7 +335,7 @@ def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "")
 
 
 def taken_from(metadata: Mapping[str, Any]) -> str:
-    """Returns a note on the folder that a data set of the Long Range Arena was read from, or "".
+    """Returns a note that names the folder a data set was read from; "" if unknown.
 
     Example:
       >>> taken_from({"folder": "lra_release/lra_release/listops-1000"})

@@ -1,6 +1,6 @@
-"""Retrieval of the Long Range Arena: does one of two papers, read as characters, cite the other?
+"""The Retrieval task of the Long Range Arena: does one of two papers cite the other?
 
-The papers are from the ACL Anthology Network, Radev et al. (2013).
+The papers are read as characters. They are from the ACL Anthology Network, Radev et al. (2013).
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class RetrievalOptions(ReleasedOptions):
     """The options of Retrieval, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      release: "lra", whose numbers of rows are checked; or "stand_in", other pairs in files of the
-        same form and names. Results on a stand-in are marked, because they are not comparable.
-      literals: LRA's texts are byte literals of Python, `b'...'`, with an escape such as `\\n` or
+      release: "lra", LRA's files, whose numbers of rows are checked; or "stand_in", other pairs in
+        files of the same form and names. Results on a stand-in are marked, because they cannot be
+        compared with results on LRA's files.
+      literals: LRA's texts are Python byte literals, `b'...'`, with an escape such as `\\n` or
         `\\xc3` for everything except printable ASCII. "kept": a model sees the 95 characters of
         the literals, as in LRA, S4 and S5. "decoded": it sees the decoded text. Texts that are not
         literals are the same in both cases.
@@ -77,7 +78,7 @@ class Pair(NamedTuple):
 
 
 class Retrieval(CharacterDataset):
-    """Pairs of papers, labelled 1 where one cites the other and 0 otherwise."""
+    """Pairs of papers, labeled 1 if one cites the other and 0 otherwise."""
 
     name = "retrieval"
     options_class = RetrievalOptions
@@ -111,7 +112,7 @@ class Retrieval(CharacterDataset):
         }
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        # Files are read twice, because the training pairs of LRA do not fit into every memory.
+        # Files are read twice, because LRA's training pairs may not fit into memory.
         splits = self._synthetic() if self.options.synthetic else self._released()
         self.learn_vocabulary(
             text for first, second, _ in splits["train"]() for text in (first, second)
@@ -146,15 +147,15 @@ class Retrieval(CharacterDataset):
 
 
 def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]:
-    """Yields the pair of every row of a file with the columns label, two names, two texts.
+    """Yields a pair for each row of a file; its columns are a label, two names and two texts.
 
     Args:
       path: the file.
       num_rows: the expected number of rows; None for any number except 0.
-      decode: whether to decode texts that are byte literals, as UTF-8.
+      decode: whether to decode byte literals as UTF-8.
 
     Raises:
-      UserError: with the file and the line, if the file differs from the released form.
+      UserError: if the file differs from the released form; the message names file and line.
     """
     number = rows = 0
     with path.open("rb") as lines:
@@ -173,7 +174,7 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line is a header of the five columns; LRA's files have none."""
+    """Returns whether a line is a header of the five columns; LRA's files have none."""
     columns = line.split("\t")
     return len(columns) == 5 and columns[0].strip().lower() in ("label", "labels", "target")
 

@@ -1,6 +1,6 @@
 """Records the source files of a prepared data set, and detects when they change.
 
-Sizes and times are compared first; contents are compared only if those differ.
+Sizes and times are compared first; contents are compared only if sizes or times differ.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class SourceFile:
     """A file or directory that a data set was prepared from.
 
     Attributes:
-      path: its path at that time.
-      size: the total size of its files in bytes.
-      stat: a digest of the names, sizes and times of its files.
-      sha256: the digest of its content; for a directory, of the names and contents of its files.
+      path: the path when the data were prepared.
+      size: the size in bytes; for a directory, the total size of its files.
+      stat: a digest of size and times; for a directory, of its files' names, sizes and times.
+      sha256: a digest of the content; for a directory, of its files' names and contents.
     """
 
     path: str
@@ -39,11 +39,11 @@ class SourceFile:
     @classmethod
     def of(cls, path: Path) -> Self:
         """Returns the current state of the file or directory at a path."""
-        size, stat = _stat(path)  # before the digest, so that a change in between is detected
+        size, stat = _stat(path)  # first, so that a change before the digest is detected
         return cls(str(path), size, stat, _digest(path))
 
     def is_at(self, path: Path) -> bool:
-        """Whether the path is the same and its sizes and times have not changed."""
+        """Returns whether the path is the recorded one, with unchanged sizes and times."""
         return str(path) == self.path and _stat(path) == (self.size, self.stat)
 
 
@@ -65,7 +65,7 @@ class Sources:
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """Reads the record; None if it is damaged, or data were prepared before records existed."""
+        """Reads the record; None if it is damaged, or if an older version prepared the data."""
         try:
             read = json.loads((directory / FILE).read_text())
             manual_dir, files = read["manual_dir"], [SourceFile(**row) for row in read["files"]]
@@ -75,7 +75,7 @@ class Sources:
 
 
 def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
-    """Whether the files at these paths are still those that the data were prepared from.
+    """Returns whether the files at these paths are what the data were prepared from.
 
     If only paths or times differ, updates the record, so that the next comparison is fast.
     """
@@ -107,7 +107,7 @@ def _stat(path: Path) -> tuple[int, str]:
     for file in _files(path):
         stat = file.stat()
         size += stat.st_size
-        # Also the time of the inode: programs can set the modification time back.
+        # The inode's time is included because programs can set the modification time back.
         times = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         listing.update(f"{file.relative_to(path)} {times}\n".encode("utf-8", "surrogateescape"))
     return size, listing.hexdigest()[:16]

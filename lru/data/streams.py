@@ -1,7 +1,7 @@
 """Batches of one long text, divided into B streams; each batch continues the previous one.
 
 A language model carries its state from one batch to the next, so batches follow the order of the
-text and are not shuffled. As in `lru.data.pipeline`, a batch is a function of its index alone.
+text and are not shuffled. As in `lru.data.pipeline`, a batch depends only on its index.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ def stream_batches(
 ) -> grain.MapDataset:
     """Returns one pass over a text as batches of B streams and T steps.
 
-    All of the N tokens but the first are predicted, each once, from the tokens before it in its
-    stream. Stream b of 0 .. B - 1 predicts tokens `1 + b (N - 1) // B` to `(b + 1) (N - 1) // B`,
-    so the lengths of two streams differ by at most one. `batches[i + 1]` continues `batches[i]`.
-    Only the last batch may have unused steps, with weight 0.
+    Each of the N tokens except the first is predicted once, from the tokens before it in its
+    stream. Stream b, from 0 to B - 1, predicts tokens `1 + b (N - 1) // B` to
+    `(b + 1) (N - 1) // B`, so the lengths of two streams differ by at most one. `batches[i + 1]`
+    continues `batches[i]`. Only the last batch may have unused steps, with weight 0.
 
-    The mean over a text is `sum(weight * loss) / sum(weight)` over all its batches. (The code of
-    Ahuja & Morency (2018) drops tokens that do not fill a batch, so the text that it scores
+    The mean loss over a text is `sum(weight * loss) / sum(weight)` over all its batches. (The code
+    of Ahuja & Morency (2018) drops tokens that do not fill a batch, so the text that it scores
     depends on B and T.)
 
     Args:
-      tokens: the text, whole numbers `(N,)`.
+      tokens: the text, integers `(N,)`.
       batch_size: B.
-      unroll: T, the number of steps that gradients flow back in time.
+      unroll: T, the number of steps through which gradients flow back in time.
 
     Returns:
-      The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where labels are inputs
-      one token later; and weight `(B, T)`, float32, 1 or 0. Set the state to zeros where
-      `begins_pass` is true. `batches.repeat()` gives endless passes.
+      The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where each label is the
+      token after its input; and weight `(B, T)`, float32, 1 or 0. Set the state to zeros where
+      `begins_pass` is true. `batches.repeat()` repeats the pass endlessly.
 
     Raises:
       UserError: if B or T is below 1, or the text is too short for a single prediction.
@@ -74,7 +74,7 @@ def stream_batches(
 
 
 def begins_pass(step: int, batches_per_pass: int) -> bool:
-    """Whether a step is the first of a pass over the text; set the state to zeros before it.
+    """Returns whether a step begins a pass over the text; set the state to zeros before it.
 
     Args:
       step: the index of the training step, from 0.

@@ -1,4 +1,4 @@
-"""Synthetic texts that a model can learn from, drawn with a seed: for tests and trials."""
+"""Random synthetic texts that a model can learn from, for tests and trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
     Args:
       rng: the random number generator.
       topics: 0 or 1 for each text.
-      most: the maximal number of characters of a text.
+      most: the maximum number of characters in a text.
 
     Example:
       >>> first, second = texts(np.random.default_rng(0), [0, 1], most=400)
@@ -30,11 +30,11 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
 
 def words(rng: np.random.Generator, length: int) -> str:
-    """Returns a text of `length` characters, made of eight words: letters predict the next one.
+    """Returns a text of `length` characters made of eight words, so letters predict the next.
 
     Example:
       >>> words(np.random.default_rng(0), length=17)
       'fed face deed cab'
     """
-    chosen = rng.choice(_WORDS, length)  # more than enough: a word has a letter and a space
+    chosen = rng.choice(_WORDS, length)  # more than enough: a word adds at least two characters
     return " ".join(chosen.tolist())[:length]

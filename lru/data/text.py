@@ -1,4 +1,4 @@
-"""Text of the Long Range Arena: is a film review, read as characters, positive?
+"""The Text task of the Long Range Arena: is a movie review, read as characters, positive?
 
 The reviews are from IMDb: Maas et al. (2011), "Learning Word Vectors for Sentiment Analysis".
 """
@@ -36,14 +36,14 @@ class TextOptions(ReleasedOptions):
     """The options of Text, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      protocol: "held_out": the validation split is `num_validation` of the training reviews, half
-        of each class, drawn with `seed` and not trained on. "paper": as in LRA and in papers that
-        compare with it, all 25,000 are trained on, and validation is the test split, so the test
-        split selects the model that it tests.
+      protocol: "held_out": the validation split consists of `num_validation` training reviews, half
+        of them from each class, drawn with `seed` and not trained on. "paper", as in LRA and in
+        papers that compare with it: all 25,000 training reviews are trained on, and the validation
+        split is the test split, so the test split selects the model that it tests.
       pad_to: T, the length of every input: characters, end of sequence, padding. Longer reviews
         are cut to their first T - 1 characters.
-      min_freq: the minimal number of occurrences of a character in the training split, after
-        reviews are cut.
+      min_freq: the minimum number of times that a character of the vocabulary occurs in the
+        training split, after reviews are cut.
       num_validation: see `protocol`.
     """
 
@@ -70,7 +70,7 @@ class TextOptions(ReleasedOptions):
 
 
 class Text(CharacterDataset):
-    """Reviews as characters, labelled 0 if negative and 1 if positive."""
+    """Reviews as characters, labeled 0 if negative and 1 if positive."""
 
     name = "text"
     options_class = TextOptions
@@ -148,7 +148,7 @@ def held_out(labels: list[int], options: TextOptions) -> list[int]:
 
 
 def read_reviews(negative: Path, positive: Path) -> list[Review]:
-    """Reads the negative reviews, then the positive ones, each in the order of file names.
+    """Reads the negative reviews, then the positive ones, both in the order of their file names.
 
     Files with names other than `ID_RATING.txt` are ignored.
 

@@ -1,6 +1,6 @@
 """text8: 100 million characters of the English Wikipedia of March 2006, cleaned by Mahoney.
 
-It consists of the letters a to z and single spaces; digits are spelled out.
+The text consists of the letters a to z and single spaces; digits are spelled out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from lru.data.released import Release
 
 
 class Text8(TextStream):
-    """Characters: 90 million for training, and 5 million each for validation and test."""
+    """90 million characters for training, and 5 million each for validation and test."""
 
     name = "text8"
     size = 100_000_000
@@ -20,7 +20,7 @@ class Text8(TextStream):
         url="http://mattmahoney.net/dc/text8.zip",
         files=("text8",),
         folders=("text8",),
-        # Divided into 90, 5 and 5 million bytes by the scripts of Transformer-XL and others.
+        # Files of 90, 5 and 5 million bytes, as the scripts of Transformer-XL and others write.
         instead=(
             ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
             ("train.txt", "valid.txt", "test.txt"),

@@ -42,12 +42,12 @@ class TextFileOptions(StreamOptions):
 
     @functools.cached_property
     def digest(self) -> str:
-        """The beginning of the file's SHA-256."""
+        """The first 16 hexadecimal digits of the file's SHA-256."""
         return _digest(read(Path(self.path)))
 
 
 class TextFile(TextStream):
-    """The characters of a file: 90 % to train on, 5 % for validation and the last 5 % for the test.
+    """The characters of a file: 90 % for training, 5 % for validation, the last 5 % for testing.
 
     The alphabet has up to 65,535 characters. A byte order mark is not part of the text.
     """

@@ -10,7 +10,7 @@ from lru.data.released import Release
 
 
 class WarAndPeace(TextStream):
-    """A novel of 3.26 million characters, with an alphabet of 84."""
+    """A novel of 3.26 million characters, with an alphabet of 84 characters."""
 
     name = "warpeace"
     size = 3_258_246

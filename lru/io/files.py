@@ -1,6 +1,6 @@
 """Atomic file writes, checked reading of JSON, and locks between processes.
 
-No function follows a symbolic link.
+No function writes through a symbolic link.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import filelock
 
 from lru.errors import UserError
 
-# The keys that a JSON object must have, each with its type, or with the keys of a nested object.
+# The keys that a JSON object must have, each with its type, or with the fields of a nested object.
 Fields = Mapping[str, "type | Fields"]
 
 
@@ -40,12 +40,12 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
 def open_new(file: Path) -> IO[bytes]:
     """Opens a new file for writing, replacing a file or a symbolic link of that name."""
-    file.unlink(missing_ok=True)  # a killed process may have left it; of a link, the target stays
+    file.unlink(missing_ok=True)  # a killed process may have left it; a link's target stays
     return file.open("xb")
 
 
 def open_to_append(file: Path) -> IO[bytes]:
-    """Opens a file for appending; opens a new one if it is missing or not a regular file."""
+    """Opens a file for appending; opens a new file if it is missing or not a regular file."""
     if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -58,11 +58,11 @@ def read_object(file: Path, fields: Fields, advice: str) -> dict[str, Any]:
     Args:
       file: the file.
       fields: the fields that the object must have, see `parse_object`.
-      advice: the end of the message if the file is damaged: what the user can do.
+      advice: what the user can do if the file is damaged; the end of the error message.
 
     Raises:
-      UserError: the file does not contain such an object.
-      OSError: the file cannot be read.
+      UserError: if the file does not contain such an object.
+      OSError: if the file cannot be read.
     """
     try:
         return parse_object(file.read_text(), fields)
@@ -79,7 +79,8 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
         object. A `float` is any finite number.
 
     Raises:
-      ValueError: the text is not JSON, is not an object, or lacks a field.
+      ValueError: if the text is not JSON or not an object, or a field is missing or of the wrong
+        type.
 
     Example:
       >>> parse_object('{"step": 1}', {"step": int})
@@ -133,14 +134,14 @@ def lock(file: Path) -> Iterator[bool]:
     """Acquires a lock unless another process holds it; the system releases it if this process dies.
 
     Args:
-      file: the lock file; created if it is missing, like its directory. The process that holds the
-        lock may remove it.
+      file: the lock file; it and its directory are created if they are missing. The process that
+        holds the lock may remove the file.
 
     Yields:
       Whether the lock was acquired.
 
     Raises:
-      UserError: the file cannot be written or is not a lock, or the file system has no locks.
+      UserError: if the file cannot be written or is not a lock, or the file system has no locks.
 
     Example:
       >>> import tempfile
@@ -168,7 +169,7 @@ def lock(file: Path) -> Iterator[bool]:
 
 @contextmanager
 def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits until the lock is free, acquires it, and removes its file at the end.
+    """Waits until the lock is free, acquires it, and removes the lock file at the end.
 
     Args:
       file: as in `lock`.
@@ -191,7 +192,7 @@ def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _check_lock_file(file: Path) -> None:
-    """Makes the directory, and rejects any but an empty file: the lock library may truncate it."""
+    """Creates the directory; rejects a file that is not empty: the lock library may truncate it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         found = file.lstat()
@@ -199,7 +200,7 @@ def _check_lock_file(file: Path) -> None:
         return
     except OSError as error:
         raise _cannot_write(file, error) from error
-    # Without `fcntl`, a lock is a file that contains its process id, and is never truncated.
+    # Without `fcntl`, a lock is a file that contains a process id and is never truncated.
     writes = issubclass(filelock.FileLock, filelock.SoftFileLock)
     if not stat.S_ISREG(found.st_mode) or (found.st_size and not writes):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not an empty file"

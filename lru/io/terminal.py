@@ -1,7 +1,7 @@
 """Writes untrusted text to a terminal: prompts, data, paths, and names in configs.
 
 A terminal executes control characters. They could clear the screen, hide output, or change the
-title of the window. They are printed as escapes instead.
+title of the window. Therefore this module prints them as escapes.
 """
 
 from __future__ import annotations

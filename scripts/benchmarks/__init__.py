@@ -1,1 +1,1 @@
-"""The programs that scripts/benchmark.py measures, and the measurement."""
+"""The programs that scripts/benchmark.py measures, and the code that measures them."""

@@ -2,14 +2,14 @@
 
     candidate       program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
-    LRU, wavefront  the same, anti-diagonal by anti-diagonal
+    LRU, wavefront  the same unit, anti-diagonal by anti-diagonal
     products        the matrix products of "LRU, plain", alone: see `products`
     GRU             `lru.baselines.GRU`
     nn.GRUCell      Flax's cell of the same width, one `nn.RNN` for each layer
     linear LRU      residual blocks of the Linear Recurrent Unit
 
-Models are built from their configs, each with the width that gives the same number of parameters. A
-step is a gradient and Adam; its state is donated, the carry included.
+Models are built from their configs, with widths that give all of them the same number of
+parameters. A step computes a gradient and applies Adam; its state, including the carry, is donated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shape:
     """The shape of a training batch, and the variant of the configs.
 
     Attributes:
-      variant: the budget of parameters.
+      variant: the variant, which sets the number of parameters.
       batch, time, vocab_size, layers: B, T, V, L.
     """
 
@@ -80,7 +80,7 @@ class FlaxGRU(nn.Module):
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names that `build` accepts."""
+    """Returns the names of the candidates that `build` accepts."""
     return tuple(CANDIDATES)
 
 
@@ -144,15 +144,16 @@ def _model(model, config, params, inputs, labels, part) -> Program:
 def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
     """Builds the matrix products of the lattice, layer by layer: a lower bound on its time.
 
-    Forward, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then computes
-    (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out after the
-    layers is (T B, h) (h, V). Backward, each product has two more: one with its kernel transposed,
-    for a step again in a loop, in the order of the recurrence; and one for the gradient of its
-    kernel, (h, T B) (T B, ...) after the loop, since no recurrence delays it.
+    In the forward pass, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then
+    computes (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out
+    after the layers is (T B, h) (h, V). In the backward pass, each product adds two products. The
+    first uses the transposed kernel; for the products of a step, it runs in a loop over the steps,
+    in reverse order. The second is the gradient of the kernel, (h, T B) (T B, ...); it runs after
+    the loop, because no recurrence delays it.
 
-    There are no biases, gates, sums, losses or embedding. Where a product needs the result of an
-    elementwise operation, it takes another product of that shape, or a slice or concatenation of
-    some. A step is a gradient, without Adam. The values have no meaning.
+    Biases, gates, sums, the loss and the embedding are left out. Where a product would need the
+    result of an elementwise operation, it takes another product of the same shape, or a slice or a
+    concatenation of products. A step is a gradient, without Adam. The values have no meaning.
     """
     cell = LRUCell(params["head"]["kernel"].shape[0])
     layers = [cell.pack(layer) for _, layer in sorted(params["stack"].items())]
@@ -166,7 +167,7 @@ def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
             saved.append((end, residuals))
         return x, saved
 
-    # Results that nothing else uses are returned, or XLA would not compute them.
+    # Results that nothing else uses are returned; otherwise XLA would not compute them.
     def forward(layers, states, head, x):
         outputs, saved = apply_layers(layers, states, x)
         return outputs @ head, [(end, projected) for end, (_, projected, *_) in saved]
@@ -201,7 +202,7 @@ def _layer_forward(weights, state, x):
 
 
 def _layer_backward(weights, end, residuals, cotangents):
-    """Returns the cotangents of the inputs, and those of everything else."""
+    """Returns the cotangents of the inputs, and the other results of the backward pass."""
     x, projected, states, recurrent = residuals
     h = x.shape[-1]
 
@@ -222,5 +223,5 @@ def _layer_backward(weights, end, residuals, cotangents):
 
 
 def _kernel_gradient(x, dy):
-    """Returns the gradient of w in x w."""
+    """Returns the gradient of w in the product x w, given the product's cotangent."""
     return jnp.tensordot(x, dy, axes=((0, 1), (0, 1)))

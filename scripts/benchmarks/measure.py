@@ -1,4 +1,4 @@
-"""The command of `scripts/benchmark.py`: one process for each program; the processes take turns."""
+"""The command of `scripts/benchmark.py`: a process for each candidate; the processes take turns."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ DEFAULTS = {
 
 
 def main(argv: Sequence[str], description: str | None = None) -> None:
-    """Parses the arguments, measures, prints the table and writes the JSON."""
+    """Parses the arguments, measures, prints the table and writes the record."""
     parser = Parser(prog="python scripts/benchmark.py", description=description)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
     parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
-    # The commands of existing records have the second name.
+    # The commands of existing records use the second name.
     parser.add_argument(
         "--candidates", "--contestants", type=_names, help="separated by semicolons"
     )
@@ -130,7 +130,7 @@ def _memory_gb() -> float:
 
 
 def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
-    """Yields the rows of one shape: starts the processes, compiles one by one, runs in turns."""
+    """Yields the rows of one shape: starts processes, compiles one by one, measures in turns."""
     context = multiprocessing.get_context("spawn")
     workers = {candidate: Worker(context) for candidate in candidates}
     try:
@@ -213,7 +213,7 @@ def serve(connection) -> None:
 
 
 def _timed(program, arguments):
-    """Returns the seconds of one call, and the arguments of the next."""
+    """Returns the seconds per call, and the arguments of the next call."""
     import jax
 
     begin = time.perf_counter()

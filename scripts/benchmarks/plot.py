@@ -1,4 +1,4 @@
-"""The plot of `benchmark.py length`: time and memory of a training step against its length."""
+"""The plot of `benchmark.py length`: time and memory of a training step against sequence length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 
 def plot_lengths(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Plots seconds a step and temporaries of each candidate, with a line of slope one."""
+    """Plots seconds per step and temporaries for each candidate, with a line of slope one."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     panels = (
         ("median_seconds", 1, "seconds a training step"),

@@ -6,8 +6,9 @@
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
     stream      "lru"                                           step
 
-A gradient is with respect to the parameters and, for a layer or a recurrence, the inputs. A step is
-a gradient, AdamW and the statistics of batch normalisation; its state is donated.
+A gradient is taken with respect to the parameters and, for a layer or a recurrence, the inputs. A
+step of a model computes a gradient, applies AdamW and updates the statistics of batch
+normalization; its state is donated. A step of a stream reads one step of one sequence.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from lru.training.config import load_config
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The sizes of a program; those of a task come from its config, except the batch.
+    """The sizes of a program; the widths and the depth of a task come from its config.
 
     Attributes:
-      batch: B, as large as fits in memory; `paper_batch` is the task's.
+      batch: B, as large as fits in memory; `paper_batch` is the batch of the task's config.
       time, d_model, d_state, layers: T, H, N, L.
-      vocab_size: V; if 0, an input step has `features` numbers.
-      paper_steps_per_second: Table 4, on an A100, with the paper's batch.
+      vocab_size: V; 0 if each step of the input is a vector of `features` numbers.
+      paper_steps_per_second: the LRU's speed in Table 4, on an A100, with the paper's batch.
     """
 
     batch: int
@@ -62,7 +63,7 @@ class Shape:
 
 
 def _task_shape(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
-    """Returns the shape of a task's config; an example has `sequences` sequences."""
+    """Returns the shape of a task, whose examples have `sequences` sequences each."""
     config = load_config(f"configs/lra_{task}.py")
     model, mixer = config.model, config.model.mixer
     return Shape(
@@ -113,7 +114,7 @@ METHODS = ("copy", *recurrence._METHODS)
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
 
-# "kept": states are saved for the backward pass. The names are in existing records.
+# "kept": states are saved for the backward pass. Existing records contain these names.
 _SAVED = dict(remat=False)
 CANDIDATES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),
@@ -139,8 +140,8 @@ PARTS = {
     "stream": ("step",),
 }
 LIMITS = ("products", "products, again")
-"""The first lower bound: the matrix products of the layers alone, and the same with the forward
-products repeated in the backward pass, as in rematerialisation."""
+"""The first lower bound: the matrix products of the layers alone; and the same products with the
+forward products repeated in the backward pass, as in rematerialization."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +149,11 @@ class Program:
     """A function and its arguments.
 
     Attributes:
-      loops: if True, its first results are the arguments of the next call, and may be donated.
-      calls: number of calls in one measurement, which is divided by it.
-      moved: bytes read and written by a program that memory alone bounds, else 0.
-      tokens: number of tokens read, for a text.
-      record: further entries of its row.
+      loops: whether the first results are the arguments of the next call, which may be donated.
+      calls: the number of calls in one measurement; the measured time is divided by this number.
+      moved: the number of bytes read and written, if memory alone bounds the program; else 0.
+      tokens: the number of tokens read, for a language model; else 0.
+      record: further entries of the program's row.
     """
 
     function: Callable[..., Any]
@@ -165,7 +166,7 @@ class Program:
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names that `build` accepts."""
+    """Returns the names of the candidates that `build` accepts."""
     return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 
 
@@ -239,7 +240,7 @@ def _data(shape):
 
 
 def _stream(candidate, part, shape):
-    """Builds one step of one sequence as a program."""
+    """Builds a program that reads one step of one sequence."""
     model = _classifier(candidate, shape)
     inputs = _data(dataclasses.replace(shape, batch=1, time=1))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
@@ -279,7 +280,7 @@ def _recurrence(method, part, shape):
 
 
 def _with_part(forward, part):
-    """Returns the function, or its gradients with the outputs as their own cotangents."""
+    """Returns the function, or one that computes its gradients with the outputs as cotangents."""
 
     def gradient(*arguments):
         y, pull = jax.vjp(forward, *arguments)
@@ -289,7 +290,7 @@ def _with_part(forward, part):
 
 
 def _products(kind, part, shape, again):
-    """Builds x w -> h, h c -> y, y g -> z, in chunks so that memory does not bound the products."""
+    """Builds x w -> h, h c -> y, y g -> z, in chunks so that memory does not bound them."""
     directions = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
     chunk = math.gcd(rows, 1024)

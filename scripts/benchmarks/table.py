@@ -13,7 +13,7 @@ COLUMNS = (
 
 def format_row(row: Mapping[str, Any]) -> list[str]:
     """Returns a row of the table, one string for each column."""
-    cells = [row["shape"], row["part"], row["contestant"]]  # the key of existing records
+    cells = [row["shape"], row["part"], row["contestant"]]  # the key in existing records
     if "skipped" in row:
         cells += [f"not run: {row['skipped']}", "", ""]
     else:
@@ -25,7 +25,7 @@ def format_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def _rate(row) -> str:
-    """Returns bytes, tokens or training steps a second; also the paper's, for the paper's batch."""
+    """Returns bytes, tokens or calls per second; at the paper's batch, also the paper's steps."""
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"
     if "tokens_per_second" in row:

@@ -1,8 +1,8 @@
 """The results of Ahuja & Morency (2018), for comparison with ours: test cross entropy in nats.
 
-The paper's are read off its figures, as published with its code, to 0.002, or to 0.001 where they
-have four digits. Each is one run, as far as is known. Those of the first author's talk of May 2017
-are printed there. lru.training.recipes.charlm has the models by these names.
+The paper's results are read off its figures, as published with its code, to within 0.002, or 0.001
+for results with four digits. Each is one run, as far as is known. The results of the first author's
+talk of May 2017 are printed in the talk. `lru.training.recipes.charlm` has models of these names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Points = list[tuple[int, float]]
 
 
 def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
-    """Parses lines of a model and its numbers, one for each column; keys are (*column, model)."""
+    """Parses lines with a model and a number for each column; keys are (*column, model)."""
     rows = [line.split() for line in text.strip().splitlines()]
     return {
         (*column, model): number
@@ -67,7 +67,7 @@ grid_lstm   1.119  1.106  1.111  1.105  1.319  1.317  1.312  1.31
 """,
 )
 
-# (data, per cent of the text, model) -> loss, at ten million parameters.
+# (data, percentage of the text, model) -> loss, at ten million parameters.
 PERCENT = _table(
     [(data, percent) for data in ("ptb", "text8") for percent in (20, 40, 60, 80, 100)],
     """
@@ -83,7 +83,7 @@ grid_lstm   1.163   1.015   1.001   0.985   0.970   1.159   1.099   1.065   0.99
 
 
 def read_curves() -> dict[tuple[str, str, str], Points]:
-    """Returns (data, size, model) -> (epoch from 0, test loss) of the curves in curves.csv."""
+    """Returns the curves in curves.csv: (data, size, model) -> (epoch from 0, test loss) pairs."""
     curves: dict[tuple[str, str, str], Points] = defaultdict(list)
     with Path(__file__).with_name("curves.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))

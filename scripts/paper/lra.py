@@ -1,6 +1,6 @@
 """The results of Orvieto et al. (2023), for comparison with ours: mean (standard error) of 3 runs.
 
-"x" is a model that stayed at chance. lru.training.recipes.lra has the ablations by these names.
+"x" marks a model that stayed at chance. `lru.training.recipes.lra` has ablations of these names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = {  # from dense recurrences to the LRU, then S4D and S5
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:
-    """Parses lines of an ablation and its numbers, one for each task, two or more spaces apart."""
+    """Parses lines with an ablation and a number for each task, two or more spaces apart."""
     rows = [[cell for cell in line.split("  ") if cell] for line in text.strip().splitlines()]
     return {
         (task, ablation.strip()): number.strip()
@@ -37,7 +37,7 @@ def _table(text: str) -> dict[tuple[str, str], str]:
     }
 
 
-# Accuracy in per cent. Table 3.
+# Table 3: accuracy in percent.
 MAIN = _table("""
 lru         89.0 (0.1)  60.2 (0.8)  89.4 (0.1)  89.9 (0.1)  95.1 (0.1)  94.2 (0.4)
 s4d         91.5 (0.2)  60.2 (0.3)  86.4 (0.0)  89.5 (0.0)  94.2 (0.3)  97.5 (0.0)
@@ -61,7 +61,7 @@ ring        88.1 (0.0)  59.4 (0.3)  89.4 (0.1)  90.1 (0.1)  94.4 (0.3)  x
 lru         89.0 (0.1)  60.2 (0.8)  89.4 (0.1)  89.9 (0.1)  95.1 (0.1)  94.2 (0.4)
 """)
 
-# Table 4: steps a second on an A100.
+# Table 4: training steps per second on an A100.
 SPEED = _table("""
 tanh        2.0   1.1  0.5   0.5  2.1   0.14
 lru         15.9  2.1  14.7  5.7  15.5  2.4
@@ -69,7 +69,7 @@ s4d         13.5  2.2  10.6  3.0  24.5  2.6
 s5          15.9  2.2  14.4  5.7  15.6  2.3
 """)
 
-# Table 5, sCIFAR: (ablation, r_min, r_max) -> accuracy. The ablations are those without stability,
+# Table 5, sCIFAR: (ablation, r_min, r_max) -> accuracy. The ablations are: without stability,
 # with stability, and with gamma.
 RINGS = {
     (ablation, r_min, r_max): number

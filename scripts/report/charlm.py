@@ -1,4 +1,4 @@
-"""The page of character language models: our records beside Ahuja & Morency (2018)."""
+"""The page on character language models: our results beside those of Ahuja & Morency (2018)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     model: str
     size: str
     depth: int = 2
-    percent: int = 0  # of the text to learn from; 0: the config's
+    percent: int = 0  # the percentage of the text to train on; 0: the config's
 
 
 Cells = Mapping[Cell, Sequence[Record]]
@@ -77,8 +77,8 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
     """Returns the page as Markdown.
 
     Args:
-      records: by file name.
-      pictures: of these records.
+      records: the records, by file name.
+      pictures: the pictures of these records.
     """
     cells, others = sort(records)
     shown = {picture.name.rpartition("/")[2]: picture.markdown() for picture in pictures}
@@ -101,7 +101,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 
 def _paper() -> dict[str, tuple[str, list[Line]]]:
-    """Returns the sections beside the papers' numbers: a text and its rows."""
+    """Returns, by title, a text and the rows of each section with numbers of the papers."""
     return {
         "The talk's table": (_TALK, _lines_of_talk()),
         "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
@@ -110,7 +110,7 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
 
 
 def counted(cells: Cells) -> dict[str, tuple[int, int]]:
-    """Returns by section the number of the papers' results that were run in full, and of all."""
+    """Returns, by section, how many of the papers' results were run in full, and how many exist."""
     counted = {}
     for title, (_, lines) in _paper().items():
         named = [cell for _, number, cell in lines if number != "-"]
@@ -137,7 +137,10 @@ def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """Returns the cell of a run whose options are a config's, except the share of the text."""
+    """Returns the cell of a run; None if no config has the options of the run.
+
+    The share of the text may differ from the config's.
+    """
     data, model = _known_types().get(_types(record["config"]), ("", ""))
     if not data:
         return None
@@ -151,7 +154,7 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def sort_key(cell: Cell) -> tuple[int, ...]:
-    """Sorts sizes, texts and models in the order of the tables."""
+    """Returns a key that sorts sizes, texts and models in the order of the tables."""
     size, data, model = (list(names).index(name) for names, name in (
         (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
     ))  # fmt: skip
@@ -164,7 +167,7 @@ def _types(config: Mapping[str, Any]) -> tuple[str, str]:
 
 @functools.cache
 def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
-    """Returns text and model by their types in a config, to compare a record with few configs."""
+    """Returns text and model by their types in a config, to limit which configs are compared."""
     return {
         (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
         for data in DATA
@@ -183,7 +186,7 @@ def epoch(record: Record, step: int) -> int:
 
 
 def _ours(runs: Sequence[Record]) -> list[str]:
-    """Returns the columns ours, epochs run / best, time, data."""
+    """Returns the columns "ours", "epochs run / best", "time" and "data"."""
     if done := finished(runs):
         run = span(epoch(record, record["steps"]) for record in done)
         losses = [record["test"]["loss"] for record in done]
@@ -210,7 +213,7 @@ def _bits(runs: Sequence[Record]) -> str:
 
 
 def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
-    """Returns the rows that were run, beside the paper's numbers; empty if none was."""
+    """Returns a section of the rows that were run and the paper's numbers; "" if none were run."""
     shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
     if not shown:
         return ""
@@ -274,7 +277,7 @@ def _depth(cells: Cells) -> str:
 
 
 def _converge(cells: Cells) -> str:
-    """Returns the small models trained to their best epoch, by share of the text and model."""
+    """Returns a table of the small models trained to their best epoch, by text share and model."""
     found = sorted((cell for cell in cells if cell.size == "converge"), key=sort_key)
     lines = []
     for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
@@ -294,7 +297,7 @@ def _converge(cells: Cells) -> str:
 
 
 def _share(runs: Sequence[Record]) -> int:
-    """Returns the per cent of the text that these runs train on."""
+    """Returns the percentage of the text that these runs train on."""
     return runs[0]["config"]["data"]["percent"]
 
 
@@ -303,7 +306,7 @@ def _nats(done: Sequence[Record]) -> str:
 
 
 def _percent(cells: Cells) -> str:
-    """Returns the runs on a share of a text; empty if there are none."""
+    """Returns the section on the runs that train on a share of a text; "" if there are none."""
     lines: list[Line] = []
     for cell in sorted(cells, key=sort_key):
         if cell.percent and cell.size != "converge":

@@ -19,7 +19,7 @@ from report.charlm import Cells, epoch, sort, sort_key
 from report.format import Record, finished
 from report.pictures import Picture, panels
 
-# The paper's colours, with darker yellow and cyan, and markers that do not depend on colour.
+# The paper's colors, with darker yellow and cyan, and markers that identify models without color.
 STYLE = {
     "gru": ("tab:green", "s"),
     "ps_lru": ("#c8a000", "^"),
@@ -37,7 +37,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     """Returns the pictures of these records.
 
     Args:
-      records: by file name.
+      records: the records, by file name.
     """
     cells, _ = sort(records)
     found = []
@@ -88,24 +88,24 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _past_best(runs: Sequence[Record]) -> list[Record]:
-    """Returns the finished runs whose best epoch is not their last; later ones might be better."""
+    """Returns the finished runs that went on after their best epoch; others might still improve."""
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 
 
 def _is_longer(runs: Sequence[Record]) -> bool:
-    """Returns whether a run has more than one epoch, enough for a line."""
+    """Returns whether any of the runs has more than one epoch, so that a line can be drawn."""
     return any(len(curve(record)[0]) > 1 for record in runs)
 
 
 def curve(record: Record) -> tuple[Points, int]:
-    """Returns (epoch from 1, test loss) after every epoch, and the best epoch."""
+    """Returns pairs (epoch, test loss), with epochs counted from 1, and the best epoch."""
     curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
     points = [(epoch(record, step), loss) for step, loss in curves.get("test", [])]
     return points, epoch(record, best)
 
 
 def plot_curves(cells: Cells) -> Figure:
-    """Plots test loss against epoch for each text and depth, the paper's behind ours."""
+    """Plots test loss against epochs for each text and depth, the paper's curves behind ours."""
     pairs = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=sort_key)))
     figure, axes = panels(len(pairs))
     paper = read_curves()
@@ -115,7 +115,7 @@ def plot_curves(cells: Cells) -> Figure:
         }
         for cell, runs in sorted(chosen.items(), key=lambda item: sort_key(item[0])):
             if points := paper.get((data, cell.size, cell.model)):
-                points = [(number + 1, loss) for number, loss in points]  # the paper's begin at 0
+                points = [(number + 1, loss) for number, loss in points]  # the paper counts from 0
                 _line(panel, points, cell.model, linewidth=0.8, alpha=0.4, marker="", label="")
             for number, record in enumerate(runs):
                 _draw_run(panel, record, cell.model, first=number == 0)
@@ -127,7 +127,7 @@ def plot_curves(cells: Cells) -> Figure:
 
 
 def _highest(cells: Iterable[Sequence[Record]]) -> float | None:
-    """Returns the upper limit of a panel: our curves fit, the paper's may be cut off."""
+    """Returns the upper limit of a panel: our curves fit; the paper's curves may be cut off."""
     losses = [loss for runs in cells for record in runs for _, loss in curve(record)[0]]
     return max(losses) + 0.05 * (max(losses) - min(losses)) if len(set(losses)) > 1 else None
 
@@ -177,7 +177,7 @@ def plot_epochs(cells: Cells) -> Figure:
 
 
 def plot_depth(cells: Cells) -> Figure:
-    """Plots test loss against the number of layers: ours on the Penn Treebank, and the talk's."""
+    """Plots test loss against depth on the Penn Treebank: our results, and those of the talk."""
     figure, (ours, talk) = panels(2)
     for model in NAMES:
         losses = {
@@ -201,7 +201,7 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:
-    """Returns by name the first seed's runs of the greatest depth with gradient norms."""
+    """Returns, by name, the deepest runs of the first seed that have gradient norms."""
     runs = {
         cell: record
         for cell in sorted(cells, key=sort_key)
@@ -264,7 +264,7 @@ def plot_percent(cells: Cells) -> Figure:
 
 
 def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
-    """Returns the per cent of the text, the mean test loss and its standard error."""
+    """Returns the percentage of the text, the mean test loss and its standard error."""
     losses = [record["test"]["loss"] for record in finished(runs)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     return runs[0]["config"]["data"]["percent"], statistics.mean(losses), error

@@ -69,8 +69,8 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
     """Returns the page as Markdown.
 
     Args:
-      records: by page and file name.
-      drawn: the pictures by page.
+      records: the records, by page and file name.
+      drawn: the pictures, by page.
     """
     shown = {picture.name: picture.image() for pictures in drawn.values() for picture in pictures}
     found = _Sorted(
@@ -105,10 +105,10 @@ class Claim(NamedTuple):
     figures: tuple[str, ...] = ()  # names, from results/
 
     def section(self, shown: Mapping[str, str]) -> str:
-        """Returns title, sentence, command and figure.
+        """Returns the section: title, text, command and figures.
 
         Args:
-          shown: the pictures as Markdown, by name.
+          shown: the Markdown of the pictures, by name.
         """
         return join([
             f"## {self.title}",

@@ -1,4 +1,4 @@
-"""Shared by the pages of results: matching of records to configs, and formatting of numbers."""
+"""What the pages of results share: matching records to configs, and formatting numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lru.training.run_config import differences
 
 Record = Mapping[str, Any]
 
-# Options of speed, memory and logging: a run counts for its row whatever their values.
+# Options of speed, memory and logging: a run counts for its row whatever values they have.
 _SPEED = {
     "model.remat",
     "model.chunk_size",
@@ -24,12 +24,12 @@ _SPEED = {
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """Returns the keys in which a run's experiment differs from a config."""
+    """Returns the keys of options in which the experiment of a run differs from a config."""
     return differences(record["config"], config).keys() - {"seed", "data.release"} - _SPEED
 
 
 def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
-    """Groups runs by the provenance of their data; only runs in one group are repetitions."""
+    """Groups runs by the provenance of their data; only runs of one group repeat each other."""
     groups: dict[str, list[Record]] = {}
     for record in runs:
         groups.setdefault(record["data"], []).append(record)
@@ -37,7 +37,7 @@ def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
 
 
 def finished(runs: Iterable[Record]) -> list[Record]:
-    """Returns the runs that have a test score, the last one of each seed."""
+    """Returns the last run of each seed, among the runs that have a test score."""
     return list({record["seed"]: record for record in runs if "test" in record}.values())
 
 
@@ -76,12 +76,12 @@ def time_and_data(runs: Sequence[Record]) -> list[str]:
 
 
 def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: str) -> str:
-    """Returns a reference to an earlier row that has the same runs, or "" and notes this row.
+    """Returns a reference to the earlier row with the same runs; "" if there is none.
 
     Args:
-      runs: of this row.
-      shown: the earlier rows of the table, by the identities of their runs.
-      name: of this row.
+      runs: the runs of this row.
+      shown: the earlier rows of the table, by the identities of their runs; a new row is added.
+      name: the name of this row.
     """
     key = frozenset(map(id, runs))
     earlier = shown.setdefault(key, name) if runs else name
@@ -108,7 +108,7 @@ def _duration(seconds: float) -> str:
 
 
 def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
-    """Formats a Markdown table; `columns` has the names, separated by bars.
+    """Formats a Markdown table; `columns` holds the names of the columns, separated by bars.
 
     Example:
       >>> print(table("model | loss", [["LRU", "1.0"]]))
@@ -122,7 +122,7 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
 
 
 def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Sums the two numbers of each table, see `coverage`.
+    """Sums each of the two numbers in `coverage` over all tables.
 
     Example:
       >>> totals({"Table 1": (1, 3), "Table 2": (2, 2)})
@@ -136,9 +136,9 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
     """Formats the section on what was not run: a line for each table, instead of empty rows.
 
     Args:
-      counted: by table, the number of its rows that were run, and of all its rows.
-      reason: why some were not run.
-      command: the command that runs them.
+      counted: by table, the number of its rows that were run, and the number of all its rows.
+      reason: why some rows were not run.
+      command: the command that runs the rows.
 
     Example:
       >>> print(coverage({"Table 1": (1, 3), "Table 2": (2, 2)}, "Each takes a day.", "make rows"))
@@ -159,7 +159,7 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
 
 
 def chance(classes: int, examples: int) -> tuple[float, float]:
-    """Returns the accuracy of guessing in per cent, and its standard error over the examples.
+    """Returns the accuracy of guessing in percent, and its standard error over the examples.
 
     Example:
       >>> chance(2, 2_500)
@@ -170,5 +170,5 @@ def chance(classes: int, examples: int) -> tuple[float, float]:
 
 
 def join(sections: Iterable[str]) -> str:
-    """Joins the sections of a page, without the empty ones."""
+    """Joins the sections of a page that are not empty."""
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -14,14 +14,14 @@ from report.format import Record, by_provenance, finished
 from report.lra import Cell, sort
 from report.pictures import Picture, panels
 
-Ablations = Mapping[str, Sequence[float]]  # test accuracies in per cent by seed
+Ablations = Mapping[str, Sequence[float]]  # test accuracies (percent) of the seeds, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns a picture for each size, of the tasks with runs of more than one ablation.
+    """Returns a picture for each size, of the tasks with finished runs of three or more ablations.
 
     Args:
-      records: by file name.
+      records: the records, by file name.
     """
     cells, found = sort(records).cells, []
     for size, title in (("quick", "small models"), ("paper", "the paper's sizes")):
@@ -37,7 +37,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
-    """Returns the accuracies by task, if there are several ablations; data of one provenance."""
+    """Returns accuracies of tasks with three or more ablations, on data of one provenance."""
     found: dict[str, Ablations] = {}
     for task in TASKS:
         ablations = {}
@@ -51,7 +51,7 @@ def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, 
 
 
 def plot_ablations(tasks: Mapping[str, Ablations]) -> Figure:
-    """Plots test accuracies: a panel for each task, a line for each ablation."""
+    """Plots test accuracies: a panel for each task, a row for each ablation."""
     figure, axes = panels(len(tasks))
     for panel, (task, ablations) in zip(axes, tasks.items()):
         _plot_panel(panel, ablations)

@@ -1,4 +1,4 @@
-"""Pictures of the results: figures drawn on demand, as small PNG files."""
+"""Pictures of the results: figures that are drawn on demand and saved as small PNG files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 class Picture(NamedTuple):
     """A picture of some records."""
 
-    name: str  # of its file, relative to results/
+    name: str  # the name of the file, relative to results/
     caption: str
     figure: Callable[[], Figure]
 
@@ -23,7 +23,7 @@ class Picture(NamedTuple):
         """Writes a PNG without metadata, so that equal pictures are equal files."""
         drawn = io.BytesIO()
         self.figure().savefig(drawn, dpi=100)
-        with Image.open(drawn) as image:  # a palette makes a small file
+        with Image.open(drawn) as image:  # a palette keeps the file small
             image.convert("RGB").quantize(256).save(file, optimize=True)
 
     def markdown(self) -> str:
@@ -31,12 +31,12 @@ class Picture(NamedTuple):
         return f"{self.image()}\n\n{self.caption}"
 
     def image(self) -> str:
-        """Returns the picture as Markdown; the first sentence of its caption describes it."""
+        """Returns the picture as Markdown; the alternative text is the caption's first sentence."""
         return f"![{self.caption.partition('. ')[0]}]({self.name})"
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its `number` panels, up to four in a row."""
+    """Returns a figure and its `number` panels, at most four in a row."""
     columns = min(number, 2 if number <= 4 else 4)
     rows = -(-number // columns)
     figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")

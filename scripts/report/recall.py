@@ -1,4 +1,4 @@
-"""The page of Recall: the effect of gamma, the ring and the phase on memory, at a small size."""
+"""The page on Recall: how gamma, the ring and the phases affect memory, in small models."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class Sorted(NamedTuple):
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """Returns the config of every ablation, at the length and the rate of the config file."""
+    """Returns the config of every ablation, with the length and the rate of the config file."""
     return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
-    """Sorts records by row."""
+    """Sorts records into the rows that they count for."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     quick: dict[str, list[Record]] = defaultdict(list)
     others = {}
@@ -114,7 +114,7 @@ def sort(records: Mapping[str, Record]) -> Sorted:
 
 
 def quick_of(record: Record) -> str | None:
-    """Returns the ablation of a run of `:quick`; None if it has other options."""
+    """Returns the ablation of a run of `:quick`; None if the run has other options."""
     known = _known("quick").items()
     return next((ablation for ablation, config in known if not differing(record, config)), None)
 
@@ -133,9 +133,9 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
-    """Returns the cell with the best learning rate on validation, and its runs; None without runs.
+    """Returns the cell whose learning rate is best on validation, and its runs; None without runs.
 
-    Only seeds that every rate has are compared.
+    Only seeds that were run at every rate are compared, if there are any.
     """
     found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
@@ -179,7 +179,7 @@ def learned_at(record: Record) -> int | None:
 
 
 def accuracies(runs: Sequence[Record]) -> list[float]:
-    """Returns the test accuracies in per cent."""
+    """Returns the test accuracies in percent."""
     return [100 * run["test"]["accuracy"] for run in runs]
 
 
@@ -187,8 +187,8 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
     """Returns the page as Markdown.
 
     Args:
-      records: by file name.
-      pictures: of these records.
+      records: the records, by file name.
+      pictures: the pictures of these records.
     """
     cells, quick, others = sort(records)
     return join([
@@ -276,7 +276,7 @@ def _explanation(runs: Mapping[str, Sequence[Record]]) -> str:
     """Returns the section on gamma and the phase.
 
     Args:
-      runs: by ablation, at T = 1,024.
+      runs: the runs at T = 1,024, by ablation.
     """
     if "lru" not in runs:
         return ""
@@ -332,7 +332,7 @@ def _after(steps: Sequence[int]) -> str:
 
 
 def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
-    """Returns the table of the runs of `:quick`, each of which takes a minute or two."""
+    """Returns a table of the runs of `:quick`; each run takes a minute or two."""
     if not runs:
         return ""
     lines = [

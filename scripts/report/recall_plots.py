@@ -1,4 +1,4 @@
-"""Pictures of the runs on Recall: accuracy against steps, and eigenvalues before and after."""
+"""Pictures of the runs on Recall: accuracy against steps, eigenvalues before and after training."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns a picture of curves for each length, and one of eigenvalues.
+    """Returns a picture of curves for each length and for `:quick`, and one of eigenvalues.
 
     Args:
-      records: by file name.
+      records: the records, by file name.
     """
     cells, quick, _ = sort(records)
     found = [
@@ -70,7 +70,10 @@ def _curves(name: str, what: str, lines: Lines) -> Picture:
 
 
 def plot_curves(lines: Lines) -> Figure:
-    """Plots validation accuracies: a panel for each group with at least two runs to compare."""
+    """Plots validation accuracy against steps: a panel for each group of ablations.
+
+    A group with fewer than two ablations is left out if another group has more.
+    """
     present = {title: [r for r in ablations if r in lines] for title, ablations in _GROUPS.items()}
     most = max(map(len, present.values()))
     groups = {
@@ -102,7 +105,7 @@ def _plot_runs(panel: Axes, ablation: str, runs: Sequence[Record]) -> None:
 
 
 def plot_spectra(lines: Lines) -> Figure:
-    """Plots phases and distances from the unit circle, logarithmic: a panel for each ablation."""
+    """Plots phases and distances from the unit circle on logarithmic axes: a panel per ablation."""
     figure = Figure(figsize=(4 * len(lines), 3.8), layout="constrained")
     axes = figure.subplots(1, len(lines), squeeze=False, sharex=True, sharey=True)[0]
     for panel, (ablation, runs) in zip(axes, lines.items()):
@@ -135,7 +138,7 @@ def _phase_and_distance(lam: np.ndarray) -> np.ndarray:
 
 
 def _movement(lines: Lines) -> str:
-    """Returns the movement of the median mode, in words."""
+    """Returns the median relative changes of the modes' distances and phases, in words."""
     words = []
     for ablation, runs in lines.items():
         before, after = (_phase_and_distance(lam) for lam in eigenvalues(runs[0]))

@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of its work directory and its record.
+        """The name of the run's work directory and of its record.
 
         Example:
           >>> lra("text", "ring", "quick")._replace(overrides=("--config.data.pad_to=512",)).name
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of `lru.train` for the config."""
+        """The arguments of `lru.train` that give the config."""
         return [f"--config={self.config}", f"--config.seed={self.seed}", *self.overrides]
 
     def load(self) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -
     """Returns the row of a task of the Long Range Arena with an ablation, at a size.
 
     Args:
-      task, ablation, size: see lru.training.recipes.lra.
-      ring: r_min and r_max of the eigenvalues, in place of the config's.
+      task, ablation, size: see `lru.training.recipes.lra`.
+      ring: "r_min/r_max" of the eigenvalues, which replace the config's; "" keeps the config's.
 
     Example:
       >>> lra("text").config, lra("text", "ring", "quick").config
@@ -75,8 +75,9 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     """Returns the row of a text with a character model, at a size, with `depth` layers.
 
     Args:
-      data, model, size, depth: see lru.training.recipes.charlm.
-      percent: of the text to learn from, in place of the config's.
+      data, model, size, depth: see `lru.training.recipes.charlm`.
+      percent: the percentage of the text to train on, which replaces the config's; 0 keeps the
+        config's.
 
     Example:
       >>> charlm("ptb", "gru", percent=40).name
@@ -93,8 +94,8 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
     """Returns the row of Recall with an ablation, a length and a learning rate.
 
     Args:
-      ablation, size: see configs/recall.py; "lru" and "table" mean the config without a variant.
-      length: T, the steps of every sequence.
+      ablation, size: see `configs/recall.py`; "lru" and "table" mean the config without a variant.
+      length: T, the number of steps of every sequence.
       rate: the learning rate.
 
     Example:
@@ -109,9 +110,9 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
 
 
 class Axis(NamedTuple):
-    """The choices along one axis of a table, and the default ones.
+    """The choices along one axis of a table, and the default choices.
 
-    Without a default, the row gets a 0.
+    If the default is empty, rows get 0, which keeps the value of their configs.
     """
 
     choices: Sequence[Any]
@@ -123,7 +124,7 @@ class Table(NamedTuple):
 
     row: Callable[..., Row]
     axes: Mapping[str, Axis]
-    sizes: Sequence[str]  # the first is the paper's
+    sizes: Sequence[str]  # the first is the default
 
     def rows(
         self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]

@@ -1,4 +1,4 @@
-"""The page of speed and memory: measurements of `scripts/benchmark.py`, the main ratios first."""
+"""The page on speed and memory: measurements of `scripts/benchmark.py`, main ratios first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ device idle. S4D computes its kernel of length T in every training step, which a
 not amortise. GRU is Flax's, H wide; the paper has none."""
 _CANDIDATES = {"tanh": "tanh", "GRU": "", "lru, kept": "lru", "S4D": "s4d", "S5, kept": "s5"}
 _NAMES = {"tanh": "tanh RNN", "lru, kept": "LRU", "S5, kept": "S5"}
-_SHAPES = {"scifar": "cifar"}  # shapes that are not named like their task
+_SHAPES = {"scifar": "cifar"}  # shapes whose names differ from their tasks'
 _RECORDS = """\
 ## All records
 
@@ -47,7 +47,7 @@ def page(records: Mapping[str, Record]) -> str:
     """Returns the page as Markdown.
 
     Args:
-      records: of `benchmark.py`, by file name.
+      records: the records of `benchmark.py`, by file name.
     """
     newest = sorted(records, key=lambda name: records[name]["date"], reverse=True)
     return join([
@@ -60,9 +60,9 @@ def page(records: Mapping[str, Record]) -> str:
 
 
 def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Returns the name of the newest record of Table 4's candidates, and its rows.
+    """Returns the name of the newest record with Table 4's candidates, and its rows.
 
-    The rows are by task and candidate. The name is empty if there is no such record.
+    The rows are grouped by task and by candidate. The name is empty if there is no such record.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"], reverse=True):
@@ -117,7 +117,7 @@ def _speed(task: str, rows: Mapping[str, Any], candidate: str) -> str:
 
 
 def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, int, int]]:
-    """Returns by shape the relative speed of a step, its temporary bytes, and Appendix A's."""
+    """Returns, by shape, a step's speed relative to Appendix A's, and temporary bytes of both."""
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):
         rows = [row for row in records[name]["rows"]

@@ -1,7 +1,7 @@
-"""ListOps of the Long Range Arena (Tay et al. 2021): the value of a long expression.
+"""The ListOps task of the Long Range Arena (Tay et al. 2021): evaluate a long expression.
 
-`lru.data.listops.trees` generates expressions by the rules of the released data, from a seed.
-Released files can be read too.
+`lru.data.listops.trees` generates expressions from a seed, by the rules of the released data. The
+released files can also be read.
 """
 
 from __future__ import annotations
@@ -38,17 +38,19 @@ class ListOpsOptions(Options):
     """The options of ListOps; the defaults are those of LRA.
 
     Attributes:
-      source: "generated"; or "released", LRA's files, which use only `pad_to` and the `num_*`.
-      max_depth: the maximal depth of a tree; a digit alone has depth 1.
-      max_args: the maximal number of arguments of an operator; the minimal number is 2.
-      min_length: a sequence has more tokens than this, not counting the end of sequence.
-      max_length: a sequence has fewer tokens than this, not counting the end of sequence.
+      source: "generated"; or "released", LRA's files, for which only `pad_to` and the `num_*`
+        options have an effect.
+      max_depth: the maximum depth of a tree; a digit alone has depth 1.
+      max_args: the maximum number of arguments of an operator; the minimum is 2.
+      min_length: every sequence has more tokens than this, not counting the end of sequence.
+      max_length: every sequence has fewer tokens than this, not counting the end of sequence.
       pad_to: T, the length of every input: tokens, end of sequence, padding.
-      num_train: the number of training expressions; no expression occurs twice in all splits.
+      num_train: the number of training expressions; generated expressions are all different,
+        across the splits too.
       num_validation: the number of validation expressions.
       num_test: the number of test expressions.
-      seed: the seed of the generator. Validation and test come first, so that a larger `num_train`
-        only extends the training split.
+      seed: the seed of the generator. The validation and test splits are generated first, so
+        that a larger `num_train` only extends the training split.
     """
 
     source: str = "generated"
@@ -88,7 +90,7 @@ class ListOpsOptions(Options):
 
 
 class ListOps(SequenceDataset):
-    """Sequences of 18 tokens (`listops_trees.VOCABULARY`), labelled with a digit.
+    """Sequences of 18 tokens (`listops_trees.VOCABULARY`), labeled with a digit.
 
     An input consists of the tokens of an expression, the end of sequence, and padding up to T.
     """
@@ -161,12 +163,12 @@ class ListOps(SequenceDataset):
 
 
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields `(tokens, label)` of every row of one of LRA's files, and verifies each label.
+    """Yields `(tokens, label)` of every row in one of LRA's files, and verifies each label.
 
     The header may be missing. Windows line ends and a byte order mark are allowed.
 
     Raises:
-      UserError: with the file and the line, if the file differs from the released form.
+      UserError: if the file differs from the released form; the message names file and line.
     """
     number = rows = 0
     with path.open("rb") as lines:
@@ -184,7 +186,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Whether the first line is the header; without a header, it is an expression."""
+    """Returns whether the first line is the header, and not the first expression."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():

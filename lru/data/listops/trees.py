@@ -31,7 +31,7 @@ def evaluate(tokens: Iterable[int]) -> int:
     modulo 10. Source: Nangia & Bowman (2018), with LRA's four operators.
 
     Args:
-      tokens: token ids `(t,)`, without padding and end of sequence.
+      tokens: token ids `(t,)`, without padding or end of sequence.
 
     Raises:
       UserError: if the tokens do not form exactly one expression.
@@ -76,8 +76,8 @@ def _value(operator: int, arguments: list[int]) -> int:
 def parse(text: str) -> np.ndarray:
     """Returns the tokens `(t,)`, uint8, of an expression in the official text form.
 
-    The parentheses add nothing to the brackets, so they are dropped, as in LRA's reader; but their
-    numbers must match.
+    The parentheses add no information to the brackets, so they are dropped, as in LRA's reader; but
+    the numbers of opening and closing parentheses must be equal.
 
     Raises:
       UserError: if a symbol is unknown, or a parenthesis is missing.
@@ -124,19 +124,20 @@ class Rules(NamedTuple):
     """The options of the generator; LRA's are `Rules(10, 10, 500, 2000)`."""
 
     max_depth: int  # a digit alone has depth 1
-    max_args: int  # at most 255; the minimal number is 2
+    max_args: int  # at most 255; the minimum is 2
     min_length: int  # an expression has more tokens than this
     max_length: int  # an expression has fewer tokens than this
 
 
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields distinct expressions made by LRA's rules, and their values, without end.
+    """Yields distinct expressions made by LRA's rules, with their values, endlessly.
 
-    A tree at a depth below `max_depth` is an operator with probability 1/4: one of the four, with
-    2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform. Trees of a wrong
-    length and repeated trees are discarded.
-    Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena. It has no seed,
-    so these expressions are not the released ones, but have the same distribution.
+    A tree at a depth below `max_depth` is an operator with probability 1/4: one of the
+    four operators, with 2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform.
+    Trees of the wrong length and repeated trees are discarded.
+    Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena. That program takes
+    no seed, so the expressions here differ from the released expressions but have the same
+    distribution.
 
     Yields:
       `(tokens, value)`: `(t,)` uint8, and a digit.
@@ -174,7 +175,7 @@ def sample(rng: np.random.Generator, num_trees: int, rules: Rules) -> list[tuple
 
 
 class Level(NamedTuple):
-    """All nodes of one depth, over all trees; children are in the order of their parents."""
+    """All nodes at one depth, in all trees; children are in the order of their parents."""
 
     tree: np.ndarray  # (nodes,) int32, the index of the node's tree
     symbol: np.ndarray  # (nodes,) uint8, the token of a digit or an operator
@@ -212,7 +213,7 @@ def _grow(rng: np.random.Generator, num_trees: int, rules: Rules) -> tuple[list[
 
 
 def _measure(levels: list[Level]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns, level by level, the number of tokens of the subtree of each node, and its value."""
+    """Returns the number of tokens and the value of each node's subtree, level by level."""
     lengths: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for level in reversed(levels):

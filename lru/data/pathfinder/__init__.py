@@ -1,7 +1,8 @@
-"""Pathfinder of the Long Range Arena, pixel by pixel; at 128 by 128 pixels it is Path-X.
+"""The Pathfinder task of the Long Range Arena, pixel by pixel; at 128 x 128 pixels, Path-X.
 
-Are two markers at the ends of one dashed path, or of two paths? `lru.data.pathfinder.images`
-generates images by the rules of the released data, from a seed. Released images can be read too.
+Do two markers lie at the ends of one dashed path, or of two different paths?
+`lru.data.pathfinder.images` generates images from a seed, by the rules of the released data. The
+released images can also be read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LEVELS = {
     "intermediate": "curv_contour_length_9",
     "hard": "curv_contour_length_14",
 }
-# One easy image of 32 pixels is an empty file; public pipelines leave it out too.
+# One of the released easy images of 32 x 32 pixels is an empty file. Public pipelines skip it too.
 _EMPTY = "0/sample_172.png"
 _METADATA = re.compile(r"\d+\.npy")
 _ROW = re.compile(r"imgs/(\d+) (sample_\d+\.png) \d+ ([01])( .*)?")
@@ -42,14 +43,14 @@ class PathfinderOptions(ReleasedOptions):
     """The options of Pathfinder, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      source: "generated"; or "released", LRA's images; or "made_up", see `ReleasedOptions`.
-      resolution: 32, Pathfinder; or 128, Path-X; or 64 or 256, also in LRA; or 16, only for
-        generated images.
-      difficulty: "hard", paths of 14 dashes, used in LRA's results; "intermediate", 9; "easy", 6;
-        or "short", 3 without distractors, only for generated images. (One of LRA's easy images of
-        32 pixels is an empty file; it is left out.)
-      num_images: the number of images; LRA has 200,000. A tenth is the validation split and a
-        tenth the test split, drawn with `seed`, which is the seed of generated images too.
+      source: "generated"; "released", LRA's images; or "made_up", see `ReleasedOptions`.
+      resolution: the side of an image in pixels: 32 for Pathfinder; 128 for Path-X; 64 or 256,
+        which LRA has too; or 16, which LRA does not have.
+      difficulty: the length of the paths: "hard", 14 dashes, as in LRA's results; "intermediate",
+        9 dashes; "easy", 6 dashes; or "short", 3 dashes and no distractors, which LRA does not
+        have. (One of LRA's easy images of 32 x 32 pixels is an empty file and is left out.)
+      num_images: the number of images; LRA has 200,000. One tenth forms the validation split and
+        another tenth the test split, both drawn with `seed`, which also seeds generated images.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("generated", "released", "made_up")
@@ -73,7 +74,7 @@ class PathfinderOptions(ReleasedOptions):
 
 
 class Pathfinder(SequenceDataset):
-    """Grey images as sequences of bytes, line by line, labelled 1 if a path joins the markers."""
+    """Grayscale images as sequences of bytes, row by row, labeled 1 if a path joins the markers."""
 
     name = "pathfinder"
     options_class = PathfinderOptions
@@ -117,7 +118,7 @@ class Pathfinder(SequenceDataset):
         }
 
     def decode(self, inputs: Any) -> Any:
-        """Converts bytes to float32 from -1 to 1.
+        """Scales bytes to float32 numbers from -1 to 1.
 
         Example:
           >>> import tempfile
@@ -174,7 +175,7 @@ class Pathfinder(SequenceDataset):
 
 
 def release(options: PathfinderOptions) -> Release:
-    """Returns the release of LRA's images."""
+    """Returns the released files of LRA's images with this resolution and difficulty."""
     level = _LEVELS[options.difficulty]
     return lra_release(
         f"pathfinder{options.resolution}",
@@ -184,13 +185,13 @@ def release(options: PathfinderOptions) -> Release:
 
 
 def _is_the_empty_one(path: Path, options: PathfinderOptions) -> bool:
-    """Whether the path is the image that is an empty file in the release."""
+    """Returns whether the file is empty, as one of the released easy images of 32 x 32 is."""
     expected = options.resolution == 32 and options.difficulty == "easy"
     return expected and path.is_file() and not path.stat().st_size
 
 
 def divide(number: int, seed: int) -> dict[str, np.ndarray]:
-    """Divides images into splits of 80, 10 and 10 %, and returns a mask `(number,)` of each.
+    """Divides images at random into 80, 10 and 10 percent; returns a mask `(number,)` per split.
 
     Example:
       >>> {split: chosen.nonzero()[0].tolist() for split, chosen in divide(10, seed=0).items()}
@@ -207,7 +208,7 @@ def divide(number: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path, int]]:
-    """Reads the paths and labels of images from LRA's `metadata/N.npy`, which are text files.
+    """Reads the paths and labels of images from LRA's files `metadata/N.npy`, which are text.
 
     Args:
       images: the directory `imgs`.
@@ -215,7 +216,8 @@ def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path,
       number: the expected number of images.
 
     Raises:
-      UserError: with the file and the line, if a file differs from the released form.
+      UserError: if a line differs from the released form, naming the file and the line; or if the
+        number of images is wrong.
     """
     rows = []
     named = (file for file in metadata.iterdir() if _METADATA.fullmatch(file.name))
@@ -234,10 +236,10 @@ def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path,
 
 
 def read_image(path: Path, resolution: int) -> np.ndarray:
-    """Reads a grey image, `(resolution, resolution)` uint8.
+    """Reads a grayscale image as `(resolution, resolution)` uint8.
 
     Raises:
-      UserError: if the image is missing, empty, damaged or of another size.
+      UserError: if the image is missing, empty or damaged, or has the wrong size.
     """
     try:
         content = path.read_bytes()
@@ -254,7 +256,7 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
 
 
 def synthetic_images(rng: np.random.Generator, number: int, resolution: int) -> Images:
-    """Yields images of noise, brighter in the upper half for label 1, in the lower for label 0."""
+    """Yields noise images with labels: the upper half is brighter for 1, the lower half for 0."""
     for label in rng.integers(2, size=number).tolist():
         pixels = rng.integers(156, size=(resolution, resolution), dtype=np.uint8)
         upper, lower = np.split(pixels, 2)

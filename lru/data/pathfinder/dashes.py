@@ -1,4 +1,4 @@
-"""Tables of all dashes of Pathfinder's images: their pixels, and the positions of next dashes."""
+"""Tables of all possible dashes: their pixels, and where the dash after each of them may end."""
 
 from __future__ import annotations
 
@@ -15,37 +15,41 @@ _OVERLAP = 459  # 1.8 * 255: two masks overlap where their sum is at least this
 
 
 class Dashes:
-    """Tables of everything that depends on the rules and on a margin alone.
+    """Tables of everything that depends only on the rules and a margin.
 
     A dash has an end, and a pose: the direction in which its line is drawn from the end. The first
-    dash of a path is drawn from the beginning of the path in one of 360 directions, its pose 0 to
-    359. Any other dash turns around a pivot, which is a margin beyond the previous dash. Its end is
-    the i-th pixel of a circle around the pivot; its line is drawn back from there, and its pose is
-    360 + i. The mask of a dash is its line, thicker by the margin on all sides.
+    dash of a path is drawn from the beginning of the path in one of 360 directions, and its pose is
+    0 to 359. Any other dash turns around a pivot, which lies one margin beyond the previous dash.
+    Its end is the i-th pixel of a circle around the pivot; its line is drawn back from there, and
+    its pose is 360 + i. The mask of a dash is its line, thickened by the margin on all sides.
 
-    Occupancy is an image of bytes with a frame around it, wide enough for everything that reaches
-    beyond the border, which is occupied too. It is flattened: a pixel is the number
-    `y * width + x`, and an offset is the difference of two such numbers.
+    The occupancy is an image of bytes inside a frame. The frame is wide enough for everything that
+    reaches beyond the image; it counts as occupied, as does the border of the image. The occupancy
+    is flattened: a pixel is the number `y * width + x`, and an offset is the difference between two
+    such numbers.
 
     Attributes:
       frame: the width of the frame.
       width: the width of the image with its frame.
-      radius: the radius of the square around the end of a dash that contains the dash.
-      lines: lines in this square, (poses, 2 radius + 1, 2 radius + 1) uint8.
-      masks: masks in this square, of the same shape.
-      pixels: offsets from the end of a dash to the nonzero pixels of its mask, (poses, pixels); if
-        there are fewer, the last one is repeated.
-      shades: values of the mask at `pixels`, uint8.
-      core: offsets from the end of a dash to all pixels where its mask may overlap another one,
-        (poses, core).
-      room: bounds at `core`; the dash fits where the occupancy is below them.
-      whole: for each first dash, offsets from its end to the pixels where its mask is 255, a list.
+      radius: the radius of a square around the end of a dash; the square contains the whole dash
+        and is 2 radius + 1 pixels wide.
+      lines: the line of each pose in this square, (poses, 2 radius + 1, 2 radius + 1) uint8.
+      masks: the mask of each pose in this square, with the same shape.
+      pixels: offsets from the end of a dash to the nonzero pixels of its mask, (poses, pixels); a
+        pose with fewer pixels repeats the last of them.
+      shades: the values of the mask at `pixels`, uint8.
+      core: offsets from the end of a dash to all pixels where its mask may overlap another
+        mask, (poses, core).
+      room: bounds at `core`; the dash fits if the occupancy is below all of them.
+      whole: a list that has, for each pose of a first dash, the offsets from the end of the dash to
+        the pixels where its mask is 255.
       head: y and x from the beginning of a path to the other end of its first dash, (360, 2).
       pivot: y and x from the beginning of a path to the pivot behind it, (360, 2).
-      onward: offsets from a pivot to the next one, across a dash of each pose, (poses,).
+      onward: offsets from a pivot to the next pivot, across a dash of each pose, (poses,).
       step: offsets from a pivot to the pixels of the circle around it, (n,).
-      ahead: indices of the pixels in `step` that may follow a dash of each pose, (poses, ahead).
-      weights: the relative probabilities of `ahead`.
+      ahead: for a dash of each pose, indices in `step` of the pixels where the next dash may end,
+        (poses, ahead).
+      weights: the relative probabilities of the pixels in `ahead`, regardless of the occupancy.
       near: offsets from a pivot to all pixels within the margin of each pixel of `ahead`,
         (poses, near, ahead).
     """
@@ -75,30 +79,30 @@ class Dashes:
         self.near = self.flat(circle[self.ahead][:, None] + near[:, None])
 
     def flat(self, points: np.ndarray) -> np.ndarray:
-        """Flattens offsets y and x, `(..., 2)`, to one number each."""
+        """Flattens offsets (y, x), `(..., 2)`, to one number for each pair."""
         return points @ np.array([self.width, 1])
 
     def point(self, end: int) -> tuple[int, int]:
-        """Returns y and x of a flattened pixel, relative to the image."""
+        """Returns (y, x) of a flattened pixel, relative to the image without its frame."""
         y, x = divmod(int(end), self.width)
         return y - self.frame, x - self.frame
 
     def empty(self) -> np.ndarray:
-        """Returns the occupancy of an empty image: the border and the frame, flattened."""
+        """Returns the occupancy of an image without dashes: only the border and the frame."""
         occupied = np.full((self.width, self.width), 255, np.uint8)
         inner = slice(self.frame + self.rules.padding, -self.frame - self.rules.padding)
         occupied[inner, inner] = 0
         return occupied.reshape(-1)
 
     def can_begin(self, points: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """Returns whether paths that begin at points `(..., 2)` begin within the image."""
+        """Returns whether first dashes at points `(..., 2)`, and their pivots, are in the image."""
         ends = np.stack([points, points + self.head[poses], points + self.pivot[poses]])
         return np.all((ends >= 0) & (ends < self.rules.size), axis=(0, -1))
 
     def far(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the range of pixels, low and exclusive high, where the first path may begin.
+        """Returns the bounds, low and exclusive high, of the pixels where the first path may begin.
 
-        Its whole first dash is then at least twice `seed_distance` from the border.
+        Its whole first dash is then at least twice `seed_distance` away from the border.
         """
         border = 2 * self.rules.seed_distance
         low, high = (self._extent[poses, side] for side in range(2))
@@ -126,7 +130,7 @@ class Dashes:
         return _reduce(np.asarray(line), size), _reduce(mask, size)
 
     def _where(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the chosen pixels of all masks, padded to equal numbers, and their values."""
+        """Returns offsets and values of the chosen pixels of all masks, padded to equal numbers."""
         most = chosen.sum(axis=(1, 2)).max()
         points = [np.argwhere(one) for one in chosen]
         points = [np.pad(one, ((0, most - len(one)), (0, 0)), mode="edge") for one in points]
@@ -137,7 +141,7 @@ class Dashes:
 
 @functools.cache
 def marker(rules: Rules) -> np.ndarray:
-    """Returns a marker in the centre of a square with room for its blurred edge, uint8."""
+    """Returns a marker in the center of a square with room for the blurred edge, uint8."""
     radius, scale = math.ceil(rules.marker_radius) + 3, rules.antialias
     y, x = np.ogrid[: (2 * radius + 1) * scale, : (2 * radius + 1) * scale]
     disc = np.hypot(y - radius * scale, x - radius * scale) <= rules.marker_radius * scale
@@ -145,13 +149,13 @@ def marker(rules: Rules) -> np.ndarray:
 
 
 def _polar(distance: float, angles: np.ndarray) -> np.ndarray:
-    """Returns y and x of points at a distance in the given directions, rounded up: (..., 2)."""
+    """Returns (y, x) of the points at a distance in the given directions, rounded up: (..., 2)."""
     exact = distance * np.stack([np.sin(angles), np.cos(angles)], axis=-1)
     return np.ceil(np.round(exact, 9)).astype(int)
 
 
 def _circle(radius: int) -> np.ndarray:
-    """Returns y and x of the pixels of a circle around the origin, each once: (n, 2)."""
+    """Returns (y, x) of the pixels of a circle around the origin, without duplicates: (n, 2)."""
     angles = np.arange(0, 2 * np.pi, 1 / radius)
     exact = radius * np.stack([np.sin(angles), np.cos(angles)], axis=1)
     return np.unique(np.floor(np.round(exact, 9)).astype(int), axis=0)
@@ -163,7 +167,7 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def _dilate(image: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Returns the maximum over the shape around each pixel."""
+    """Returns the maximum over a neighborhood of the given shape around each pixel."""
     radius = len(shape) // 2
     padded, (height, width) = np.pad(image, radius), image.shape
     shifted = [padded[y : y + height, x : x + width] for y, x in np.argwhere(shape)]

@@ -1,13 +1,13 @@
-"""Images of Pathfinder: are two markers at the ends of one dashed path, or of two paths?
+"""Draws images of Pathfinder: do two markers lie at the ends of one dashed path, or of two?
 
 The task is from Linsley et al. (2018) and Kim et al. (2020), with the options of the Long Range
-Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images. It has no seed,
-so these images are not the released ones, but have the same distribution. Source:
-https://github.com/drewlinsley/pathfinder, `snakes.py` and `snakes2.py`, where a path is a "snake"
-and a dash is a "paddle".
+Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images. That program
+takes no seed, so the images drawn here differ from the released images but have the same
+distribution. Source: https://github.com/drewlinsley/pathfinder, `snakes.py` and `snakes2.py`, where
+a path is a "snake" and a dash is a "paddle".
 
 There is one difference. To decide whether a path can begin at a pixel, this module tests a dash at
-this pixel; that program tests a dash one pixel lower and farther to the right.
+that pixel; the original program tests a dash one pixel down and one pixel to the right.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Scene(NamedTuple):
     """The content of an image."""
 
     label: int  # 1 if both markers are on one path, else 0
-    markers: tuple[tuple[int, int], tuple[int, int]]  # a beginning and an end of a path; y, x
+    markers: tuple[tuple[int, int], tuple[int, int]]  # (y, x) of a path's beginning and of an end
     paths: tuple[Path, Path]
     distractors: list[Path]
     margin: int
 
 
 def scene(seed: int, index: int, rules: Rules) -> Scene:
-    """Draws the random content of the image with this index; labels are equally likely.
+    """Draws the random content of the image with this index; both labels are equally likely.
 
     Raises:
-      ValueError: if no room for two paths is found.
+      ValueError: if there is no room for two paths.
 
     Example:
       >>> drawn = scene(seed=0, index=3, rules=Rules.of(32))
@@ -58,7 +58,7 @@ def scene(seed: int, index: int, rules: Rules) -> Scene:
 
 
 def image(scene: Scene, rules: Rules) -> np.ndarray:
-    """Renders a scene, `(size, size)` uint8: the background is 0, the brightest pixel 255."""
+    """Renders a scene as `(size, size)` uint8; the background is 0, the brightest pixel 255."""
     dashes, disc = _dashes(rules, scene.margin), marker(rules)
     canvas = np.zeros((dashes.width, dashes.width), np.float32)
 
@@ -80,7 +80,7 @@ def image(scene: Scene, rules: Rules) -> np.ndarray:
 
 
 def draw(seed: int, indices: Iterable[int], rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images `(n, size, size)` and labels `(n,)`, uint8, functions of seed and index.
+    """Returns uint8 images `(n, size, size)` and labels `(n,)`; seed and index determine each.
 
     Example:
       >>> images, labels = draw(0, range(10, 12), Rules.of(32))

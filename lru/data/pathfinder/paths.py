@@ -1,11 +1,12 @@
 """Draws dashed paths that keep a distance from each other.
 
-Each of two long paths ignores the latest dash of the other, and distractors ignore the last dash
-of the first path, because the program that drew LRA's images does not record them. So two paths
-touch in a quarter of the images of 32 pixels, and in a sixth of those of 128.
+Each of the two long paths ignores the latest dash of the other, and distractors ignore the last
+dash of the first path, because the program that drew LRA's images does not record these dashes.
+Therefore the two paths touch in a quarter of the images of 32 x 32 pixels, and in a sixth of the
+images of 128 x 128 pixels.
 
-Both long paths find room only in one of thirty to one of two thousand attempts. Therefore attempts
-are made in large batches.
+Depending on the rules, between one in thirty and one in two thousand attempts find room for
+both long paths. Therefore attempts are made in large batches.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy as np
 
 from lru.data.pathfinder.dashes import TURNS, Dashes
 
-_AT_ONCE = 64  # batched attempts to draw two paths
-_PATIENCE = 10_000  # batches of attempts
+_AT_ONCE = 64  # attempts to draw two paths, in one batch
+_PATIENCE = 10_000  # batches of attempts before giving up
 _DASH_TRIES = 3  # tries to place a dash before its path is discarded
 _DISTRACTOR_TRIES = 5  # tries to place a distractor before it is left out
-_TAKEN = 77  # just above 0.3 * 255; no distractor begins at such an occupancy
+_TAKEN = 77  # just above 0.3 * 255; no distractor begins where the occupancy reaches it
 _SCARCE = 0.01  # no distractor begins if a smaller share of the pixels is free
 
 
@@ -31,20 +32,20 @@ class Dash(NamedTuple):
     The first dash of a path is drawn from the beginning of the path.
     """
 
-    end: tuple[int, int]  # y downwards, x to the right
+    end: tuple[int, int]  # y points down, x to the right
     pose: int  # the direction of the line from the end, see `Dashes`
 
 
 Path = list[Dash]
-Some = tuple[np.ndarray, np.ndarray]  # flattened ends and poses of dashes
+Some = tuple[np.ndarray, np.ndarray]  # the flattened ends of dashes, and their poses
 
 
 class Growth:
-    """A path that grows in a batch of attempts, in each one until there is no room.
+    """A path that grows in each of a batch of attempts until there is no room for it.
 
     Attributes:
       occupied: the occupancy, (attempts, width**2) uint8, without the last dashes of growing
-        paths: a dash is added when the next one is placed, because these two may touch.
+        paths: a dash is added when the next dash is placed, because these two may touch.
     """
 
     def __init__(self, dashes: Dashes, occupied: np.ndarray, first: Some):
@@ -54,11 +55,11 @@ class Growth:
         self._pivots = first[0] + dashes.flat(dashes.pivot[first[1]])
 
     def grow(self, rng: np.random.Generator, attempts: np.ndarray) -> np.ndarray:
-        """Adds a dash in the given attempts, and returns those in which it fitted.
+        """Tries to add a dash in each of the given attempts; returns the attempts where it fits.
 
-        The dash turns around the next pivot to a random pixel of the circle. The weight of a pixel
-        is larger if less is occupied around it, and if the path stays straighter. If the dash does
-        not fit, another pixel is drawn.
+        The dash turns around the next pivot and ends at a random pixel of the circle. A pixel has
+        a larger weight if less space is occupied around it, and if the path stays straighter. If
+        the dash does not fit, another pixel is drawn, up to a limit.
         """
         dashes, last = self.dashes, self._path[-1][1][attempts]
         pivots = self._pivots[attempts] + dashes.onward[last]
@@ -79,7 +80,7 @@ class Growth:
         return attempts[grown]
 
     def fits(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """Returns in which of the attempts the masks of the dashes overlap nothing."""
+        """Returns whether the mask of the dash in each of the attempts overlaps nothing."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.core[poses]
         return (self._flat.take(pixels) < self.dashes.room[poses]).all(axis=1)
 
@@ -89,7 +90,7 @@ class Growth:
         self._flat[pixels] = np.maximum(self._flat.take(pixels), self.dashes.shades[poses])
 
     def last(self, attempts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the last dashes of the attempts, as arguments of `occupy`."""
+        """Returns the arguments of `occupy` for the last dash in each of the attempts."""
         ends, poses = self._path[-1]
         return attempts, ends[attempts], poses[attempts]
 
@@ -115,10 +116,10 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
     """Draws two paths that begin near each other and grow alternately.
 
     Returns:
-      The paths, and their occupancy `(width**2,)`.
+      The paths, and their occupancy `(width**2,)` without the last dash of the first path.
 
     Raises:
-      ValueError: if no room is found.
+      ValueError: if no attempt finds room for both paths.
     """
     for _ in range(_PATIENCE):
         beginnings, attempts = _two_beginnings(rng, dashes)
@@ -137,10 +138,10 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
 def _two_beginnings(
     rng: np.random.Generator, dashes: Dashes
 ) -> tuple[tuple[Some, Some], np.ndarray]:
-    """Draws the first dashes of two paths, far from the border and `seed_distance` apart.
+    """Draws the first dashes of two paths, `seed_distance` apart, the first far from the border.
 
     Returns:
-      Both first dashes in every attempt, and the attempts in which both were found.
+      The first dashes of both paths in every attempt, and the attempts in which both were found.
     """
     poses, other_poses = rng.integers(TURNS, size=(2, _AT_ONCE))
     low, high = dashes.far(poses)
@@ -158,12 +159,12 @@ def _two_beginnings(
 
 
 def distractors(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Iterator[Path]:
-    """Yields up to `num_distractors` short paths, as many as find room.
+    """Yields short paths: `num_distractors`, or as many as find room.
 
     Args:
       rng: the random number generator.
       dashes: the tables of dashes.
-      occupied: the occupancy `(width**2,)`; not changed.
+      occupied: the occupancy `(width**2,)`, which is not changed.
     """
     for _ in range(dashes.rules.num_distractors):
         for _ in range(_DISTRACTOR_TRIES):
@@ -186,7 +187,7 @@ def _distractor(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) 
 
 
 def _beginning(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Some | None:
-    """Draws the first dash of a path, uniformly where its mask touches nothing."""
+    """Draws the first dash of a distractor where its mask touches nothing; None without room."""
     taken = occupied >= _TAKEN
     if np.count_nonzero(~taken) < _SCARCE * dashes.rules.size**2:
         return None

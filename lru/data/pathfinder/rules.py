@@ -7,30 +7,30 @@ from typing import Any
 
 RELEASED_LENGTHS = {"easy": 6, "intermediate": 9, "hard": 14}
 RELEASED_SIZES = (32, 64, 128, 256)
-# Beyond LRA: smaller images and shorter paths by the same algorithm, for small models.
+# Not in LRA: smaller images and shorter paths, drawn by the same algorithm for small models.
 PATH_LENGTHS = {"short": 3, **RELEASED_LENGTHS}
 SIZES = (16, *RELEASED_SIZES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The options of an image, lengths in pixels; `Rules.of(...)` returns LRA's.
+    """The options of an image, with lengths in pixels; `Rules.of(...)` returns LRA's options.
 
     Attributes:
       size: the side of the square image.
       padding: the width of the border without dashes.
-      margins: the distances between dashes; every image uses one of them, drawn at random.
+      margins: the possible distances between dashes; each image uses one, drawn at random.
       dash_length: the length of a dash.
       thickness: the thickness of a dash; times `antialias`, it must be a whole number.
       antialias: the factor by which dashes are drawn larger before they are scaled down.
-      marker_radius: the radius of the discs that mark two ends.
-      seed_distance: the distance between the beginnings of the two paths; the first one begins at
-        least twice as far from the border.
-      continuity: the straightness of paths; the turn from a dash to the next by an angle has the
-        weight cos(continuity * angle)^2, and 0 where this product exceeds a right angle.
+      marker_radius: the radius of the two disks that serve as markers.
+      seed_distance: the distance between the beginnings of the two paths; the first path begins
+        at least twice this distance from the border.
+      continuity: the straightness of paths: a turn by `angle` from one dash to the next has the
+        weight cos(continuity * angle)^2, or 0 if continuity * angle exceeds a right angle.
       path_length: the number of dashes of each of the two paths.
       distractor_length: the number of dashes of a distractor.
-      num_distractors: the number of distractors, or fewer if there is no room.
+      num_distractors: the number of distractors; an image without room for all of them has fewer.
       path_contrast: the brightness of dashes of the paths, relative to the markers.
       distractor_contrast: the brightness of dashes of distractors, relative to the markers.
     """
@@ -71,7 +71,7 @@ class Rules:
 
     @classmethod
     def of(cls, resolution: int, difficulty: str = "hard") -> Rules:
-        """Returns the rules of LRA's images of 32, 64, 128 or 256 pixels, or of images of 16.
+        """Returns LRA's rules, or similar rules for a resolution of 16 or the difficulty "short".
 
         Raises:
           ValueError: if the resolution or the difficulty is unknown.
@@ -97,8 +97,9 @@ class Rules:
 
 # Source, except for the first column: the docstrings of `lra_benchmarks/data/pathfinder.py`,
 # google-research/long-range-arena.
-# As in that program, the contrast of a path is that of its "snake" times that of its "paddle", and
-# the contrast of a distractor is that of the "snake" alone: at 32, distractors are brighter.
+# As in that program, the contrast of a path is the contrast of its "snake" times that of its
+# "paddle", and the contrast of a distractor is that of its "snake" alone. Therefore distractors are
+# brighter than paths in images of 32 x 32 pixels.
 _TABLE: dict[str, tuple[Any, ...]] = {
     "padding": (1, 1, 1, 1, 22),
     "margins": ((1,), (1,), (1,), (2, 3), (3,)),

@@ -1,6 +1,6 @@
 """Draws images of Pathfinder on all cores, in shards that survive an interruption.
 
-Each shard is drawn by a separate process, which imports neither JAX nor the main program:
+A separate process, which imports neither JAX nor the main program, draws each shard:
 `python -m lru.data.pathfinder.shards FILE RESOLUTION DIFFICULTY SEED FIRST STOP`.
 """
 
@@ -26,15 +26,15 @@ from lru.data.pathfinder.rules import Rules
 from lru.errors import UserError
 from lru.io.files import write_atomically
 
-_SHARD_SIZE = 500  # images: seconds to a minute of work, and 8 MB at 128
+_SHARD_SIZE = 500  # images: seconds to a minute of work, and 8 MB at 128 x 128 pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """Images with indices from 0, in files of a few hundred images each.
+    """Images with indices from 0, stored in files of a few hundred images each.
 
     Attributes:
-      directory: the directory of the files; shards that are already there are not drawn again.
+      directory: the directory of the files; shards that already exist are not drawn again.
       resolution: the resolution of the images, see `Rules.of`.
       difficulty: the difficulty of the images, see `Rules.of`.
       seed: the seed of the images.
@@ -51,7 +51,7 @@ class Shards:
         """Draws all missing images with the given number of processes, by default one per core.
 
         Raises:
-          UserError: if a process fails, with its reason.
+          UserError: if a process fails; the message gives the reason.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         missing = [shard for shard in self._shards() if not self._whole(shard)]
@@ -70,10 +70,10 @@ class Shards:
                         bar.update(len(running.pop(process)))
             finally:
                 for process in running:
-                    process.communicate()  # closes its standard input, which ends it
+                    process.communicate()  # closes the process's standard input, which ends it
 
     def __iter__(self) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
-        """Yields indices, images `(n, size, size)` and labels `(n,)` of each shard."""
+        """Yields the indices, images `(n, size, size)` and labels `(n,)` of each shard."""
         for shard in self._shards():
             yield shard, *self._load(shard)
 
