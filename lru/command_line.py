@@ -1,4 +1,4 @@
-"""Shared code of the command lines: arguments, signals, and errors in one or two lines."""
+"""Code that the command lines share: arguments, signals, and errors in one or two lines."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def not_empty(text: str) -> str:
-    """Returns an argument that names a file, after checking it.
+    """Returns an argument that names a file, after checking that it is not empty.
 
     Raises:
-      ArgumentTypeError: the argument is empty, which for `Path` is the current directory.
+      ArgumentTypeError: the argument is empty, which `Path` would take for the current directory.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
@@ -51,7 +51,8 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
 
     Args:
       parser: the parser to add them to.
-      needed: False if the data set is read only for a run without a description of its data.
+      needed: False if the command reads the data set only for runs without a description of their
+        data.
     """
     default = default_data_dir()
     parser.add_argument(
@@ -75,7 +76,10 @@ def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
 
 
 def default_data_dir() -> Path | None:
-    """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`."""
+    """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`.
+
+    Returns None if neither variable is set and there is no home directory.
+    """
     chosen, cache = os.environ.get("LRU_DATA_DIR"), _cache_dir()
     return Path(chosen) if chosen else cache and cache / "data"
 
@@ -115,7 +119,7 @@ def cache_compilations() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
-        # These are XLA's own files. A GPU run would fail if they could not be written.
+        # These caches are XLA's own. A GPU run would fail if their files could not be written.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -129,12 +133,13 @@ class _Stopped(BaseException):
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code.
 
-    Exit codes: 0 for success; that of a `UserError`; 2 if a file cannot be read or written, a
-    package or a device is missing, or memory is exhausted; 130 or 143 if SIGINT or SIGTERM ended
-    it, with its work saved or not; 141 if the reader of its output has closed the pipe.
+    Exit codes: 0 for success; the `exit_code` of a `UserError`; 2 if a file cannot be read or
+    written, a package or a device is missing, or memory is exhausted; 130 or 143 if SIGINT or
+    SIGTERM ended the command, whether or not its work was saved; 141 if the reader of its output
+    has closed the pipe.
     """
     _open_streams()
-    # A background job of a script inherits an ignored SIGINT, and could not be stopped by it.
+    # A script's background job inherits an ignored SIGINT, and only a handler lets SIGINT stop it.
     handlers = {signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -181,7 +186,7 @@ def _check_package() -> None:
 def _open_streams() -> None:
     """Opens the null device in place of standard streams that the shell closed, as with `>&-`.
 
-    Otherwise the next opened file would get the number of the stream, and receive the output.
+    Otherwise the next opened file would get the stream's file descriptor, and receive the output.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
@@ -192,7 +197,7 @@ def _open_streams() -> None:
 
 
 def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Calls a command and flushes its output, because a write may fail as late as that."""
+    """Calls a command and flushes its output, because a write may not fail until then."""
     try:
         main(argv)
     except SystemExit:  # after --help
@@ -202,7 +207,7 @@ def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 
 
 def _drop_unwritten() -> None:
-    """Discards output that cannot be written; otherwise Python prints a traceback at its exit."""
+    """Discards output that cannot be written; otherwise Python would print a traceback on exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -230,7 +235,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A handler that raises errors in writing, where Python's own prints a traceback."""
+    """A stream handler that raises write errors; Python's own prints a traceback instead."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704
@@ -245,7 +250,7 @@ class _Printable(logging.Formatter):
 def _plain_log() -> Iterator[None]:
     """Logs this package's messages as plain lines, and suppresses the messages of libraries.
 
-    Libraries also raise their errors, which are printed once, at the end.
+    Libraries also raise the errors that they log, and each error is printed once, at the end.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

@@ -1,9 +1,9 @@
 """Exports a trained model: `python -m lru.export --workdir=DIR --out=FOLDER [--step]`.
 
-It writes `model.safetensors`, the best checkpoint's parameters and batch statistics, and
-`config.json`, everything else that `lru.export.load(FOLDER)` needs to create the model without its
-data. With `--step` it also writes `step.jaxexport`: one step of a causal model as a program that
-needs only JAX to run.
+The folder contains `model.safetensors`, with the parameters and batch statistics of the best
+checkpoint, and `config.json`, with everything else that `lru.export.load(FOLDER)` needs to create
+the model without its data. With `--step` it also contains `step.jaxexport`: one step of a causal
+model, as a program that needs only JAX to run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["export_run", "load", "main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, exports, and prints the files written."""
+    """Parses the arguments, exports, and lists the files in the folder."""
     parser = Parser(prog="python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
     parser.add_argument("--out", required=True, type=path, help="a new folder")

@@ -1,7 +1,7 @@
 """Trains a config: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
 
-The same command resumes a stopped run. SIGTERM and SIGINT save the run and exit with code 143 or
-130. The command line can change any option of the config: `--config.optimizer.learning_rate=0.002`.
+The same command resumes a stopped run. On SIGTERM or SIGINT, the run is saved, and the exit code is
+143 or 130. Any option of the config can be changed: `--config.optimizer.learning_rate=0.002`.
 """
 
 from __future__ import annotations

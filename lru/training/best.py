@@ -39,7 +39,7 @@ def evaluate_best(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run and returns the row that training logged for it.
+    """Evaluates a run's best checkpoint on a split and returns the result as a row of metrics.
 
     Args:
       workdir, data_dir, manual_dir, allow: see `restore_best`.
@@ -64,16 +64,16 @@ def restore_best(
 ) -> tuple[Experiment, State, int]:
     """Restores a run's best checkpoint.
 
-    The run may come from a stranger: of the packages that its config names, only `lru`, `flax` and
-    those in `allow` are imported.
+    The source of the run may be untrusted: of the packages that its config names, only `lru`,
+    `flax` and those in `allow` are imported.
 
     Args:
       workdir: the work directory of the run.
       data_dir: the directory of prepared data sets.
       manual_dir: the directory with files of official releases.
       allow: more packages whose classes the config may name, such as `("my_package",)`.
-      read_data: False if the data set is not needed. It is still read if the version that started
-        the run wrote no `dataset.json`.
+      read_data: False if the data set is not needed. It is still read if the work directory has no
+        `dataset.json`.
 
     Returns:
       The experiment of the run, the restored state, and its step.
@@ -125,9 +125,9 @@ def best_available(
     """Returns the row of the best existing checkpoint, and warns if a better one is missing.
 
     Args:
-      rows: the rows that `evaluated_rows` returned.
+      rows: the rows returned by `evaluated_rows`.
       checkpoints: the checkpoints of the run.
-      select: "accuracy" or "loss", the metric that chooses the best one.
+      select: "accuracy" or "loss", the metric that ranks the checkpoints.
     """
     saved = set(checkpoints.steps())
     available = best_row([row for row in rows if row["step"] in saved], select)
@@ -147,7 +147,8 @@ def _experiment(
     read_data: bool,
 ) -> Experiment:
     if not read_data and (description := Description.load(workdir)) is not None:
-        devices = jax.local_devices()[:1]  # the batch size need not be a multiple of their number
+        # On several devices, the batch size would have to be a multiple of their number.
+        devices = jax.local_devices()[:1]
         return Experiment(config, None, devices=devices, description=description, allow=allow)
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)

@@ -1,6 +1,6 @@
 """Checks the sections of a config, and builds the model and the data set that they describe.
 
-A section with a `type`, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
+The `type` of a section, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
 other keys of the section are its arguments. A key that is not an argument raises an error.
 `Experiment` reads the sections without a `type`, `optimizer` and `train`.
 """
@@ -27,7 +27,7 @@ def build(
 ) -> Callable[..., Any]:
     """Returns a partial of the object that `section.type` names, with the other keys as arguments.
 
-    A sub-section becomes a partial in the same way.
+    A subsection becomes a partial in the same way.
 
     Args:
       section: a section whose `type` is `"module:name"`.
@@ -42,7 +42,7 @@ def build(
     """
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
-        check_names(section, where, allow)  # all sub-sections, before anything is imported
+        check_names(section, where, allow)  # in all subsections, before any import
     if "type" not in section:
         raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
     target = resolve(section.pop("type"), where, allow)
@@ -69,7 +69,7 @@ def check_arguments(
 
     Raises:
       UserError: a key is not an argument, a required key is missing, a value does not match its
-        annotation, or the program fills in the key.
+        annotation, or a key is one of `later`, which the program fills in.
     """
     parameters, choices = inspect.signature(target).parameters, _choices(target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -93,10 +93,10 @@ def check_arguments(
 
 
 def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns the values of each argument that is annotated with a `Literal`."""
+    """Returns the allowed values of each argument that is annotated with a `Literal`."""
     try:
         hints = get_type_hints(target)
-    except (NameError, TypeError):  # an annotation that only a type checker can read
+    except (NameError, TypeError):  # an annotation that only a type checker resolves
         return {}
     return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 

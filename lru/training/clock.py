@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_SECONDS_PER_CALL = 1.0  # a signal waits for the end of a call
+_SECONDS_PER_CALL = 1.0  # a signal is handled only at the end of a call
 
 
 class Clock:
-    """Measures seconds over all restarts, and speed and wait for input since the last reading.
+    """Measures a run's total time, and its speed and wait for input since the last reading.
 
-    The wait for input is the time from the end of a call of the compiled program until the batches
-    of the next call are ready: the devices are idle for no other reason. The first wait starts
-    with training, when the data are read. Its share is of wall time: of training between two logs,
-    and of the whole run in the record.
+    The total time covers all restarts of the run. The wait for input is the time from the end of
+    one call of the compiled program until the batches of the next are ready; only in this time are
+    the devices idle for lack of input. The first wait begins when training starts, and includes
+    reading the data. `read` returns the wait as a share of the wall time since the last reading;
+    the record has it as a share of the whole run.
 
     Args:
       before: the last line of the run's `timing.jsonl`; empty for a new run.
 
     Attributes:
-      input_wait_seconds: seconds waited for input so far.
-      new: whether the clock has not been restarted yet, so that its reading would include
-        compilation.
+      input_wait_seconds: the seconds that the run has waited for input so far.
+      new: True until the first call of `restart`; a reading before it would include compilation.
     """
 
     def __init__(self, before: Mapping[str, Any]):
@@ -40,14 +40,14 @@ class Clock:
         return time.monotonic() - self._start
 
     def wait_for_next(self, calls: Iterator[T]) -> T:
-        """Returns the next call and measures the wait; call it when the previous one has ended."""
+        """Returns the next of `calls` and measures the wait; the previous call must have ended."""
         since = time.monotonic()
         call = next(calls)
         self.input_wait_seconds += time.monotonic() - since
         return call
 
     def restart(self, step: int) -> None:
-        """Starts a new measurement, which excludes compilation and evaluation before it."""
+        """Starts a new measurement, which excludes any earlier compilation and evaluation."""
         self.new, self._step, self._since = False, step, time.monotonic()
         self._waited_before = self.input_wait_seconds
 
@@ -57,15 +57,15 @@ class Clock:
         return self._pace < math.inf
 
     def set_pace(self, step: int) -> None:
-        """Measures the time per step from the steps since the last restart or reading."""
+        """Sets the time per step to its mean since the last restart or reading."""
         self._pace = (time.monotonic() - self._since) / (step - self._step)
 
     def steps_at_once(self) -> int:
-        """Returns the number of steps in about a second, at least 1; 1 while it is not known."""
+        """Returns how many steps take about a second, at least 1; 1 while the pace is unknown."""
         return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
-        """Returns steps per second and the share of time waited for input, then restarts.
+        """Returns steps per second and the share of time spent waiting for input, then restarts.
 
         Both are None if there was no step since the last reading.
         """

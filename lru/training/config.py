@@ -27,10 +27,10 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     Args:
       argument: the file and, after a colon, the variant to pass to its `get_config`. A relative
         path is looked up in the current directory, then among the configs of the package.
-      overrides: `--config.key.subkey=value`, see `lru.training.overrides`.
+      overrides: arguments `--config.key.subkey=value`, see `lru.training.overrides`.
 
     Returns:
-      The config, not locked: it may be changed further.
+      The config, unlocked, so that it may be changed further.
 
     Raises:
       UserError: the file, variant or key does not exist, or a value has the wrong type.
@@ -51,21 +51,21 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 
 def _run(file: Path) -> dict[str, Any]:
-    """Runs a config file and returns its names; like a script, it may import from its folder."""
+    """Runs a config file and returns its globals; like a script, it may import from its folder."""
     before, modules = sys.path, set(sys.modules)
     sys.path = [str(file.parent), *before]
     try:
         return runpy.run_path(str(file))
     finally:
         sys.path = before
-        for name in set(sys.modules) - modules:  # another folder may have modules of the same names
+        for name in set(sys.modules) - modules:  # another folder may have modules with these names
             if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == file.parent:
                 del sys.modules[name]
 
 
 def find_config(path: str) -> Path:
     """Returns the file at `path`, or the config of that name in the package."""
-    # An installed package contains the configs; in a checkout they are beside it.
+    # An installed package contains the configs; in a checkout they are beside the package.
     for file in (Path(path), PACKAGE / path, PACKAGE.parent / path):
         if file.is_file():
             return file

@@ -1,4 +1,4 @@
-"""Digests of a run's data, saved in its work directory, so a run never continues on other data."""
+"""Saves digests of a run's data in its work directory, so that no run continues on other data."""
 
 from __future__ import annotations
 

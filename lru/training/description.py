@@ -39,9 +39,10 @@ class Description:
       num_classes: the number of labels; None if the model predicts characters of a text.
       vocab_size: V; None if a step is a vector of features.
       shape, dtype: shape `(1, T, ...)` and type of the inputs of one example.
-      tokens: the readable name of each token, if there is one.
+      tokens: the readable name of each token; None if the tokens have none.
       of_bytes: whether a token is a byte of UTF-8 instead of a character.
-      steps_per_epoch: the training steps of one pass over a text.
+      steps_per_epoch: the number of training steps in one pass over a text; None if the data are
+        not a text.
     """
 
     name: str
@@ -62,8 +63,8 @@ class Description:
     def of(cls, experiment: Any) -> Self | None:
         """Returns the description of an `Experiment`'s data set.
 
-        Returns None if a description cannot replace the data set: a user's data set with its own
-        alphabet, or with inputs that a description does not cover.
+        Returns None if a description cannot replace the data set: if it is a user's data set with
+        its own alphabet, or with inputs that a description does not cover.
         """
         dataset, task = experiment.dataset, experiment.task
         if isinstance(dataset, TextStream) and _is_changed(type(dataset)):
@@ -87,7 +88,7 @@ class Description:
 
     @classmethod
     def load(cls, workdir: Path) -> Self | None:
-        """Loads the description in a work directory; None if an older version wrote the run.
+        """Loads the description in a work directory; returns None if there is none.
 
         Raises:
           UserError: the description cannot be read.
@@ -139,11 +140,11 @@ class Description:
         return Alphabet("".join((self.tokens or ())[1:]))
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the tokens of a text, as `lru.data.corpora.TextStream` does."""
+        """Returns the tokens of a text, like `lru.data.corpora.TextStream.encode`."""
         return self._alphabet.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yields the text of the tokens, as `lru.data.corpora.TextStream` does."""
+        """Yields the text of the tokens, like `lru.data.corpora.TextStream.as_text`."""
         texts = (self._alphabet.decode([token]) for token in tokens)
         return bytes_as_text(texts) if self.of_bytes else texts
 
@@ -157,7 +158,7 @@ _REMEDY = "restore it, or delete it to read the data set instead"
 
 
 def _check(found: Description) -> None:
-    """Checks types and ranges, because the file may come from a stranger."""
+    """Checks types and ranges, because the source of the file may be untrusted."""
     for name in ("name", "kind", "remark", "dtype"):
         if not isinstance(getattr(found, name), str):
             raise ValueError(f"{name} is {getattr(found, name)!r}")

@@ -19,16 +19,18 @@ from lru.training.digests import digest
 class EigenvalueLog:
     """A directory with one atomically written file per step.
 
-    A file holds the eigenvalues of every diagonal layer, complex64 `(N,)`, by the layer's path. A
-    model without diagonal layers has no directory.
+    Each file holds the eigenvalues of every diagonal layer, complex64 `(N,)`, by the layer's path.
+    For a model without diagonal layers, no directory is created.
 
     Args:
       directory: the directory of the files; created by the first write.
-      digests: SHA-256 of each expected file, by step; by default, of the existing files.
-      layers: `lru.analysis.modes.find_layers` of the model; only `write` needs it.
+      digests: the SHA-256 digest of each expected file, by step; by default, those of the existing
+        files.
+      layers: the result of `lru.analysis.modes.find_layers` for the model; only `write` needs it.
 
     Attributes:
-      digests: the digests above and those of files written since, by step as a string, as in JSON.
+      digests: the digests of the expected files and of those written since. The keys are the steps
+        as strings, as in JSON.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class EigenvalueLog:
         ]
 
     def rewind(self, step: int) -> None:
-        """Deletes the files of all later steps, and partial files of a killed process."""
+        """Deletes the files of all later steps, and partial files that a killed process left."""
         for later in self.steps():
             if later > step:
                 self._file(later).unlink()

@@ -1,4 +1,4 @@
-"""Exports trained models as files that need neither their run nor their data."""
+"""Exports trained models to files that can be used without the run and its data."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ def export_run(
     Args:
       workdir: the work directory of the run.
       out: the folder; it must be missing or empty.
-      step: write `step.jaxexport` too, see `lru.models.streaming.export_step`.
-      data_dir, manual_dir: the directories of the data set, which is read only if the version that
-        started the run wrote no `dataset.json`.
-      allow: your packages that the config may name, as in `load`.
+      step: whether to write `step.jaxexport` too, see `lru.models.streaming.export_step`.
+      data_dir, manual_dir: the directories of the data set, which is read only if the work
+        directory has no `dataset.json`.
+      allow: more packages that the config may name, as in `load`.
 
     Returns:
       The content of `config.json`: `config`, the run's config; `arguments`, the model's arguments
-      that depend on the data; `inputs`, shape and type of one step of one sequence, as the data
-      set's `decode` returns them; `tokens`, the readable name of each token, if there is one;
-      `data`, the provenance of the data; `step`, the step of the checkpoint; `commit` and `test` of
-      the run's record, None if the run has not ended; `sha256`, the digest of the weights.
+      that depend on the data; `inputs`, the shape and type of one step of one sequence, as returned
+      by the data set's `decode`; `tokens`, the readable name of each token, if the tokens have
+      names; `data`, the provenance of the data; `step`, the step of the checkpoint; `commit` and
+      `test` from the run's record, None where the record lacks them; `sha256`, the digest of the
+      weights.
 
     Raises:
       UserError: there is no run, it cannot be exported, or the folder exists already.
@@ -102,12 +103,12 @@ def _write(
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    The folder may come from a stranger. Only Flax modules of `lru` and `flax` are created; any
-    other name in `config.json` is rejected before it is imported.
+    The source of the folder may be untrusted: only Flax modules of `lru`, `flax` and the packages
+    in `allow` are created. A model that names another package is rejected before any import.
 
     Args:
       folder: a folder that `python -m lru.export` has written.
-      allow: your packages whose modules it may also name, such as `("my_package",)`.
+      allow: more packages whose modules the model may name, such as `("my_package",)`.
 
     Returns:
       `(model, variables)`, for `model.apply(variables, inputs)`.
@@ -159,7 +160,7 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
 
 
 def _one_step(experiment: Experiment) -> Any:
-    """Returns inputs of one step of one sequence."""
+    """Returns example inputs of one step of one sequence."""
     inputs = experiment.task.example()
     features = experiment.dataset.vocab_size is None
     return inputs[..., :1, :] if features else inputs[..., :1]
@@ -194,7 +195,7 @@ def _model(
 
 
 def _check_modules(maker: Any, where: str) -> None:
-    """Rejects functions of the user's own package, which could do more than create a module."""
+    """Rejects functions: those of an allowed package could do more than create a module."""
     import flax.linen as nn
 
     if not (isinstance(maker.func, type) and issubclass(maker.func, nn.Module)):
@@ -205,7 +206,7 @@ def _check_modules(maker: Any, where: str) -> None:
 
 
 def _identity(about: Mapping[str, Any]) -> str:
-    """Returns the entries of `config.json` that determine what the model computes."""
+    """Returns the entries of `config.json` that determine what the model computes, as JSON."""
     entries = {"model": about["config"]["model"], "arguments": about["arguments"]}
     return json.dumps(entries, sort_keys=True)
 

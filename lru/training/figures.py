@@ -14,7 +14,7 @@ from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
 def run_name(config: Mapping[str, Any]) -> str:
-    """Returns the names of a config's data and model, for a title.
+    """Returns the names of a config's data set and model, for a title.
 
     Example:
       >>> data, mixer = {"type": "lru.data.listops:ListOps.create"}, {"type": "lru:LRU"}
@@ -67,14 +67,14 @@ def save_spectrum(
 ) -> bool:
     """Draws the initial and the trained eigenvalues of every layer.
 
-    They are drawn on the unit disk, or by phase and distance from the unit circle if all of them
-    are close to it.
+    The axes show the unit disk, or, if all eigenvalues are close to the unit circle, their phase
+    and their distance from it.
 
     Args:
       initial, trained: the parameters of a model.
       path: the file to write.
       title: the title of the figure.
-      layers: `lru.analysis.modes.find_layers` of the model.
+      layers: the result of `lru.analysis.modes.find_layers` for the model.
 
     Returns:
       Whether there were eigenvalues to draw: a model without Linear Recurrent Units has none.

@@ -21,7 +21,7 @@ class GradientNorms(NamedTuple):
     """The state of `record_gradient_norms`.
 
     Attributes:
-      total: the sum over steps of the norm of each layer's gradient, `(L,)`.
+      total: the norm of each layer's gradient, summed over steps, `(L,)`.
       steps: the number of steps summed.
     """
 
@@ -29,12 +29,12 @@ class GradientNorms(NamedTuple):
     steps: Float[Array, ""]
 
     def cleared(self) -> GradientNorms:
-        """Returns the state of zero steps."""
+        """Returns a state with sums over zero steps."""
         return GradientNorms(*map(jnp.zeros_like, self))
 
 
 def record_gradient_norms() -> optax.GradientTransformation:
-    """Sums the norm of each layer's gradient; the gradient itself is unchanged.
+    """Returns a transformation that sums each layer's gradient norm, and changes no gradient.
 
     The layers are the subtrees `layers_0`, `layers_1`, ... or `blocks_0`, ... of the parameters.
 
@@ -60,7 +60,7 @@ def record_gradient_norms() -> optax.GradientTransformation:
 
 
 def _layers(tree: Any) -> list[list[Any]]:
-    """Returns the leaves of each layer, the first layer first."""
+    """Returns the leaves of each layer, in the order of the layers."""
     layers: dict[int, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if found := _LAYER.search(jax.tree_util.keystr(path, simple=True, separator="/")):
@@ -74,13 +74,13 @@ def _layers(tree: Any) -> list[list[Any]]:
 
 
 def mean_norms(state: GradientNorms) -> dict[str, float]:
-    """Returns each layer's mean norm under its key in a line of metrics; layers count from 1."""
+    """Returns each layer's mean norm by its key in a line of metrics; layers count from 1."""
     means = jax.device_get(state.total) / max(float(state.steps), 1.0)
     return {_KEY.format(layer): float(mean) for layer, mean in enumerate(means, 1)}
 
 
 def norms_in_row(row: Mapping[str, Any]) -> Sequence[float]:
-    """Returns the layers' mean norms in a line of metrics, the first layer first.
+    """Returns the layers' mean norms in a line of metrics, in the order of the layers.
 
     Example:
       >>> norms_in_row({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})

@@ -1,4 +1,4 @@
-"""An Orbax handler that saves the run's history and the files' digests with a state."""
+"""An Orbax handler that saves the run's history and the files' digests with each state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SealedHandler(ocp.StandardCheckpointHandler):
     """
 
     async def async_save(self, directory: Any, *args: Any, **kwargs: Any) -> Any:
-        # Serialised now, because the run appends to its rows while Orbax still writes. Orbax
+        # Serialized now, because the run appends to its rows while Orbax still writes. Orbax
         # finishes one save before it starts the next, so one history is enough.
         self._history = json.dumps(kwargs["args"].history)
         return await super().async_save(directory, *args, **kwargs)
@@ -36,7 +36,7 @@ class SealedHandler(ocp.StandardCheckpointHandler):
 @ocp.args.register_with_handler(SealedHandler, for_save=True)
 @dataclasses.dataclass
 class SealedSave(ocp.args.StandardSave):
-    """Arguments to save a state.
+    """The arguments for saving a state.
 
     Attributes:
       history: the history of the run, see `lru.training.history`.
@@ -48,4 +48,4 @@ class SealedSave(ocp.args.StandardSave):
 @ocp.args.register_with_handler(SealedHandler, for_restore=True)
 @dataclasses.dataclass
 class SealedRestore(ocp.args.StandardRestore):
-    """Arguments to restore a state."""
+    """The arguments for restoring a state."""

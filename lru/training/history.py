@@ -1,7 +1,7 @@
-"""Reads the history in a checkpoint: the run's config and the content of its files when saved.
+"""Reads the history in a checkpoint: the run's config, its rows so far, and digests of its spectra.
 
-So a checkpoint alone determines what the run has done. A lost or damaged `metrics.jsonl`,
-`timing.jsonl` or `config.json` is rewritten from it, and a lost spectrum is reported.
+A checkpoint alone therefore determines what the run has done. A lost or damaged `metrics.jsonl`,
+`timing.jsonl` or `config.json` is rewritten from the history, and a lost spectrum is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "history.json"
 
 
 def read_history(checkpoint: Path) -> dict[str, Any] | None:
-    """Returns the history in a checkpoint; None if an older version wrote it without one.
+    """Returns the history in a checkpoint; None if an older version saved none.
 
     Only the history is checked for damage, not the arrays beside it.
 
@@ -45,7 +45,7 @@ def is_sealed(checkpoint: Path) -> bool:
     """Returns whether a checkpoint was saved with digests, even if they are missing now."""
     if (checkpoint / "state" / SUMS).exists() or (checkpoint / "state" / FILE).exists():
         return True
-    try:  # Orbax writes the name of the handler there: ours, which adds the digests
+    try:  # Orbax writes the name of the handler there; ours adds the digests
         return b"lru.training" in (checkpoint / "_CHECKPOINT_METADATA").read_bytes()
     except OSError:
         return False
@@ -61,7 +61,7 @@ def latest_history(
       log: called with a line of text for each newer checkpoint that is damaged.
 
     Returns:
-      `(step, history)`; None if no checkpoint has a history.
+      `(step, history)`; None if no checkpoint can be read, or the newest that can has no history.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:

@@ -1,8 +1,8 @@
-"""Starts a run with the weights of another one: `config.train.init_from`.
+"""Starts a run with the weights of another run or of an export: `config.train.init_from`.
 
 The weights are read once, when the run starts, and saved in its work directory as
-`initial.safetensors`. The source may change or be deleted afterwards. It may come from a stranger:
-only its arrays are read, and nothing that its config names is imported.
+`initial.safetensors`. The source may change or be deleted afterwards. It may be untrusted: nothing
+that its config names is imported.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Source(NamedTuple):
 
     Attributes:
       tensors: the arrays, by path.
-      step: the step of their checkpoint.
-      tokens: the readable name of each token in the source, if there is one.
+      step: the step of the checkpoint with the arrays; None if an export does not give it.
+      tokens: the readable name of each token in the source; None if there are no names.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -71,8 +71,8 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
     """Reads the initial weights of a new run, before anything is written.
 
     Returns:
-      The argument of `set_initial_weights`: None if the run draws its own weights, or if it has
-      been started before.
+      The argument `found` of `set_initial_weights`: None if the run draws its own weights, or if it
+      has already saved its initial weights.
 
     Raises:
       UserError: the weights cannot be read, or do not fit the model.
@@ -101,10 +101,11 @@ def set_initial_weights(
 
     Args:
       config, workdir, experiment: the config, work directory and experiment of the run.
-      found: the result of `read_initial`; it is written into the work directory.
+      found: the result of `read_initial`; if it is not None, its weights are written into the work
+        directory first.
 
     Raises:
-      UserError: the file with the weights is missing, damaged, or of another model.
+      UserError: the file with the weights is missing or damaged, or belongs to another model.
     """
     if not config.train.get("init_from"):
         return
@@ -176,7 +177,7 @@ def _read_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """Returns the arrays of the head that do not fit, which the run draws itself.
+    """Returns the names of the head's arrays that do not fit; the run draws these arrays itself.
 
     Raises:
       UserError: an array outside the head does not fit.

@@ -1,9 +1,9 @@
-"""Trains a config to its record in one work directory, through kills and restarts.
+"""Trains the model of a config in one work directory to the end, across kills and restarts.
 
-A step is followed by logging, evaluation and saving, in this order. Metrics and eigenvalues are on
-disk before the checkpoint of their step. A resumed run drops everything that is later than its
-checkpoint. So the files of an interrupted run end up the same, byte for byte, as those of an
-uninterrupted one.
+Each step is followed by logging, evaluation and saving, if they are due, in this order. The metrics
+and eigenvalues of a step are on disk before its checkpoint. A resumed run drops everything that is
+later than its checkpoint. The metrics and eigenvalues of an interrupted run therefore end up the
+same, byte for byte, as those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -54,24 +54,25 @@ def train_and_evaluate(
     data_dir: Path,
     manual_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains a config, or resumes its run, and evaluates the best checkpoint.
+    """Trains the model of a config, or resumes the run, and tests the best checkpoint.
 
     The work directory contains:
 
     - `config.json`, and `checkpoints/`;
-    - `metrics.jsonl`, the same for the same config through any interruptions;
-    - `spectra/`, the eigenvalues at every evaluation, if the model has any; also the same;
+    - `metrics.jsonl`, which does not depend on interruptions;
+    - `spectra/`, the eigenvalues at every evaluation, if the model has any; interruptions do not
+      change these either;
     - `timing.jsonl`;
     - `dataset.json`, the description of the data, and `data.json`, their digests;
-    - `initial.safetensors`, if the run starts with the weights of another one;
+    - `initial.safetensors`, if the run starts with the weights of another run or of an export;
     - at the end, `record.json`, `curves.png` and `spectrum.png`.
 
-    A record with a test marks a finished run: nothing is done unless the config has more steps than
-    the record. A stopped run leaves a record without a test.
+    A record with the key `test` marks a finished run, which is trained further only if the config
+    has more steps than the record. A stopped run leaves a record without that key.
 
     Args:
       config: the config to train, see `Experiment`.
-      workdir: the work directory of this run alone.
+      workdir: the work directory; no other run may use it.
       data_dir: the directory of prepared data sets.
       manual_dir: the directory with files of official releases.
 
@@ -125,7 +126,7 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
 
 
 class _Run:
-    """An experiment in a work directory."""
+    """The run of an experiment in a work directory."""
 
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
@@ -195,7 +196,7 @@ class _Run:
         return early
 
     def finish(self) -> dict[str, Any]:
-        """Tests the checkpoint that was best on validation, and writes figures and record."""
+        """Tests the checkpoint that was best on validation; writes the figures and the record."""
         best = self.best
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")

@@ -1,9 +1,9 @@
-"""Resolves the names in a config's `type` keys, and restricts those of untrusted configs.
+"""Resolves the names in a config's `type` keys, and restricts the names in untrusted configs.
 
 A config file given with `--config` is the user's own program and may name anything. The
-`config.json` of a work directory or an export is a data file that may come from a stranger, so
-reading it must not run code. A name in it is accepted if it is a Flax module or a data set of `lru`
-or `flax`, or if it is defined in a package that the user allowed.
+`config.json` of a work directory or an export is a data file whose source may be untrusted, so
+reading it must not run code. A name in it is accepted if it refers to a Flax module or a data set
+of `lru` or `flax`, or to an object defined in a package that the user allowed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 from lru.errors import UserError
 
-# Other modules of Flax import optional packages, and files in the current directory could have the
-# names of those.
+# Other modules of Flax import optional packages, and a file in the current directory could have the
+# name of such a package.
 TRUSTED = ("lru", "flax.linen")
-_NOT_TRUSTED = ("lru.configs",)  # programs, which import modules of their folder
+_NOT_TRUSTED = ("lru.configs",)  # programs, which import modules from their folder
 
 
 def check_allow(allow: Sequence[str]) -> tuple[str, ...]:
-    """Returns the packages that the user allowed.
+    """Returns the names of the packages that the user allowed, after checking them.
 
     Raises:
       UserError: an entry is not the dotted name of a package or module.
@@ -46,7 +46,7 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
       allow: the packages whose names are accepted, besides `lru` and `flax`.
 
     Raises:
-      UserError: a name is in another package.
+      UserError: a name is in another package, or is not `"module:name"`.
     """
     if isinstance(tree, Mapping):
         if "type" in tree:
@@ -59,7 +59,7 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Checks every `type` in the config of a work directory, used or not.
+    """Checks every `type` in the config of a work directory, whether or not it is used.
 
     Raises:
       UserError: a name is in a package that is not allowed, or is not a model or data set of `lru`.
@@ -79,12 +79,12 @@ def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
             _check_trusted(value, where, allow)
 
 
-# Prefixes of names in configs of earlier versions, and those that replace them.
+# Prefixes of names in configs of earlier versions, each with its replacement.
 _MOVED = {"lru.baselines.recurrent:": "lru.baselines:"}
 
 
 def current_name(name: Any) -> Any:
-    """Returns the name that a class has now, for a name in a config of an earlier version.
+    """Translates the name of a class in a config of an earlier version to its current name.
 
     Example:
       >>> current_name("lru.baselines.recurrent:GRU"), current_name("lru:LRU")
@@ -97,7 +97,7 @@ def current_name(name: Any) -> Any:
 
 
 def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callable[..., Any]:
-    """Returns the class or function with a name.
+    """Returns the class or function that a name refers to.
 
     Args:
       name: `"module:name"`.
@@ -144,7 +144,7 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
-    """Checks where an object is defined: a name can lead into a package that its module imports."""
+    """Checks an object's kind and origin: its module may have imported it from elsewhere."""
     modules = _modules_of(target)
     outside = [module for module in modules if not _lies_in(module, (*TRUSTED, *allow))]
     harmless = (_is_dataset if where.startswith("config.data") else _is_model)(target)
@@ -160,7 +160,7 @@ def _expected(where: str) -> str:
 
 
 def _modules_of(target: Any) -> list[str]:
-    """Returns the modules that define an object, a method's class or a partial's callables."""
+    """Returns the modules that define an object, a method's class and a partial's callables."""
     if isinstance(target, functools.partial):
         inside = [x for x in (*target.args, *target.keywords.values()) if callable(x)]
         return [module for x in (target.func, *inside) for module in _modules_of(x)]

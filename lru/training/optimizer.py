@@ -42,12 +42,12 @@ class OptimizerSettings:
       warmup_fraction: the share of the steps in which each rate rises linearly from
         `end_learning_rate` to its peak.
       end_learning_rate: the rate in the first step, and again one step after the last, at the end
-        of cosine annealing. A group whose peak is below it has its peak rate throughout. Orvieto et
-        al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and cosine
-        annealing to 1e-7.
+        of cosine annealing. A group whose peak is below this rate has its peak rate throughout.
+        Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
+        cosine annealing to 1e-7.
 
     Raises:
-      UserError: an option is out of its range, or a row has another form.
+      UserError: an option is out of its range, or a row is not `(regex, factor, weight decay)`.
     """
 
     learning_rate: float
@@ -78,7 +78,7 @@ class OptimizerSettings:
 def make_optimizer(
     params: Any, steps: int, options: OptimizerSettings
 ) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
-    """Returns an AdamW with its own learning rate and weight decay for each group of parameters.
+    """Returns AdamW with separate learning rates and weight decays for the groups of parameters.
 
     Args:
       params: the tree of parameters (only shapes and names matter).
@@ -89,7 +89,7 @@ def make_optimizer(
       The optimizer, the schedule of the base rate, and the table of groups.
 
     Raises:
-      UserError: a parameter belongs to no row, or a row has no parameter.
+      UserError: a parameter matches no row, or a row matches no parameter.
     """
     rows, base_peak = options.groups, options.learning_rate
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)

@@ -51,7 +51,7 @@ def _assign(config: ConfigDict, arguments: list[str]) -> ConfigDict:
 
 
 def _is_new(config: ConfigDict, argument: str) -> bool:
-    """Returns whether an argument's key is not in the config, or is None there."""
+    """Returns whether an argument's key is missing from the config, or has the value None there."""
     key, equals, _ = argument.removeprefix("--config.").partition("=")
     if not equals:
         raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
@@ -96,7 +96,7 @@ def _keys(node: Any) -> list[str]:
 
 
 def _takes(section: Any, path: str) -> Mapping[str, Any]:
-    """Returns the arguments that a config may give to a section's target, with annotations."""
+    """Returns the annotations of the arguments that a section may give to its target, by name."""
     if path == "config.train":
         from lru.training.settings import Settings
 
@@ -108,9 +108,9 @@ def _takes(section: Any, path: str) -> Mapping[str, Any]:
     try:
         target = pkgutil.resolve_name(section.type)
     except (ImportError, AttributeError, TypeError, ValueError):
-        return {}  # `build` reports it
+        return {}  # `build` reports the error
     options = getattr(getattr(target, "__self__", None), "options_class", None)
-    if dataclasses.is_dataclass(options):  # what a data set's `create` passes on
+    if dataclasses.is_dataclass(options):  # `create` takes the fields of the options as arguments
         target = options
     return _annotations(target, (*_FLAX_ARGUMENTS, *MODEL_ARGUMENTS, *DATA_ARGUMENTS))
 
@@ -132,12 +132,15 @@ def _annotations(target: Any, filled_in: Iterable[str]) -> Mapping[str, Any]:
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
     try:
         return get_type_hints(target)
-    except (NameError, TypeError):  # an annotation that only a type checker can read
+    except (NameError, TypeError):  # an annotation that only a type checker resolves
         return {}
 
 
 def _kind(annotation: Any, name: str) -> tuple[Any, bool]:
-    """Returns the type of the value on a command line, and whether it may be None."""
+    """Returns the type of an argument's value, and whether the value may be None.
+
+    The type is None if the value cannot be given on a command line.
+    """
     if name == "dtype" or name.endswith("_dtype"):
         return str, True
     optional = False

@@ -30,8 +30,8 @@ def check_ranges(target: Callable[..., Any], section: Mapping[str, Any], where: 
     """Checks the sizes and rates in a section of a config.
 
     Args:
-      target: the class or function whose arguments the section's keys are. Only targets in `lru`
-        and `flax` are checked, because a name may have another meaning in the user's own class.
+      target: the class or function that takes the section's keys as arguments. Only targets in
+        `lru` and `flax` are checked, because a name may have another meaning in a user's class.
       section: the arguments.
       where: the path of the section in the config, for messages.
 

@@ -1,4 +1,4 @@
-"""The config in a run's work directory: saved, loaded, and compared with the given one."""
+"""Saves and loads the config in a run's work directory, and compares it with another config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
         write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-# A run may be continued with other values of these.
+# A run may be continued with other values of these options.
 _NO_EFFECT_ON_RESULTS = {
     "model.mixer.method",  # it changes only last bits
     "train.steps_per_call",
@@ -86,7 +86,7 @@ def is_extended(config: ConfigDict, workdir: Path) -> bool:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns both values of each key in which two configs differ, if it affects the results.
+    """Returns both values of each key that differs between two configs and affects the results.
 
     Example:
       >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})

@@ -35,8 +35,8 @@ class RunFiles:
       experiment: the experiment of the run.
 
     Attributes:
-      metrics: the rows of `metrics.jsonl`.
-      timing: the rows of `timing.jsonl`.
+      metrics: the file `metrics.jsonl`.
+      timing: the file `timing.jsonl`.
       spectra: the eigenvalues at every evaluation.
       checkpoints: the checkpoints.
     """
@@ -53,7 +53,7 @@ class RunFiles:
             self._writers.append(TensorBoard(workdir / "tensorboard"))
 
     def restore(self) -> State:
-        """Rewinds all files to the newest checkpoint, and returns its state, or the initial one."""
+        """Rewinds all files to the newest checkpoint; returns its state, or the initial state."""
         restored = self.checkpoints.restore_latest(self._experiment.state_shapes())
         state = self._experiment.init_state() if restored is None else restored
         step = int(state.step)
@@ -72,7 +72,7 @@ class RunFiles:
         return state
 
     def _check_without_history(self, from_start: bool) -> None:
-        """Checks the files of a new run, or of one that an older version started."""
+        """Checks the files of a new run, or of a run whose checkpoint has no history."""
         rows, every = self.metrics.read(), self._experiment.settings
         if from_start:
             first = min(every.checkpoint_every, every.eval_every)
@@ -82,12 +82,12 @@ class RunFiles:
             check_rows(rows, steps, every.eval_every, file)
 
     def _restore_from(self, history: Mapping[str, Any], step: int) -> None:
-        """Restores the rows to those when the checkpoint was saved."""
+        """Restores the rows that the files had when the checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             restore_rows(lines, history[name], self._workdir / f"{name}.jsonl", step, log)
 
     def _restore_spectra(self, state: State) -> None:
-        """Writes lost eigenvalues that can still be computed, and warns of others."""
+        """Rewrites the lost eigenvalues that can still be computed, and warns about the others."""
         step, damaged = int(state.step), self.spectra.damaged()
         if step == 0 or 0 in damaged:
             self.spectra.write(0, self._experiment.init_state().params)
@@ -96,12 +96,12 @@ class RunFiles:
         check_spectra(self.spectra, self._workdir / "spectra", log)
 
     def restore_step(self, step: int) -> State:
-        """Returns the state in the checkpoint of a step, after a pending one is written."""
+        """Waits for pending saves, then returns the state in the checkpoint of a step."""
         self.checkpoints.wait()
         return self.checkpoints.restore(step, self._experiment.state_shapes())
 
     def best_available(self) -> Mapping[str, Any] | None:
-        """Returns the best row that has a checkpoint, and warns if a better one has none."""
+        """Returns the best row that has a checkpoint, and warns if a better row has none."""
         rows, by = self.metrics.rows, self._experiment.settings.select
         saved = set(self.checkpoints.steps())
         best = best_row(rows, by)
@@ -126,7 +126,7 @@ class RunFiles:
         self.checkpoints.save(step, state, best, history)
 
     def eigenvalues(self, steps: Collection[int]) -> dict[int, dict[str, Any]]:
-        """Returns the eigenvalues of every diagonal layer by its path, at some of the steps."""
+        """Returns the logged eigenvalues at the given steps, by step and then by layer path."""
         logged, layers = self.spectra.trajectories()
         return {
             step: {name: lam[i] for name, lam in layers.items()}

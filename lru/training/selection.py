@@ -12,7 +12,7 @@ from typing import Any
 
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    """Returns the best validation row, the first one of equals; None if there is none.
+    """Returns the best validation row, the earliest if several are equal; None if there is none.
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
@@ -39,8 +39,8 @@ def stops_early(
     Args:
       losses: the validation losses, in order of evaluation.
       patience: the number of evaluations without an improvement that ends training; 0 for never.
-      least_improvement: the least decrease of the loss that is an improvement.
-      improvement_over: "best", the lowest loss so far; or "previous", the loss before, as in the
+      least_improvement: the smallest decrease of the loss that counts as an improvement.
+      improvement_over: "best", the lowest loss so far; or "previous", the preceding loss, as in the
         code of Ahuja & Morency (2018), where a loss that rises and falls again has improved.
 
     Example:

@@ -1,4 +1,4 @@
-"""Ends training in order when a signal arrives."""
+"""Notes the signals that ask training to stop, so that the run can be saved first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 def stop_signal() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
 
-    Training stops after the current chunk of steps; a second SIGINT interrupts at once.
+    Training stops after the current chunk of steps; a SIGINT after the first signal interrupts at
+    once.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

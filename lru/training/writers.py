@@ -20,13 +20,13 @@ class Writer(Protocol):
     """Writes rows of metrics, each with a `step` and a `split`."""
 
     def rewind(self, step: int) -> None:
-        """Drops the rows of later steps, which a resumed run writes again; call it first."""
+        """Drops the rows of later steps, which a resumed run writes again; call this first."""
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes `{"step", "split", name: number, ...}`."""
 
     def close(self) -> None:
-        """Writes what is pending."""
+        """Writes pending rows and closes the file."""
 
 
 class JsonLines:
@@ -71,7 +71,7 @@ class JsonLines:
         return self.rows
 
     def rewind(self, step: int) -> None:
-        """Drops the lines of later steps, and reads the others."""
+        """Drops the lines of later steps, and reads the others into `rows`."""
         self.rewrite([row for row in self.read() if row["step"] <= step])
 
     def starts_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -131,12 +131,12 @@ class TensorBoard:
 
 
 class Progress:
-    """A live line on a terminal; elsewhere a plain line whenever there are new metrics.
+    """Shows a live line on a terminal; elsewhere prints a line whenever there are new metrics.
 
     Args:
       steps: the number of training steps.
       start: the first step.
-      items: name and number of the items that a step reads, such as `("examples", 32)`.
+      items: the name and number of the items that a step reads, such as `("examples", 32)`.
     """
 
     def __init__(self, steps: int, start: int, items: tuple[str, int]):
@@ -168,7 +168,7 @@ class Progress:
           step: the last step done.
           metrics: loss and accuracy.
           speed: steps per second; None if it is not known.
-          waited: the share of time in which the devices waited for input; shown above 1 %.
+          waited: the share of time in which the devices waited for input; shown if above 1 %.
         """
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:

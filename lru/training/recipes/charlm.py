@@ -1,21 +1,23 @@
 """The settings that the eight character language models share.
 
-A variant names a data set, a budget and a depth. Each may be left out:
-`configs/charlm_lru.py:ptb,10m,l2`.
+A variant names a data set, a budget and a depth: `configs/charlm_lru.py:ptb,10m,l2`. A name that is
+left out has the default in parentheses.
 
 data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own text in UTF-8:
              --config=configs/charlm_lru.py:file,quick --config.data.path=my.txt
 budget       (10m) the paper's: ten million parameters in all, which determine the width
   24m        the paper's other budget
-  talk       the first author's talk of May 2017: 0.90 million parameters a layer
-  quick      0.3 million parameters, a tenth of the text, 3 epochs: minutes on two CPU cores
-  converge   as quick, but trained until the authors' stopping rule ends the run, on 2 % of the
-             text (all of your own) or another share, --config.data.percent=5
-  smoke      a few synthetic words, a tiny model, for tests: seconds
+  talk       that of the first author's talk of May 2017: 0.90 million parameters per layer
+  quick      0.3 million parameters, a tenth of the text (all of your own text), 3 epochs: minutes
+             on two CPU cores
+  converge   as quick, but on 2 % of the text (all of your own text), and until the authors'
+             stopping rule ends the run, at most 60 epochs; --config.data.percent=5 sets another
+             share
+  smoke      a few synthetic words and a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper does not give its depth, the talk has l2, l4, l6, l8
 
 Widths follow from the number of parameters, embedding and read-out included. "The paper" is Ahuja &
-Morency (2018). Options that it does not give are those of its authors' published code.
+Morency (2018). Options that the paper does not give are those of its authors' published code.
 """
 
 from pkgutil import resolve_name
@@ -35,13 +37,13 @@ STACKS = {
     "grid_lstm": "lru.baselines:GridLSTM",
     "linear_lru": "lru:LRU",
 }
-# Data set, and its vocabulary size: the characters of its training text, and one for all others.
+# Each data set and its vocabulary size: the characters of its training text, and one for the rest.
 DATA = {
     "ptb": ("lru.data.ptb:PTB.create", 51),
     "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
     "enwik8": ("lru.data.enwik8:Enwik8.create", 206),
     "text8": ("lru.data.text8:Text8.create", 28),
-    "file": ("lru.data.text_file:TextFile.create", 100),  # the size is a guess, for the width alone
+    "file": ("lru.data.text_file:TextFile.create", 100),  # a guess, which affects only the width
 }
 PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
 TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
@@ -50,10 +52,11 @@ DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
 
 
 def build(model: str, variant: str) -> ConfigDict:
-    """Returns the config of one of `STACKS`.
+    """Returns the config of a variant for one of the models in `STACKS`.
 
     Raises:
-      UserError: if a data set, budget or depth does not exist, or if two of them are named.
+      UserError: if a name in the variant does not exist, or if it names two data sets, two budgets
+        or two depths.
     """
     data, budget, depth = choose(variant, DATA, BUDGETS, DEPTHS)
     data, budget, depth = data or "ptb", budget or "10m", depth or "l2"
@@ -74,7 +77,7 @@ def build(model: str, variant: str) -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 0
     config.train.epochs = 100  # a guess: the paper's curves end by then
-    config.train.batch_size = 100  # the authors' code: streams side by side
+    config.train.batch_size = 100  # the authors' code: parallel streams
     config.train.unroll = 50  # the authors' code, and the talk
     config.train.patience = 3  # the authors' code, like the next two
     config.train.least_improvement = 1e-4
@@ -106,7 +109,7 @@ def converge(config: ConfigDict) -> None:
     if "path" not in config.data:
         config.data.percent = 2
     config.train.update(epochs=60, batch_size=20, checkpoint_every=500)
-    config.train.eval_batch_size = 100  # the evaluations would take longer than the epochs
+    config.train.eval_batch_size = 100  # evaluations with 20 streams would outlast the epochs
 
 
 def smoke(config: ConfigDict) -> None:
@@ -122,7 +125,7 @@ def _data(name: str) -> ConfigDict:
         data.path = ""  # required: --config.data.path=my.txt
     if name == "ptb":
         data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
-    data.percent = 100  # of the text to learn from; the paper's: 20, 40, 60, 80, 100
+    data.percent = 100  # of the text to train on; the paper: 20, 40, 60, 80, 100
     data.fraction_test = "fixed"  # or "moving": the authors' code
     return data
 
@@ -131,7 +134,7 @@ def _model(name: str, width: int, depth: int) -> ConfigDict:
     model, mixer = ConfigDict(), ConfigDict()
     model.type = "lru.models:LanguageModel"
     model.d_model = width
-    model.dtype = "float32"  # or "bfloat16": of activations and products
+    model.dtype = "float32"  # or "bfloat16": for activations and products
     mixer.type = STACKS[name]
     if name == "linear_lru":  # in residual blocks, as on the Long Range Arena
         model.num_layers = depth
@@ -156,5 +159,5 @@ def _width(name: str, data: str, budget: str, depth: int) -> int:
     if budget == "talk":
         gru = count_layer(resolve_name(STACKS["gru"]), TALK["gru"])
         return nearest(lambda width: count_layer(stack, width), gru)
-    # Small budgets have few widths to choose from. If the nearest is over 1 % off, this is logged.
+    # Small budgets have few widths to choose from. A width that is over 1 % off is logged.
     return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth, within=0.05)

@@ -11,8 +11,8 @@ ablation     the recurrence of every block, by the tables of Orvieto et al. (202
   real_imag  diagonal, complex: real and imaginary parts are learned Tables 2 and 7
   exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
   stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
-  ring       ... and initialised on the ring of Table 8              Tables 2 and 8
-  (none)     ... normalised by gamma, theta by its logarithm: LRU    Tables 2, 3 and 8
+  ring       ... and initialized on the ring of Table 8              Tables 2 and 8
+  (none)     ... normalized by gamma, theta by its logarithm: LRU    Tables 2, 3 and 8
   s4d, s5    other layers; the paper gives N for S5, not for S4D     Table 3
 """
 
@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from lru.training.recipes.variants import choose
 
-# A (of the LRU: nu and theta), B, gamma and Delta of Appendix D.2, by their names in each layer.
+# The names in each layer of A (in the LRU: nu and theta), B, gamma and Delta of Appendix D.2.
 RECURRENT = (
     r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
@@ -39,27 +39,27 @@ def common() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.type = "lru.models:SequenceClassifier"
-    config.model.norm = "batch"  # Appendix D.1; not in the paper: padding does not count
+    config.model.norm = "batch"  # Appendix D.1; not in the paper: statistics exclude padding
     config.model.norm_momentum = 0.95  # not in the paper: S5's default
     config.model.glu = "full"  # Appendix D.1
-    config.model.tie_dropout = True  # not in the paper: as S5
-    config.model.pooling = "mean"  # not in the paper: as S5, over valid steps
+    config.model.tie_dropout = True  # not in the paper: as in S5
+    config.model.pooling = "mean"  # not in the paper: as in S5, over valid steps
     config.model.dtype = "float32"  # not in the paper; or "bfloat16": for activations and products
-    config.model.remat = True  # six layers of thousands of steps in little memory
+    config.model.remat = True  # saves memory: six layers of thousands of steps
 
     config.model.mixer = ConfigDict()
     config.model.mixer.type = "lru:LRU"
     config.model.mixer.max_phase = 2 * math.pi  # Table 8, all tasks but Path-X
-    config.model.mixer.bidirectional = False  # Appendix D.1, all tasks but the two of paths
+    config.model.mixer.bidirectional = False  # Appendix D.1, all but Pathfinder and Path-X
     config.model.mixer.method = "auto"
     config.model.mixer.dtype = config.model.get_oneway_ref("dtype")
 
     config.optimizer = ConfigDict()
-    config.optimizer.b1 = 0.9  # not in the paper: the usual one
-    config.optimizer.b2 = 0.999  # not in the paper: the usual one
-    config.optimizer.eps = 1e-8  # not in the paper: the usual one
+    config.optimizer.b1 = 0.9  # not in the paper: the usual value
+    config.optimizer.b2 = 0.999  # not in the paper: the usual value
+    config.optimizer.eps = 1e-8  # not in the paper: the usual value
     config.optimizer.warmup_fraction = 0.1  # Appendix D.2
-    config.optimizer.end_learning_rate = 1e-7  # Appendix D.2, before and after
+    config.optimizer.end_learning_rate = 1e-7  # Appendix D.2: the first rate and the last
 
     config.train = ConfigDict()
     config.train.eval_batch_size = 50
@@ -91,12 +91,13 @@ def build(
     Args:
       variant: a size and an ablation, separated by a comma; either may be left out.
       paper: makes the config of the paper's size.
-      quick: changes it to a small size.
-      smoke: changes it to a tiny size.
-      ablations: mixers by name that this task adds to `ABLATIONS`.
-      **starts: by ablation, mixer options for this task alone: for `ring` its ring, which is not
-        always the LRU's; for `s5` the options of S5's own script for this task, `blocks` only where
-        N is a multiple of 2 `blocks`; for `s4d` those of S4's own config for this task.
+      quick: changes that config to a small size.
+      smoke: changes that config to a tiny size.
+      ablations: mixer options by name, which this task adds to `ABLATIONS`.
+      **starts: mixer options for this task alone, by ablation. Those of `ring` are its radii, which
+        may differ from the LRU's. On the Long Range Arena, those of `s5` and `s4d` are from the
+        published script of S5 and config of S4 for the same task. If N is not a multiple of 2
+        `blocks`, S5 has one block instead.
 
     Raises:
       UserError: if a size or ablation does not exist, or if two sizes or two ablations are named.
@@ -129,7 +130,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def _set_mixer(config: ConfigDict, ablation: str, options: Mapping[str, Any]) -> None:
-    """Replaces the mixer by an ablation's; N, the directions and the dtype do not change."""
+    """Replaces the mixer with an ablation's; keeps N, the directions and the dtype."""
     lru = config.model.mixer
     shared = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
     mixer = ConfigDict({**shared, **options})

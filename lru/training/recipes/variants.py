@@ -6,10 +6,10 @@ from lru.errors import UserError, did_you_mean
 
 
 def choose(variant: str, *groups: Iterable[str]) -> list[str | None]:
-    """Returns the name that a variant has from each group, or None.
+    """Returns the name from each group that a variant contains; None for a group without one.
 
     Raises:
-      UserError: if a name is in no group, or two are in the same one.
+      UserError: if a name is in no group, or two names are in the same group.
     """
     names = [name for name in variant.split(",") if name]
     known = [list(group) for group in groups]
