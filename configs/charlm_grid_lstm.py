@@ -1,13 +1,13 @@
-"""Character language modelling with a Grid-LSTM.
+"""Character language modeling with a Grid-LSTM.
 
     python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid \
         --manual_dir=DIR
 
-A baseline for the Lattice Recurrent Unit: one LSTM in depth and one in time, depth first.
+A baseline for the Lattice Recurrent Unit: an LSTM in depth, followed by one in time.
 
-Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.970 on the Penn Treebank, 1.149 on War and Peace, 1.077 on enwik8, 1.009 on
-text8. Each is one run, as far as is known.
+text8. As far as is known, each value is of one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

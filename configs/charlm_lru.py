@@ -1,13 +1,13 @@
-"""Character language modelling with the Lattice Recurrent Unit.
+"""Character language modeling with the Lattice Recurrent Unit.
 
     python -m lru.train --config=configs/charlm_lru.py:ptb,quick --workdir=runs/ptb-lru \
         --manual_dir=DIR
 
 The complete unit: a reset gate and an update gate for each direction.
 
-Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.965 on the Penn Treebank, 1.141 on War and Peace, 1.057 on enwik8, 1.010 on
-text8. Each is one run, as far as is known.
+text8. As far as is known, each value is of one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

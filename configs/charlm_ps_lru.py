@@ -1,13 +1,13 @@
-"""Character language modelling with the Projected State LRU.
+"""Character language modeling with the Projected State LRU.
 
     python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru \
         --manual_dir=DIR
 
 The second ablation: a GRU's gates, and a separate candidate state for each direction.
 
-Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on
-text8. Each is one run, as far as is known.
+text8. As far as is known, each value is of one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

@@ -1,14 +1,14 @@
-"""Character language modelling with the Reset Gate LRU.
+"""Character language modeling with the Reset Gate LRU.
 
     python -m lru.train --config=configs/charlm_rg_lru.py:ptb,quick --workdir=runs/ptb-rg-lru \
         --manual_dir=DIR
 
-The third ablation: a reset gate for each direction, one shared update gate. (Griffin's RG-LRU is
-unrelated, and shares only the name.)
+The third ablation: a reset gate for each direction, and one shared update gate. (Griffin's RG-LRU
+shares only the name.)
 
-Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.972 on the Penn Treebank, 1.143 on War and Peace, 1.074 on enwik8, 1.015 on
-text8. Each is one run, as far as is known.
+text8. As far as is known, each value is of one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

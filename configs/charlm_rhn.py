@@ -1,14 +1,14 @@
-"""Character language modelling with a recurrent highway network.
+"""Character language modeling with a recurrent highway network.
 
     python -m lru.train --config=configs/charlm_rhn.py:ptb,quick --workdir=runs/ptb-rhn \
         --manual_dir=DIR
 
-A baseline for the Lattice Recurrent Unit, with two micro-steps. As in the authors' code, it
-lacks the bias and the dropout of its own paper, and is therefore weak.
+A baseline for the Lattice Recurrent Unit, with two micro-steps. As in the authors' code, it lacks
+the bias and the dropout of the paper that introduced it, and is therefore weak.
 
-Test cross entropy at ten million parameters, in nats a character, read off the curves of Ahuja &
+Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.986 on the Penn Treebank, 1.225 on War and Peace, 1.206 on enwik8, 1.099 on
-text8. Each is one run, as far as is known.
+text8. As far as is known, each value is of one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

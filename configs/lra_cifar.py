@@ -1,4 +1,4 @@
-"""sCIFAR with the Linear Recurrent Unit: CIFAR-10 in colour, one pixel at each step.
+"""sCIFAR with the Linear Recurrent Unit: CIFAR-10 in color, one pixel per step.
 
     python -m lru.train --config=configs/lra_cifar.py --workdir=runs/cifar
 
@@ -9,8 +9,8 @@ variant     what                                             cost               
 :ring ...   an ablation, see lru.training.recipes.lra
 
 89.0 (0.1) is the paper's mean (standard error) of three runs; chance is 10 %. The images, 170 MB,
-are downloaded, or read from --manual_dir. The Long Range Arena's own task has grey images:
-`--config.data.color=grey`.
+are downloaded, or read from --manual_dir. The Long Range Arena's own task has grayscale
+images: `--config.data.color=grey`.
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ variant     what                                             cost               
 
 89.9 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. LRA's archive, 8 GB,
 must be in --manual_dir, packed or unpacked. `--config.data.release=stand_in` reads other pairs from
-files of the same form; their scores cannot be compared with the paper's.
+files of the same format; scores on them cannot be compared with the paper's.
 """
 
 from ml_collections import ConfigDict

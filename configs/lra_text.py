@@ -1,4 +1,4 @@
-"""Text of the Long Range Arena with the Linear Recurrent Unit: is a film review positive?
+"""Text of the Long Range Arena with the Linear Recurrent Unit: is a movie review positive?
 
     python -m lru.train --config=configs/lra_text.py --workdir=runs/text
 

@@ -9,13 +9,13 @@ variant      what                                            cost               
 :ring ...    an ablation, see lru.training.recipes.lra       minutes if dense         see below
 
 The task needs memory alone: the model must keep one token and ignore all others. Chance is 25 %.
-The dense recurrences and those on the full disk stay at chance, and `ring`, the LRU without gamma,
-learns little. This config adds to the ablations of lru.training.recipes.lra:
+The dense recurrences, and those initialized on the full disk, stay at chance; `ring`, the LRU
+without gamma, learns little. This config adds these ablations to those of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
 ring_full_phase  ... without gamma
-s4d_fit, s5_fit  S4D and S5 with steps of 1e-4 to 1e-3, which fit the time scales of the task; `s4d`
-                 and `s5` have their defaults, 1e-3 to 1e-1
+s4d_fit, s5_fit  S4D and S5 with step sizes of 1e-4 to 1e-3, which fit the time scales of the task;
+                 `s4d` and `s5` have the default step sizes, 1e-3 to 1e-1
 
 No paper has this task: its options are this library's own. `scripts/reproduce.py --table=recall`
 runs all ablations, lengths and learning rates; see results/recall.md.
@@ -55,7 +55,7 @@ def table() -> ConfigDict:
     config.data.num_test = 2_000
     config.data.seed = 0
 
-    config.model.num_layers = 1  # the memory is that of one recurrence
+    config.model.num_layers = 1  # so the memory is that of one recurrence
     config.model.d_model = 32
     config.model.norm = "layer"  # statistics of each step alone
     config.model.glu = "half"  # Path-X's, Appendix D.1
@@ -77,7 +77,7 @@ def table() -> ConfigDict:
     config.train.log_every = 50
     config.train.eval_every = 50
     config.train.checkpoint_every = 200
-    config.train.record_eigenvalues = True  # before and after training
+    config.train.record_eigenvalues = True  # before training, and of the tested checkpoint
     return config
 
 
