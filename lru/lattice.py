@@ -1,8 +1,8 @@
 """The Lattice Recurrent Unit (Ahuja & Morency 2018): a cell with two states that gate each other.
 
-h1 comes from the layer below, h2 from the step before; h1' goes to the layer above, h2' to the next
-step. This LRU and the Linear Recurrent Unit, `lru.LRU`, share nothing but the abbreviation. Nor is
-the RG-LRU here that of Griffin.
+h1 comes from the layer below, and h2 from the previous step; h1' goes to the layer above, and h2'
+to the next step. This LRU and the Linear Recurrent Unit, `lru.LRU`, share nothing but the
+abbreviation. Likewise, the RG-LRU here is not the RG-LRU of Griffin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lru.ops.array_typing import Array, Float
 
 
 class Weights(NamedTuple):
-    """A cell's matrices, grouped by their operands: h1 and h2 each have one product before gating.
+    """A cell's matrices, grouped so that h1 and h2 each need only one product before gating.
 
     Attributes:
       input: W of the gates and of candidate 1, for h1.
@@ -117,7 +117,7 @@ class RGLRUCell(_LatticeCell):
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
     h1' = z * c2 + (1 - z) * h1,   h2' = z * c1 + (1 - z) * h2
 
-    Parameters: those of `PSLRUCell`, except that `gates` gives z, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` outputs z, r1 and r2.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
@@ -134,7 +134,7 @@ class LRUCell(_LatticeCell):
 
     Here z weights the candidate; in a GRU, z weights the state.
 
-    Parameters: those of `PSLRUCell`, except that `gates` gives z1, z2, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` outputs z1, z2, r1 and r2.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
@@ -143,14 +143,15 @@ class LRUCell(_LatticeCell):
 
 
 class Lattice(RecurrentStack):
-    """Layers of the paper's cells, with the call of `lru.LRU`.
+    """A stack of the paper's cells, with the call signature of `lru.LRU`.
 
     h1 is the input of the first layer and the output of the last; h2 is the carry between steps. A
     layer has 8 H^2 + 4 H parameters for the PS-LRU, 10 H^2 + 5 H for the RG-LRU, and 12 H^2 + 6 H
     for the LRU.
 
     Attributes: those of `lru.layers.stacks.RecurrentStack`, and
-      unit: makes the cell: `LRUCell`, `PSLRUCell` or `RGLRUCell`.
+      unit: the class of the cells: `LRUCell`, `PSLRUCell` or `RGLRUCell`. It may also be a function
+        that makes a cell, or a cell to copy.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -171,12 +172,12 @@ class Lattice(RecurrentStack):
 
 
 class PSLRU(Lattice):
-    """Layers of `PSLRUCell`; otherwise the same as `Lattice`."""
+    """A stack of `PSLRUCell` layers; otherwise the same as `Lattice`."""
 
     unit: Callable[..., TwoWayCell] = PSLRUCell
 
 
 class RGLRU(Lattice):
-    """Layers of `RGLRUCell`; otherwise the same as `Lattice`."""
+    """A stack of `RGLRUCell` layers; otherwise the same as `Lattice`."""
 
     unit: Callable[..., TwoWayCell] = RGLRUCell

@@ -1,7 +1,7 @@
-"""The Linear Recurrent Unit as a Flax NNX module, over the functions of `lru.layers.linear`.
+"""The Linear Recurrent Unit as a Flax NNX module, built on the functions of `lru.layers.linear`.
 
 The parameters have the names and shapes of the Linen layer, so weights can be copied both ways:
-`nnx.update(layer, variables["params"])` reads them from Linen, and
+`nnx.update(layer, variables["params"])` copies them from Linen, and
 `nnx.to_pure_dict(nnx.state(layer, nnx.Param))` returns them for Linen.
 """
 
@@ -30,7 +30,7 @@ class LRU(nnx.Module):
       dtype, param_dtype: see `lru.LRU`.
       time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
         as in `nnx.RNN`.
-      rngs: random streams, of which `params` is used.
+      rngs: the random streams; only `params` is used.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,12 +1,12 @@
 """Draws the modes of a run's Linear Recurrent Units: `python -m lru.spectrum --workdir=DIR`.
 
-The command draws a page about the layers of the run's best checkpoint and their initial values:
-eigenvalues, moduli, phases, time scales and impulse responses. With --animation it draws the
-trajectories of the eigenvalues over training. The other diagonal layers, in lru.baselines, are
-supported too.
+The command draws a page that compares the layers of the run's best checkpoint with the layers
+before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation,
+it draws the trajectories of the eigenvalues over training. It also supports the other diagonal
+layers, which are in lru.baselines.
 
-The module exports the functions of arrays that the page is made of. Each has a plotting function,
-which takes a Matplotlib axis and returns it:
+The module exports the functions that compute these quantities, and functions that plot them. Each
+plotting function takes a Matplotlib axis and returns it:
 
     from lru.spectrum import model_eigenvalues, plot_time_scales, read_run
 """
@@ -67,7 +67,7 @@ __all__ = [
 
 
 class RunModes(NamedTuple):
-    """The modes of a run's diagonal layers, by path, as `model_modes` returns them.
+    """The modes of a run's diagonal layers, by path, as returned by `model_modes`.
 
     Attributes:
       initial: the modes before training.
@@ -87,7 +87,7 @@ def read_run(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> RunModes:
-    """Returns a run's initial modes and those of its best checkpoint.
+    """Returns a run's initial modes and the modes of its best checkpoint.
 
     Args:
       workdir, allow: see `lru.training.best.restore_best`.
@@ -95,7 +95,7 @@ def read_run(
         started the run wrote no `dataset.json`.
 
     Raises:
-      UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
+      UserError: if there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
     from lru.training.init_from import set_initial_weights

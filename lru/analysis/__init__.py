@@ -1,1 +1,1 @@
-"""Analysis of the eigenvalues of trained models; `lru.spectrum` exports it."""
+"""Analysis of the eigenvalues of trained models; `lru.spectrum` exports its functions."""

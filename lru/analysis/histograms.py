@@ -1,4 +1,4 @@
-"""Histograms of modes on a Matplotlib axis: initial modes in grey, trained ones as a line."""
+"""Histograms of modes on a Matplotlib axis: initial modes in gray, trained modes as a line."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def plot_modulus(
     Args:
       axis: a Matplotlib axis.
       lam: `(N,)` complex.
-      initial: `(N,)` complex, drawn in grey; or None.
-      ring: (r_min, r_max), whose distribution is drawn for comparison; (0, 1) gives the circular
-        law.
-      edges: the edges of the bins; by default 20 bins over all values.
+      initial: `(N,)` complex, drawn in gray; or None.
+      ring: (r_min, r_max) of a ring; the distribution of moduli that are uniform on it is drawn for
+        comparison. (0, 1) gives the circular law.
+      edges: the edges of the bins; by default, 20 bins that cover all values.
     """
     edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)
     if ring is not None:
@@ -68,8 +68,8 @@ def plot_time_scales(
 ) -> Any:
     """Draws a histogram of -1/log|lambda| on a logarithmic axis.
 
-    Modes on or outside the unit circle have no finite time scale, and are in the last bin. For the
-    arguments, see `plot_modulus`.
+    Modes on or outside the unit circle have an infinite time scale, and are counted in the last
+    bin. For the arguments, see `plot_modulus`.
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")
@@ -80,13 +80,13 @@ def plot_time_scales(
 def linear_edges(
     values: np.ndarray, least: float | None = None, most: float = math.inf
 ) -> np.ndarray:
-    """Returns the edges of bins over all values, starting at `least` if given, and up to `most`."""
+    """Returns edges of bins that cover all values, from `least`, if given, to at most `most`."""
     low = values.min() if least is None else least
     return np.linspace(low, min(max(values.max(), low + 1e-6), most), _BINS + 1)
 
 
 def log_edges(values: np.ndarray) -> np.ndarray:
-    """Returns logarithmic edges of bins over the positive, finite values."""
+    """Returns logarithmically spaced edges of bins that cover the positive, finite values."""
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
     return np.geomspace(low, max(high, 1.01 * low), _BINS + 1)

@@ -19,7 +19,7 @@ __all__ = [
     "Modes", "eigenvalues", "find_layers", "layer_modes", "model_eigenvalues", "model_modes"
 ]  # fmt: skip
 
-# Layers whose modes are a function of the parameters alone, by the parameters' names.
+# Layers whose modes depend on the parameters alone; the keys are the parameters' names.
 _REST = {"B_re", "B_im", "C_re", "C_im", "D"}
 _DIRECTIONS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
     frozenset({"nu_log", "theta_log", "gamma_log"} | _REST): lru_directions,
@@ -27,18 +27,18 @@ _DIRECTIONS: dict[frozenset[str], Callable[[Any], tuple[Any, ...]]] = {
     frozenset({"nu", "theta"} | _REST): diagonal_directions,
     frozenset({"nu_log", "theta"} | _REST): diagonal_directions,
 }
-# Names of eigenvalues and read-outs in layers with modes, in this package and elsewhere.
+# Parameter names of eigenvalues and read-outs, in layers of this package and of others.
 _EIGENVALUES, _READ_OUT = {"nu_log", "nu", "a", "Lambda_re", "Lambda_im"}, {"C_re", "C_im", "C"}
 
 _NO_LAYER = object()  # marks a path where the model has no layer with a method `modes`
 
 
 def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
-    """Returns the layers of a model that have a method `modes`, by path, without computing any.
+    """Returns the layers of a model that have a method `modes`, by path; computes no outputs.
 
     Args:
       model: any Flax module.
-      inputs: an example of its inputs, or their shape and type.
+      inputs: an example of the model's inputs, or their shape and type.
 
     Example:
       >>> import jax.numpy as jnp, lru
@@ -46,14 +46,14 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
       dict_keys(['layers_1'])
     """
     with noted_layers() as found:
-        # A new function, because JAX would not trace a known one again.
+        # A new function in each call, because JAX does not trace the same function twice.
         jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), inputs)
     return found
 
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict that collects the layers with a method `modes` of models called inside."""
+    """Yields a dict that collects, by path, the layers with a method `modes` called inside."""
     found = {}
 
     def record(call, args, kwargs, context):
@@ -90,7 +90,7 @@ def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ..
 
 
 def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
-    """Returns the eigenvalues `(N,)` of a layer, complex; for S4D, those of all channels in turn.
+    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, of one channel after another.
 
     Args:
       params, layer: see `layer_modes`.
@@ -116,10 +116,10 @@ def model_modes(
     A warning names each layer that seems to have modes but cannot be read.
 
     Args:
-      params: the tree.
-      layers: `find_layers` of the model. Without it, the names of parameters must identify the
-        layers.
-      prefix: the path of the tree in a larger one.
+      params: the tree of parameters.
+      layers: the result of `find_layers` for the model. Without it, the names of the parameters
+        must identify the layers.
+      prefix: the path of this tree within a larger tree.
 
     Example:
       >>> one = np.ones((1, 1))
@@ -152,5 +152,5 @@ def _warn(path: str, known: bool) -> None:
 def model_eigenvalues(
     params: Mapping[str, Any], layers: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns the eigenvalues `(N,)`, complex, of every layer that `model_modes` finds, by path."""
+    """Returns the complex eigenvalues `(N,)` of every layer that `model_modes` finds, by path."""
     return {name: modes[0].lam.ravel() for name, modes in model_modes(params, layers).items()}

@@ -1,4 +1,4 @@
-"""Figures of a run's modes: one page of all layers, and an animation of their trajectories."""
+"""Figures of a run's modes: one page with all plots, and an animation of the eigenvalues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Layers = Mapping[str, tuple[Modes, ...]]
 _MOST_LAYERS = 6  # more would be too small to read
 _FEWEST_MODES = 20  # a histogram of fewer modes is not informative
 _MOST_FRAMES = 150
-_SECONDS, _HELD_SECONDS = 4.0, 2.0  # the shortest animation, and its last frame
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # all frames but the last, unless there are many; the last frame
 _MOST_STEPS = 100_000
 _LINES: tuple[dict[str, Any], ...] = (  # one per direction
     {"linestyle": "-"},
@@ -46,12 +46,13 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
     """Saves a figure with one column per layer: eigenvalues, histograms and impulse responses.
 
     Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle. If
-    every layer has 20 modes or more, there are histograms of moduli, phases and time scales.
+    every layer shown has 20 modes or more, there are histograms of moduli, phases and time scales.
+    If there are more than six layers, the page shows six of them, evenly spaced.
 
     Args:
       initial: the modes of every layer before training; see `lru.spectrum.model_modes`.
       trained: the modes of every layer after training.
-      path: the file to write, whose suffix gives the format.
+      path: the file to write; its suffix determines the format.
       title: the title of the figure.
 
     Raises:
@@ -80,7 +81,7 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
             plot(axis, *pair, edges=edges)
         _plot_responses(responses, initial[name], trained[name], _horizon(both))
     _tidy(axes)
-    # The title has the name of a directory, in which $ and _ are not mathematics.
+    # The title contains the name of a directory, in which $ and _ are not mathematical notation.
     figure.suptitle(title, fontsize=11, parse_math=False)
     _draw_legend(figure, axes)
     _save(path, lambda: figure.savefig(path, dpi=110))
@@ -89,17 +90,19 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
 def save_animation(
     steps: Sequence[int], trajectories: Mapping[str, np.ndarray], file: Path
 ) -> None:
-    """Saves a GIF of the trajectories of every layer's eigenvalues, one frame per evaluation.
+    """Saves a GIF of the trajectories of the layers' eigenvalues, one frame per evaluation.
 
-    The animation lasts six seconds or more, the last two of them on its last frame.
+    The animation shows at most six layers and 150 evaluations; if there are more, it shows evenly
+    spaced ones. The last frame is held for two seconds. The frames before it take up to four
+    seconds, or 80 milliseconds each if there are more than 50 frames.
 
     Args:
       steps: the steps of the evaluations, `(K,)`.
       trajectories: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
-      file: the file to write, which must end with .gif.
+      file: the file to write, whose name must end with .gif.
 
     Raises:
-      UserError: if the file does not end with .gif.
+      UserError: if the name of the file does not end with .gif.
     """
     if file.suffix.lower() != ".gif":
         raise UserError(f"--animation={file} is no name of an animation: end it with .gif")
@@ -120,7 +123,7 @@ def save_animation(
         figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
         canvas.draw()
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-        figure.set_layout_engine("none")  # keep the first frame's layout, the slowest part
+        figure.set_layout_engine("none")  # keep the first layout: computing it is slow
     milliseconds = max(round(1000 * _SECONDS / len(images)), 80)
     durations = [milliseconds] * (len(images) - 1) + [round(1000 * _HELD_SECONDS)]
     first, *others = images
@@ -140,7 +143,7 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Returns the steps after which the slowest mode has decayed to e^-5, up to a maximum."""
+    """Returns the number of steps in which the slowest mode decays to e^-5, up to a maximum."""
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)
     return int(min(math.ceil(5 * longest), _MOST_STEPS))
@@ -155,7 +158,7 @@ def _chosen(layers: int) -> list[int]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Returns at most `most` numbers below `count`, evenly spaced, with the first and the last."""
+    """Returns up to `most` evenly spaced numbers below `count`, including the first and last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
@@ -171,7 +174,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Draws a legend of the disk's markers, and of the lines whose labels the disk lacks."""
+    """Draws a legend of the disk's markers, and of the lines that have other labels."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:
@@ -181,7 +184,7 @@ def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
 
 def _save(path: Path, write: Callable[[], None]) -> None:
     try:
-        if not path.suffix:  # Matplotlib would add one, and write to another path
+        if not path.suffix:  # Matplotlib would add a suffix, and write to another path
             raise ValueError("no ending")
         write()
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Plots of modes: functions of a Matplotlib axis and arrays, which return the axis.
+"""Plots of modes: functions that draw arrays on a Matplotlib axis, and return the axis.
 
-Initial modes are grey and trained ones dark blue, which differ in print without colour too.
-`lru.analysis.histograms` has the plots of distributions.
+Initial modes are gray and trained modes are dark blue; the two also differ in print without color.
+The plots of distributions are in `lru.analysis.histograms`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TRAINED = "#0b3c8c"
 
 
 def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
-    """Draws eigenvalues on the unit disk, with their initial values in grey.
+    """Draws eigenvalues on the unit disk, with their initial values in gray.
 
     Args:
       axis: a Matplotlib axis.
@@ -39,7 +39,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
 
 def near_circle(lam: np.ndarray) -> bool:
-    """Returns whether all eigenvalues are too close to the unit circle to be told apart on a disk.
+    """Returns whether all eigenvalues are too close to the unit circle to be distinct on a disk.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -50,10 +50,10 @@ def near_circle(lam: np.ndarray) -> bool:
 
 
 def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
-    """Draws eigenvalues by their phase and their distance from the unit circle, both logarithmic.
+    """Draws eigenvalues by phase and distance from the unit circle, on logarithmic axes.
 
-    Modes outside the unit circle, and those with phase 0, are left out. For the arguments and the
-    result, see `plot_eigenvalues`.
+    Modes on or outside the unit circle, and modes with phase 0, are left out. For the arguments and
+    the result, see `plot_eigenvalues`.
     """
     points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
               if x is not None]  # fmt: skip
@@ -71,7 +71,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
 
 def set_log_ticks(scale: Any) -> None:
-    """Labels the decades of a logarithmic scale; if there are few, labels 1, 2 and 5 of each.
+    """Labels each decade of a logarithmic scale, at 1, or at 1, 2 and 5 if there are few decades.
 
     Args:
       scale: the `xaxis` or the `yaxis` of a Matplotlib axis.
@@ -104,12 +104,12 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
 def plot_impulse_responses(
     axis: Any, steps: np.ndarray, responses: Mapping[str, tuple[np.ndarray, dict[str, Any]]]
 ) -> Any:
-    """Draws norms of impulse responses over the steps since the impulse, both logarithmic.
+    """Draws norms of impulse responses against the time since the impulse, on logarithmic axes.
 
     Args:
       axis: a Matplotlib axis.
       steps: `(K,)`, positive.
-      responses: norms `(K,)` and the style of their line, by name.
+      responses: by name, the norms `(K,)` and the style of their line.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -120,7 +120,7 @@ def plot_impulse_responses(
 
 
 def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
-    """Draws the gains of modes over their time scales, both logarithmic.
+    """Draws the gains of modes against their time scales, on logarithmic axes.
 
     Args:
       axis: a Matplotlib axis.
@@ -142,13 +142,13 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws the prediction of Proposition 3.3 and measurements over the ring's outer radius.
+    """Draws gains predicted by Proposition 3.3, and measured gains, against 1 - r_max.
 
     Args:
       axis: a Matplotlib axis.
       radius: r_max, `(K,)`.
-      predicted: `lru.spectrum.ring_gain` of each, `(K,)`.
-      measured: `lru.spectrum.measured_gain` of each, `(K,)` or `(runs, K)`.
+      predicted: `lru.spectrum.ring_gain` for each radius, `(K,)`.
+      measured: `lru.spectrum.measured_gain` for each radius, `(K,)` or `(runs, K)`.
     """
     distance = 1 - np.asarray(radius)
     axis.plot(distance, predicted, color="0.4", label="Proposition 3.3")

@@ -14,12 +14,13 @@ def impulse_response(
 ) -> np.ndarray:
     """Returns K_k = Re[C Lambda^k B], the outputs k steps after an impulse in each input.
 
-    It leaves out the skip D, which adds to K_0.
+    The skip term D, which adds to K_0, is left out.
 
     Args:
-      modes: a direction of a layer; not of S4D, whose channels do not mix.
+      modes: the modes of one direction of a layer, except S4D, whose channels do not mix.
       steps: k, `(K,)`.
-      outputs, inputs: indices of channels, because all `(K, H, H)` of a long response are large.
+      outputs, inputs: the indices of the channels to compute. A long response of all channels,
+        `(K, H, H)`, takes much memory.
 
     Returns:
       `(K, outputs, inputs)`.
@@ -37,8 +38,8 @@ def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
     For M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2.
-    Both terms are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. So a step
-    costs N^2.
+    Both terms are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. So
+    each step costs N^2.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
     if modes.lam.ndim == 2:  # S4D: each channel has its own response
@@ -66,13 +67,13 @@ class InputGains(NamedTuple):
 def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
     """Returns the gains of modes inside the unit disk.
 
-    With the LRU's initial gamma = sqrt(1 - |lambda|^2), the gain of white noise is one (section 3.4
-    of Orvieto et al. 2023). The gain of a constant input is still far above one for a slow mode of
-    small phase.
+    With the LRU's initial gamma = sqrt(1 - |lambda|^2), the gain for white noise is one (section
+    3.4 of Orvieto et al. 2023). For a slow mode of small phase, the gain for a constant input is
+    still far above one.
 
     Args:
       lam: eigenvalues `(N,)`.
-      gamma: the factor of Bu: `np.exp(params["gamma_log"])` of an LRU.
+      gamma: the factor of Bu, which is `np.exp(params["gamma_log"])` for an LRU.
 
     Example:
       >>> gains = input_gains(np.array([0.6]), np.array([0.8]))
@@ -86,10 +87,10 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 
 
 def ring_gain(r_min: float, r_max: float) -> float:
-    """Returns the long-run E|h|^2 / E|Bu|^2 of white noise on a ring of eigenvalues, without gamma.
+    """Returns the long-run E|h|^2 / E|Bu|^2 for white noise, a ring of eigenvalues, and no gamma.
 
     log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), Proposition 3.3 of Orvieto et al.
-    (2023); 1 / (1 - r^2) if the ring is a circle. With gamma it is one.
+    (2023); 1 / (1 - r^2) if the ring is a circle. With gamma, the ratio is one.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)

@@ -1,4 +1,4 @@
-"""Statistics of eigenvalues: frequencies, time scales, histograms, initial distributions."""
+"""Statistics of eigenvalues: frequencies, time scales, histograms and initial distributions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def time_scales(lam: np.ndarray) -> np.ndarray:
-    """Returns -1 / log|lambda|, the steps in which a mode decays to 1/e.
+    """Returns -1 / log|lambda|, the number of steps in which a mode decays to 1/e.
 
-    It is infinite on and outside the unit circle.
+    The time scale is infinite on and outside the unit circle.
 
     Example:
       >>> time_scales(np.exp([-0.1, -0.01 + 2j, 1j])).round(6).tolist()
@@ -24,8 +24,8 @@ def time_scales(lam: np.ndarray) -> np.ndarray:
 def frequencies(lam: np.ndarray) -> np.ndarray:
     """Returns |arg lambda| in [0, pi], in radians per step.
 
-    The sign has no meaning, because outputs are real parts, and a mode and its conjugate can give
-    the same ones.
+    The sign of the argument has no meaning: outputs are real parts, so a mode and its conjugate can
+    give the same outputs.
 
     Example:
       >>> frequencies(np.exp(1j * np.array([-0.5, 0.5, 2 * np.pi - 0.5]))).round(6).tolist()
@@ -37,7 +37,7 @@ def frequencies(lam: np.ndarray) -> np.ndarray:
 def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Returns the fraction of the values in each bin between edges.
 
-    Values outside the edges count in the nearest bin.
+    Values outside the edges are counted in the nearest bin.
 
     Args:
       values: `(N,)`.
@@ -107,9 +107,10 @@ def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.n
 
 
 def glorot_eigenvalues(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Returns the eigenvalues `(n,)` of a real Gaussian matrix of variance 1/n: Figure 2.
+    """Returns the eigenvalues `(n,)` of a real Gaussian matrix with entries of variance 1/n.
 
-    In the limit they are uniform on the unit disk (Theorem 3.1). A finite matrix has a few outside.
+    In the limit of large n, they are uniform on the unit disk (Theorem 3.1, Figure 2). A finite
+    matrix has a few eigenvalues outside the disk.
 
     Example:
       >>> lam = glorot_eigenvalues(np.random.default_rng(0), 300)

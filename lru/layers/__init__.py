@@ -1,1 +1,1 @@
-"""Layers, one per file, and the call that they share."""
+"""Layers, one per file, and the call interface that they share."""

@@ -1,8 +1,8 @@
-"""Recurrent cells with two inputs, from the layer below and the step before, and two outputs.
+"""Recurrent cells with two inputs and two outputs: one of each in depth, and one in time.
 
-A lattice of cells has layers in depth and steps in time: h1 passes from layer to layer, h2 from
-step to step. A cell is a set of pure functions of its weights. So `lru.layers.stacks`, which runs
-the lattice, can compute a product ahead for many steps, or batched for many layers.
+The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
+to step. A cell's methods are pure functions of its weights. Therefore `lru.layers.stacks`, which
+runs the lattice, can compute a product for many steps at once, or for many layers in one batch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
 
 
 class TwoWayCell(nn.RNNCellBase):
-    """Base class of recurrent cells: dense layers as parameters, and the call of Flax's cells.
+    """Base class of recurrent cells that are made of dense layers and called like Flax's cells.
 
     A subclass lists its dense layers in `shapes` and implements `input_projection` and `step`.
 
     Attributes:
       features: H, the width of inputs and outputs.
-      dtype: of the matrix products and the outputs; by default the common type of inputs and
-        parameters, as in Flax's cells. The carry is float32 at least in any case.
-      param_dtype: of the parameters.
+      dtype: the type of the matrix products and the outputs; by default, the common type of inputs
+        and parameters, as in Flax's cells. The carry is always at least float32.
+      param_dtype: the type of the parameters.
     """
 
     features: int
@@ -51,7 +51,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Returns the parameters arranged as the matrix products take them."""
+        """Returns the parameters in the arrangement that the matrix products use."""
         return params
 
     @nn.nowrap
@@ -65,9 +65,9 @@ class TwoWayCell(nn.RNNCellBase):
 
         Args:
           weights: see `pack`.
-          carry: the carry of the step before, `(..., N)`.
+          carry: the carry from the previous step, `(..., N)`.
           input: the output of the layer below, `(..., D)`.
-          projected: the `input_projection` of the input.
+          projected: the result of `input_projection` for this input.
 
         Returns:
           `(carry, output)`.
@@ -76,17 +76,17 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def encode(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
-        """Returns the input of the first layer's cell, for the inputs of the stack."""
+        """Converts the inputs of the stack to the inputs of the first layer's cell."""
         return inputs
 
     @nn.nowrap
     def decode(self, output: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
-        """Returns the outputs of the stack, for the output of the last layer's cell."""
+        """Converts the outputs of the last layer's cell to the outputs of the stack."""
         return output
 
     @nn.nowrap
     def bound(self, shape: tuple[int, int]) -> float:
-        """Returns b of U(-b, b), from which a dense layer of that shape is drawn."""
+        """Returns b, where U(-b, b) is the distribution of a dense layer of this shape."""
         return 1 / math.sqrt(self.features)
 
     @nn.nowrap
@@ -112,14 +112,14 @@ class TwoWayCell(nn.RNNCellBase):
         """Runs one step.
 
         Args:
-          carry: h2, the carry of the step before, `(..., N)`.
+          carry: h2, the carry from the previous step, `(..., N)`.
           inputs: h1, `(..., H)`.
 
         Returns:
-          `(carry, outputs)`, h2' and h1'.
+          `(carry, outputs)`, which are h2' and h1'.
 
         Raises:
-          ValueError: if the inputs have another width, or an argument is complex.
+          ValueError: if the width of the inputs is not H, or an argument is complex.
         """
         carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
         if jnp.iscomplexobj(carry):
@@ -142,7 +142,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Float[Array, "*B N"]:
-        """Returns the zero carry for inputs of shape `(..., H)`; `rng` is not used."""
+        """Returns a carry of zeros for inputs of shape `(..., H)`; `rng` is not used."""
         dtype = at_least_float32(self.param_dtype)
         return jnp.zeros((*input_shape[:-1], self.state_size), dtype)
 
@@ -152,7 +152,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns x times a kernel, in the cell's dtype, summed in float32 at least."""
+        """Returns x times a kernel, in the cell's dtype, summed in at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

@@ -2,8 +2,8 @@
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
 
-All matrices are real, there are no biases, and f is a nonlinearity or the identity: Tables 1 and 2
-of the paper.
+All matrices are real, there are no biases, and f is a nonlinearity or the identity, as in
+Tables 1 and 2 of the paper.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class DenseDirection(Direction):
     """One direction of a `DenseRNN`.
 
     Attributes:
-      a, b, c: A, B and C transposed, to multiply rows from the right.
-      d: D, `(H,)`; None if the other direction of the same inputs has it.
+      a, b, c: the transposes of A, B and C, because arrays hold states and inputs as rows.
+      d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
       activation: the name of f.
-      dtype: of the matrix products and the outputs.
+      dtype: the type of the matrix products and the outputs.
       chunk_size: see `lru.LRU`.
     """
 
@@ -83,11 +83,11 @@ class DenseDirection(Direction):
 
 
 def haiku_normal(fan_in: int) -> Initializer:
-    """Returns an initializer from N(0, 1 / fan_in), truncated at two standard deviations.
+    """Returns an initializer of N(0, 1 / fan_in), truncated at two standard deviations.
 
-    Haiku's vanilla RNN draws its matrices from it. Truncation reduces the standard deviation to
-    0.88 of its value, and this is not corrected. So a large square matrix has a spectral radius of
-    about 0.88.
+    Haiku's vanilla RNN draws its matrices from this distribution. Truncation multiplies the
+    standard deviation by 0.88, without a correction, so a large square matrix has a spectral radius
+    of about 0.88.
 
     Example:
       >>> import jax
@@ -98,10 +98,10 @@ def haiku_normal(fan_in: int) -> Initializer:
 
 
 def limit_spectral_radius(draw: Initializer) -> Initializer:
-    """Scales square matrices of another initializer to a spectral radius of 1 at most.
+    """Returns an initializer that scales the square matrices of another to a radius of at most 1.
 
-    If the spectral radius is above 1, the matrix is divided by ||A^1024||^(1/1024). This bound is
-    never below the spectral radius, and at most a few thousandths above it.
+    The spectral radius of a matrix A is at most ||A^1024||^(1/1024), and at most a few thousandths
+    smaller. If this bound is above 1, A is divided by it.
 
     Example:
       >>> import jax
@@ -125,20 +125,21 @@ def limit_spectral_radius(draw: Initializer) -> Initializer:
 
 
 class DenseRNN(Mixer):
-    """The vanilla RNN of Orvieto et al. (2023), with the call of `lru.LRU`.
+    """The vanilla RNN of Orvieto et al. (2023), with the call signature of `lru.LRU`.
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1)
 
     Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
-    N(0, 1) and elementwise as in the LRU, so that this ablation differs from the next by A alone;
-    and `C2 (H, N)` if bidirectional. At small N, one A in ten has an eigenvalue outside the unit
-    circle, and its state overflows float32 within a thousand steps. So `limit_spectral_radius` is
-    applied to the A of a linear layer. (At the paper's N it makes no difference.)
+    N(0, 1) and applied elementwise, as in the LRU, so that this ablation differs from the next only
+    in A; and, in a bidirectional layer, `C2 (H, N)`. At small N, one A in ten has an eigenvalue
+    outside the unit circle, and the state of a linear layer then overflows float32 within a
+    thousand steps. Therefore `limit_spectral_radius` is applied to the A of a linear layer. (At the
+    paper's N, it makes no difference.)
 
     Attributes:
       d_state: N.
-      activation: f: `"relu"`, `"tanh"` or `"linear"`, the identity.
-      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`; the state is float32 at least.
+      activation: f: `"relu"`, `"tanh"` or `"linear"` (the identity).
+      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`; the state is at least float32.
 
     Example:
       >>> import jax, jax.numpy as jnp

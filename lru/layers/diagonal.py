@@ -2,8 +2,8 @@
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
-Each ablation is a parameterization of Lambda, without the LRU's gamma. The last one with gamma is
-`lru.LRU`.
+Each ablation has its own parameterization of Lambda, and lacks the LRU's gamma. The last one, with
+gamma and with log theta as a parameter, becomes `lru.LRU`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ _NAMES = {"real_imag": ("a", "b"), "exp": ("nu", "theta"), "stable_exp": ("nu_lo
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
-    """Returns Lambda, whose parameterization the names of the parameters decide.
+    """Returns Lambda; the names of the parameters determine its parameterization.
 
     a, b: a + ib;   nu, theta: exp(-nu + i theta);   nu_log, theta: exp(-exp(nu_log) + i theta).
 
-    See sections 3.2 and 3.3 of the paper. Only the last is always inside the unit disk.
+    See sections 3.2 and 3.3 of the paper. Only the last parameterization keeps Lambda inside the
+    unit disk.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,7 +70,7 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """Draws the parameters of N eigenvalues that are uniform in area on a ring: Lemma 3.2.
+    """Draws the parameters of N eigenvalues that are uniform in area on a ring (Lemma 3.2).
 
     Raises:
       ValueError: if the parameterization is unknown, or the ring or the phase is invalid.
@@ -97,19 +98,21 @@ class DiagonalRNN(Mixer):
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
-    Parameters: `B_re B_im (N, H)`, `C_re C_im (H, N)` and `D (H,)`, drawn as in the LRU; those of
-    Lambda, `(N,)`; and `C2_re C2_im (H, N)` if bidirectional.
+    Parameters: `B_re B_im (N, H)`, `C_re C_im (H, N)` and `D (H,)`, drawn as in the LRU; the
+    parameters of Lambda, `(N,)` each; and, in a bidirectional layer, `C2_re C2_im (H, N)`.
 
     Attributes:
       d_state: N, the number of complex modes.
-      parameterization: of Lambda: `"real_imag"`, a + ib, with parameters `a b`; `"exp"`,
-        exp(-nu + i theta), with `nu theta`; `"stable_exp"`, exp(-exp(nu_log) + i theta), with
-        `nu_log theta`. In training, the first two may leave the unit disk.
-      r_min, r_max, max_phase: where the eigenvalues are drawn, see `lru.LRU`. The default is the
-        whole disk, as for a large Gaussian matrix (Theorem 3.1); the ablation "ring init" uses a
-        ring.
-      bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. The methods that
-        multiply factors together need a Lambda that stays inside the disk.
+      parameterization: the formula of Lambda:
+        `"real_imag"`: a + ib, with parameters `a b`;
+        `"exp"`: exp(-nu + i theta), with parameters `nu theta`;
+        `"stable_exp"`: exp(-exp(nu_log) + i theta), with parameters `nu_log theta`.
+        During training, the eigenvalues of the first two may leave the unit disk.
+      r_min, r_max, max_phase: the region from which the eigenvalues are drawn; see `lru.LRU`. The
+        default is the whole disk, as for a large Gaussian matrix (Theorem 3.1); the ablation
+        "ring init" uses a ring.
+      bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. All methods except
+        `"sequential"` multiply eigenvalues together, so Lambda must stay inside the unit disk.
 
     Example:
       >>> import jax, jax.numpy as jnp

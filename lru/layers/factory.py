@@ -1,4 +1,4 @@
-"""Factories of the layers inside a layer: a function, a partial, or an instance to copy."""
+"""Factories of the layers inside a layer, from a function, a partial, or an instance to copy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.
     """Returns a function that makes a Linen layer, such as `functools.partial(lru.LRU, 64)`.
 
     Args:
-      name: the argument's name, for the message.
+      name: the argument's name, for the error message.
       module: such a function, or an instance to copy, such as `lru.LRU(64)`.
       cells: whether the layer may be a recurrent cell.
 
     Raises:
-      ValueError: if the module is neither.
+      ValueError: if `module` is not of this kind, or is a recurrent cell where none is allowed.
 
     Example:
       >>> as_factory("mixer", nn.Dense(4))().features
@@ -53,7 +53,7 @@ def _holds_modules(factory: functools.partial) -> bool:
 def _make(factory: functools.partial, **options: Any) -> nn.Module:
     """Calls `factory` with copies of the modules among its arguments.
 
-    Without copies, Flax would share the parameters of a module that two layers have.
+    Without copies, two layers made with the same module would share its parameters.
     """
     copies: dict[int, nn.Module] = {}
 

@@ -1,8 +1,8 @@
-"""The baselines of Ahuja & Morency (2018): GRU, LSTM, recurrent highway network, Grid-LSTM.
+"""The baselines of Ahuja & Morency (2018): GRU, LSTM, recurrent highway network and Grid-LSTM.
 
-Each is a two-way cell, stacked like those of the lattice. A GRU, an LSTM and a recurrent highway
-network pass the same state to the layer above and to the next step. A Grid-LSTM has a memory in
-each of the two directions.
+Each is a two-way cell, stacked like the cells of the lattice. A GRU, an LSTM and a recurrent
+highway network pass the same hidden state to the layer above and to the next step; an LSTM also
+passes its memory to the next step. A Grid-LSTM has a memory in depth and another in time.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class GRUCell(TwoWayCell):
     c = tanh(W x + r * (U h + b)),  or  tanh(W x + U (r * h) + b)
     h' = z * h + (1 - z) * c
 
-    Parameters: dense layers `input`, applied to x, and `state`, applied to h, each with the outputs
-    r, z and c in that order. Both have a bias, as in PyTorch, whose layers the paper uses:
-    6 H^2 + 6 H parameters.
+    Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
+    each are r, z and c, in that order. Both have a bias, as in PyTorch, whose layers the paper
+    uses. A cell has 6 H^2 + 6 H parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
@@ -44,7 +44,7 @@ class GRUCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Splits `state` into gates and candidate, which need separate products before a reset."""
+        """Splits `state` into gates and candidate if the reset gate comes before the product."""
         if self.reset_after:
             return params
         parts = (jnp.split(params["state"][k], [2 * self.features], -1) for k in ("kernel", "bias"))
@@ -76,8 +76,10 @@ class LSTMCell(TwoWayCell):
     i, f, o = sigmoid(W x + U h),   g = tanh(W x + U h)   each with its own W and U
     c' = f * c + i * g,   h' = o * tanh(c')
 
-    The carry is [h; c], `(..., 2 H)`. Parameters: dense layers `input`, applied to x, and `state`,
-    applied to h, each with the outputs i, f, g and o in that order and a bias, as in PyTorch:
+    The carry is [h; c], `(..., 2 H)`.
+
+    Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
+    each are i, f, g and o, in that order, and both have a bias, as in PyTorch. A cell has
     8 H^2 + 8 H parameters.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
@@ -107,13 +109,13 @@ class GridLSTMCell(TwoWayCell):
 
     h1', m1' = LSTM1(input h2, state h1, m1),   h2', m2' = LSTM2(input h1', state h2, m2)
 
-    The carry in time is [h2; m2], `(..., 2 H)`. The memory in depth, m1, starts from zero in the
-    first layer at every step. (In the authors' code it does so only in the first chunk of a text. A
-    later chunk starts from the last layer's m1 at the same position of the chunk before. Then the
-    outputs depend on where a text is cut, and a stream cannot be defined.)
+    The carry in time is [h2; m2], `(..., 2 H)`. At every step, the memory in depth, m1, starts
+    from zero in the first layer. (In the authors' code, it does so only in the first chunk of a
+    text. In each later chunk, it starts from the last layer's m1 at the same position in the
+    previous chunk. The outputs then depend on where the text is cut, so streaming is impossible.)
 
     Parameters: dense layers `depth_input depth_state time_input time_state`, each like one of the
-    two of an `LSTMCell`: 16 H^2 + 16 H parameters.
+    two dense layers of an `LSTMCell`. A cell has 16 H^2 + 16 H parameters.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
@@ -165,19 +167,20 @@ def lstm(
 class RHNCell(TwoWayCell):
     """The recurrent highway network (Zilly et al. 2017), as in the comparison of Ahuja & Morency.
 
-    Micro-steps i = 1 ... k of a step, with the state s:
-    t = sigmoid(R_i^t s),   s' = t * tanh(R_i^h s) + (1 - t) * s      the first adds W x to both
+    Each step updates the state s in k micro-steps, i = 1 ... k:
+    t = sigmoid(R_i^t s),   s' = t * tanh(R_i^h s) + (1 - t) * s
 
-    Unlike that of Zilly et al., its transform gates have no negative initial bias, and it has no
-    dropout. So it is a weak baseline, as published.
+    The first micro-step also adds a product with x inside the sigmoid and another inside the tanh.
+    Unlike the network of Zilly et al., this one has no dropout, and its transform gates have no
+    negative initial bias. It is therefore a weak baseline, as published.
 
-    Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s, each
-    with the outputs h and t in that order. They are drawn like PyTorch's linear layers, from
-    U(-b, b) with b = 1/sqrt(rows); 4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
+    Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s. The
+    outputs of each are h and t, in that order. They are drawn like PyTorch's linear layers, from
+    U(-b, b) with b = 1/sqrt(rows). A cell has 4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
-      recurrence_depth: k.
+      recurrence_depth: k, the number of micro-steps.
     """
 
     recurrence_depth: int = 2
@@ -194,7 +197,7 @@ class RHNCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Splits `micro_0` into the rows for x and those for s."""
+        """Splits `micro_0` into the rows for x and the rows for s."""
         first = params["micro_0"]
         input, recurrent = jnp.split(first["kernel"], 2)
         rest = {name: layer for name, layer in params.items() if name != "micro_0"}
@@ -216,7 +219,7 @@ class RHNCell(TwoWayCell):
 
 
 class GRU(RecurrentStack):
-    """Layers of `GRUCell`, with the call of `lru.LRU`.
+    """A stack of `GRUCell` layers, with the call signature of `lru.LRU`.
 
     Attributes: those of `lru.layers.stacks.RecurrentStack`, and `reset_after` of `GRUCell`.
 
@@ -238,7 +241,7 @@ class GRU(RecurrentStack):
 
 
 class LSTM(RecurrentStack):
-    """Layers of `LSTMCell`, with the attributes of `RecurrentStack`."""
+    """A stack of `LSTMCell` layers, with the attributes of `RecurrentStack`."""
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
@@ -246,7 +249,7 @@ class LSTM(RecurrentStack):
 
 
 class GridLSTM(RecurrentStack):
-    """Layers of `GridLSTMCell`, with the attributes of `RecurrentStack`."""
+    """A stack of `GridLSTMCell` layers, with the attributes of `RecurrentStack`."""
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
@@ -254,7 +257,7 @@ class GridLSTM(RecurrentStack):
 
 
 class RHN(RecurrentStack):
-    """Layers of `RHNCell`, with the call of `lru.LRU`.
+    """A stack of `RHNCell` layers, with the call signature of `lru.LRU`.
 
     Attributes: those of `lru.layers.stacks.RecurrentStack`, and `recurrence_depth` of `RHNCell`.
     """

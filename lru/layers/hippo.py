@@ -1,4 +1,4 @@
-"""The initialization of S4D and S5: HiPPO's eigenvalues, step sizes, and discretization.
+"""Initialization and discretization of S4D and S5: HiPPO's eigenvalues and step sizes.
 
 h' = Lambda h + B u,   y = C h + D u          Lambda diagonal, complex, in conjugate pairs
 """
@@ -35,9 +35,9 @@ def hippo_legs(d_state: int) -> np.ndarray:
 
 
 def hippo_normal(d_state: int) -> np.ndarray:
-    """HiPPO-N, A + P P^T with P_n = sqrt(n + 1/2): -1/2 plus a skew-symmetric matrix.
+    """The HiPPO-N matrix A + P P^T, P_n = sqrt(n + 1/2): -I/2 plus a skew-symmetric matrix.
 
-    S5 and S4D-LegS use it in place of HiPPO-LegS, which cannot be diagonalised stably.
+    S5 and S4D-LegS use it instead of HiPPO-LegS, which cannot be diagonalized stably.
 
     Example:
       >>> hippo_normal(2).round(3).tolist()
@@ -51,7 +51,7 @@ def check_even(d_state: int) -> None:
     """Checks that N is even and at least 2, because modes come in conjugate pairs.
 
     Raises:
-      ValueError: if N is not.
+      ValueError: if N is not an even number of at least 2.
     """
     if not isinstance(d_state, Integral) or d_state < 2 or d_state % 2:
         raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
@@ -61,8 +61,8 @@ def check_even(d_state: int) -> None:
 def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N.
 
-    They are those with a positive imaginary part, one of each pair. The largest imaginary part
-    is first. All are complex128.
+    Of each conjugate pair, the eigenvalue with a positive imaginary part is returned. The
+    eigenvalues are in order of decreasing imaginary part. Both arrays are complex128.
 
     Raises:
       ValueError: if N is not even.
@@ -75,7 +75,7 @@ def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_steps(dt_min: float, dt_max: float) -> Initializer:
-    """Returns an initializer of log Delta, with step sizes log-uniform in [dt_min, dt_max].
+    """Returns an initializer of log Delta, where Delta is log-uniform in [dt_min, dt_max].
 
     Raises:
       ValueError: unless 0 < dt_min <= dt_max, and both are finite.
@@ -95,14 +95,14 @@ def discretize(
 ) -> tuple[Complex[Array, "*N"], Complex[Array, "*N"]]:
     """Discretizes h' = lam h + v as h_k = exp(log_lam) h_{k-1} + scale v_k.
 
-    `"zoh"`, v constant during a step: log_lam = lam Delta, scale = (exp(lam Delta) - 1) / lam.
+    `"zoh"`, for v constant during a step: log_lam = lam Delta, scale = (exp(lam Delta) - 1) / lam.
     `"bilinear"`: exp(log_lam) = (1 + lam Delta / 2) / (1 - lam Delta / 2), scale =
     Delta / (1 - lam Delta / 2).
 
     Args:
       lam: continuous-time eigenvalues.
-      step: Delta, in lam's unit of time.
-      method: see above.
+      step: Delta, in the time unit of lam.
+      method: `"zoh"` or `"bilinear"`.
 
     Returns:
       `(log_lam, scale)`.

@@ -17,9 +17,9 @@ def drawn_together(module: nn.Module, draw: Draw, dtype: Any) -> dict[str, Array
     """Returns the parameters that one function draws from one key, by name.
 
     Args:
-      module: the module that has the parameters; `init` creates them.
-      draw: a function of a key.
-      dtype: of the parameters.
+      module: the module that holds the parameters; its `init` creates them.
+      draw: a function that draws all of them, by name, from a key.
+      dtype: the type of the parameters.
     """
     names = jax.eval_shape(draw, jax.random.key(0))
     is_new = any(not module.has_variable("params", name) for name in names)

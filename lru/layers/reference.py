@@ -1,8 +1,8 @@
 """The reference LRU, written as in Appendix A of Orvieto et al. (2023).
 
-It maps one sequence at a time with `vmap`, and uses complex matrix products, Lambda repeated for
-every step, and `lax.associative_scan`. It is slower than `lru.LRU` and takes more memory, but it is
-easy to compare with the paper. Tests and benchmarks use it.
+Its functions process one sequence, and `vmap` applies them to a batch. They use complex matrix
+products, and `lax.associative_scan` with Lambda repeated for every step. This is slower than
+`lru.LRU` and takes more memory, but is easy to compare with the paper. Tests and benchmarks use it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float
 
 
 def forward_bidirectional(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
-    """Computes `forward`, and adds the mirrored sequence's states, read by C2."""
+    """Computes `forward`, and adds Re[C2 h] for the states h of the mirrored sequence."""
     states, outputs = forward(params, inputs)
     mirrored, _ = forward(params, inputs[::-1])
     return (states, mirrored), outputs + _read_out(params, "C2", mirrored[::-1])
@@ -49,7 +49,9 @@ def _combine(left, right):
 
 
 class AppendixA(nn.Module):
-    """`lru.LRU` with these functions: the same parameters, for whole sequences from a zero state.
+    """The layer `lru.LRU`, computed by these functions from the same parameters.
+
+    It takes whole sequences, and starts from a zero state.
 
     Attributes: see `lru.LRU`.
     """
@@ -72,7 +74,7 @@ class AppendixA(nn.Module):
         return_carry: bool = False,
         time_major: bool = False,
     ) -> Any:
-        """Applies the layer as `lru.LRU` does; the arguments that must be None are unsupported."""
+        """Applies the layer, like `lru.LRU`; arguments that must be None are not supported."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         axis = 1 if time_major else 0
         run = forward_bidirectional if self.bidirectional else forward

@@ -2,10 +2,10 @@
 
     h' = Lambda h + u,   y = 2 Re[C h] + D u          for each of H channels separately
 
-In steps of Delta a channel is a recurrence, and also a convolution of its inputs with the kernel
-K_k = 2 Re[C scale exp(k log_lam)]; scale and log_lam are those of `lru.layers.hippo.discretize`.
-Without resets the layer computes the convolution by FFT. The final state is then a separate sum,
-which the compiler removes where the state is not used.
+Discretized with step size Delta, a channel is a recurrence, and also a convolution of its inputs
+with the kernel K_k = 2 Re[C scale exp(k log_lam)], where `lru.layers.hippo.discretize` gives scale
+and log_lam. Without resets, the layer computes the convolution by FFT. The final state is then a
+separate sum, which the compiler removes if the state is not used.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Frequencies = Literal["lin", "inv", "legs"]
 
 
 class S4DDirection(Direction):
-    """One direction of an `S4D`, discretized; each row has the weights of one channel.
+    """One direction of an `S4D`, discretized; each row holds the weights of one channel.
 
     Attributes:
       log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`.
       scale: the factors of the inputs, complex `(H, N/2)`.
       c: C, complex `(H, N/2)`.
-      d: D, `(H,)`; None if the other direction of the same inputs has it.
-      dtype: of the outputs.
+      d: D, `(H,)`; None if the layer's other direction adds the skip term D u.
+      dtype: the type of the outputs.
       method, chunk_size: see `S4D`.
     """
 
@@ -88,7 +88,7 @@ class S4DDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Runs the recurrence if there are resets; otherwise one convolution of all steps."""
+        """Computes one convolution of all steps, or the recurrence if `_convolves` is False."""
         inputs, reset = inputs_and_reset
         if not self._convolves(inputs.shape[0], reset):
             return super().chunk(carry, inputs_and_reset, seq_lengths, reverse=reverse)
@@ -112,14 +112,14 @@ class S4DDirection(Direction):
 
 
 class S4D(Mixer):
-    """The S4D layer, with the call of `lru.LRU`.
+    """The S4D layer, with the call signature of `lru.LRU`.
 
     h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) u_k
     y_k = 2 Re[C h_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
 
     from Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models"
     (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published layer ends with
-    GELU and a gated linear unit that mixes the channels; here the block around the layer has both.
+    GELU and a gated linear unit that mixes the channels; here, both are in the block around it.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
@@ -127,11 +127,13 @@ class S4D(Mixer):
     Attributes:
       d_state: N, even: each channel has N/2 modes and their conjugates.
       frequencies: the initial Lambda_im, for n = 0 ... N/2 - 1: `"lin"`: pi n; `"inv"`:
-        N / pi (N / (2n + 1) - 1); `"legs"`: HiPPO-N's eigenvalues. The initial real parts are -1/2.
-      dt_min, dt_max: the channels' step sizes are drawn log-uniformly between them.
+        N / pi (N / (2n + 1) - 1); `"legs"`: the imaginary parts of HiPPO-N's eigenvalues. The
+        initial real parts are -1/2.
+      dt_min, dt_max: the bounds between which each channel's step size is drawn log-uniformly.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      method, chunk_size: of the recurrence, which is used only with resets; see `lru.LRU`.
-      bidirectional, dtype, param_dtype: see `lru.LRU`. Only the outputs have the type `dtype`.
+      method, chunk_size: options of the recurrence, which is used only if there are resets, one
+        step, or a symbolic number of steps; see `lru.LRU`.
+      bidirectional, dtype, param_dtype: see `lru.LRU`. Here, only the outputs have type `dtype`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -197,7 +199,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
     """Returns Im Lambda `(N/2,)` of S4D-Lin, S4D-Inv or S4D-LegS.
 
     Raises:
-      ValueError: if the initialisation is unknown, or N is not even.
+      ValueError: if `kind` is unknown, or N is not even.
 
     Example:
       >>> (initial_frequencies("lin", 6) / math.pi).tolist()
@@ -217,7 +219,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
 def s4d_directions(
     params: Parameters, discretization: Discretization = "zoh", **options: Any
 ) -> tuple[S4DDirection, ...]:
-    """Returns the direction of `C`, which has the skip, and that of `C2`, if any.
+    """Returns the direction of `C`, which adds the skip term, and the direction of `C2`, if any.
 
     Args:
       params: the parameters of an `S4D`.
@@ -240,10 +242,10 @@ def s4d_directions(
 
 
 def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
-    """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, k = 0 ... T - 1.
+    """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, for k = 0 ... T - 1.
 
-    It is computed in chunks, and again in the backward pass, because all powers together take N
-    times the memory.
+    It is computed in chunks, and recomputed in the backward pass, because all powers together
+    take N times the memory of the kernel.
     """
 
     def chunk(direction, carry, steps, _):
@@ -256,7 +258,7 @@ def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-    """Returns y_t = sum_s K_{t-s} u_s of each channel, by FFT on twice the length."""
+    """Returns y_t = sum_s K_{t-s} u_s of each channel, by FFTs of length 2 T."""
     time = u.shape[0]
     transform = functools.partial(jnp.fft.rfft, n=2 * time, axis=0)
     k = k.reshape(time, *(1,) * (u.ndim - 2), -1)
@@ -266,7 +268,7 @@ def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, 
 def decay(
     direction: S4DDirection, h0: Complex[Array, "*B H N"], time: int
 ) -> Float[Array, "T *B H"]:
-    """Returns 2 Re[C Lambda^(t+1) h0], the contribution of a state to the outputs after it."""
+    """Returns 2 Re[C Lambda^(t+1) h0], the contribution of the state h0 to later outputs."""
     powers = direction.c[None] * _powers(direction, jnp.arange(1, time + 1))
     return 2 * jnp.einsum("thn,...hn->t...h", powers, h0).real
 
@@ -282,9 +284,9 @@ def final_state(
     Args:
       direction: the layer's direction.
       h0: the state before the first step; None for zero.
-      u: the inputs from the last valid step backwards. Index k is then also the power of Lambda
-        that multiplies an input, whatever the lengths are.
-      seq_lengths: the valid steps of each sequence; None for all.
+      u: the inputs in reverse order, from the last valid step of each sequence. Then the input at
+        index k is multiplied by the k-th power of Lambda, whatever the lengths are.
+      seq_lengths: the number of valid steps of each sequence; None if all steps are valid.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))
     sums = [jnp.einsum("thn,t...h->...hn", part, u) for part in (powers.real, powers.imag)]

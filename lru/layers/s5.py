@@ -1,9 +1,9 @@
-"""S5 (Smith et al. 2023): one diagonal state-space model of many inputs, initialized from HiPPO-N.
+"""S5 (Smith et al. 2023): a diagonal state-space model with many inputs, initialized from HiPPO-N.
 
     h' = Lambda h + B u,   y = 2 Re[C h] + D * u
 
-In steps of Delta, one for each mode, it is `lru.LRU` with another parameterization of the same
-products. The modes come in conjugate pairs, and only one of each pair is computed.
+Discretized with a step size Delta for each mode, it is `lru.LRU` with different parameters for the
+same products. The modes come in conjugate pairs, and only one mode of each pair is computed.
 """
 
 from __future__ import annotations
@@ -38,26 +38,27 @@ ReadOut = Literal["lecun_normal", "trunc_standard_normal", "complex_normal"]
 
 
 class S5(Mixer):
-    """The S5 layer, with the call of `lru.LRU`.
+    """The S5 layer, with the call signature of `lru.LRU`.
 
     h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) B u_k
     y_k = 2 Re[C h_k] + D * u_k
 
     Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence Modeling"
-    (ICLR 2023), with its initialisation as published in lindermanlab/S5.
+    (ICLR 2023), with the initialization published in lindermanlab/S5.
 
     Parameters, for N/2 pairs of modes: `Lambda_re Lambda_im log_step (N/2,)`, `B_re B_im
     (N/2, H)`, `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
 
     Attributes:
       d_state: N, even: N/2 modes and their conjugates.
-      blocks: the number of HiPPO-N matrices, of size N / blocks each, along the diagonal.
-      dt_min, dt_max: the step sizes are drawn log-uniformly between them.
-      c_init: the distribution of C, by the names of lindermanlab/S5: `"trunc_standard_normal"`, C V
-        with variance 1/N; `"lecun_normal"`, C V with variance 1/(N H); `"complex_normal"`, C itself
-        with variance 1/2. The variances are those of the real and of the imaginary parts.
+      blocks: the number of HiPPO-N matrices along the diagonal, each of size N / blocks.
+      dt_min, dt_max: the bounds between which each mode's step size is drawn log-uniformly.
+      c_init: the distribution of C, named as in lindermanlab/S5. `"trunc_standard_normal"` and
+        `"lecun_normal"` draw a matrix (H, N), of variance 1/N and 1/(N H) respectively, and
+        multiply it by the eigenvectors V (N, N/2) of HiPPO-N. `"complex_normal"` draws C itself,
+        with variance 1/2. The real and the imaginary parts each have the given variance.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      clip_eigenvalues: clip Re Lambda to -1e-4 at most, so that the layer stays stable.
+      clip_eigenvalues: whether to clip Re Lambda to at most -1e-4, which keeps the layer stable.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`.
 
     Example:
@@ -170,7 +171,7 @@ def s5_directions(
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
-    """Returns V* B for a real B (N, H) of variance 1/N, whose fan-in is N, as published."""
+    """Returns V* B for a real B (N, H) with variance 1/N; its fan-in is N, as published."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
     rotation = jnp.asarray(vectors.conj().T)
     return rotation @ b.astype(result_type(rotation, b))

@@ -1,9 +1,9 @@
-"""Two-way cells in depth and time, and the two orders in which they can be computed.
+"""Stacks of two-way cells in depth and time, and the two orders of computing the cells.
 
 The cell of layer l at step t needs the output of layer l - 1 at step t, and the carry of layer l
-after step t - 1. Layer by layer, the products with a layer's inputs are computed for all steps at
-once. In a wavefront, all cells with the same l + t are one batched product, which leaves T + L - 1
-sequential products instead of T L.
+after step t - 1. In the plain order, layer by layer, the products with a layer's inputs are
+computed for all steps at once. In a wavefront, all cells with the same l + t are computed in one
+batch, so there are T + L - 1 sequential steps instead of T L.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ Order = Literal["auto", "plain", "wavefront"]
 
 
 class RecurrentStack(Mixer):
-    """Layers of a two-way cell in depth, with the call of `lru.LRU`; a subclass chooses the cell.
+    """A stack of two-way cells, with the call signature of `lru.LRU`; a subclass chooses the cell.
 
     At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
 
     h1 is the input of the first layer and the output of the last. The carry of all layers is
     `(..., L, N)`, where N is H, or 2 H for a cell with a memory.
 
-    Parameters: one subtree per layer, `layers_0` ..., with the parameters of one cell; none are
-    shared.
+    Parameters: one subtree per layer, `layers_0` ..., with the parameters of one cell. The layers
+    share no parameters.
 
     Attributes:
       features: H, the width of inputs and outputs.
       num_layers: L.
-      order: the order of the cells; all orders give the same values and derivatives.
+      order: the order of computing the cells; all orders give the same values and derivatives.
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        `"auto"`: plain on a CPU, where both take about as long; elsewhere, not measured yet, a
-        wavefront if there are several layers and at least as many steps.
-      dtype: of the matrix products and the outputs; by default the common type of inputs and
-        parameters. The carry is float32 at least in any case.
-      param_dtype: of the parameters.
+        `"auto"`: plain on a CPU, where both take about the same time. Elsewhere, a wavefront (not
+        measured yet) if there are several layers and at least as many steps as layers.
+      dtype: the type of the matrix products and the outputs; by default, the common type of inputs
+        and parameters. The carry is always at least float32.
+      param_dtype: the type of the parameters.
     """
 
     features: int
@@ -65,7 +65,7 @@ class RecurrentStack(Mixer):
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        """Returns a layer's cell; a subclass calls `make`."""
+        """Returns the cell of one layer; a subclass implements it with `make`."""
         raise NotImplementedError(f"{type(self).__name__} has no cell")
 
     @nn.nowrap
@@ -73,7 +73,7 @@ class RecurrentStack(Mixer):
         """Makes a layer's cell.
 
         Args:
-          unit: a class, a function, or an instance to copy.
+          unit: the cell's class, a function that makes the cell, or an instance to copy.
           options: the cell's other attributes.
 
         Raises:
@@ -99,13 +99,13 @@ class RecurrentStack(Mixer):
 
 
 class StackDirection(Direction):
-    """Layers of a cell over a sequence; the carry of all layers is `(..., L, N)`.
+    """The one direction of a `RecurrentStack`; the carry of all layers is `(..., L, N)`.
 
     Attributes:
       weights: `cell.pack` of each layer's parameters.
       cell: the cell of every layer.
       order: see `RecurrentStack`.
-      dtype: of the outputs.
+      dtype: the type of the outputs.
     """
 
     weights: Sequence[Any]
@@ -125,7 +125,7 @@ class StackDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Runs all layers over all steps, in the stack's order; in reverse, on flipped inputs."""
+        """Runs all layers over all steps, in the stack's order; if `reverse`, on flipped inputs."""
         (inputs, reset), valid = inputs_and_reset, None
         carry = full_state(carry, inputs, self.state)
         if seq_lengths is not None:
@@ -134,7 +134,7 @@ class StackDirection(Direction):
         if reset is not None:
             reset = zero_padding(reset[..., None], seq_lengths)
         clear = reset
-        if reverse:  # a reset separates its step from the one before: clear the carry after it
+        if reverse:  # a reset separates its step from the previous one: clear the carry after it
             inputs = flip(inputs, seq_lengths)
             if reset is not None:
                 clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True), seq_lengths)
@@ -164,8 +164,8 @@ def layer_by_layer(
       weights: `cell.pack` of each layer's parameters.
       carries: each layer's carry before the first step.
       inputs: the inputs of the first layer.
-      valid: `(T, ..., 1)`: where False, a carry stays as it is.
-      reset: `(T, ..., 1)`: where True, the carries are cleared before the step.
+      valid: `(T, ..., 1)`; where False, the carries do not change. None if all steps are valid.
+      reset: `(T, ..., 1)`; where True, the carries are cleared before the step. None for no resets.
 
     Returns:
       Each layer's carry after the last step, and the outputs of the last layer.
@@ -192,10 +192,10 @@ def wavefront(
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """Computes `layer_by_layer` one anti-diagonal after another, each with its cells batched."""
+    """Computes the same as `layer_by_layer`, but batches the cells of each anti-diagonal."""
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
-    if valid is None:  # the corners outside the lattice are still invalid
+    if valid is None:  # cells outside the lattice are still invalid
         valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
 
     @jax.vmap
@@ -205,7 +205,7 @@ def wavefront(
 
     def diagonal(carry, xs):
         (carries, outputs), (first_input, valid, reset) = carry, xs
-        inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the diagonal before
+        inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the previous diagonal
         new, outputs = batched(stacked, zero_where(reset, carries), inputs)
         return (_where(valid, new, carries), outputs), outputs[-1]
 
@@ -217,7 +217,7 @@ def wavefront(
 
 
 def _skew(mask, depth):
-    """Skews (T, ...) to (T + L - 1, L, ...): layer l has step t on diagonal t + l, else False."""
+    """Skews (T, ...) to (T + L - 1, L, ...): step t of layer l is at t + l; the rest is False."""
     other_axes = [(0, 0)] * (mask.ndim - 1)
     delayed = [jnp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
     return jnp.stack(delayed, axis=1)
@@ -231,10 +231,11 @@ _ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
 
 
 def _resolve_order(order: str, num_layers: int, time: Any) -> str:
-    """Returns "plain" or "wavefront" for an order; the only place where "auto" is resolved.
+    """Returns "plain" or "wavefront" for an order, which may be "auto".
 
-    The products alone keep a CPU busy: in results/benchmark_cpu_language.json a step by wavefront
-    takes 1.02 times as long. In a short sequence most of a wavefront's cells are idle.
+    The products alone keep a CPU busy: in results/benchmark_cpu_language.json, a training step in
+    wavefront order takes 1.02 times as long. In a short sequence, most cells of a wavefront are
+    idle.
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers

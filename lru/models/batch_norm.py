@@ -1,4 +1,4 @@
-"""Batch normalisation over time and batch, without the padding."""
+"""Batch normalization over time and batch, excluding the padding."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from lru.ops.dtypes import at_least_float32
 
 
 class BatchStatistics(nn.Module):
-    """Returns mean, scale and bias `(H,)` of batch normalisation, (x - mean) * scale + bias.
+    """Computes mean, scale and bias `(H,)` of batch normalization, (x - mean) * scale + bias.
 
-    The statistics are over time and batch. Computing them first lets each chunk of x be normalised
-    where it is used. Parameters and running statistics are those of `flax.linen.BatchNorm`.
+    The statistics are taken over time and batch. They are computed first, so that each chunk of x
+    can be normalized where it is used. The parameters and running statistics are those of
+    `flax.linen.BatchNorm`.
 
     Attributes:
-      momentum: of the running statistics.
-      epsilon: added to the variance.
+      momentum: the momentum of the running statistics.
+      epsilon: the constant added to the variance.
     """
 
     momentum: float = 0.99

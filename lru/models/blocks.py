@@ -1,10 +1,10 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
-A mixer moves information along time. It is any module with the call of `flax.linen.RNN` whose
-outputs are as wide as its inputs; it gets a `reset` only if the block gets one. Blocks and stacks
-have the call of a layer, from `(B, T, H)` to `(B, T, H)`. They return the mixers' carries, so a
-model can be streamed if its mixers can. Inside, time is the first axis, so that a chunk of time is
-contiguous in memory.
+A mixer moves information along time. It is any module with the call signature of `flax.linen.RNN`
+whose outputs are as wide as its inputs; it is passed a `reset` only if the block is. Blocks and
+stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They return the mixers' carries,
+so a model can be streamed if its mixers can. Internally, time is the first axis, so that a chunk of
+time is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -33,24 +33,26 @@ GLU = Literal["full", "half"]
 
 
 class BlockOptions(nn.Module, kw_only=True):
-    """The options of a residual block, which models made of blocks also have.
+    """The options of a residual block, shared by the models that consist of such blocks.
 
-    Blocks and models also have an attribute `norm`, each with its own default.
+    Blocks and models also have an attribute `norm`, for which each class has its own default.
 
     Attributes:
-      norm: `"batch"`, as in the paper, over batch and time; or `"layer"`. Padding is left out of
-        the statistics, which the paper does not mention.
-      norm_momentum: of batch normalisation's running statistics.
-      gelu: `"erf"`, exactly x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
+      norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`. The
+        statistics exclude padding, which the paper does not mention.
+      norm_momentum: the momentum of batch normalization's running statistics.
+      gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
         z * sigmoid(W z + b).
-      dropout: the rate, after GELU and after the GLU.
-      tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
-      remat: compute the values inside a block again in the backward pass instead of saving them.
-        If the mixer is `causal`, the whole block runs chunk by chunk. A causal mixer promises that
-        no output depends on a later input, and that its initial carry is zero.
-      chunk_size: the steps of these chunks; chosen from the shape if None, all if 0.
-      dtype: of the activations.
+      dropout: the dropout rate, both after the GELU and after the GLU.
+      tie_dropout: whether to drop a channel at all steps of a sequence (each sequence has its own
+        mask).
+      remat: whether to recompute the values inside a block in the backward pass instead of saving
+        them. If the mixer is `causal`, the whole block runs chunk by chunk. A causal mixer promises
+        that no output depends on a later input, and that its initial carry is zero.
+      chunk_size: the number of steps in each of these chunks; None chooses it from the shape, and 0
+        means all steps.
+      dtype: the type of the activations.
     """
 
     norm_momentum: float = 0.99
@@ -64,7 +66,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     @nn.nowrap
     def block_options(self) -> dict[str, Any]:
-        """Returns these options by name."""
+        """Returns these options, and `norm`, by name."""
         return {name: getattr(self, name) for name in BLOCK_OPTIONS}
 
 
@@ -76,7 +78,7 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 class _Layers(NamedTuple):
     """A block's layers as functions: bound to the block, or applied to given parameters.
 
-    The names of the fields are the names of the layers' parameters.
+    Each field has the name of the layer's subtree of parameters.
     """
 
     norm: Callable[..., Any]
@@ -87,7 +89,7 @@ class _Layers(NamedTuple):
 class ResidualBlock(BlockOptions):
     """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
 
-    Figure 1 of Orvieto et al. (2023); normalisation is first on the residual path (App. D.1).
+    Figure 1 of Orvieto et al. (2023); normalization comes first in the branch (App. D.1).
 
     Attributes: those of `BlockOptions`, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
@@ -111,7 +113,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether outputs depend on no later inputs: a causal mixer, and no batch norm."""
+        """Whether no output depends on a later input: True for a causal mixer and layer norm."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
@@ -126,19 +128,20 @@ class ResidualBlock(BlockOptions):
         time_major: bool = False,
         train: bool = False,
     ) -> Any:
-        """Applies the block. It has a layer's call, see `lru.layers.mixers.Mixer`, and `train`.
+        """Applies the block, with the arguments of `lru.layers.mixers.Mixer` and `train`.
 
         Args:
           inputs: `(B, T, H)`.
-          initial_carry: the carry that `return_carry` returned for the steps before.
-          seq_lengths: `(B,)` valid steps of each sequence.
+          initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
+          seq_lengths: `(B,)`, the number of valid steps of each sequence.
           reset: `(B, T)`, True at the first step of a new sequence.
-          return_carry: return `(carry, outputs)` instead of the outputs `(B, T, H)`.
-          time_major: inputs, outputs and `reset` have time first.
-          train: use the statistics of the batch (and update the running ones), and dropout.
+          return_carry: whether to return `(carry, outputs)` instead of the outputs `(B, T, H)`.
+          time_major: whether time is the first axis of inputs, outputs and `reset`.
+          train: whether to use dropout and the statistics of the batch, and to update the running
+            statistics.
 
         Raises:
-          ValueError: if the arguments do not fit together, or an attribute has an unknown value.
+          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
         """
         self._check()
         x, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
@@ -157,12 +160,12 @@ class ResidualBlock(BlockOptions):
 
         Args:
           layers: `_Layers`.
-          shared: the values that all steps share: batch statistics and tied dropout masks.
+          shared: the values common to all steps: batch statistics and tied dropout masks.
           carry: the mixer's carry.
           xs: the values of each step: inputs `(T, B, H)`, resets, untied dropout masks.
           seq_lengths: `(B,)`, or None.
-          remat_after_mixer: compute all that follows the mixer again in the backward pass. The
-            layers there must be functions of given parameters.
+          remat_after_mixer: whether to recompute everything after the mixer in the backward pass.
+            The layers after the mixer must then be functions of given parameters.
         """
         (statistics, tied), (x, reset, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
@@ -184,13 +187,14 @@ class ResidualBlock(BlockOptions):
         return carry, x + branch
 
     def _run(self, shared, carry, xs, seq_lengths):
-        """Runs `_forward` in one of four ways, by what the backward pass may save.
+        """Runs `_forward` in one of four ways, which store different values for the backward pass.
 
-        1. `remat=False`: on the whole sequence, saving everything.
-        2. A causal mixer: chunk by chunk, saving the carries between chunks.
-        3. Another mixer that saves little by itself, in chunks of its own: on the whole sequence,
-           computing again what follows the mixer.
-        4. Any other mixer: on the whole sequence, computing everything again.
+        1. `remat=False`, or initialization: on the whole sequence, storing everything.
+        2. A causal mixer with no variables but parameters, and several chunks: chunk by chunk,
+           storing the inputs and the carries between chunks.
+        3. A mixer that is not causal, but runs in chunks of its own and so stores little: on the
+           whole sequence, recomputing what follows the mixer.
+        4. Otherwise: on the whole sequence, recomputing everything.
         """
         x, d_model = xs[0], xs[0].shape[-1]
         if not self.remat or self.is_initializing():
@@ -255,7 +259,7 @@ class ResidualBlock(BlockOptions):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 
     def _dropout_masks(self, shape, train):
-        """Draws the dropout masks after GELU and after the GLU, for all chunks; None for none."""
+        """Draws the masks of both dropouts, for all chunks; returns None if nothing is dropped."""
         if not train or not self.dropout:
             return None
         shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)
@@ -271,7 +275,7 @@ def time_first(
     """Checks a block's arguments, and returns inputs `(T, B, H)`, lengths `(B,)`, resets `(T, B)`.
 
     Raises:
-      ValueError: if they do not fit together.
+      ValueError: if their shapes do not match.
     """
     inputs = as_inputs(inputs)
     if inputs.ndim != 3:
@@ -300,7 +304,7 @@ def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
 
 
 def _full_carry(mixer, carry, inputs):
-    """Returns the carry in the shapes and types that the mixer returns; zeros if it is None."""
+    """Returns the carry with the shapes and types of the mixer's carry; zeros if it is None."""
     call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
     (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
     if carry is None:
@@ -311,7 +315,7 @@ def _full_carry(mixer, carry, inputs):
 
 
 class ResidualStack(nn.Module):
-    """`num_layers` blocks in depth, from `(B, T, H)` to `(B, T, H)`.
+    """A stack of `num_layers` residual blocks, from `(B, T, H)` to `(B, T, H)`.
 
     Attributes:
       num_layers: L.
@@ -329,7 +333,7 @@ class ResidualStack(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """Whether outputs depend on no later inputs: True if the blocks are causal."""
+        """Whether no output depends on a later input: True if the blocks are causal."""
         return is_causal(self.block(parent=None))
 
     @nn.compact
@@ -379,7 +383,7 @@ def residual_stack(model):
 
 
 def check_model_sizes(model):
-    """Checks the sizes that a model has and that are given."""
+    """Checks each size of a model that is not None."""
     for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
         if (size := getattr(model, name, None)) is not None:
             check_sizes(**{name: size})

@@ -1,4 +1,4 @@
-"""The width of a recurrent stack for a budget of parameters, to compare models of equal size."""
+"""Chooses the width of a recurrent stack for a parameter budget, to compare equal sizes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def count_layer(stack: Stack, d_model: int) -> int:
 
     Args:
       stack: a class or function that makes the stack from H and L, such as `lru.lattice.Lattice`
-        or `lru.baselines.GRU`; or `lru.LRU`, one layer of which is a residual block with H states
-        and a full GLU.
+        or `lru.baselines.GRU`; or `lru.LRU`, for which a layer is a residual block with N = H and a
+        full GLU.
       d_model: H.
 
     Example:
@@ -39,7 +39,7 @@ def count_layer(stack: Stack, d_model: int) -> int:
 def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
     """Returns the number of parameters of a `lru.models.LanguageModel` with such a stack.
 
-    They are those of L layers, of an embedding, V H, and of a head, V H + V.
+    The model has L layers, an embedding with V H parameters, and a head with V H + V.
 
     Args:
       stack, d_model: see `count_layer`.
@@ -58,16 +58,16 @@ def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: in
 def hidden_size(
     stack: Stack, budget: int, vocab_size: int, num_layers: int, *, within: float = 0.01
 ) -> int:
-    """Returns the width H whose language model is nearest to a budget of parameters.
+    """Returns the width H for which a language model's size is nearest to a parameter budget.
 
     Args:
       stack, vocab_size, num_layers: see `count_parameters`.
-      budget: the number of parameters wanted, embedding and head included.
-      within: the largest distance from the budget, as a fraction of it. A model that is more than
-        1 % away is logged.
+      budget: the desired number of parameters, including those of the embedding and the head.
+      within: the largest allowed difference from the budget, as a fraction of the budget. A
+        difference of more than 1 % is logged.
 
     Raises:
-      UserError: if no width is within that distance.
+      UserError: if the difference is larger for every width.
 
     Example:
       >>> from lru.baselines import LSTM
@@ -99,7 +99,7 @@ def hidden_size(
 def nearest(count: Callable[[int], int], budget: int) -> int:
     """Returns the width whose count is nearest to a budget.
 
-    The count must grow at least with the square of the width.
+    The count must increase with the width, and be at least the square of the width.
 
     Example:
       >>> nearest(lambda width: 2 * width**2, 100)

@@ -21,16 +21,16 @@ from lru.ops.dtypes import at_least_float32
 class SequenceModel(BlockOptions):
     """Base class of sequence models: an encoder, `num_layers` residual blocks, pooling over time.
 
-    Logits are float32 at least.
+    The logits are at least float32.
 
     Attributes: those of `lru.models.blocks.BlockOptions`, and
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L.
-      mixer: the mixer of each block, `lru.LRU(256)`, or a function that makes one, e.g.
+      mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
         `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
       vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
-        vectors, which are one more axis of the inputs.
+        vectors, which form an additional last axis of the inputs.
       pooling: `"mean"` over the valid steps, or the `"last"` valid step.
     """
 
@@ -49,11 +49,11 @@ class SequenceModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether logits depend on no later steps: True if the mixers are causal."""
+        """Whether a sequence can be read in chunks, one by one: True if the mixers are causal."""
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
-        """Returns the carry, and one vector per sequence `(B, H)`, float32 at least."""
+        """Returns the carry, and one vector per sequence `(B, H)`, at least float32."""
         if self.pooling not in POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(POOL)}")
         carries, pooled = _split_carry(initial_carry)
@@ -61,7 +61,7 @@ class SequenceModel(BlockOptions):
         reset = as_resets(reset, inputs.shape[:2])
         inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
         reset = None if reset is None else reset.T
-        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding reaches no gradient either
+        x = self._encode(zero_padding(inputs, seq_lengths))  # padding affects no gradient either
         call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
         carries, x = residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
         pooled = POOL[self.pooling](x, seq_lengths, pooled)
@@ -75,7 +75,7 @@ class SequenceModel(BlockOptions):
 
 
 def _split_carry(initial_carry):
-    """Splits a model's carry into that of the mixers and that of pooling; None at the start."""
+    """Splits a model's carry into the mixers' carries and the pooling state; None at the start."""
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
@@ -87,11 +87,11 @@ def _split_carry(initial_carry):
 
 
 class SequenceClassifier(SequenceModel):
-    """Logits for a sequence of tokens or of feature vectors.
+    """A classifier of sequences of tokens or of feature vectors.
 
     The encoder and `num_layers` residual blocks are the architecture of Orvieto et al. (2023),
-    Appendix D.1, for every Long Range Arena task but Retrieval. The paper does not specify what
-    follows: as in S5, it is pooling over the valid steps and one dense layer.
+    Appendix D.1, for every Long Range Arena task except Retrieval. The paper does not specify what
+    follows the blocks; here, as in S5, it is pooling over the valid steps and one dense layer.
 
     Attributes: see `SequenceModel`.
 
@@ -137,19 +137,20 @@ class SequenceClassifier(SequenceModel):
 
         Args:
           inputs: tokens `(B, T)`, or features `(B, T, features)`.
-          initial_carry: the carry that `return_carry` returned for the steps before these. The
-            logits are then those of all steps together, unless a mixer depends on later steps, as
-            a bidirectional one does.
-          seq_lengths: `(B,)` valid steps of each sequence; padding does not change the logits.
+          initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
+            The logits are then those of the whole sequence so far, unless a mixer depends on later
+            steps, as a bidirectional mixer does.
+          seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
+            the logits.
           reset: `(B, T)`, passed to the mixers; pooling ignores it.
-          return_carry: return `(carry, logits)`.
-          train: use batch statistics and dropout (needs an rng named `dropout`).
+          return_carry: whether to return `(carry, logits)`.
+          train: whether to use batch statistics and dropout, which needs an rng named `dropout`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have a wrong number of axes.
+          ValueError: if the inputs have the wrong number of axes.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
@@ -161,14 +162,14 @@ class SequenceClassifier(SequenceModel):
 
 
 class SequenceMatcher(SequenceModel):
-    """Logits for a pair of sequences: Retrieval of the Long Range Arena.
+    """A classifier of pairs of sequences, for the Retrieval task of the Long Range Arena.
 
     Encoder, blocks and pooling map each sequence to a vector, o0 or o1. Both sequences share the
-    parameters, and batch normalisation treats them as one batch of twice the size. Then
+    parameters, and batch normalization treats them as one batch of twice the size. Then
 
         logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
 
-    The paper does not specify its head; this is that of S4 and S5.
+    The paper does not specify its head; this is the head of S4 and S5.
 
     Attributes: see `SequenceModel`.
 
@@ -214,17 +215,18 @@ class SequenceMatcher(SequenceModel):
 
         Args:
           inputs: tokens `(B, 2, T)`, or features `(B, 2, T, features)`.
-          initial_carry: the carry that `return_carry` returned for the steps before these.
-          seq_lengths: `(B, 2)` valid steps of each sequence; padding does not change the logits.
+          initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
+          seq_lengths: `(B, 2)`, the number of valid steps of each sequence; padding does not change
+            the logits.
           reset: `(B, 2, T)`, passed to the mixers; pooling ignores it.
-          return_carry: return `(carry, logits)`; the carry has 2B sequences.
+          return_carry: whether to return `(carry, logits)`; the carry is that of 2B sequences.
           train: see `SequenceClassifier`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have a wrong number of axes, or a second axis that is not 2.
+          ValueError: if the inputs have the wrong number of axes, or their second axis is not 2.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"

@@ -28,22 +28,23 @@ _BLOCK_ONLY = tuple(name for name in BLOCK_OPTIONS if name != "dtype")  # stacks
 
 
 class LanguageModel(BlockOptions):
-    """Logits of the next token, at every step of a sequence of tokens.
+    """A language model: logits of the next token at every step of a sequence of tokens.
 
-    The model is an embedding, layers that move information along time, and a dense layer. In the
-    model of Ahuja & Morency (2018) these layers are a stack of recurrent layers, without
-    normalisation or dropout. As there, the embedding is drawn from N(0, 1), and the dense layer
-    from U(-1/sqrt(H), 1/sqrt(H)). Logits are float32 at least.
+    The model consists of an embedding, layers that move information along time, and a dense layer.
+    In the model of Ahuja & Morency (2018), the layers between the other two are a stack of
+    recurrent layers, without normalization or dropout. As in their model, the embedding is drawn
+    from N(0, 1), and the dense layer from U(-1/sqrt(H), 1/sqrt(H)). The logits are at least
+    float32.
 
-    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"`, and
+    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"` by default, and
       vocab_size: V.
       d_model: H, the width of the embedding and of the layers.
       mixer: the mixer of each residual block, e.g. `lru.LRU(256)`; see
         `lru.models.blocks.ResidualBlock`. (Configs and weights of version 0.1.0 have a
-        `RecurrentStack` here, without `num_layers`: it is taken as `stack`.)
+        `RecurrentStack` here and no `num_layers`; such a mixer is used as `stack`.)
       num_layers: the number of residual blocks.
-      stack: a whole stack of layers, instead of `mixer` and all other options of blocks, e.g.
-        `lru.lattice.Lattice(H, 2)`; or a function that makes one. It has its own `dtype`.
+      stack: a whole stack of layers, e.g. `lru.lattice.Lattice(H, 2)`, or a function that makes
+        one. It replaces `mixer`, `num_layers` and all options of blocks, and has its own `dtype`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -73,14 +74,14 @@ class LanguageModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether logits depend on no later tokens: True if the layers are causal."""
+        """Whether no logits depend on a later token: True if the layers are causal."""
         return is_causal((self._stack() or self.mixer)(parent=None))
 
     def _stack(self) -> Callable[..., nn.Module] | None:
         """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: if there are neither blocks nor a stack, or both.
+          ValueError: if neither blocks nor a stack are given, or both are.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
@@ -131,20 +132,20 @@ class LanguageModel(BlockOptions):
 
         Args:
           inputs: tokens `(B, T)`.
-          initial_carry: the carry that `return_carry` returned for the steps before these.
-          seq_lengths: `(B,)` valid steps of each sequence; padding changes no other logits, and
-            logits on padding are zero.
-          reset: `(B, T)`, True at the first step of a new text; passed to the mixers.
-          return_carry: return `(carry, logits)`.
-          train: use dropout (needs an rng named `dropout`), if the model has any.
+          initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
+          seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
+            the logits of valid steps, and the logits of padding are zero.
+          reset: `(B, T)`, True at the first step of a new text; passed to the layers.
+          return_carry: whether to return `(carry, logits)`.
+          train: whether to use dropout, if the model has any; needs an rng named `dropout`.
 
         Returns:
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
           ValueError: if a layer depends on later steps, or cannot continue from a state; if the
-            norm of blocks has statistics over all steps; or if there are neither blocks nor a
-            stack, or both.
+            blocks use batch normalization, whose statistics are over all steps; or if neither
+            blocks nor a stack are given, or both are.
         """
         stack = self._stack()
         if not self.causal:

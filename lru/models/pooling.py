@@ -1,4 +1,4 @@
-"""Pooling over time, which can continue from the steps before.
+"""Pooling over time, which can continue from earlier steps.
 
 A pooling function maps `(x, seq_lengths, before)` to `Pooled`, for x `(T, B, H)`.
 """
@@ -17,7 +17,7 @@ Pooling = Literal["mean", "last"]
 
 
 class Pooled(NamedTuple):
-    """The state of pooling: the sum of the vectors so far, and their number."""
+    """The state of pooling: the sum of the vectors to average, and their number."""
 
     total: Float[Array, "B H"]
     steps: Int[Array, "B"]
@@ -29,7 +29,7 @@ class Pooled(NamedTuple):
 def pool_mean(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """Sums and counts the valid steps of x, and adds those pooled before."""
+    """Sums and counts the valid steps of x, and adds the sum and the count of earlier steps."""
     mask = padding_mask(x, seq_lengths)
     total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
     now = Pooled(total, _lengths(x, seq_lengths))
@@ -39,7 +39,7 @@ def pool_mean(
 def pool_last(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """Returns the last valid step of x; where x has none, the step pooled before."""
+    """Returns the last valid step of each sequence; if x has none, the one from earlier steps."""
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
     last = jnp.take_along_axis(x, index, axis=0)[0]

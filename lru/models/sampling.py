@@ -30,12 +30,12 @@ def sample(
 
     Args:
       model: a `lru.models.LanguageModel`.
-      variables: its parameters.
+      variables: the model's parameters.
       prompt: the tokens to continue, at least one.
-      seed: of the draws.
-      temperature: below 1, likelier tokens become more frequent; at 0, the likeliest is always
-        drawn.
-      top_k: draw only from this number of likeliest tokens; None for all.
+      seed: the seed of the random draws.
+      temperature: see above. Below 1, likely tokens become more frequent; at 0, the likeliest token
+        is always drawn.
+      top_k: the number of likeliest tokens to draw from; None for all tokens.
 
     Raises:
       ValueError: if the prompt is empty, or an argument is out of range.

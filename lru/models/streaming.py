@@ -1,4 +1,4 @@
-"""Streaming a whole model one step at a time: constant memory, and one compiled program."""
+"""Streams a whole model one step at a time, with constant memory and one compiled program."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def stream(
     model: nn.Module, variables: Any, inputs: Num[Array, "B T *features"]
 ) -> tuple[Step, Any]:
-    """Returns the model as a function of its carry and of the next inputs.
+    """Returns the model as a function of its carry and the next inputs.
 
     Args:
       model: a module that takes `initial_carry` and `return_carry`, starts from a zero carry, and
-        has a true attribute `causal`, such as `lru.LRU` or `lru.models.SequenceClassifier`.
-      variables: its parameters and statistics. They become constants of the program, so compilation
-        computes everything that depends on them alone; new variables need a new call.
-      inputs: an example of the inputs: one step `(B, 1, ...)`, or a chunk of several.
+        whose attribute `causal` is True, such as `lru.LRU` or `lru.models.SequenceClassifier`.
+      variables: the model's parameters and statistics. They become constants of the program, so
+        everything that depends on them alone is computed during compilation; new variables need a
+        new call of `stream`.
+      inputs: an example of the inputs: one step `(B, 1, ...)`, or a chunk of several steps.
 
     Returns:
-      `(step, carry)`. `step(carry, inputs)` returns `(carry, outputs)`, as the model does without
-      dropout and with the running statistics; the carry returned here is for the first step. A
-      step donates its carry: copy one to use it again.
+      `(step, carry)`, where `carry` is the carry before the first step. `step(carry, inputs)`
+      returns `(carry, outputs)`, like the model without dropout and with its running statistics. A
+      step donates its carry: to use a carry again, copy it first.
 
     Raises:
-      ValueError: if the model's `causal` is not True, or it has time first.
+      ValueError: if the model's `causal` is not True, or its `time_major` is True.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, lru
@@ -64,8 +65,8 @@ def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
 
     Args:
       model: see `stream`.
-      variables: see `stream`; only their shapes matter.
-      inputs: an example of a step `(B, 1, ...)`; only its shape matters.
+      variables: see `stream`; only their shapes and types matter.
+      inputs: an example of a step `(B, 1, ...)`; only its shape and type matter.
     """
     apply = functools.partial(model.apply, return_carry=True)
     shapes, _ = jax.eval_shape(apply, variables, inputs)
@@ -75,10 +76,10 @@ def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
 def export_step(
     model: nn.Module, variables: Any, inputs: Num[Array, "B 1 *features"]
 ) -> export.Exported:
-    """Exports the step of `stream` as a program for a file, which needs only JAX to run.
+    """Exports the step of `stream` as a program that can be stored in a file and needs only JAX.
 
-    Its carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step. The
-    program runs with any batch size, and on any of JAX's platforms.
+    The program's carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step.
+    The program runs with any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs.
 
     Args:
       model: see `stream`.
@@ -87,10 +88,11 @@ def export_step(
 
     Returns:
       A program whose `serialize()` returns bytes, which `jax.export.deserialize` reads. Its
-      `call(carry, inputs)` returns `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes.
+      `call(carry, inputs)` returns `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes and
+      types.
 
     Raises:
-      ValueError: if the model's `causal` is not True, or it has time first.
+      ValueError: if the model's `causal` is not True, or its `time_major` is True.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -107,7 +109,7 @@ def export_step(
     (batch,) = export.symbolic_shape("batch")
     given = jax.ShapeDtypeStruct((batch, *inputs.shape[1:]), inputs.dtype)
     carry, _ = jax.eval_shape(apply, given)
-    leaves, structure = jax.tree.flatten(carry)  # reading a tuple needs no class of this package
+    leaves, structure = jax.tree.flatten(carry)  # a tuple needs no class of this package
 
     def step(carry, inputs):
         carry, outputs = apply(inputs, initial_carry=jax.tree.unflatten(structure, carry))
@@ -117,7 +119,7 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model without dropout, as a function of inputs and the carry before them."""
+    """Returns the model without dropout, as a function of the inputs and the carry before them."""
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "

@@ -1,7 +1,7 @@
 """Writes and reads a model's variables as one safetensors file, without pickle.
 
-A tensor is named by its path, `params/stack/blocks_0/mixer/nu_log`, and stored unchanged. Names,
-shapes and types are checked on reading.
+Each tensor is named by its path, such as `params/stack/blocks_0/mixer/nu_log`, and stored
+unchanged. Reading checks names, shapes and types.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from lru.io.files import write_atomically
 
 
 def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> None:
-    """Writes variables and metadata.
+    """Writes variables and metadata to a file.
 
     Args:
       file: the file to write.
-      variables: nested dicts of arrays, as `flax.linen.Module.init` returns them.
+      variables: nested dicts of arrays, as returned by `flax.linen.Module.init`.
       metadata: strings by name.
     """
     tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
-    # Not `save_file`, which makes a file that only its owner can read.
+    # Not `save_file`, because only the owner can read the file that it creates.
     write_atomically(file, save(tensors, dict(metadata)))
 
 
 def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
-    """Reads variables and metadata.
+    """Reads variables and metadata from a file.
 
     Args:
       file: a file that `write_weights` has written.
-      shapes: the variables' shapes and types, in nested dicts, such as `jax.eval_shape` of a
-        model's `init` returns.
+      shapes: the variables' shapes and types, in nested dicts, as returned by `jax.eval_shape` of
+        a model's `init`.
 
     Returns:
-      `(variables, metadata)`; the variables equal those written, bit by bit.
+      `(variables, metadata)`; the variables equal those written, bit for bit.
 
     Raises:
-      UserError: if the file cannot be read, lacks a tensor, has one that the model has not, or has
-        one of another shape or type.
+      UserError: if the file cannot be read, lacks a tensor, has a tensor that is not in the model,
+        or has a tensor of the wrong shape or type.
 
     Example:
       >>> import tempfile
@@ -75,13 +75,13 @@ _ADVICE = "export it again, or take the config.json that belongs to it"
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of nested dicts in order, `a/b/c` for the path a, b, c."""
+    """Returns the leaves of nested dicts, in order; the name of the path a, b, c is `a/b/c`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads all arrays of a file by name, and the metadata, for any model.
+    """Reads all arrays of a file, by name, and the metadata, for any model.
 
     Raises:
       UserError: if the file is missing or damaged.
@@ -97,7 +97,7 @@ def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def array_type(array: Any) -> str:
-    """Returns the type and the shape of an array.
+    """Returns the type and the shape of an array as text.
 
     Example:
       >>> array_type(jnp.zeros((2, 3)))

@@ -16,8 +16,8 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
     """Returns an argument as a JAX array.
 
     Args:
-      name: the argument's name, for the message.
-      value: an array of JAX or NumPy, a number, or nested lists of numbers.
+      name: the argument's name, for the error message.
+      value: a JAX or NumPy array, a number, or nested lists of numbers.
 
     Raises:
       ValueError: if the value is none of these.
@@ -37,10 +37,10 @@ def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | 
     """Returns the number of valid steps of each sequence, from 0 to T; None means all.
 
     Args:
-      seq_lengths: whole numbers `(*batch)`. A negative one means 0, one above T means T. None is
-        returned as it is.
+      seq_lengths: whole numbers `(*batch)`, or None, which is returned unchanged. A negative number
+        means 0, and a number above T means T.
       batch: the shape of the batch.
-      time: T.
+      time: T, the number of steps.
 
     Raises:
       ValueError: if the lengths are not whole numbers, or have another shape.
@@ -58,13 +58,13 @@ def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | 
         raise ValueError(f"seq_lengths are {lengths.dtype}; expected whole numbers")
     if lengths.shape != tuple(batch):
         raise ValueError(f"seq_lengths have shape {lengths.shape}; expected {tuple(batch)}")
-    if lengths.dtype.itemsize < 4:  # T may exceed the largest number of such a type
+    if lengths.dtype.itemsize < 4:  # T may exceed the largest value of such a type
         lengths = lengths.astype(jnp.int32)
     return jnp.clip(lengths, 0, time).astype(jnp.int32)
 
 
 def _on_host(seq_lengths):
-    """Clips lengths outside JAX to int32, because JAX itself would wrap an int64 around."""
+    """Clips lengths to int32 with NumPy, because JAX would wrap larger int64 values around."""
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:
@@ -77,10 +77,10 @@ def _on_host(seq_lengths):
 
 
 def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
-    """Returns resets as booleans, True where a reset is True or not zero; None means nowhere.
+    """Returns resets as booleans, True where a reset is True or nonzero; None means no resets.
 
     Args:
-      reset: real numbers or booleans, or None, which is returned as it is.
+      reset: real numbers or booleans, or None, which is returned unchanged.
       shape: the shape of the inputs without their last axis.
 
     Raises:
@@ -99,10 +99,10 @@ def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
 
 
 def as_bool(reset: Any) -> Bool[Array, "..."]:
-    """Returns a reset of any shape as booleans, True where it is True or not zero.
+    """Returns a reset of any shape as booleans, True where it is True or nonzero.
 
     Raises:
-      ValueError: if the reset is complex, or not an array.
+      ValueError: if the reset is complex, or not an array of numbers.
     """
     reset = as_array("reset", reset)
     if jnp.iscomplexobj(reset):
@@ -111,10 +111,10 @@ def as_bool(reset: Any) -> Bool[Array, "..."]:
 
 
 def check_sizes(**sizes: Any) -> None:
-    """Checks that each size is a whole number, at least 1.
+    """Checks that each size is a whole number of at least 1.
 
     Raises:
-      ValueError: if a size is not.
+      ValueError: if a size is not such a number.
     """
     try:
         valid = all(operator.index(size) >= 1 for size in sizes.values())

@@ -1,10 +1,10 @@
 """Annotations of array shapes: `Float[Array, "*B T H"]` is a float array (..., T, H).
 
-They are documentation. The tests check them at run time, with jaxtyping and beartype, which
+They serve as documentation. The tests check them at run time, with jaxtyping and beartype, which
 tests/conftest.py switches on. The library itself never evaluates annotations, so it runs without
 jaxtyping.
 
-Letters: B batch (`*B` any number of batch axes), T time, H model width, N state size,
+Letters: B batch (`*B` for any number of batch axes), T time, H model width, N state size,
 L layers, V vocabulary.
 """
 
@@ -40,9 +40,9 @@ Shape = tuple[Any, ...]  # whole numbers, or symbols while a program is exported
 
 
 class LayerOptions(TypedDict, total=False):
-    """The keyword arguments of a layer's call but `return_carry`, for type checkers.
+    """The keyword arguments of a layer's call except `return_carry`, for type checkers.
 
-    Lengths, resets and states may be arrays of JAX or NumPy, or lists.
+    Lengths, resets and states may be JAX or NumPy arrays, or lists.
     """
 
     initial_carry: Any
@@ -55,7 +55,7 @@ class LayerOptions(TypedDict, total=False):
 
 
 class ModelOptions(TypedDict, total=False):
-    """The keyword arguments of a model's call but `return_carry`, for type checkers."""
+    """The keyword arguments of a model's call except `return_carry`, for type checkers."""
 
     initial_carry: Any
     seq_lengths: Any

@@ -1,9 +1,9 @@
-"""Scans over the chunks of a long sequence, which save little for the backward pass.
+"""Scans over the chunks of a long sequence, storing little for the backward pass.
 
-The body of such a scan takes a state and a chunk of inputs, and returns a state and a chunk of
-outputs: a layer as a function of its parameters, or a whole block. The values inside a chunk stay
-in the processor's cache, and the backward pass computes them again. Only the inputs and the states
-between chunks are saved.
+The body of such a scan is a layer or a whole block, as a function of its parameters. It takes a
+state and a chunk of inputs, and returns the next state and a chunk of outputs. Only the inputs and
+the states between chunks are stored. The values inside a chunk stay in the processor's cache, and
+the backward pass recomputes them.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ def scan_chunks(
 
     Args:
       body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Calling it on two chunks of a
-        sequence, with the carry passed on, must equal calling it on the whole.
+        sequence in turn, passing on the carry, must give the same result as one call on both.
       params: a tree of arrays that the body depends on, such as parameters.
-      carry: the state before, with the structure and types that the body returns; the leading axes
-        of each array are those of the batch. It may be None, which the body then gets, only if
-        `chunk_size` is 0.
+      carry: the state before the first step, with the structure and types that the body returns;
+        the leading axes of each array are those of the batch. Only if `chunk_size` is 0 may it be
+        None, which is then passed to the body.
       xs: arrays with time first; the first of them is `(T, ..., H)`.
-      chunk_size: the steps of a chunk; 0 for all. A sequence that fits in one chunk is one call of
-        the body.
-      seq_lengths: `(...)`, the valid steps of each sequence. The body gets those of its chunk. It
-        also gets lengths where T is not a multiple of the chunk, because the last chunk is padded.
-      reverse: whether the body, and so the scan over chunks, goes from right to left.
+      chunk_size: the number of steps in a chunk; 0 for all steps. A sequence that fits in one chunk
+        takes a single call of the body.
+      seq_lengths: `(...)`, the number of valid steps of each sequence; None if all are valid. The
+        body receives the numbers for its chunk. If T is not a multiple of `chunk_size`, it receives
+        them in any case, because the last chunk is padded.
+      reverse: whether the body, and therefore the scan over chunks, goes from right to left.
 
     Returns:
       `(carry, ys)`.
@@ -82,15 +83,17 @@ def scan_chunks(
     )
 
 
-# The bytes of one chunk, by platform. The CPU's figure is measured: about a core's cache. The
-# other is for accelerators, which are faster with long chunks and have the memory for them.
+# The size of one chunk in bytes, by platform. The CPU's value is measured, and about the size of a
+# core's cache. The other value is for accelerators, which are faster with long chunks and have the
+# memory for them.
 _CHUNK_BYTES = {"cpu": 2**21, "gpu": 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """Returns the steps of equal chunks whose arrays of `width` float32 fit into the cache.
+    """Returns the number of steps per chunk for equal chunks of the size in `_CHUNK_BYTES`.
 
-    While a program is exported, T must be a number; symbolic axes of the batch count as 1.
+    Each step of a sequence takes `width` float32 values. While a program is exported, T must be a
+    number; symbolic axes of the batch count as 1.
     """
     time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
     available = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES["gpu"])
@@ -99,12 +102,12 @@ def best_chunk_size(time_and_batch: Shape, width: int) -> int:
 
 
 def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
-    """Returns the steps of a chunk, 0 for all, given the option `chunk_size`; None means the best.
+    """Returns the number of steps per chunk, or 0 for all; `chunk_size=None` means the best.
 
-    Returns 0 while a program with a symbolic T is exported, because such a T cannot be divided.
+    While a program with a symbolic T is exported, returns 0, because such a T cannot be divided.
 
     Raises:
-      ValueError: if the option is not a whole number, or negative.
+      ValueError: if `chunk_size` is not a whole number, or is negative.
     """
     if chunk_size is not None and not (isinstance(chunk_size, Integral) and chunk_size >= 0):
         raise ValueError(
@@ -123,7 +126,7 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """Returns the new carry, or the one before where a sequence has no valid step."""
+    """Returns the new carry, or the previous carry for each sequence without a valid step."""
     if valid is None or before is None:
         return after
 

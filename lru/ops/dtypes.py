@@ -1,7 +1,7 @@
 """The types that layers compute with.
 
-JAX refuses to mix types where `jax_numpy_dtype_promotion` is `"strict"`. So layers get the type of
-each result from these functions, and convert to it explicitly.
+JAX refuses to mix types if `jax_numpy_dtype_promotion` is `"strict"`. Therefore layers get the type
+of each result from these functions, and convert to it explicitly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def result_type(*values: Any) -> Any:
 
 
 def at_least_float32(*values: Any) -> Any:
-    """Returns the common type of arrays and types, and of float32."""
+    """Returns the common type of float32 and the given arrays and types."""
     return result_type(jnp.float32, *values)
 
 
@@ -43,7 +43,7 @@ def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
       inputs: an array of real numbers, of any type.
       params: a tree of the arrays that the inputs are multiplied by.
       dtype: the type that the user asks for. None means the common type of inputs and parameters,
-        with float32 for integers.
+        or float32 if that is an integer type.
 
     Raises:
       ValueError: if the inputs are complex, or `dtype` is not a real floating-point type.

@@ -1,7 +1,7 @@
 """Initializers of the Linear Recurrent Unit's parameters: pure functions of a key.
 
-Each has the signature of a Flax initializer, `(key, shape, dtype) -> array`. Names, shapes and
-distributions are those of Appendix A of Orvieto et al. (2023).
+An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. Names,
+shapes and distributions are those of Appendix A of Orvieto et al. (2023).
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ Initializer = Callable[..., Array]
 
 
 def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
-    """nu_log such that |lambda| = exp(-exp(nu_log)) fills the ring r_min <= |lambda| <= r_max.
+    """Returns an initializer of nu_log, for eigenvalues on the ring r_min <= |lambda| <= r_max.
 
-    With u ~ U[0, 1], nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta)
-    uniform in area on the ring (Lemma 3.2 of Orvieto et al. 2023). u never reaches 0 or 1, so
-    nu_log is finite even for the full disk, r_min = 0 and r_max = 1.
+    The modulus is |lambda| = exp(-exp(nu_log)). With u ~ U[0, 1],
+    nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta) uniform in area on the
+    ring (Lemma 3.2 of Orvieto et al. 2023). u never reaches 0 or 1, so nu_log is finite even for
+    the full disk, r_min = 0 and r_max = 1.
 
     Raises:
       ValueError: unless 0 <= r_min <= r_max <= 1 and r_max > 0, r_min < 1.
@@ -46,7 +47,7 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
         u = _open_uniform(key, shape, dtype)
         square = r_min**2 + u * (r_max**2 - r_min**2)
         one_minus_square = (1 - r_max**2) + (1 - u) * (r_max**2 - r_min**2)
-        # Each of the two is precise where rounding ruins the other.
+        # Each of the two formulas is precise where rounding ruins the other.
         near_one = jnp.log1p(-jnp.minimum(one_minus_square, 0.75))
         log_square = jnp.where(square < 0.5, jnp.log(square), near_one)
         return jnp.log(-0.5 * log_square).astype(dtype)
@@ -55,7 +56,7 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
 
 
 def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
-    """theta_log such that the phase exp(theta_log) of lambda is uniform on [0, max_phase].
+    """Returns an initializer of theta_log, for phases exp(theta_log) uniform on [0, max_phase].
 
     Raises:
       ValueError: unless max_phase is positive and finite.
@@ -75,10 +76,10 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 
 
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
-    """log sqrt(1 - |lambda|^2), the normalisation of Eq. (7): a unit input gives a unit state.
+    """Returns log sqrt(1 - |lambda|^2), the normalization of Eq. (7).
 
-    expm1 keeps its precision up to |lambda| = 1. Squaring a float32 modulus of 0.9999 and
-    subtracting it from 1 does not.
+    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` keeps its precision
+    up to |lambda| = 1; squaring a float32 modulus of 0.9999 and subtracting it from 1 does not.
 
     Example:
       >>> modulus = jnp.array([0.6])
@@ -89,9 +90,10 @@ def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
 
 
 def scaled_normal(variance: float) -> Initializer:
-    """N(0, variance): B has 1/(2H) and C has 1/N in each of its real and imaginary parts.
+    """Returns an initializer of N(0, variance).
 
-    So E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N, and the layer keeps the variance of white noise: the
+    The real and imaginary parts of B have variance 1/(2H), and those of C have variance 1/N. So
+    E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N, and the layer preserves the variance of white noise: the
     factor 2 compensates for the imaginary part that Re[Cx] drops.
 
     Example:
@@ -102,7 +104,9 @@ def scaled_normal(variance: float) -> Initializer:
 
 
 def uniform(bound: float) -> Initializer:
-    """U(-bound, bound), from which PyTorch draws most layers, with bound = 1 / sqrt(fan_in).
+    """Returns an initializer of U(-bound, bound).
+
+    PyTorch draws the parameters of most layers from it, with bound = 1 / sqrt(fan_in).
 
     Example:
       >>> import jax
@@ -123,15 +127,15 @@ def lru_initializers(
     max_phase: float = 2 * math.pi,
     bidirectional: bool = False,
 ) -> dict[str, tuple[Initializer, tuple[int, ...]]]:
-    """Returns name -> (initializer, shape) of every LRU parameter but gamma_log.
+    """Returns, by name, the initializer and the shape of every LRU parameter except gamma_log.
 
-    gamma_log is a function of nu_log.
+    The initial gamma_log is not drawn: it is a function of nu_log.
 
     Args:
       d_model: H, the width of the layer's input and output.
       d_state: N, the number of complex modes.
       r_min, r_max, max_phase: the region of the unit disk that the eigenvalues are drawn from.
-      bidirectional: whether to add `C2_re` and `C2_im`, which read the backward states.
+      bidirectional: whether to add `C2_re` and `C2_im`, which read out the backward states.
 
     Example:
       >>> [name for name in lru_initializers(8, 4)]
