@@ -116,7 +116,7 @@ def read_run(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, draws the page or the animation, and prints its path."""
+    """Parses the arguments, draws the page, the animation or both, and prints their paths."""
     description = "Draws the eigenvalues and modes of a run's Linear Recurrent Units."
     parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
     add_run_arguments(parser)

@@ -30,8 +30,8 @@ def plot_modulus(
       axis: a Matplotlib axis.
       lam: `(N,)` complex.
       initial: `(N,)` complex, drawn in gray; or None.
-      ring: (r_min, r_max) of a ring; the distribution of moduli that are uniform on it is drawn for
-        comparison. (0, 1) gives the circular law.
+      ring: (r_min, r_max). For comparison, the distribution of |lambda| for eigenvalues uniform on
+        this ring is drawn; (0, 1) gives the circular law.
       edges: the edges of the bins; by default, 20 bins that cover all values.
     """
     edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)

@@ -53,7 +53,7 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict that collects, by path, the layers with a method `modes` called inside."""
+    """Yields a dict that collects, by path, the called layers that have a method `modes`."""
     found = {}
 
     def record(call, args, kwargs, context):
@@ -90,7 +90,7 @@ def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ..
 
 
 def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
-    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, of one channel after another.
+    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, concatenates all channels.
 
     Args:
       params, layer: see `layer_modes`.

@@ -34,7 +34,7 @@ Layers = Mapping[str, tuple[Modes, ...]]
 _MOST_LAYERS = 6  # more would be too small to read
 _FEWEST_MODES = 20  # a histogram of fewer modes is not informative
 _MOST_FRAMES = 150
-_SECONDS, _HELD_SECONDS = 4.0, 2.0  # all frames but the last, unless there are many; the last frame
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # before the last frame (longer for many), and on it
 _MOST_STEPS = 100_000
 _LINES: tuple[dict[str, Any], ...] = (  # one per direction
     {"linestyle": "-"},

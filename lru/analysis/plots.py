@@ -71,7 +71,9 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
 
 def set_log_ticks(scale: Any) -> None:
-    """Labels each decade of a logarithmic scale, at 1, or at 1, 2 and 5 if there are few decades.
+    """Labels the powers of ten on a logarithmic scale.
+
+    If there are few, it also labels two and five times each power.
 
     Args:
       scale: the `xaxis` or the `yaxis` of a Matplotlib axis.

@@ -1,4 +1,4 @@
-"""Recurrent cells with two inputs and two outputs: one of each in depth, and one in time.
+"""Recurrent cells with one input and one output in depth, and one of each in time.
 
 The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
 to step. A cell's methods are pure functions of its weights. Therefore `lru.layers.stacks`, which
@@ -86,7 +86,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def bound(self, shape: tuple[int, int]) -> float:
-        """Returns b, where U(-b, b) is the distribution of a dense layer of this shape."""
+        """Returns b, such that a dense layer of this shape is drawn from U(-b, b)."""
         return 1 / math.sqrt(self.features)
 
     @nn.nowrap

@@ -98,7 +98,7 @@ def haiku_normal(fan_in: int) -> Initializer:
 
 
 def limit_spectral_radius(draw: Initializer) -> Initializer:
-    """Returns an initializer that scales the square matrices of another to a radius of at most 1.
+    """Makes an initializer scale its square matrices to a spectral radius of at most 1.
 
     The spectral radius of a matrix A is at most ||A^1024||^(1/1024), and at most a few thousandths
     smaller. If this bound is above 1, A is divided by it.

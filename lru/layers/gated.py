@@ -44,7 +44,7 @@ class GRUCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Splits `state` into gates and candidate if the reset gate comes before the product."""
+        """Splits `state` into gates and candidate if the reset gate precedes the product with U."""
         if self.reset_after:
             return params
         parts = (jnp.split(params["state"][k], [2 * self.features], -1) for k in ("kernel", "bias"))
@@ -112,7 +112,7 @@ class GridLSTMCell(TwoWayCell):
     The carry in time is [h2; m2], `(..., 2 H)`. At every step, the memory in depth, m1, starts
     from zero in the first layer. (In the authors' code, it does so only in the first chunk of a
     text. In each later chunk, it starts from the last layer's m1 at the same position in the
-    previous chunk. The outputs then depend on where the text is cut, so streaming is impossible.)
+    previous chunk. The outputs then depend on where the text is cut, so streaming is ill-defined.)
 
     Parameters: dense layers `depth_input depth_state time_input time_state`, each like one of the
     two dense layers of an `LSTMCell`. A cell has 16 H^2 + 16 H parameters.

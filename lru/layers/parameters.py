@@ -18,7 +18,7 @@ def drawn_together(module: nn.Module, draw: Draw, dtype: Any) -> dict[str, Array
 
     Args:
       module: the module that holds the parameters; its `init` creates them.
-      draw: a function that draws all of them, by name, from a key.
+      draw: a function that draws all parameters, by name, from a key.
       dtype: the type of the parameters.
     """
     names = jax.eval_shape(draw, jax.random.key(0))

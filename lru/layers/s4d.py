@@ -131,8 +131,8 @@ class S4D(Mixer):
         initial real parts are -1/2.
       dt_min, dt_max: the bounds between which each channel's step size is drawn log-uniformly.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      method, chunk_size: options of the recurrence, which is used only if there are resets, one
-        step, or a symbolic number of steps; see `lru.LRU`.
+      method, chunk_size: options of the recurrence, which is used only with resets, for a
+        single step, or for a symbolic number of steps; see `lru.LRU`.
       bidirectional, dtype, param_dtype: see `lru.LRU`. Here, only the outputs have type `dtype`.
 
     Example:

@@ -99,10 +99,10 @@ class RecurrentStack(Mixer):
 
 
 class StackDirection(Direction):
-    """The one direction of a `RecurrentStack`; the carry of all layers is `(..., L, N)`.
+    """The only direction of a `RecurrentStack`; the carry of all layers is `(..., L, N)`.
 
     Attributes:
-      weights: `cell.pack` of each layer's parameters.
+      weights: the result of `cell.pack` for each layer's parameters.
       cell: the cell of every layer.
       order: see `RecurrentStack`.
       dtype: the type of the outputs.
@@ -161,7 +161,7 @@ def layer_by_layer(
 
     Args:
       cell: the cell of every layer.
-      weights: `cell.pack` of each layer's parameters.
+      weights: the result of `cell.pack` for each layer's parameters.
       carries: each layer's carry before the first step.
       inputs: the inputs of the first layer.
       valid: `(T, ..., 1)`; where False, the carries do not change. None if all steps are valid.

@@ -39,7 +39,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     Attributes:
       norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`. The
-        statistics exclude padding, which the paper does not mention.
+        batch statistics exclude padding, which the paper does not mention.
       norm_momentum: the momentum of batch normalization's running statistics.
       gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
@@ -89,7 +89,8 @@ class _Layers(NamedTuple):
 class ResidualBlock(BlockOptions):
     """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
 
-    Figure 1 of Orvieto et al. (2023); normalization comes first in the branch (App. D.1).
+    Figure 1 of Orvieto et al. (2023); normalization comes first in the residual
+    branch (Appendix D.1).
 
     Attributes: those of `BlockOptions`, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that

@@ -49,7 +49,7 @@ class SequenceModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether a sequence can be read in chunks, one by one: True if the mixers are causal."""
+        """Whether sequences can be processed chunk by chunk: True if the mixers are causal."""
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
@@ -226,7 +226,8 @@ class SequenceMatcher(SequenceModel):
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have the wrong number of axes, or their second axis is not 2.
+          ValueError: if the inputs have the wrong number of axes, or their second axis is not
+            of size 2.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"

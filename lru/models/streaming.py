@@ -61,7 +61,7 @@ def stream(
 
 
 def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
-    """Returns the carry before the first step: zeros, in the shapes that `return_carry` returns.
+    """Returns the carry before the first step: zeros with the shapes of the model's carry.
 
     Args:
       model: see `stream`.

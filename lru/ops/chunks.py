@@ -90,7 +90,7 @@ _CHUNK_BYTES = {"cpu": 2**21, "gpu": 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """Returns the number of steps per chunk for equal chunks of the size in `_CHUNK_BYTES`.
+    """Returns the number of steps per chunk, such that equal chunks fit in `_CHUNK_BYTES`.
 
     Each step of a sequence takes `width` float32 values. While a program is exported, T must be a
     number; symbolic axes of the batch count as 1.

@@ -28,7 +28,7 @@ def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
     the full disk, r_min = 0 and r_max = 1.
 
     Raises:
-      ValueError: unless 0 <= r_min <= r_max <= 1 and r_max > 0, r_min < 1.
+      ValueError: unless 0 <= r_min <= r_max <= 1, r_max > 0 and r_min < 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
