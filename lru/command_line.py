@@ -75,6 +75,28 @@ def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
     add_data_arguments(parser, needs_data)
 
 
+def add_process_arguments(parser: Parser) -> None:
+    """Adds `--coordinator`, `--num_processes` and `--process_id`, for several processes."""
+    group = parser.add_argument_group(
+        "several processes",
+        "SLURM, Open MPI and TPU pods need none of these. Elsewhere start each process with the "
+        "same command but its own --process_id. All read and write the same directories.",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="the address of process 0")
+    group.add_argument("--num_processes", type=int, help="the number of processes")
+    group.add_argument("--process_id", type=int, help="the number of this process, from 0")
+
+
+def join_processes(arguments: argparse.Namespace) -> None:
+    """Joins the other processes, if there are any; of several, only the first prints."""
+    from lru.training import processes
+
+    processes.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if not processes.is_first():
+        sys.stdout.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def default_data_dir() -> Path | None:
     """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`.
 
@@ -160,7 +182,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
             raise
         return _print_error(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
     except RuntimeError as error:
-        if not (message := _device_error(error)):
+        if not (message := _lost_process(error) or _device_error(error)):
             raise
         return _print_error(message, 2)
     except KeyboardInterrupt:
@@ -224,9 +246,18 @@ def _device_error(error: RuntimeError) -> str:
     return ""
 
 
+def _lost_process(error: RuntimeError) -> str:
+    if (processes := sys.modules.get("lru.training.processes")) is None:
+        return ""
+    return processes.lost(error)
+
+
 def _print_error(text: str, exit_code: int) -> int:
     with suppress(BrokenPipeError):
         log(f"error: {text}", sys.stderr)
+    processes = sys.modules.get("lru.training.processes")
+    if processes is not None and processes.are_several():
+        processes.leave(exit_code)  # not through JAX's exit, which waits for the other processes
     return exit_code
 
 

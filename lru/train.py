@@ -2,6 +2,7 @@
 
 The same command resumes a stopped run. On SIGTERM or SIGINT, the run is saved, and the exit code is
 143 or 130. Any option of the config can be changed: `--config.optimizer.learning_rate=0.002`.
+Several processes, on one machine or many, can train one run together: see --coordinator.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from lru.command_line import (
     CACHE_HELP,
     Parser,
     add_data_arguments,
+    add_process_arguments,
     cache_compilations,
+    join_processes,
     not_empty,
     path,
     run,
@@ -36,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
         "export; only the head may have another shape; the same as --config.train.init_from=DIR",
     )  # fmt: skip
     add_data_arguments(parser)
+    add_process_arguments(parser)
     known, rest = parser.parse_known_args(argv)
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
     if unknown:
@@ -47,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     if known.init_from:
         rest = [*rest, f"--config.train.init_from={known.init_from}"]
     cache_compilations()
+    join_processes(known)
     train_and_evaluate(
         load_config(known.config, rest),
         known.workdir,

@@ -18,8 +18,11 @@ from lru.errors import UserError
 Batch = Mapping[str, np.ndarray]
 
 
+ALL = slice(None)
+
+
 def training_batches(
-    source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
+    source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int, rows: slice = ALL
 ) -> grain.MapDataset:
     """Returns endless shuffled batches; `batches[step]` depends only on seed and step.
 
@@ -30,6 +33,7 @@ def training_batches(
       source: any number of examples, each a dict of arrays of fixed shapes.
       batch_size: B.
       seed: the seed of shuffling, 0 .. 2**32 - 1.
+      rows: the rows of each batch to read, for one of several processes.
 
     Returns:
       Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
@@ -45,12 +49,12 @@ def training_batches(
       [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
     """
     # Batches of indices, not of examples: sources with `__getitems__` read a whole batch at once.
-    indices = training_indices(source, batch_size=batch_size, seed=seed)
+    indices = training_indices(source, batch_size=batch_size, seed=seed, rows=rows)
     return indices.map(functools.partial(_gather, source))
 
 
 def training_indices(
-    source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int
+    source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int, rows: slice = ALL
 ) -> grain.MapDataset:
     """Returns the indices of the examples in each batch of `training_batches`, int32 `(B,)`.
 
@@ -64,7 +68,7 @@ def training_indices(
     if not 0 <= seed < 2**32:
         raise UserError(f"the shuffling's seed is {seed}, expected 0 .. 2**32 - 1")
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().batch(batch_size)
-    return indices.map(lambda batch: batch.astype(np.int32))
+    return indices.map(lambda batch: batch[rows].astype(np.int32))
 
 
 def stacked(
@@ -133,7 +137,7 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 
 
 def evaluation_batches(
-    source: Sequence[Mapping[str, Any]], *, batch_size: int
+    source: Sequence[Mapping[str, Any]], *, batch_size: int, rows: slice = ALL
 ) -> grain.IterDataset:
     """Returns every example once, in order, as batches of one shape; can be iterated repeatedly.
 
@@ -144,6 +148,7 @@ def evaluation_batches(
     Args:
       source: examples, as in `training_batches`.
       batch_size: B.
+      rows: the rows of each batch to read, for one of several processes.
 
     Returns:
       Batches, as in `training_batches`; weight is 0 in the padding rows.
@@ -159,7 +164,7 @@ def evaluation_batches(
     _check(source, batch_size)
     num_batches = -(-len(source) // batch_size)
     indices = grain.MapDataset.range(num_batches * batch_size).batch(batch_size)
-    return read_ahead(indices.map(functools.partial(_gather, source)))
+    return read_ahead(indices.map(lambda batch: _gather(source, batch[rows])))
 
 
 def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
@@ -182,15 +187,17 @@ def _gather(source: Sequence[Mapping[str, Any]], indices: np.ndarray) -> Batch:
     """Reads a batch; an index beyond the end gives a row of weight 0."""
     valid = indices < len(source)
     read = getattr(source, "__getitems__", lambda items: [source[index] for index in items])
-    examples = read(indices[valid].tolist())
-    batch = {key: _stack(key, examples, len(indices)) for key in examples[0]}
+    examples = read(indices[valid].tolist() or [0])  # one at least, for the shapes
+    batch = {key: _stack(key, examples, valid) for key in examples[0]}
     return batch | {"weight": valid.astype(np.float32)}
 
 
-def _stack(key: str, examples: Sequence[Mapping[str, Any]], batch_size: int) -> np.ndarray:
+def _stack(key: str, examples: Sequence[Mapping[str, Any]], valid: np.ndarray) -> np.ndarray:
     rows = np.stack([example[key] for example in examples])
     filler = np.ones if key == "length" else np.zeros
-    return np.concatenate([rows, filler((batch_size - len(rows), *rows.shape[1:]), rows.dtype)])
+    batch = filler((len(valid), *rows.shape[1:]), rows.dtype)
+    batch[valid] = rows[: valid.sum()]
+    return batch
 
 
 def _check(source: Sequence[Mapping[str, Any]], batch_size: int) -> None:

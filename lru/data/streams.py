@@ -14,7 +14,7 @@ from lru.errors import UserError
 
 
 def stream_batches(
-    tokens: np.ndarray, *, batch_size: int = 100, unroll: int = 50
+    tokens: np.ndarray, *, batch_size: int = 100, unroll: int = 50, rows: slice = slice(None)
 ) -> grain.MapDataset:
     """Returns one pass over a text as batches of B streams and T steps.
 
@@ -31,6 +31,7 @@ def stream_batches(
       tokens: the text, integers `(N,)`.
       batch_size: B.
       unroll: T, the number of steps through which gradients flow back in time.
+      rows: the streams to read, for one of several processes.
 
     Returns:
       The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where each label is the
@@ -59,6 +60,8 @@ def stream_batches(
             f"a text of {len(tokens):,} tokens is too short for {batch_size} streams of {unroll} "
             "steps: choose a smaller batch size or unroll, or a longer text"
         )
+
+    starts, ends = starts[rows], ends[rows]
 
     def batch(index: int) -> Batch:
         at = starts[:, None] + (index * unroll + np.arange(unroll))

@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from lru.errors import UserError
+from lru.training import processes
 from lru.training.digests import Damaged, check_digests
 from lru.training.handler import SealedHandler, SealedRestore, SealedSave
 from lru.training.history import is_sealed, read_history
@@ -193,10 +194,13 @@ class Checkpoints:
             ) from error
 
     def _move_aside(self, step: int) -> None:
-        damaged = self._directory.parent / "damaged"
-        damaged.mkdir(exist_ok=True)
-        shutil.rmtree(damaged / str(step), ignore_errors=True)
-        shutil.move(self.path(step), damaged / str(step))
+        def move():
+            damaged = self._directory.parent / "damaged"
+            damaged.mkdir(exist_ok=True)
+            shutil.rmtree(damaged / str(step), ignore_errors=True)
+            shutil.move(self.path(step), damaged / str(step))
+
+        processes.in_turn(lambda: move() if processes.is_first() else None)
         self._manager.reload()
 
 

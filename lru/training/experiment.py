@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lru.analysis.modes import noted_layers
@@ -81,13 +81,13 @@ def _create(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> A
 class Experiment:
     """The data, model and optimiser of a config, ready to train and to evaluate.
 
-    Batches are split over all local devices. Parameters are replicated on each of them.
+    Batches are split over all devices of all processes. Parameters are replicated on each device.
 
     Args:
       config: a config with the keys `seed data model optimizer train`.
       data_dir: the directory of prepared data sets.
       manual_dir: the directory with files of official releases.
-      devices: the devices to split batches over; by default all local ones.
+      devices: the devices to split batches over; by default all.
       description: a description that replaces the data set. The data set is then not read, and the
         experiment can neither train nor evaluate.
       allow: see `lru.training.build.build`; None for a config that the user wrote.
@@ -129,13 +129,15 @@ class Experiment:
             raise UserError(
                 f"config.seed is {self._seed!r}; expected a whole number from 0 to 2**32 - 1"
             )
-        devices = list(devices or jax.local_devices())
+        devices = list(devices or jax.devices())
         if given.batch_size % len(devices):
             raise UserError(
                 f"config.train.batch_size is {given.batch_size}; expected a multiple of "
                 f"{len(devices)}, the number of devices"
             )
-        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+        # In order of the processes, so that each of them reads consecutive rows of a batch.
+        devices.sort(key=lambda device: (device.process_index, device.id))
+        mesh = Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
         self._initial: dict[str, Any] | None = None
         self.origin: Mapping[str, Any] | None = None
         self._compiler_options = compiler_options(devices[0].platform)
@@ -172,7 +174,16 @@ class Experiment:
         if self._initial is None:
             return state
         # A new copy each time, because `train_steps` donates the state.
-        return state.replace(**jax.device_put(self._initial, self._replicated))
+        return state.replace(**self._replicate(self._initial))
+
+    def _replicate(self, tree: Any) -> Any:
+        """Puts the same arrays of the host on every device of every process."""
+
+        def put(x):
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, self._replicated, lambda at: x[at])
+
+        return jax.tree.map(put, tree)
 
     @functools.cached_property
     def _compiled_init(self) -> Callable[[Any], State]:
@@ -209,13 +220,13 @@ class Experiment:
 
     def empty_metrics(self) -> Metrics:
         """Returns metrics over zero examples, on the devices."""
-        return jax.device_put(Metrics.empty(), self._replicated)
+        return self._replicate(Metrics(*np.zeros(3, np.float32)))
 
     @functools.cached_property
     def _on_device(self) -> Mapping[str, Array] | None:
         """The training split on every device; None if the host reads it."""
         split = self.task.on_device()
-        return None if split is None else jax.device_put(split, self._replicated)
+        return None if split is None else self._replicate(split)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
         """Yields the calls from a step to the end, with their batches on the devices.
@@ -223,15 +234,26 @@ class Experiment:
         The examples in the batch of a step are a function of seed and step alone.
         """
         split, spans = self._on_device, self.settings.spans(first_step)
-        batches = self.task.batches(self._seed, indices=split is not None)
+        rows = self._rows(self.settings.batch_size)
+        batches = self.task.batches(self._seed, indices=split is not None, rows=rows)
         # In chunks, because a list of all calls would take hours and memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):
             calls = stacked(batches, some, self.settings.most_steps_per_call).map(self._put)
             for (_, count), given in zip(some, prefetch(calls)):
                 yield Call(count, given) if split is None else Call(count, split, given)
 
+    def _rows(self, batch_size: int) -> slice:
+        """Returns the rows of a batch on this process's devices, which it reads."""
+        shards = self._split.addressable_devices_indices_map((batch_size,)).values()
+        bounds = [at[0].indices(batch_size) for at in shards if at]
+        return slice(min(first for first, *_ in bounds), max(stop for _, stop, _ in bounds))
+
     def _put(self, given: Any) -> Any:
-        return jax.device_put(given, self._split_calls)
+        # Not `device_put`, which communicates between processes: Grain's threads call this, in an
+        # order that differs from process to process.
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self._split_calls, x), given
+        )
 
     @functools.cached_property
     def train_steps(self) -> Any:
@@ -264,7 +286,7 @@ class Experiment:
         if self.settings.record_gradient_norms:
             norms, *others = state.opt_state
             found |= mean_norms(norms)
-            cleared = jax.device_put(norms.cleared(), self._replicated)
+            cleared = self._replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), norms))
             state = state.replace(opt_state=(cleared, *others))
         return state, found
 
@@ -274,12 +296,20 @@ class Experiment:
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = -(-size // devices) * devices
         variables = self.variables(state)
-        carry = jax.device_put(self.task.initial_carry(self.model, variables, size), self._split)
+        carry = self._initial_carry(variables, size)
         metrics = self.empty_metrics()
-        for batch in self.task.evaluation(split, size):
-            batch = jax.device_put(batch, self._split)
+        for batch in self.task.evaluation(split, size, self._rows(size)):
+            batch = {
+                key: jax.make_array_from_process_local_data(self._split, x)
+                for key, x in batch.items()
+            }
             carry, metrics = self._eval_step(variables, carry, metrics, batch)
         return self.report(metrics)
+
+    @functools.cached_property
+    def _initial_carry(self):
+        carry = functools.partial(self.task.initial_carry, self.model)
+        return jax.jit(carry, static_argnums=1, out_shardings=self._split)
 
     @functools.cached_property
     def _eval_step(self):

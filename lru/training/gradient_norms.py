@@ -28,10 +28,6 @@ class GradientNorms(NamedTuple):
     total: Float[Array, "L"]
     steps: Float[Array, ""]
 
-    def cleared(self) -> GradientNorms:
-        """Returns a state with sums over zero steps."""
-        return GradientNorms(*map(jnp.zeros_like, self))
-
 
 def record_gradient_norms() -> optax.GradientTransformation:
     """Returns a transformation that sums each layer's gradient norm, and changes no gradient.

@@ -9,8 +9,9 @@ same, byte for byte, as those of an uninterrupted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +19,9 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
-from lru.io.files import lock
+from lru.io.files import lock, write_atomically
 from lru.io.terminal import log
+from lru.training import processes
 from lru.training.clock import Clock
 from lru.training.data_digests import check_data
 from lru.training.description import Description
@@ -84,22 +86,12 @@ def train_and_evaluate(
       UserError: the config, the data or the work directory is wrong.
       Diverged: the loss or the parameters were not finite.
     """
-    restore_config(workdir, log)
-    check_workdir(config, workdir)
-    check_source(config, workdir)
-    experiment = Experiment(config, data_dir, manual_dir)
-    experiment.task.check_sizes()
-    initial = read_initial(config, workdir, experiment)
-    with lock(workdir / "lock") as acquired:
-        if not acquired:
-            raise UserError(f"another process is training in {workdir}; wait for it or end it")
-        check_workdir(config, workdir)  # another process may have started in the meantime
-        check_data(experiment.dataset, workdir, write=True)
-        save_config(config, workdir)
-        if (description := Description.of(experiment)) is not None:
-            description.save(workdir)
-        set_initial_weights(config, workdir, experiment, initial)
-        finished = None if is_extended(config, workdir) else _finished(workdir)
+    processes.check_same("configs", config.to_json_best_effort(sort_keys=True))
+    with ExitStack() as stack:
+        with _shared(workdir) as check_shared:
+            experiment, finished = processes.in_turn(
+                lambda: _prepare(config, workdir, data_dir, manual_dir, stack, check_shared)
+            )
         if finished is not None:
             return finished
         run = _Run(config, experiment, workdir)
@@ -113,6 +105,69 @@ def train_and_evaluate(
             raise
         run.close()
         return record
+
+
+def _prepare(
+    config: ConfigDict,
+    workdir: Path,
+    data_dir: Path,
+    manual_dir: Path | None,
+    stack: ExitStack,
+    check_shared: Callable[[], None],
+) -> tuple[Experiment, dict[str, Any] | None]:
+    """Locks the work directory, writes the files that a run starts with, and reads them.
+
+    Of several processes, the first writes; the others find the files, and check them.
+
+    Returns:
+      The experiment, and the record if the run has finished, else None.
+    """
+    if not processes.is_first():
+        check_shared()
+    restore_config(workdir, log)
+    check_workdir(config, workdir)
+    check_source(config, workdir)
+    experiment = Experiment(config, data_dir, manual_dir)
+    experiment.task.check_sizes()
+    initial = read_initial(config, workdir, experiment)
+    if processes.is_first() and not stack.enter_context(lock(workdir / "lock")):
+        raise UserError(f"another process is training in {workdir}; wait for it or end it")
+    if processes.is_first():
+        check_shared()
+    check_workdir(config, workdir)  # another process may have started in the meantime
+    check_data(experiment.dataset, workdir, write=True)
+    save_config(config, workdir)
+    if (description := Description.of(experiment)) is not None:
+        description.save(workdir)
+    set_initial_weights(config, workdir, experiment, initial)
+    return experiment, None if is_extended(config, workdir) else _finished(workdir)
+
+
+@contextmanager
+def _shared(workdir: Path) -> Iterator[Callable[[], None]]:
+    """Yields a function that checks that all processes have the same work directory.
+
+    Process 0 writes a number, and the others read it.
+
+    Raises:
+      UserError: the number is not there.
+    """
+    file, number = workdir / "shared", str(processes.from_first(secrets.randbits(30)))
+
+    def check() -> None:
+        if processes.are_several() and processes.is_first():
+            write_atomically(file, number)
+        elif processes.are_several() and not (file.exists() and file.read_text() == number):
+            raise UserError(
+                f"{workdir} is not the directory of process 0; several processes need a --workdir "
+                "and a --data_dir that all of them can read and write"
+            )
+
+    try:
+        yield check
+    finally:
+        if processes.is_first():
+            file.unlink(missing_ok=True)
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:
@@ -146,7 +201,7 @@ class _Run:
         log(format_table(self.experiment.groups))
         log(
             f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
-            f"devices: {jax.local_device_count()} {jax.local_devices()[0].device_kind}; "
+            f"devices: {jax.device_count()} {jax.local_devices()[0].device_kind}; "
             f"work directory: {self.workdir}"
         )
         if dataset.note:
@@ -165,13 +220,14 @@ class _Run:
             while self.step < self.settings.steps and not self._stops_early():
                 self.state.step.block_until_ready()  # at most one call runs at a time
                 call = self.clock.wait_for_next(calls)
-                for chunk in call.chunks(self.clock.steps_at_once):
+                for chunk in call.chunks(self._steps_at_once):
                     self.state.step.block_until_ready()
-                    if number := stop_requested():  # signals are handled between two chunks
-                        self._stop(number)
+                    self._stop_if(stop_requested())  # signals are handled between two chunks
                     self._advance(chunk)
-            if number := stop_requested():  # before the test, which may take long
-                self._stop(number)
+            self._stop_if(stop_requested())  # before the test, which may take long
+
+    def _steps_at_once(self) -> int:
+        return processes.from_first(self.clock.steps_at_once())
 
     def _advance(self, call: Call) -> None:
         self.state = self.experiment.train_steps(self.state, call)
@@ -207,10 +263,10 @@ class _Run:
         test = next(row for row in rows if _is_test(row, best))
         record = self._record(test)
         title = _title(record)
-        save_curves(rows, best["step"], self.workdir / "curves.png", title)
+        save_curves(rows, best["step"], self.files.directory / "curves.png", title)
         initial = self.experiment.init_state().params
         layers = self.experiment.layers
-        spectrum = self.workdir / "spectrum.png"
+        spectrum = self.files.directory / "spectrum.png"
         drawn = save_spectrum(initial, state.params, spectrum, title, layers)
         self.files.write_record(record)
         self.progress.close()
@@ -307,7 +363,10 @@ class _Run:
             f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
         )
 
-    def _stop(self, number: int) -> NoReturn:
+    def _stop_if(self, number: int | None) -> None:
+        """Saves and stops if a signal has arrived, in this process or in another."""
+        if not (number := processes.largest(number or 0)):
+            return
         self._save()
         self.files.checkpoints.wait()
         self.files.write_record(self._record(test=None))

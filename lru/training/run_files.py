@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from lru.errors import UserError
 from lru.io.files import write_atomically
 from lru.io.terminal import log
+from lru.training import processes
 from lru.training.checkpoint import Checkpoints
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
@@ -30,11 +33,15 @@ from lru.training.writers import JsonLines, TensorBoard, Writer
 class RunFiles:
     """The files of an experiment in a work directory.
 
+    Of several processes, the first writes them. The others write theirs, which are the same, into a
+    temporary directory, and all of them write the checkpoints.
+
     Args:
       workdir: the work directory; it has the run's `config.json`.
       experiment: the experiment of the run.
 
     Attributes:
+      directory: the directory of all files but the checkpoints.
       metrics: the file `metrics.jsonl`.
       timing: the file `timing.jsonl`.
       spectra: the eigenvalues at every evaluation.
@@ -42,15 +49,19 @@ class RunFiles:
     """
 
     def __init__(self, workdir: Path, experiment: Experiment):
-        self._workdir, self._experiment = workdir, experiment
+        self._experiment, self._closing = experiment, ExitStack()
         self._config = load_run_config(workdir).to_dict()
-        self.metrics = JsonLines(workdir / "metrics.jsonl", METRICS)
-        self.timing = JsonLines(workdir / "timing.jsonl", TIMING)
+        self.directory = workdir if processes.is_first() else self._temporary_directory()
+        self.metrics = JsonLines(self.directory / "metrics.jsonl", METRICS)
+        self.timing = JsonLines(self.directory / "timing.jsonl", TIMING)
         self.checkpoints = Checkpoints(workdir / "checkpoints")
-        self.spectra = EigenvalueLog(workdir / "spectra", {}, experiment.layers)
+        self.spectra = EigenvalueLog(self.directory / "spectra", {}, experiment.layers)
         self._writers: list[Writer] = [self.metrics]
         if experiment.settings.tensorboard:
-            self._writers.append(TensorBoard(workdir / "tensorboard"))
+            self._writers.append(TensorBoard(self.directory / "tensorboard"))
+
+    def _temporary_directory(self) -> Path:
+        return Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
 
     def restore(self) -> State:
         """Rewinds all files to the newest checkpoint; returns its state, or the initial state."""
@@ -58,12 +69,17 @@ class RunFiles:
         state = self._experiment.init_state() if restored is None else restored
         step = int(state.step)
         history = None if restored is None else self.checkpoints.history(step)
+        if restored is not None and history is None and processes.are_several():
+            raise UserError(
+                f"an older version started the run in {self.directory}; several processes cannot "
+                "resume it: resume it in one process until its next checkpoint"
+            )
         if history is None:
             self._check_without_history(restored is None)
         else:
             self._restore_from(history, step)
         digests = None if history is None else history["spectra"]
-        self.spectra = EigenvalueLog(self._workdir / "spectra", digests, self._experiment.layers)
+        self.spectra = EigenvalueLog(self.directory / "spectra", digests, self._experiment.layers)
         for writer in self._writers:
             writer.rewind(step)
         self.timing.rewind(step)
@@ -76,15 +92,15 @@ class RunFiles:
         rows, every = self.metrics.read(), self._experiment.settings
         if from_start:
             first = min(every.checkpoint_every, every.eval_every)
-            check_no_lost_checkpoints(self._workdir, rows, first)
+            check_no_lost_checkpoints(self.directory, rows, first)
         else:
-            file, steps = self._workdir / "metrics.jsonl", self.checkpoints.steps()
+            file, steps = self.directory / "metrics.jsonl", self.checkpoints.steps()
             check_rows(rows, steps, every.eval_every, file)
 
     def _restore_from(self, history: Mapping[str, Any], step: int) -> None:
         """Restores the rows that the files had when the checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
-            restore_rows(lines, history[name], self._workdir / f"{name}.jsonl", step, log)
+            restore_rows(lines, history[name], self.directory / f"{name}.jsonl", step, log)
 
     def _restore_spectra(self, state: State) -> None:
         """Rewrites the lost eigenvalues that can still be computed, and warns about the others."""
@@ -93,7 +109,7 @@ class RunFiles:
             self.spectra.write(0, self._experiment.init_state().params)
         if step in damaged:
             self.spectra.write(step, state.params)
-        check_spectra(self.spectra, self._workdir / "spectra", log)
+        check_spectra(self.spectra, self.directory / "spectra", log)
 
     def restore_step(self, step: int) -> State:
         """Waits for pending saves, then returns the state in the checkpoint of a step."""
@@ -136,11 +152,11 @@ class RunFiles:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Writes `record.json`."""
-        write_atomically(self._workdir / "record.json", json.dumps(record, indent=2) + "\n")
+        write_atomically(self.directory / "record.json", json.dumps(record, indent=2) + "\n")
 
     def close(self) -> None:
         """Closes all files, even if closing one of them fails."""
-        with ExitStack() as stack:
+        with self._closing as stack:
             stack.callback(self.checkpoints.close)
             for writer in self._writers:
                 stack.callback(writer.close)

@@ -70,12 +70,18 @@ class Task:
         """Returns the whole training split if the devices store it, else None."""
         raise NotImplementedError
 
-    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
-        """Returns the batch of every step, or the indices of its rows in `on_device`."""
+    def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
+        """Returns the batch of every step, or the indices of its rows in `on_device`.
+
+        Args:
+          seed: the seed of shuffling.
+          indices: return indices.
+          rows: the rows of each batch that this process reads.
+        """
         raise NotImplementedError
 
-    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
-        """Returns the batches of one pass over a split."""
+    def evaluation(self, split: str, batch_size: int, rows: slice) -> Iterable[Batch]:
+        """Returns the batches of one pass over a split, of each the rows of this process."""
         raise NotImplementedError
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
@@ -154,13 +160,13 @@ class Classification(Task):
         most_bytes = self._settings.device_data_mb * 1_000_000
         return read_all(self._dataset.source("train"), most_bytes) if most_bytes else None
 
-    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
+    def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
         order = training_indices if indices else training_batches
         source = self._dataset.source("train")
-        return order(source, batch_size=self._settings.batch_size, seed=seed)
+        return order(source, batch_size=self._settings.batch_size, seed=seed, rows=rows)
 
-    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
-        return evaluation_batches(self._dataset.source(split), batch_size=batch_size)
+    def evaluation(self, split: str, batch_size: int, rows: slice) -> Iterable[Batch]:
+        return evaluation_batches(self._dataset.source(split), batch_size=batch_size, rows=rows)
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
         return ()
@@ -210,10 +216,13 @@ class LanguageModelling(Task):
     def _train(self) -> grain.MapDataset:
         return self._streams(self._tokens, self._settings.batch_size)
 
-    def _streams(self, tokens: np.ndarray, batch_size: int) -> grain.MapDataset:
+    def _streams(
+        self, tokens: np.ndarray, batch_size: int, rows: slice = slice(None)
+    ) -> grain.MapDataset:
         for name, size in (("batch_size", batch_size), ("unroll", self._settings.unroll)):
             _check_size(name, size, len(tokens), "characters")
-        return stream_batches(tokens, batch_size=batch_size, unroll=self._settings.unroll)
+        unroll = self._settings.unroll
+        return stream_batches(tokens, batch_size=batch_size, unroll=unroll, rows=rows)
 
     def summary(self) -> str:
         return f"{len(self._tokens):,} training characters, {self.steps_per_epoch:,} steps an epoch"
@@ -224,11 +233,11 @@ class LanguageModelling(Task):
     def on_device(self) -> None:
         return None
 
-    def batches(self, seed: int, indices: bool) -> grain.MapDataset:
-        return self._train.repeat()
+    def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
+        return self._streams(self._tokens, self._settings.batch_size, rows).repeat()
 
-    def evaluation(self, split: str, batch_size: int) -> Iterable[Batch]:
-        return read_ahead(self._streams(self._dataset.tokens(split), batch_size))
+    def evaluation(self, split: str, batch_size: int, rows: slice) -> Iterable[Batch]:
+        return read_ahead(self._streams(self._dataset.tokens(split), batch_size, rows))
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
         return zero_carry(model, variables, jax.ShapeDtypeStruct((batch_size, 1), np.int32))

@@ -1,0 +1,200 @@
+"""Several processes that train one run together, with JAX's own runtime.
+
+All of them compute the same program over all devices, so they have the same losses and take the
+same decisions. They must agree on what only one of them knows: a signal, an error, the pace. Only
+the first process writes files, apart from the checkpoints, which Orbax writes from all of them.
+
+With a single process, no function here communicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from lru.errors import UserError
+
+T = TypeVar("T")
+_HEARTBEAT_SECONDS = 60  # a process that has been silent for so long counts as lost
+_CONNECT_SECONDS = 60
+# Variables in which launchers give the number of processes, of which each runs one command.
+_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def join(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the other processes of a run, if the arguments or the environment name them.
+
+    JAX finds the processes that SLURM, Open MPI or a TPU pod has launched. Elsewhere every process
+    gets the same address and number of processes, and its own number, as arguments or in the
+    variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+
+    Args:
+      coordinator: the address of process 0, `HOST:PORT`.
+      num_processes: the number of processes.
+      process_id: the number of this process, from 0.
+
+    Raises:
+      UserError: the arguments do not fit together, or the other processes cannot be reached.
+    """
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if num_processes is None:
+        num_processes = _number("JAX_NUM_PROCESSES")
+    if process_id is None:
+        process_id = _number("JAX_PROCESS_ID")
+    launched = any((_number(name) or 1) > 1 for name in _LAUNCHERS)
+    pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if coordinator is None and num_processes is None and process_id is None:
+        if not (launched or pod):
+            return
+    elif not launched:
+        _check(coordinator, num_processes, process_id)
+    if num_processes == 1:
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=_CONNECT_SECONDS,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0][:200]
+        raise UserError(
+            f"cannot join the other processes{f' at {coordinator}' if coordinator else ''}: "
+            f"{first}\nstart all of them with the same --coordinator and --num_processes, each "
+            "with its own --process_id"
+        ) from error
+
+
+def _number(name: str) -> int | None:
+    """Returns a whole number from the environment; None if the variable is not set."""
+    text = os.environ.get(name)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"{name} is {text!r} in the environment; expected a whole number")
+    return int(text)
+
+
+def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    given = {
+        "--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id
+    }  # fmt: skip
+    if missing := [name for name, value in given.items() if value is None]:
+        raise UserError(
+            f"{' and '.join(missing)} is missing; several processes need --coordinator=HOST:PORT, "
+            "--num_processes and --process_id"
+        )
+    assert coordinator is not None and num_processes is not None and process_id is not None
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"--coordinator is {coordinator!r}; expected HOST:PORT")
+    if not 0 <= process_id < num_processes:
+        raise UserError(
+            f"--process_id is {process_id} of {num_processes} processes; expected a number from 0 "
+            f"to {num_processes - 1}"
+        )
+    if process_id == 0 and num_processes > 1:
+        _check_port(int(port))
+
+
+def _check_port(port: int) -> None:
+    """Raises a UserError if another program listens on the port, where JAX would abort."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} of --coordinator cannot be used ({error.strerror}); choose another"
+            ) from error
+
+
+def is_first() -> bool:
+    """Returns whether this is process 0, which writes the files and the log."""
+    return jax.process_index() == 0
+
+
+def are_several() -> bool:
+    """Returns whether the run has more than one process."""
+    return jax.process_count() > 1
+
+
+def largest(number: int) -> int:
+    """Returns the largest of the processes' numbers."""
+    return int(np.max(_gather(number))) if are_several() else number
+
+
+def from_first(number: int) -> int:
+    """Returns the number of process 0."""
+    return int(_gather(number)[0]) if are_several() else number
+
+
+def _gather(number: int) -> np.ndarray:
+    return multihost_utils.process_allgather(np.int64(number).astype(np.int32))
+
+
+def in_turn(action: Callable[[], T]) -> T:
+    """Calls an action in process 0, then in all others, and returns its result.
+
+    The first process creates files that the others read. An error in one ends all of them.
+
+    Raises:
+      UserError: the action failed in another process.
+    """
+    if not are_several():
+        return action()
+    result: Any = None
+    error: Exception | None = None
+    for first in (True, False):
+        if is_first() is first:
+            try:
+                result = action()
+            except Exception as raised:
+                error = raised
+        if failed := largest(0 if error is None else 1 + jax.process_index()):
+            raise error or UserError(f"process {failed - 1} of this run failed; see its output")
+    return result
+
+
+def check_same(what: str, text: str) -> None:
+    """Checks that all processes have the same text.
+
+    Raises:
+      UserError: they differ.
+    """
+    if not are_several():
+        return
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
+    if (_gather(digest) != digest).any() or from_first(digest) != digest:
+        raise UserError(f"the processes of this run have different {what}; give all the same")
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends this process at once; JAX's own exit would wait for the others, which wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def lost(error: RuntimeError) -> str:
+    """Returns a message if an error means that another process is lost, else ""."""
+    text = str(error)
+    signs = ("Gloo", "gloo", "Connection closed", "coordination service", "heartbeat", "NCCL")
+    if not (are_several() and any(sign in text for sign in signs)):
+        return ""
+    return (
+        "another process of this run has ended or cannot be reached\nrun the same command in all "
+        "processes again: the run resumes from its last checkpoint"
+    )
