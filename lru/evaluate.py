@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, run
+from lru.command_line import (
+    CACHE_HELP,
+    Parser,
+    add_process_arguments,
+    add_run_arguments,
+    cache_compilations,
+    join_processes,
+    run,
+)
 from lru.io.terminal import log
 
 
@@ -14,12 +22,14 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser, needs_data=True)
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    add_process_arguments(parser)
     known = parser.parse_args(argv)
 
     from lru.training.best import evaluate_best
     from lru.training.record import format_result
 
     cache_compilations()
+    join_processes(known)
     row = evaluate_best(
         known.workdir,
         known.split,

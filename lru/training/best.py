@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import UserError
+from lru.training import processes
 from lru.training.checkpoint import Checkpoints
 from lru.training.data_digests import check_data
 from lru.training.description import Description
@@ -82,7 +83,7 @@ def restore_best(
       UserError: there is no run or no evaluated checkpoint, the checkpoint cannot be read, or the
         config names a package that is not allowed.
     """
-    restore_config(workdir, _logger.warning)
+    processes.in_turn(lambda: restore_config(workdir, _logger.warning))
     config, allow = load_run_config(workdir), check_allow(allow)
     check_config(config.to_dict(), allow)
     if not (workdir / "checkpoints").is_dir():

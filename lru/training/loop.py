@@ -9,9 +9,8 @@ same, byte for byte, as those of an uninterrupted one.
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lru.errors import Stopped, UserError
-from lru.io.files import lock, write_atomically
+from lru.io.files import lock
 from lru.io.terminal import log
 from lru.training import processes
 from lru.training.clock import Clock
@@ -87,11 +86,11 @@ def train_and_evaluate(
       Diverged: the loss or the parameters were not finite.
     """
     processes.check_same("configs", config.to_json_best_effort(sort_keys=True))
+    experiment, initial = processes.in_turn(lambda: _load(config, workdir, data_dir, manual_dir))
     with ExitStack() as stack:
-        with _shared(workdir) as check_shared:
-            experiment, finished = processes.in_turn(
-                lambda: _prepare(config, workdir, data_dir, manual_dir, stack, check_shared)
-            )
+        processes.in_turn(lambda: _lock(workdir, stack))
+        processes.check_shared(workdir)
+        finished = processes.in_turn(lambda: _begin(config, workdir, experiment, initial))
         if finished is not None:
             return finished
         run = _Run(config, experiment, workdir)
@@ -107,67 +106,35 @@ def train_and_evaluate(
         return record
 
 
-def _prepare(
-    config: ConfigDict,
-    workdir: Path,
-    data_dir: Path,
-    manual_dir: Path | None,
-    stack: ExitStack,
-    check_shared: Callable[[], None],
-) -> tuple[Experiment, dict[str, Any] | None]:
-    """Locks the work directory, writes the files that a run starts with, and reads them.
-
-    Of several processes, the first writes; the others find the files, and check them.
-
-    Returns:
-      The experiment, and the record if the run has finished, else None.
-    """
-    if not processes.is_first():
-        check_shared()
+def _load(
+    config: ConfigDict, workdir: Path, data_dir: Path, manual_dir: Path | None
+) -> tuple[Experiment, Any]:
+    """Loads the experiment and its initial weights, before anything is written for a new run."""
     restore_config(workdir, log)
     check_workdir(config, workdir)
     check_source(config, workdir)
     experiment = Experiment(config, data_dir, manual_dir)
     experiment.task.check_sizes()
-    initial = read_initial(config, workdir, experiment)
+    return experiment, read_initial(config, workdir, experiment)
+
+
+def _lock(workdir: Path, stack: ExitStack) -> None:
+    """Locks the work directory until the stack closes; the first process locks it for all."""
     if processes.is_first() and not stack.enter_context(lock(workdir / "lock")):
         raise UserError(f"another process is training in {workdir}; wait for it or end it")
-    if processes.is_first():
-        check_shared()
+
+
+def _begin(
+    config: ConfigDict, workdir: Path, experiment: Experiment, initial: Any
+) -> dict[str, Any] | None:
+    """Writes the files that a run starts with, or checks them; returns a finished run's record."""
     check_workdir(config, workdir)  # another process may have started in the meantime
     check_data(experiment.dataset, workdir, write=True)
     save_config(config, workdir)
     if (description := Description.of(experiment)) is not None:
         description.save(workdir)
-    set_initial_weights(config, workdir, experiment, initial)
-    return experiment, None if is_extended(config, workdir) else _finished(workdir)
-
-
-@contextmanager
-def _shared(workdir: Path) -> Iterator[Callable[[], None]]:
-    """Yields a function that checks that all processes have the same work directory.
-
-    Process 0 writes a number, and the others read it.
-
-    Raises:
-      UserError: the number is not there.
-    """
-    file, number = workdir / "shared", str(processes.from_first(secrets.randbits(30)))
-
-    def check() -> None:
-        if processes.are_several() and processes.is_first():
-            write_atomically(file, number)
-        elif processes.are_several() and not (file.exists() and file.read_text() == number):
-            raise UserError(
-                f"{workdir} is not the directory of process 0; several processes need a --workdir "
-                "and a --data_dir that all of them can read and write"
-            )
-
-    try:
-        yield check
-    finally:
-        if processes.is_first():
-            file.unlink(missing_ok=True)
+    set_initial_weights(config, workdir, experiment, initial if processes.is_first() else None)
+    return None if is_extended(config, workdir) else _finished(workdir)
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:

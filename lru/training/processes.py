@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -21,10 +25,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lru.errors import UserError
+from lru.io.files import write_atomically
 
 T = TypeVar("T")
 _HEARTBEAT_SECONDS = 60  # a process that has been silent for so long counts as lost
 _CONNECT_SECONDS = 60
+_HOW = (
+    "start all of them with the same --coordinator and --num_processes, each with its own "
+    "--process_id"
+)
 # Variables in which launchers give the number of processes, of which each runs one command.
 _LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
@@ -60,21 +69,55 @@ def join(
         _check(coordinator, num_processes, process_id)
     if num_processes == 1:
         return
+    where = f" at {coordinator}" if coordinator else ""
+    with _patience(where):
+        try:
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                initialization_timeout=2 * _CONNECT_SECONDS,
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            )
+        except (RuntimeError, ValueError) as error:
+            first = str(error).strip().partition("\n")[0][:200]
+            raise UserError(f"cannot join the other processes{where}: {first}; {_HOW}") from error
+        with _quiet():
+            from_first(0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Discards what is written to standard output: Gloo prints a line when it connects."""
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            initialization_timeout=_CONNECT_SECONDS,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
+
+
+@contextmanager
+def _patience(where: str) -> Iterator[None]:
+    """Ends this process with an error if others are awaited for too long; JAX would abort it."""
+
+    def give_up() -> None:
+        print(
+            f"error: not all processes met{where} within {_CONNECT_SECONDS} s; {_HOW}",
+            file=sys.stderr,
         )
-    except (RuntimeError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0][:200]
-        raise UserError(
-            f"cannot join the other processes{f' at {coordinator}' if coordinator else ''}: "
-            f"{first}\nstart all of them with the same --coordinator and --num_processes, each "
-            "with its own --process_id"
-        ) from error
+        leave(2)
+
+    timer = threading.Timer(_CONNECT_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _number(name: str) -> int | None:
@@ -179,6 +222,32 @@ def check_same(what: str, text: str) -> None:
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
     if (_gather(digest) != digest).any() or from_first(digest) != digest:
         raise UserError(f"the processes of this run have different {what}; give all the same")
+
+
+def check_shared(directory: Path) -> None:
+    """Checks that all processes have the same directory: process 0 writes a number, others read it.
+
+    Raises:
+      UserError: the number is not there.
+    """
+    if not are_several():
+        return
+    file, number = directory / "shared", str(from_first(secrets.randbits(30)))
+
+    def check() -> None:
+        if is_first():
+            write_atomically(file, number)
+        elif not file.exists() or file.read_text() != number:
+            raise UserError(
+                f"{directory} is not the directory of process 0; several processes need a "
+                "--workdir and a --data_dir that all of them can read and write"
+            )
+
+    try:
+        in_turn(check)
+    finally:
+        if is_first():
+            file.unlink(missing_ok=True)
 
 
 def leave(exit_code: int) -> NoReturn:
