@@ -135,6 +135,11 @@ class Experiment:
                 f"config.train.batch_size is {given.batch_size}; expected a multiple of "
                 f"{len(devices)}, the number of devices"
             )
+        if given.batch_size % (len(devices) * given.accumulate):
+            raise UserError(
+                f"config.train.accumulate is {given.accumulate}; expected a divisor of "
+                f"{given.batch_size // len(devices)}, the number of a device's examples in a batch"
+            )
         # In order of the processes, so that each of them reads consecutive rows of a batch.
         devices.sort(key=lambda device: (device.process_index, device.id))
         mesh = Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
@@ -163,7 +168,7 @@ class Experiment:
         )
         if self.settings.record_gradient_norms:
             optimizer = optax.chain(record_gradient_norms(), optimizer)
-        self._steps = Steps(self.task, self.model, optimizer)
+        self._steps = Steps(self.task, self.model, optimizer, self.settings.accumulate)
 
     def init_state(self) -> State:
         """Returns the state before the first step, a function of the config's seed alone.

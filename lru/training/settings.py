@@ -45,6 +45,9 @@ class Settings:
       unroll: T, the steps of a text between two updates; for texts only.
       epochs: the number of passes over a text, instead of steps, with an evaluation at the end of
         each instead of every `eval_every` steps; for texts only.
+      accumulate: the number of equal parts of a batch whose gradients are computed in turn, and
+        summed, to save memory. The results equal those of the whole batch to rounding, but batch
+        norm takes the statistics of each part, and dropout draws other masks.
       init_from: the work directory or export with the initial weights; "" for none.
     """
 
@@ -67,6 +70,7 @@ class Settings:
     improvement_over: Literal["best", "previous"] = "best"
     unroll: int = 0
     epochs: int = 0
+    accumulate: int = 1
     init_from: str = ""
 
     def __post_init__(self):

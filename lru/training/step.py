@@ -94,11 +94,13 @@ class Steps(NamedTuple):
       task: applies the model to a batch.
       model: the model.
       optimizer: turns gradients into updates.
+      accumulate: the number of parts of a batch whose gradients are computed one after another.
     """
 
     task: Task
     model: nn.Module
     optimizer: optax.GradientTransformation
+    accumulate: int = 1
 
     def init(self, seed: Array, batch_size: int) -> State:
         """Returns the state before the first step; a function of the seed."""
@@ -116,20 +118,9 @@ class Steps(NamedTuple):
 
     def train_step(self, state: State, batch: Mapping[str, Array]) -> State:
         """Returns the state after one step on a batch."""
-        carry = self.task.step_carry(state.carry, state.step)
-        rngs = {"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)}
-
-        def loss(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            options = dict(train=True, mutable=["batch_stats"], rngs=rngs)
-            (new_carry, logits), updated = self.task.apply(
-                self.model, variables, carry, batch, **options
-            )
-            metrics = Metrics.of(logits, batch)
-            return metrics.mean_loss(), (new_carry, metrics, updated.get("batch_stats", {}))
-
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        (value, (carry, metrics, batch_stats)), grads = gradient(state.params)
+        state = state.replace(carry=self.task.step_carry(state.carry, state.step))
+        gradients = self._gradients if self.accumulate == 1 else self._accumulated
+        value, grads, (carry, metrics, batch_stats) = gradients(state, batch)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(value + optax.tree.norm((params, batch_stats)))
@@ -143,6 +134,55 @@ class Steps(NamedTuple):
             metrics=state.metrics.merge(metrics),
             diverged_at=jnp.where((state.diverged_at < 0) & ~finite, step, state.diverged_at),
         )
+
+    def _gradients(self, state: State, batch: Mapping[str, Array], part: Any = None) -> Any:
+        """Returns the mean loss, its gradient, and `(carry, metrics, batch_stats)`.
+
+        Args:
+          state: the state, whose parameters are differentiated.
+          batch: a batch, or a part of it.
+          part: the number of the part, and the sum of weights of the whole batch; None if whole.
+        """
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        rngs = {"dropout": key if part is None else jax.random.fold_in(key, part[0])}
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            options = dict(train=True, mutable=["batch_stats"], rngs=rngs)
+            (carry, logits), updated = self.task.apply(
+                self.model, variables, state.carry, batch, **options
+            )
+            metrics = Metrics.of(logits, batch)
+            value = metrics.mean_loss() if part is None else metrics.loss / part[1]
+            return value, (carry, metrics, updated.get("batch_stats", {}))
+
+        (value, others), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return value, grads, others
+
+    def _accumulated(self, state: State, batch: Mapping[str, Array]) -> Any:
+        """Returns the results of `_gradients`, computed on one part of the batch after another."""
+        parts, total = self.accumulate, batch["weight"].sum()
+
+        def split(x):  # part i has rows i, i + parts, ..., so each device keeps its rows
+            return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+
+        def join(x):
+            return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
+
+        def add(sums, inputs):
+            value, grads, metrics, batch_stats = sums
+            number, carry, part = inputs
+            now = state.replace(carry=carry, batch_stats=batch_stats)
+            more, more_grads, (carry, found, batch_stats) = self._gradients(
+                now, part, (number, total)
+            )
+            grads = jax.tree.map(jnp.add, grads, more_grads)
+            return (value + more, grads, metrics.merge(found), batch_stats), carry
+
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params), Metrics.empty()
+        inputs = jnp.arange(parts), *jax.tree.map(split, (state.carry, dict(batch)))
+        (value, grads, metrics, stats), carry = lax.scan(add, (*zero, state.batch_stats), inputs)
+        return value, grads, (jax.tree.map(join, carry), metrics, stats)
 
     def run_call(self, state: State, call: Call, sharding: Any) -> State:
         """Returns the state after all steps of a call, each on a batch with the given sharding."""

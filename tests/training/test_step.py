@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from lru.errors import UserError
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
 
@@ -50,6 +51,41 @@ def test_a_step_is_adamw_on_the_mean_loss_without_padding(data_dir):
     want = start - rate * (g / (jnp.abs(g) + 1) + 0.05 * start)
     np.testing.assert_allclose((head - start) / rate, (want - start) / rate, rtol=1e-3, atol=1e-5)
     assert int(after.step) == 1 and after.metrics.count == len(batch["label"])
+
+
+def load_text(*overrides):
+    overrides = ("train.unroll=5", *overrides)
+    return load_config("configs/charlm_lru.py:smoke", [f"--config.{o}" for o in overrides])
+
+
+@pytest.mark.parametrize(
+    ("load", "options"), [(load, ["model.norm=layer", "model.dropout=0.0"]), (load_text, [])]
+)
+def test_parts_of_a_batch_give_the_step_of_the_whole(load, options, data_dir):
+    """Uses an eps that is large beside the gradients, so that rounding does not grow."""
+
+    def train(*more):
+        options_of_all = ["train.batch_size=8", "optimizer.eps=1.0", *options, *more]
+        experiment = Experiment(load(*options_of_all), data_dir)
+        calls = experiment.training_calls(0)
+        state = experiment.init_state()
+        for _ in range(3):
+            state = experiment.train_steps(state, next(calls))
+        return state
+
+    whole, parts = train(), train("train.accumulate=4")
+    assert int(whole.step) == int(parts.step) > 0
+    assert float(parts.metrics.count) == float(whole.metrics.count)
+    np.testing.assert_allclose(parts.metrics.loss, whole.metrics.loss, rtol=1e-5)
+    for name in ("params", "carry"):
+        got, want = (jax.tree.leaves(getattr(state, name)) for state in (parts, whole))
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_that_do_not_divide_the_batch_raise(data_dir):
+    with pytest.raises(UserError, match="config.train.accumulate is 3; expected a divisor of 8"):
+        Experiment(load("train.batch_size=8", "train.accumulate=3"), data_dir)
 
 
 def test_the_seed_determines_parameters_and_order_of_the_data(data_dir):
