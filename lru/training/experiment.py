@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lru.analysis.modes import noted_layers
@@ -22,6 +21,7 @@ from lru.errors import UserError
 from lru.ops.array_typing import Array
 from lru.training.build import build, check_arguments
 from lru.training.description import Description
+from lru.training.devices import Devices
 from lru.training.gradient_norms import mean_norms, record_gradient_norms
 from lru.training.metrics import Metrics
 from lru.training.optimizer import OptimizerSettings, make_optimizer
@@ -58,6 +58,17 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
             jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros((1, 1, width)))
         except (ArithmeticError, TypeError, ValueError) as error:
             raise UserError(f"config.model.{key} does not work: {error}") from error
+
+
+def _check_time_devices(config: ConfigDict) -> None:
+    """Checks that the mixer divides the time among devices if and only if `train` says so."""
+    axis = config.model.get("mixer", {}).get("sequence_axis")
+    number = config.train.get("time_devices", 1)
+    if (axis or None) != ("time" if number > 1 else None):
+        raise UserError(
+            f"config.train.time_devices is {number} and config.model.mixer.sequence_axis is "
+            f'{axis!r}; expected "time" if several devices share the time, else None'
+        )
 
 
 @functools.cache
@@ -129,30 +140,15 @@ class Experiment:
             raise UserError(
                 f"config.seed is {self._seed!r}; expected a whole number from 0 to 2**32 - 1"
             )
-        devices = list(devices or jax.devices())
-        if given.batch_size % len(devices):
-            raise UserError(
-                f"config.train.batch_size is {given.batch_size}; expected a multiple of "
-                f"{len(devices)}, the number of devices"
-            )
-        if given.batch_size % (len(devices) * given.accumulate):
-            raise UserError(
-                f"config.train.accumulate is {given.accumulate}; expected a divisor of "
-                f"{given.batch_size // len(devices)}, the number of a device's examples in a batch"
-            )
-        # In order of the processes, so that each of them reads consecutive rows of a batch.
-        devices.sort(key=lambda device: (device.process_index, device.id))
-        mesh = Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+        self._devices = Devices(devices, given)
         self._initial: dict[str, Any] | None = None
         self.origin: Mapping[str, Any] | None = None
-        self._compiler_options = compiler_options(devices[0].platform)
-        self._replicated = NamedSharding(mesh, PartitionSpec())
-        self._split = NamedSharding(mesh, PartitionSpec("data"))
-        self._split_calls = NamedSharding(mesh, PartitionSpec(None, "data"))
+        self._compiler_options = compiler_options(self._devices.platform)
         check_arguments(OptimizerSettings, config.optimizer, "config.optimizer")
         options = OptimizerSettings(**config.optimizer)
         create_model = build(config.model, "config.model", MODEL_ARGUMENTS, allow)
         _try_mixers(create_model)
+        _check_time_devices(config)
         if description is None:
             create_dataset = build(config.data, "config.data", DATA_ARGUMENTS, allow)
             if data_dir is None:
@@ -179,23 +175,15 @@ class Experiment:
         if self._initial is None:
             return state
         # A new copy each time, because `train_steps` donates the state.
-        return state.replace(**self._replicate(self._initial))
-
-    def _replicate(self, tree: Any) -> Any:
-        """Puts the same arrays of the host on every device of every process."""
-
-        def put(x):
-            x = np.asarray(x)
-            return jax.make_array_from_callback(x.shape, self._replicated, lambda at: x[at])
-
-        return jax.tree.map(put, tree)
+        return state.replace(**self._devices.replicate(self._initial))
 
     @functools.cached_property
     def _compiled_init(self) -> Callable[[Any], State]:
         return jax.jit(self._init, out_shardings=self._sharding)
 
     def _init(self, seed: Any) -> State:
-        return self._steps.init(seed, self.settings.batch_size)
+        with self._devices.mesh():
+            return self._steps.init(seed, self.settings.batch_size)
 
     def set_initial_variables(
         self, variables: Mapping[str, Any], origin: Mapping[str, Any]
@@ -220,18 +208,20 @@ class Experiment:
     @property
     def _sharding(self) -> State:
         """The sharding of each field of a state; the carry is split as batches are."""
-        fields: dict[str, Any] = {f.name: self._replicated for f in dataclasses.fields(State)}
-        return State(**fields | {"carry": self._split})
+        fields: dict[str, Any] = {
+            f.name: self._devices.replicated for f in dataclasses.fields(State)
+        }
+        return State(**fields | {"carry": self._devices.split})
 
     def empty_metrics(self) -> Metrics:
         """Returns metrics over zero examples, on the devices."""
-        return self._replicate(Metrics(*np.zeros(3, np.float32)))
+        return self._devices.replicate(Metrics(*np.zeros(3, np.float32)))
 
     @functools.cached_property
     def _on_device(self) -> Mapping[str, Array] | None:
         """The training split on every device; None if the host reads it."""
         split = self.task.on_device()
-        return None if split is None else self._replicate(split)
+        return None if split is None else self._devices.replicate(split)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
         """Yields the calls from a step to the end, with their batches on the devices.
@@ -239,7 +229,7 @@ class Experiment:
         The examples in the batch of a step are a function of seed and step alone.
         """
         split, spans = self._on_device, self.settings.spans(first_step)
-        rows = self._rows(self.settings.batch_size)
+        rows = self._devices.rows(self.settings.batch_size)
         batches = self.task.batches(self._seed, indices=split is not None, rows=rows)
         # In chunks, because a list of all calls would take hours and memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):
@@ -247,26 +237,16 @@ class Experiment:
             for (_, count), given in zip(some, prefetch(calls)):
                 yield Call(count, given) if split is None else Call(count, split, given)
 
-    def _rows(self, batch_size: int) -> slice:
-        """Returns the rows of a batch on this process's devices, which it reads."""
-        shards = self._split.addressable_devices_indices_map((batch_size,)).values()
-        bounds = [at[0].indices(batch_size) for at in shards if at]
-        return slice(min(first for first, *_ in bounds), max(stop for _, stop, _ in bounds))
-
     def _put(self, given: Any) -> Any:
-        # Not `device_put`, which communicates between processes: Grain's threads call this, in an
-        # order that differs from process to process.
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self._split_calls, x), given
-        )
+        return self._devices.put(given, self._devices.split_calls)
 
     @functools.cached_property
     def train_steps(self) -> Any:
         """`(state, call) -> state`, compiled once for any count; it donates its input state."""
 
         def steps(state, call):
-            with self.precision():
-                return self._steps.run_call(state, call, self._split)
+            with self.precision(), self._devices.mesh():
+                return self._steps.run_call(state, call, self._devices.split)
 
         return jax.jit(
             steps,
@@ -291,42 +271,40 @@ class Experiment:
         if self.settings.record_gradient_norms:
             norms, *others = state.opt_state
             found |= mean_norms(norms)
-            cleared = self._replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), norms))
+            cleared = self._devices.replicate(
+                jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), norms)
+            )
             state = state.replace(opt_state=(cleared, *others))
         return state, found
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Returns loss and accuracy over a whole split, weighted by example or by character."""
-        devices = self._split.num_devices  # rows that pad the last batch have weight 0
         size = self.settings.eval_batch_size or self.settings.batch_size
-        size = -(-size // devices) * devices
+        size = self._devices.next_multiple(size)  # rows that pad the last batch have weight 0
         variables = self.variables(state)
         carry = self._initial_carry(variables, size)
         metrics = self.empty_metrics()
-        for batch in self.task.evaluation(split, size, self._rows(size)):
-            batch = {
-                key: jax.make_array_from_process_local_data(self._split, x)
-                for key, x in batch.items()
-            }
+        for batch in self.task.evaluation(split, size, self._devices.rows(size)):
+            batch = self._devices.put(batch, self._devices.split)
             carry, metrics = self._eval_step(variables, carry, metrics, batch)
         return self.report(metrics)
 
     @functools.cached_property
     def _initial_carry(self):
         carry = functools.partial(self.task.initial_carry, self.model)
-        return jax.jit(carry, static_argnums=1, out_shardings=self._split)
+        return jax.jit(carry, static_argnums=1, out_shardings=self._devices.split)
 
     @functools.cached_property
     def _eval_step(self):
         def step(*arguments):
-            with self.precision():
+            with self.precision(), self._devices.mesh():
                 return self._steps.evaluation_step(*arguments)
 
-        return jax.jit(step, out_shardings=(self._split, self._replicated))
+        return jax.jit(step, out_shardings=(self._devices.split, self._devices.replicated))
 
     def _parameter_shapes(self):
         try:
-            with noted_layers() as self.layers:
+            with noted_layers() as self.layers, self._devices.mesh():
                 draw = functools.partial(init_variables, self.model, self.task)
                 return jax.eval_shape(draw, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # from the model's own checks

@@ -48,6 +48,8 @@ class Settings:
       accumulate: the number of equal parts of a batch whose gradients are computed in turn, and
         summed, to save memory. The results equal those of the whole batch to rounding, but batch
         norm takes the statistics of each part, and dropout draws other masks.
+      time_devices: the number of devices that share the steps of each example, for a mixer with
+        `sequence_axis="time"`; it must divide the length of the examples.
       init_from: the work directory or export with the initial weights; "" for none.
     """
 
@@ -71,6 +73,7 @@ class Settings:
     unroll: int = 0
     epochs: int = 0
     accumulate: int = 1
+    time_devices: int = 1
     init_from: str = ""
 
     def __post_init__(self):

@@ -1,0 +1,82 @@
+"""Training on several devices, which divide batches and the time of each example."""
+
+import jax
+import numpy as np
+import pytest
+
+from lru.errors import UserError
+from lru.training.config import load_config
+from lru.training.experiment import Experiment
+
+SMOKE = "configs/lra_pathx.py:smoke"
+TIME = ["model.mixer.sequence_axis=time"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def make(data_dir, number, *options, config=SMOKE):
+    overrides = [f"--config.{option}" for option in options]
+    return Experiment(load_config(config, overrides), data_dir, devices=jax.devices()[:number])
+
+
+def losses(experiment):
+    state, calls = experiment.init_state(), experiment.training_calls(0)
+    for _ in range(2):
+        state = experiment.train_steps(state, next(calls))
+    return float(state.metrics.loss), experiment.evaluate(state, "test")["loss"]
+
+
+@pytest.mark.several_devices
+@pytest.mark.parametrize(
+    ("devices", "time", "options"),
+    [(4, 4, []), (4, 2, []), (4, 4, ["model.mixer.bidirectional=False", "model.norm=layer"])],
+)
+def test_devices_that_share_the_time_train_like_one(devices, time, options, data_dir):
+    wanted = losses(make(data_dir, 1, *options))
+    found = losses(make(data_dir, devices, *options, *TIME, f"train.time_devices={time}"))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.several_devices
+def test_each_of_four_devices_needs_about_a_quarter_of_the_memory(data_dir):
+    """Uses a wider model than the smoke test, so that its activations outweigh all else."""
+
+    def temporary_bytes(number, *options):
+        sizes = ["model.d_model=16", "model.mixer.d_state=32", "train.batch_size=4"]
+        experiment = make(data_dir, number, *sizes, *options)
+        call = next(experiment.training_calls(0))
+        program = experiment.train_steps.lower(experiment.init_state(), call).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    one = temporary_bytes(1, "model.mixer.chunk_size=0", "model.remat=False")
+    four = temporary_bytes(4, *TIME, "train.time_devices=4", "model.remat=False")
+    assert four < 0.35 * one
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (TIME, "time_devices is 1 and config.model.mixer.sequence_axis is 'time'; expected"),
+        (["model.mixer.sequence_axis=x"], "sequence_axis is 'x'; expected \"time\" if several"),
+    ],
+)
+def test_a_mixer_and_devices_that_do_not_agree_raise(options, message, data_dir):
+    with pytest.raises(UserError, match=message):
+        make(data_dir, 1, *options)
+
+
+@pytest.mark.several_devices
+@pytest.mark.parametrize(
+    ("number", "options", "message"),
+    [
+        (4, ["train.time_devices=2"], "time_devices is 2 and config.model.mixer.sequence_axis"),
+        (4, [*TIME, "train.time_devices=3"], "time_devices is 3; expected a divisor of 4"),
+        (7, [*TIME, "train.time_devices=7"], "cannot be divided among the 7 devices"),
+    ],
+)
+def test_devices_that_cannot_share_the_time_raise(number, options, message, data_dir):
+    with pytest.raises(UserError, match=message):
+        make(data_dir, number, *options)
