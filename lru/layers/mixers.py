@@ -47,6 +47,14 @@ class Direction(struct.PyTreeNode):
         """The shape and the least precise type of one sequence's state."""
         raise NotImplementedError
 
+    def encode(self, carry: Any) -> Any:
+        """Returns the state in the form that the methods below take, for a carry `(..., N)`."""
+        return carry
+
+    def decode(self, h: Any) -> Any:
+        """Returns the carry `(..., N)` of one state in the form of the methods below."""
+        return h
+
     def input_projection(self, u: Any) -> Any:
         """Returns B u for inputs `(T, ..., H)`."""
         raise NotImplementedError
@@ -93,9 +101,9 @@ class Direction(struct.PyTreeNode):
           The state after the last valid step consumed, and the outputs in the inputs' order.
         """
         u, reset = inputs_and_reset
-        carry = full_state(carry, u, self.state)
+        h0 = before = self.encode(full_state(carry, u, self.state))
         u = zero_padding(u, seq_lengths)
-        x, h0 = self.input_projection(u), carry
+        x = self.input_projection(u)
         if reset is not None:
             if seq_lengths is not None:
                 reset &= steps(reset) < seq_lengths[None]
@@ -105,7 +113,7 @@ class Direction(struct.PyTreeNode):
             # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
             # step. The given carry is added at that step.
             is_last = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
-            x, h0 = x + jnp.where(is_last, self.transition(carry)[None], jnp.zeros_like(x)), None
+            x, h0 = x + jnp.where(is_last, self.transition(before)[None], jnp.zeros_like(x)), None
         if reverse and reset is not None:  # clear the state after a first step, not before it
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
@@ -114,7 +122,7 @@ class Direction(struct.PyTreeNode):
         if not reverse and seq_lengths is not None:  # padding comes last
             last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
             h_last = jnp.take_along_axis(h, last, axis=0)[0]
-        return h_last, zero_padding(self.output_projection(h, u), seq_lengths)
+        return self.decode(h_last), zero_padding(self.output_projection(h, u), seq_lengths)
 
 
 class Mixer(nn.Module, kw_only=True):

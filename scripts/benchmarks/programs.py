@@ -111,7 +111,7 @@ METHODS = ("copy", *recurrence._METHODS)
 
 # The second lower bound: the layer without the recurrence.
 ELEMENTWISE: Any = "elementwise"
-recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
+recurrence._METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
 
 # "kept": states are saved for the backward pass. The names are in existing records.
 _SAVED = dict(remat=False)
