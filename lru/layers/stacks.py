@@ -20,6 +20,7 @@ from jax.export import is_symbolic_dim
 
 from lru.layers.cells import TwoWayCell
 from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
+from lru.ops import platform
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype
@@ -238,7 +239,7 @@ def _resolve_order(order: str, num_layers: int, time: Any) -> str:
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers
-        plain = jax.default_backend() == "cpu" or num_layers == 1 or short
+        plain = platform.is_cpu() or num_layers == 1 or short
         return "plain" if plain else "wavefront"
     if order not in _ORDERS:
         raise ValueError(f"order={order!r}; expected one of 'auto', 'plain', 'wavefront'")

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
+from lru.ops import platform
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, Num
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
@@ -46,7 +47,8 @@ class BlockOptions(nn.Module, kw_only=True):
         z * sigmoid(W z + b).
       dropout: the rate, after GELU and after the GLU.
       tie_dropout: drop a channel for all steps of a sequence (each sequence has its own mask).
-      remat: compute the values inside a block again in the backward pass instead of saving them.
+      remat: compute the values inside a block again in the backward pass instead of saving them;
+        None: unless the device has the memory to save them.
         If the mixer is `causal`, the whole block runs chunk by chunk. A causal mixer promises that
         no output depends on a later input, and that its initial carry is zero.
       chunk_size: the steps of these chunks; chosen from the shape if None, all if 0.
@@ -58,7 +60,7 @@ class BlockOptions(nn.Module, kw_only=True):
     glu: GLU = "full"
     dropout: float = 0.0
     tie_dropout: bool = True
-    remat: bool = False
+    remat: bool | None = False
     chunk_size: int | None = None
     dtype: Any = None
 
@@ -182,7 +184,7 @@ class ResidualBlock(BlockOptions):
     def _run(self, shared, carry, xs, seq_lengths):
         """Runs `_forward` on the whole sequence, chunk by chunk, or rematerialised."""
         x, d_model = xs[0], xs[0].shape[-1]
-        if not self.remat or self.is_initializing():
+        if not platform.rematerialises(self.remat) or self.is_initializing():
             return self._forward(self._bound(d_model), shared, carry, xs, seq_lengths)
         mixer, params = self.mixer(parent=None), self.variables["params"]
         causal = is_causal(mixer)

@@ -10,7 +10,6 @@ axes of size 1 where all sequences share it.
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 import operator
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from lru.ops import platform
 from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
 from lru.ops.dtypes import at_least_float32, result_type
@@ -186,31 +186,15 @@ def resolve_method(method: str, shape: Shape) -> str:
     symbolic, symbolic_time = any(map(is_symbolic_dim, shape)), is_symbolic_dim(shape[0])
     if method == "auto":
         # the scan led in results/benchmark_cpu_recurrence.json
-        if jax.default_backend() == "cpu" or symbolic_time or shape[0] == 1:
+        if platform.is_cpu() or symbolic_time or shape[0] == 1:
             return "sequential"
-        return "pallas" if not symbolic and _kernel_compiles() else "associative"
+        return "pallas" if not symbolic and platform.kernel_compiles() else "associative"
     if method == "pallas" and symbolic or method != "sequential" and symbolic_time:
         raise ValueError(
             f"method={method!r} needs known sizes, and x has shape {shape} with time first; export "
             "with method='sequential'"
         )
     return method
-
-
-@functools.cache
-def _kernel_compiles() -> bool:
-    """Returns whether the kernel can be compiled for the one device here.
-
-    XLA cannot divide the kernel among several devices, and Triton needs compute capability 8.
-    """
-    if jax.default_backend() != "gpu" or jax.device_count() > 1:
-        return False
-    capability = getattr(jax.local_devices()[0], "compute_capability", None) or "8.0"
-    try:
-        importlib.import_module("lru.ops.pallas")
-    except ImportError:  # a later JAX may lack Pallas for Triton
-        return False
-    return not capability.replace(".", "").isdigit() or float(capability) >= 8
 
 
 def earlier(v, edge, reverse):

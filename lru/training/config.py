@@ -24,6 +24,7 @@ from lru.training.names import check_names, current_name, resolve
 from lru.training.optimizer import is_constant
 from lru.training.overrides import override
 from lru.training.ranges import check_ranges
+from lru.training.speed import BY_PLATFORM
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -184,9 +185,10 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
         write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-# A run may be continued with other values of these.
+# A run may be continued with other values of these, and counts for its row whatever they are. Those
+# of `lru.training.speed` change rounding at most.
 _NO_EFFECT_ON_RESULTS = {
-    "model.mixer.method",  # it changes only last bits
+    *BY_PLATFORM,
     "train.steps_per_call",
     "train.device_data_mb",
     "train.tensorboard",

@@ -22,6 +22,7 @@ from lru.analysis.modes import noted_layers
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
 from lru.ops.array_typing import Array, Int
+from lru.ops.platform import product_precision
 from lru.training.config import build, check_arguments
 from lru.training.description import Description
 from lru.training.gradient_norms import mean_norms, record_gradient_norms
@@ -373,7 +374,7 @@ class Experiment:
         )
 
     def precision(self):
-        return jax.default_matmul_precision(self.settings.matmul_precision)
+        return jax.default_matmul_precision(product_precision(self.settings.matmul_precision))
 
     def _train_steps(self, state: State, call: Call) -> State:
         # A step reads its batch from the loop's carry, as if it were an argument. If the batch were

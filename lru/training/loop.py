@@ -46,6 +46,7 @@ from lru.training.recovery import (
     restore_rows,
 )
 from lru.training.selection import best_row, stops_early
+from lru.training.speed import format_change, latest_settings, speed_settings
 from lru.training.writers import JsonLines, Progress, TensorBoard
 
 
@@ -154,6 +155,7 @@ class _Run:
         self.best = self._best_available(rows)
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         self.clock = Clock(timed[-1] if timed else {})
+        self._speed_settings = speed_settings(config)
         self.tensorboard = (
             TensorBoard(workdir / "tensorboard", self.step) if self.settings.tensorboard else None
         )
@@ -222,6 +224,8 @@ class _Run:
             log(f"note: {dataset.note}")
         if self.step:
             log(f"resuming from step {self.step:,}")
+        if change := format_change(latest_settings(self.timing.rows), self._speed_settings):
+            log(f"the run continues with other settings of speed: {change}")
 
     def train(self) -> None:
         """Runs the remaining steps.
@@ -376,6 +380,8 @@ class _Run:
             self.tensorboard.write(row)
 
     def _write_timing(self, speed: float | None = None, waited: float | None = None) -> None:
+        settings = self._speed_settings  # in the first line that they hold for
+        known = latest_settings(self.timing.rows) == settings
         self.timing.write(
             {
                 "step": self.step,
@@ -383,6 +389,7 @@ class _Run:
                 "steps_per_second": speed,
                 "input_wait_share": waited,
                 "input_wait_seconds": round(self.clock.input_wait_seconds, 3),
+                **({} if known else {"settings": settings}),
             }
         )
 
