@@ -47,8 +47,8 @@ class RecurrentStack(Mixer):
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        `"auto"`: plain on a CPU, where both take about as long; elsewhere, not measured yet, a
-        wavefront if there are several layers and at least as many steps.
+        `"auto"`: plain on a CPU, where both take about as long; elsewhere, where it launches fewer
+        kernels, a wavefront if there are several layers and at least as many steps.
       dtype: of the matrix products and the outputs; by default the common type of inputs and
         parameters. The carry is float32 at least in any case.
       param_dtype: of the parameters.
@@ -180,7 +180,8 @@ def layer_by_layer(
             return _where(valid, new, carry), output
 
         projected = cell.input_projection(layer_weights, inputs)
-        carry, inputs = lax.scan(step, carry, (inputs, projected, valid, reset))
+        xs, unroll = (inputs, projected, valid, reset), platform.scan_unroll(inputs.shape[0])
+        carry, inputs = lax.scan(step, carry, xs, unroll=unroll)
         last.append(carry)
     return last, inputs
 
@@ -195,25 +196,21 @@ def wavefront(
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
     """Computes `layer_by_layer` one anti-diagonal after another, each with its cells batched."""
     depth = len(weights)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # the corners outside the lattice are still invalid
         valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
-
-    @jax.vmap
-    def batched(layer_weights, carry, input):
-        projected = cell.input_projection(layer_weights, input)
-        return cell.step(layer_weights, carry, input, projected)
 
     def diagonal(carry, xs):
         (carries, outputs), (first_input, valid, reset) = carry, xs
         inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the diagonal before
-        new, outputs = batched(stacked, zero_where(reset, carries), inputs)
+        new, outputs = jax.vmap(cell.whole_step)(stacked, zero_where(reset, carries), inputs)
         return (_where(valid, new, carries), outputs), outputs[-1]
 
     padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
     skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
     start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
-    (last, _), outputs = lax.scan(diagonal, start, (padded, *skewed))
+    xs, unroll = (padded, *skewed), platform.scan_unroll(padded.shape[0])
+    (last, _), outputs = lax.scan(diagonal, start, xs, unroll=unroll)
     return list(last), outputs[depth - 1 :]
 
 

@@ -106,11 +106,19 @@ def solve(a, x, h0, reset, reverse, pairs):
         reset = jnp.broadcast_to(reset[..., 0], x.shape[:-1])
     parts = 2 if pairs else 1
     rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset)]
-    h = _scan_chunks(*rows, modes=x.shape[-1] // parts, parts=parts, reverse=reverse)
+    h = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))
     return h.reshape(x.shape)
 
 
-def _scan_chunks(a, x, h0, reset, **numbers):
+class _Layout(NamedTuple):
+    """N, the real parts of a number (2 for pairs), and the direction."""
+
+    modes: int
+    parts: int
+    reverse: bool
+
+
+def _scan_chunks(a, x, h0, reset, layout):
     """Runs the three phases, or the last alone.
 
     Args:
@@ -118,21 +126,19 @@ def _scan_chunks(a, x, h0, reset, **numbers):
       x: `(T, S M)`.
       h0: `(1, S M)`, or None.
       reset: `(T, S)`, or None.
-      numbers: `modes`, N; `parts`, 2 for pairs; `reverse`.
+      layout: of the numbers.
     """
     time, width = x.shape
-    parts, dtype = numbers["parts"], at_least_float32(x)
-    planned = plan(time, width // parts, parts * x.dtype.itemsize)
-    run = functools.partial(_run_kernel, a, x, reset, planned=planned, **numbers)
+    planned = plan(time, width // layout.parts, layout.parts * x.dtype.itemsize)
+    run = functools.partial(_run_kernel, a, x, reset, planned=planned, layout=layout)
     if planned.chunks > 1:
-        ends = jax.ShapeDtypeStruct(
-            (planned.chunks - 1, width), dtype
-        )  # none starts after the last
+        # No chunk starts from the end of the last.
+        ends = jax.ShapeDtypeStruct((planned.chunks - 1, width), at_least_float32(x))
         _, h_out, products = run(None, (None, ends, ends if len(a) > 1 else None))
         if products is None:
-            products = _power(a, planned.steps, parts)
-        cleared = _any_reset(reset, planned, numbers["reverse"])
-        joined = _scan_chunks(products, h_out, h0, cleared, **numbers | {"reverse": False})
+            products = _power(a, planned.steps, layout.parts)
+        cleared = _any_reset(reset, planned, layout.reverse)
+        joined = _scan_chunks(products, h_out, h0, cleared, layout._replace(reverse=False))
         h0 = jnp.concatenate([jnp.zeros_like(joined[:1]) if h0 is None else h0, joined])
     return run(h0, (jax.ShapeDtypeStruct(x.shape, x.dtype), None, None))[0]
 
@@ -156,22 +162,20 @@ def _any_reset(reset, planned, reverse):
     return reset.reshape(chunks, steps, -1).any(1)
 
 
-def _run_kernel(a, x, reset, h_in, outputs, *, planned, modes, parts, reverse):
+def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
     """Runs the kernel on a grid of blocks and chunks; interprets it where it cannot be compiled.
 
     With outputs `(h, None, None)` all chunks are run, each from its row of h_in. Otherwise those
     that end before the last step are run from zero.
     """
-    channels = x.shape[1] // parts
     chunks = planned.chunks if outputs[1] is None else outputs[1].shape[0]
-    options = dict(steps=planned.steps, modes=modes, parts=parts, reverse=reverse)
 
     def call(*inputs, interpret):
         unroll = min(2, planned.unroll) if interpret else planned.unroll
         return pl.pallas_call(
-            functools.partial(_kernel, block=planned.block, unroll=unroll, **options),
+            functools.partial(_kernel, planned=planned._replace(unroll=unroll), layout=layout),
             out_shape=outputs,
-            grid=(pl.cdiv(channels, planned.block), chunks),
+            grid=(pl.cdiv(x.shape[1] // layout.parts, planned.block), chunks),
             compiler_params=triton.CompilerParams(num_warps=planned.block // WARP, num_stages=1),
             interpret=interpret,
             name="linear_recurrence",
@@ -183,68 +187,82 @@ def _run_kernel(a, x, reset, h_in, outputs, *, planned, modes, parts, reverse):
     )
 
 
-def _kernel(a, x, reset, h_in, *outputs, block, steps, unroll, modes, parts, reverse):
-    """Computes one program: a chunk of `steps` steps, for a block of channels.
+def _kernel(a, x, reset, h_in, *outputs, planned, layout):
+    """Computes one program: a chunk of steps, for a block of channels.
 
     The arguments are references to arrays, or None. It writes either h, or the state after the
     chunk and, if there is a reference for it, the product of the chunk's factors.
     """
-    h, h_out, products = outputs
-    time, chunk = x.shape[0], pl.program_id(1)
-    lane = pl.program_id(0) * block + lax.iota(jnp.int32, block)
-    sequence, mode = lax.div(lane, jnp.int32(modes)), lax.rem(lane, jnp.int32(modes))
-    inside = lane < x.shape[1] // parts
-    own = [sequence * (parts * modes) + mode + part * modes for part in range(parts)]
-    shared = [mode + part * modes for part in range(parts)]
-    of_a = own if a.shape[1] == x.shape[1] else shared  # equal if there is one sequence
-    dtype = at_least_float32(x)
-    last = jnp.minimum(time, (chunk + 1) * steps)
+    (h, h_out, products), (block, unroll, steps, _) = outputs, planned
+    at, dtype, chunk = _Columns(x, block, layout), at_least_float32(x), pl.program_id(1)
+    first, stop = chunk * steps, jnp.minimum(x.shape[0], (chunk + 1) * steps)
+    constant = at.load(a, 0, at.inside) if a.shape[0] == 1 else None
 
-    def load(ref, row, columns, mask):
-        return tuple(_load(ref, row, column, mask).astype(dtype) for column in columns)
-
-    def store(ref, row, values, mask):
-        for column, value in zip(own, values):
-            triton.store(ref.at[row, column], value.astype(ref.dtype), mask=mask)
-
-    constant = load(a, 0, of_a, inside) if a.shape[0] == 1 else None
-
-    def inputs(step):
-        row, mask = (time - 1 - step if reverse else step), inside & (step < last)
-        at = () if constant else load(a, row, of_a, mask)
-        clear = () if reset is None else (_load(reset, row, sequence, mask),)
-        return at, load(x, row, own, mask), clear
+    def row_and_mask(step):
+        return (x.shape[0] - 1 - step if layout.reverse else step), at.inside & (step < stop)
 
     def load_steps(index):
-        first = chunk * steps + index * unroll
-        return [inputs(first + i) for i in range(unroll)]
+        rows = [row_and_mask(first + index * unroll + i) for i in range(unroll)]
+        return [
+            (
+                () if constant else at.load(a, *row),
+                at.load(x, *row),
+                () if reset is None else (_load(reset, row[0], at.sequence, row[1]),),
+            )
+            for row in rows
+        ]
 
     def compute_steps(index, carry):
         state, product, loaded = carry
         ahead = load_steps(index + 1)  # before the loaded steps are used, so they arrive meanwhile
-        for i, (at, xt, clear) in enumerate(loaded):
-            step = chunk * steps + index * unroll + i
-            row, at = (time - 1 - step if reverse else step), constant or at
+        for i, (factor, xt, clear) in enumerate(loaded):
+            factor = constant or factor
             for cleared in clear:
                 state = tuple(jnp.where(cleared, jnp.zeros_like(part), part) for part in state)
-            state = tuple(map(operator.add, _times(at, state), xt))
-            product = product and _times(at, product)
+            state = tuple(map(operator.add, _times(factor, state), xt))
+            product = product and _times(factor, product)
             if h is not None:
-                store(h, row, state, inside & (step < last))
+                row, mask = row_and_mask(first + index * unroll + i)
+                at.store(h, row, mask, state)
         return state, product, ahead
 
     zero = jnp.zeros(block, dtype)
-    state, product = (zero,) * parts, ()
-    if h_in is not None:
-        state = load(h_in, chunk, own, inside)
-    if products is not None:
-        product = (zero + 1, zero)[:parts]
+    state = (zero,) * layout.parts if h_in is None else at.load(h_in, chunk, at.inside)
+    product = () if products is None else (zero + 1, zero)[: layout.parts]
     carry = state, product, load_steps(0)
     state, product, _ = lax.fori_loop(0, steps // unroll, compute_steps, carry)
     if h_out is not None:
-        store(h_out, chunk, state, inside)
+        at.store(h_out, chunk, at.inside, state)
     if products is not None:
-        store(products, chunk, product, inside)
+        at.store(products, chunk, at.inside, product)
+
+
+class _Columns:
+    """The columns of one program's channels, in rows of pairs or of real numbers.
+
+    Attributes:
+      inside: which threads have a channel.
+      sequence: the sequence of each channel.
+    """
+
+    def __init__(self, x, block, layout):
+        lane = pl.program_id(0) * block + lax.iota(jnp.int32, block)
+        modes, self._width = jnp.int32(layout.modes), x.shape[1]
+        self.inside = lane < self._width // layout.parts
+        self.sequence, mode = lax.div(lane, modes), lax.rem(lane, modes)
+        self._shared = [mode + part * layout.modes for part in range(layout.parts)]
+        self._own = [self.sequence * (layout.parts * layout.modes) + c for c in self._shared]
+
+    def load(self, ref, row, mask):
+        """Loads the parts of a row of all sequences, or of one that they share."""
+        columns = self._own if ref.shape[1] == self._width else self._shared
+        return tuple(
+            _load(ref, row, column, mask).astype(at_least_float32(ref)) for column in columns
+        )
+
+    def store(self, ref, row, mask, values):
+        for column, value in zip(self._own, values):
+            triton.store(ref.at[row, column], value.astype(ref.dtype), mask=mask)
 
 
 def _load(ref, row, column, mask):

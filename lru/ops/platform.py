@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+from typing import Any
 
 import jax
+from jax.export import is_symbolic_dim
 
+MOST_UNROLLED = 64  # steps; a program of more would take long to compile
 AMPLE_BYTES = 48 * 2**30  # a step of the Long Range Arena saves up to 40 GB without rematerialising
 
 
@@ -52,6 +55,16 @@ def has_ample_memory() -> bool:
         return False
     found = jax.local_devices()[0].memory_stats() or {}
     return found.get("bytes_limit", AMPLE_BYTES) >= AMPLE_BYTES
+
+
+def scan_unroll(steps: Any) -> int:
+    """Returns how many steps of a scan over small matrix products are one step of its loop.
+
+    On a GPU the steps of a short scan are not a loop: a loop copies the values that it saves for
+    the backward pass, each by a kernel of its own, and such a scan waits for launches.
+    """
+    short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
+    return steps if is_gpu() and short else 1
 
 
 def product_precision(name: str) -> str:
