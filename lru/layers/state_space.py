@@ -18,9 +18,9 @@ from flax import struct
 
 from lru.layers.mixers import Direction
 from lru.ops.array_typing import Array, Complex, Float, Num, Real, Shape
-from lru.ops.dtypes import result_type
+from lru.ops.dtypes import at_least_float32, result_type
 from lru.ops.matmul import matmul
-from lru.ops.recurrence import Method, from_pairs, recur, to_pairs
+from lru.ops.recurrence import Method, from_pairs, recur, resolve_method, to_pairs
 from lru.ops.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
@@ -86,8 +86,17 @@ class DiagonalDirection(Direction):
     def decode(self, h: Float[Array, "*B N2"]) -> Complex[Array, "*B N"]:
         return from_pairs(h)
 
+    def stored(self, steps: Any) -> Any:
+        """Returns the type of x and h in memory.
+
+        The kernel keeps its state in float32 and rounds what it stores, as the product that reads
+        h would.
+        """
+        kernel = self.sequence_axis is None and resolve_method(self.method, steps) == "pallas"
+        return self.dtype if kernel else at_least_float32(self.dtype)
+
     def input_projection(self, u: Real[Array, "*B H"]) -> Float[Array, "*B N2"]:
-        return matmul(u, self.b, self.dtype)
+        return matmul(u, self.b, self.dtype, self.stored(u.shape))
 
     def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*B N2"]:
         return to_pairs(with_rank(self.lam, h.ndim) * from_pairs(h))
@@ -103,7 +112,7 @@ class DiagonalDirection(Direction):
     def output_projection(
         self, h: Float[Array, "*B N2"], u: Real[Array, "*B H"]
     ) -> Float[Array, "*B H"]:
-        return add_skip(matmul(h, self.c, self.dtype), self.d, u).astype(self.dtype)
+        return add_skip(matmul(h, self.c, self.dtype, h.dtype), self.d, u).astype(self.dtype)
 
     def modes(self) -> Modes:
         """Returns the modes, in the type of the weights."""
@@ -116,7 +125,7 @@ class DiagonalDirection(Direction):
         """Maps the state before, `(..., N)`, and inputs `(..., H)` to `(carry, outputs)`."""
         # `nn.RNN` scans over the steps, so the carry must keep its type.
         dtype = result_type(carry, self.lam)
-        h = self.transition(self.encode(carry.astype(dtype))) + self.input_projection(u)
+        h = self.transition(self.encode(carry.astype(dtype))) + matmul(u, self.b, self.dtype)
         return self.decode(h).astype(dtype), self.output_projection(h, u)
 
 

@@ -21,6 +21,7 @@ from lru.models.blocks import (
     ResidualStack,
     padding_mask,
 )
+from lru.models.embedding import Embedding
 from lru.ops.arguments import as_array, as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, Int, ModelOptions
 from lru.ops.dtypes import at_least_float32
@@ -82,7 +83,7 @@ class SequenceModel(BlockOptions):
     def _encode(self, inputs):
         if self.vocab_size is None:
             return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
-        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return Embedding(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
 
 
 class SequenceClassifier(SequenceModel):
@@ -387,7 +388,7 @@ class LanguageModel(BlockOptions):
         inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
-        x = nn.Embed(
+        x = Embedding(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
         make = _residual_stack(self) if stack is None else stack(name="stack")

@@ -96,7 +96,8 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
     Args:
       a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`.
       pairs: a, x and h0 are complex numbers as pairs, see `to_pairs`, and so are the results. The
-        kernel computes on pairs, the other methods on complex numbers.
+        kernel computes on pairs, the other methods on complex numbers. Its results have the type of
+        x, which may be bfloat16.
     """
     method = resolve_method(method, x.shape)
     on_pairs = method == "pallas" and (
@@ -104,8 +105,11 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
     )
     if on_pairs != pairs:
         a, x, h0 = map(to_pairs if on_pairs else from_pairs, (a, x, h0))
+    stored = x.dtype
     dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
+    if on_pairs and pairs:  # the kernel reads and writes any type
+        x = x.astype(stored)
     if h0 is not None:
         h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
     h = _states(a, x, h0, reset, reverse, _PAIRS if on_pairs else _Numbers(_METHODS[method]))
@@ -131,14 +135,15 @@ def _states_jvp(reverse, numbers, primals, tangents):
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
     h = _states(a, x, h0, reset, reverse, numbers)
-    edge = jnp.zeros_like(h[:1]) if h0 is None else h0
-    terms = dx + times(da, zero_where(reset, earlier(h, edge, reverse)))
+    edge = jnp.zeros_like(h[:1]) if h0 is None else h0.astype(h.dtype)
+    terms = dx + times(da, zero_where(reset, earlier(h, edge, reverse))).astype(dx.dtype)
     if h0 is not None:
         clear = None if reset is None else reset[first]
-        terms = terms.at[first].add(times(a[first], zero_where(clear, dh0)))
+        terms = terms.at[first].add(times(a[first], zero_where(clear, dh0)).astype(dx.dtype))
 
     def system(dh):
-        return dh - times(a, zero_where(reset, earlier(dh, jnp.zeros_like(dh[:1]), reverse)))
+        before = earlier(dh, jnp.zeros_like(dh[:1]), reverse)
+        return dh - times(a, zero_where(reset, before)).astype(dh.dtype)
 
     def solve(_, terms):
         return numbers.run(a, terms, None, reset, reverse)
@@ -159,7 +164,7 @@ def to_pairs(v):
 
 def from_pairs(v):
     """Returns complex numbers `(..., N)`, given real parts and then imaginary parts `(..., 2N)`."""
-    return v if v is None else lax.complex(*jnp.split(v, 2, axis=-1))
+    return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
 
 
 def _times_pairs(a, b):

@@ -173,3 +173,24 @@ def test_a_layer_has_no_complex_arrays_along_time():
     _, text = lowered(loss, [u, *leaves])
     assert "tensor<64x32x192xcomplex<f32>>" not in text
     assert "dynamic_update_slice" not in text and "scatter" not in text
+
+
+def test_a_bfloat16_layer_stores_bfloat16_and_sums_in_float32():
+    u = jnp.ones((2, 300, 4), jnp.bfloat16)
+    layers = [lru.LRU(3, r_min=0.99, r_max=0.999, method=m, dtype=jnp.bfloat16) for m in METHODS]
+    variables = layers[0].init(jax.random.key(0), u)
+
+    def loss(layer, variables):
+        y = layer.apply(variables, u)
+        return jnp.sum(y.astype(jnp.float32) ** 2) / y.size, y
+
+    (got, dgot), (want, dwant) = (
+        (jax.jit(functools.partial(loss, layer))(variables)[1],
+         jax.jit(jax.grad(functools.partial(loss, layer), has_aux=True))(variables)[0])
+        for layer in layers
+    )  # fmt: skip
+    np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=0.05, atol=0.05)
+    for g, w in zip(jax.tree.leaves(dgot), jax.tree.leaves(dwant)):
+        np.testing.assert_allclose(g, w, rtol=0.1, atol=0.05 * float(jnp.abs(w).max()))
+    jaxpr = str(jax.make_jaxpr(functools.partial(layers[0].apply, variables))(u))
+    assert "bf16[300,12]" in jaxpr  # x and h in memory: T by B times 2N
