@@ -75,6 +75,16 @@ class TwoWayCell(nn.RNNCellBase):
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     @nn.nowrap
+    def join(self, weights: Any) -> Any:
+        """Returns weights arranged as `whole_step` takes them."""
+        return weights
+
+    @nn.nowrap
+    def whole_step(self, weights: Any, carry: Any, input: Any) -> tuple[Any, Any]:
+        """Runs one step whose `input_projection` was not computed ahead."""
+        return self.step(weights, carry, input, self.input_projection(weights, input))
+
+    @nn.nowrap
     def encode(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
         """Converts the inputs of the stack to the inputs of the first layer's cell."""
         return inputs

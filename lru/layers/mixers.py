@@ -47,6 +47,14 @@ class Direction(struct.PyTreeNode):
         """The shape and the least precise type of one sequence's state."""
         raise NotImplementedError
 
+    def encode(self, carry: Any) -> Any:
+        """Returns the state in the form that the methods below take, for a carry `(..., N)`."""
+        return carry
+
+    def decode(self, h: Any) -> Any:
+        """Returns the carry `(..., N)` of one state in the form of the methods below."""
+        return h
+
     def input_projection(self, u: Any) -> Any:
         """Returns B u for inputs `(T, ..., H)`."""
         raise NotImplementedError
@@ -93,19 +101,19 @@ class Direction(struct.PyTreeNode):
           The state after the last valid step consumed, and the outputs in the inputs' order.
         """
         u, reset = inputs_and_reset
-        carry = full_state(carry, u, self.state)
+        h0 = None if carry is None else self.encode(full_state(carry, u, self.state))
         u = zero_padding(u, seq_lengths)
-        x, h0 = self.input_projection(u), carry
+        x = self.input_projection(u)
         if reset is not None:
             if seq_lengths is not None:
                 reset &= steps(reset) < seq_lengths[None]
             reset = _with_axes(reset, x.ndim)
         clear = reset
-        if reverse and seq_lengths is not None:
+        if reverse and seq_lengths is not None and h0 is not None:
             # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
             # step. The given carry is added at that step.
             is_last = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
-            x, h0 = x + jnp.where(is_last, self.transition(carry)[None], jnp.zeros_like(x)), None
+            x, h0 = x + jnp.where(is_last, self.transition(h0)[None], jnp.zeros_like(x)), None
         if reverse and reset is not None:  # clear the state after a first step, not before it
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
@@ -114,7 +122,7 @@ class Direction(struct.PyTreeNode):
         if not reverse and seq_lengths is not None:  # padding comes last
             last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
             h_last = jnp.take_along_axis(h, last, axis=0)[0]
-        return h_last, zero_padding(self.output_projection(h, u), seq_lengths)
+        return self.decode(h_last), zero_padding(self.output_projection(h, u), seq_lengths)
 
 
 class Mixer(nn.Module, kw_only=True):
@@ -301,7 +309,7 @@ def over_time(
     results = []
     for direction, carry, backward in zip(directions, carries, (reverse, not reverse)):
         chunk_size = direction.chunk_steps(inputs.shape[:-1], reset)
-        if chunk_size or carry is not None:
+        if chunk_size not in (0, inputs.shape[0]) or carry is not None:
             carry = full_state(carry, inputs, direction.state)
         chunk = functools.partial(type(direction).chunk, reverse=backward)
         results.append(

@@ -20,6 +20,7 @@ from jax.export import is_symbolic_dim
 
 from lru.layers.cells import TwoWayCell
 from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
+from lru.ops import platform
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float
 from lru.ops.dtypes import at_least_float32, compute_dtype
@@ -46,8 +47,9 @@ class RecurrentStack(Mixer):
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        `"auto"`: plain on a CPU, where both take about the same time. Elsewhere, a wavefront (not
-        measured yet) if there are several layers and at least as many steps as layers.
+        `"auto"`: plain on a CPU, where both take about the same time. Elsewhere, where a wavefront
+        launches fewer kernels, a wavefront if there are several layers and at least as many steps
+        as layers.
       dtype: the type of the matrix products and the outputs; by default, the common type of inputs
         and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.
@@ -179,7 +181,8 @@ def layer_by_layer(
             return _where(valid, new, carry), output
 
         projected = cell.input_projection(layer_weights, inputs)
-        carry, inputs = lax.scan(step, carry, (inputs, projected, valid, reset))
+        xs, unroll = (inputs, projected, valid, reset), platform.scan_unroll(inputs.shape[0])
+        carry, inputs = lax.scan(step, carry, xs, unroll=unroll)
         last.append(carry)
     return last, inputs
 
@@ -194,25 +197,21 @@ def wavefront(
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
     """Computes the same as `layer_by_layer`, but batches the cells of each anti-diagonal."""
     depth = len(weights)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # cells outside the lattice are still invalid
         valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
-
-    @jax.vmap
-    def batched(layer_weights, carry, input):
-        projected = cell.input_projection(layer_weights, input)
-        return cell.step(layer_weights, carry, input, projected)
 
     def diagonal(carry, xs):
         (carries, outputs), (first_input, valid, reset) = carry, xs
         inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the previous diagonal
-        new, outputs = batched(stacked, zero_where(reset, carries), inputs)
+        new, outputs = jax.vmap(cell.whole_step)(stacked, zero_where(reset, carries), inputs)
         return (_where(valid, new, carries), outputs), outputs[-1]
 
     padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
     skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
     start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
-    (last, _), outputs = lax.scan(diagonal, start, (padded, *skewed))
+    xs, unroll = (padded, *skewed), platform.scan_unroll(padded.shape[0])
+    (last, _), outputs = lax.scan(diagonal, start, xs, unroll=unroll)
     return list(last), outputs[depth - 1 :]
 
 
@@ -239,7 +238,7 @@ def _resolve_order(order: str, num_layers: int, time: Any) -> str:
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers
-        plain = jax.default_backend() == "cpu" or num_layers == 1 or short
+        plain = platform.is_cpu() or num_layers == 1 or short
         return "plain" if plain else "wavefront"
     if order not in _ORDERS:
         raise ValueError(f"order={order!r}; expected one of 'auto', 'plain', 'wavefront'")

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax import lax
 
 from lru.layers.mixers import Direction
 from lru.ops.array_typing import Array, Complex, Float, Num, Real, Shape
-from lru.ops.dtypes import result_type
+from lru.ops.dtypes import at_least_float32, result_type
 from lru.ops.matmul import matmul
-from lru.ops.recurrence import Method, recur
+from lru.ops.recurrence import Method, from_pairs, recur, resolve_method, to_pairs
 from lru.ops.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
@@ -45,7 +44,10 @@ class Modes(NamedTuple):
 
 
 class DiagonalDirection(Direction):
-    """One direction of a diagonal complex layer, with real and imaginary parts side by side.
+    """One direction of a diagonal complex layer.
+
+    The carry is complex, `(..., N)`. The equations have real and imaginary parts side by side,
+    `(..., 2N)`: so the input product writes x, and so the output product reads h.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`.
@@ -78,23 +80,39 @@ class DiagonalDirection(Direction):
             return 0
         return super().chunk_steps(time_and_batch, reset)
 
-    def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B N"]:
-        return lax.complex(*jnp.split(matmul(u, self.b, self.dtype), 2, axis=-1))
+    def encode(self, carry: Num[Array, "*B N"]) -> Float[Array, "*B N2"]:
+        return to_pairs(carry)
 
-    def transition(self, h: Num[Array, "*B N"]) -> Complex[Array, "*B N"]:
-        return with_rank(self.lam, h.ndim) * h
+    def decode(self, h: Float[Array, "*B N2"]) -> Complex[Array, "*B N"]:
+        return from_pairs(h)
+
+    def stored(self, steps: Any) -> Any:
+        """Returns the type of x and h in memory.
+
+        The kernel keeps its state in float32 and rounds what it stores, as the product that reads
+        h would.
+        """
+        kernel = self.sequence_axis is None and resolve_method(self.method, steps) == "pallas"
+        return self.dtype if kernel else at_least_float32(self.dtype)
+
+    def input_projection(self, u: Real[Array, "*B H"]) -> Float[Array, "*B N2"]:
+        return matmul(u, self.b, self.dtype, self.stored(u.shape))
+
+    def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*B N2"]:
+        return to_pairs(with_rank(self.lam, h.ndim) * from_pairs(h))
 
     def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(self.lam, x.ndim), None if h0 is None else h0[None]
         if self.sequence_axis is None:
-            return recur(lam, x, h0, reset, reverse, self.method)
-        return recur_sharded(lam, x, h0, reset, reverse, self.method, self.sequence_axis)
+            return recur(to_pairs(lam), x, h0, reset, reverse, self.method, pairs=True)
+        x, h0 = from_pairs(x), from_pairs(h0)
+        h = recur_sharded(lam, x, h0, reset, reverse, self.method, self.sequence_axis)
+        return to_pairs(h[0]), to_pairs(h[1])
 
     def output_projection(
-        self, h: Complex[Array, "*B N"], u: Real[Array, "*B H"]
+        self, h: Float[Array, "*B N2"], u: Real[Array, "*B H"]
     ) -> Float[Array, "*B H"]:
-        parts = jnp.concatenate([h.real, h.imag], axis=-1)
-        return add_skip(matmul(parts, self.c, self.dtype), self.d, u).astype(self.dtype)
+        return add_skip(matmul(h, self.c, self.dtype, h.dtype), self.d, u).astype(self.dtype)
 
     def modes(self) -> Modes:
         """Returns the modes, in the type of the weights."""
@@ -107,9 +125,8 @@ class DiagonalDirection(Direction):
         """Maps the state before, `(..., N)`, and inputs `(..., H)` to `(carry, outputs)`."""
         # `nn.RNN` scans over the steps, so the carry must keep its type.
         dtype = result_type(carry, self.lam)
-        h = self.transition(carry.astype(dtype)) + self.input_projection(u)
-        h = h.astype(dtype)
-        return h, self.output_projection(h, u)
+        h = self.transition(self.encode(carry.astype(dtype))) + matmul(u, self.b, self.dtype)
+        return self.decode(h).astype(dtype), self.output_projection(h, u)
 
 
 def pack(

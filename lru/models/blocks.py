@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
 from lru.models.batch_norm import BatchStatistics
+from lru.ops import platform
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
 from lru.ops.array_typing import Array, ArrayLike
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
@@ -48,8 +49,9 @@ class BlockOptions(nn.Module, kw_only=True):
       tie_dropout: whether to drop a channel at all steps of a sequence (each sequence has its own
         mask).
       remat: whether to recompute the values inside a block in the backward pass instead of saving
-        them. If the mixer is `causal`, the whole block runs chunk by chunk. A causal mixer promises
-        that no output depends on a later input, and that its initial carry is zero.
+        them; None: unless the device has the memory to save them. If the mixer is `causal`, the
+        whole block runs chunk by chunk. A causal mixer promises that no output depends on a later
+        input, and that its initial carry is zero.
       chunk_size: the number of steps in each of these chunks; None chooses it from the shape, and 0
         means all steps.
       dtype: the type of the activations.
@@ -60,7 +62,7 @@ class BlockOptions(nn.Module, kw_only=True):
     glu: GLU = "full"
     dropout: float = 0.0
     tie_dropout: bool = True
-    remat: bool = False
+    remat: bool | None = False
     chunk_size: int | None = None
     dtype: Any = None
 
@@ -198,7 +200,7 @@ class ResidualBlock(BlockOptions):
         4. Otherwise: on the whole sequence, recomputing everything.
         """
         x, d_model = xs[0], xs[0].shape[-1]
-        if not self.remat or self.is_initializing():
+        if not platform.rematerialises(self.remat) or self.is_initializing():
             return self._forward(self._bound(d_model), shared, carry, xs, seq_lengths)
         mixer, params = self.mixer(parent=None), self.variables["params"]
         causal = is_causal(mixer)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from lru.layers.factory import as_factory
 from lru.layers.mixers import is_causal, zero_padding
 from lru.models.blocks import BlockOptions, Norm, check_model_sizes, residual_stack
+from lru.models.embedding import Embedding
 from lru.models.pooling import POOL, Pooling
 from lru.ops.arguments import as_array, as_lengths, as_resets
 from lru.ops.array_typing import Array, ArrayLike, ModelOptions
@@ -71,7 +72,7 @@ class SequenceModel(BlockOptions):
     def _encode(self, inputs):
         if self.vocab_size is None:
             return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
-        return nn.Embed(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+        return Embedding(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
 
 
 def _split_carry(initial_carry):

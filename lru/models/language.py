@@ -19,6 +19,7 @@ from lru.models.blocks import (
     check_model_sizes,
     residual_stack,
 )
+from lru.models.embedding import Embedding
 from lru.ops.arguments import as_array, as_lengths, as_resets
 from lru.ops.array_typing import Array, ArrayLike, ModelOptions
 from lru.ops.dtypes import at_least_float32
@@ -167,7 +168,7 @@ class LanguageModel(BlockOptions):
         inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
-        x = nn.Embed(
+        x = Embedding(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
         make = residual_stack(self) if stack is None else stack(name="stack")

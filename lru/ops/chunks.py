@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from lru.ops import platform
 from lru.ops.array_typing import Array, Int, Shape
 
 Body = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -83,20 +84,22 @@ def scan_chunks(
     )
 
 
-# The size of one chunk in bytes, by platform. The CPU's value is measured, and about the size of a
-# core's cache. The other value is for accelerators, which are faster with long chunks and have the
-# memory for them.
-_CHUNK_BYTES = {"cpu": 2**21, "gpu": 2**28}
+# The size of one chunk in bytes, on a CPU or elsewhere. The CPU's value is measured, and about the
+# size of a core's cache. The other value is for accelerators with little memory; the others compute
+# all steps at once.
+_CHUNK_BYTES = {True: 2**21, False: 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
     """Returns the number of steps per chunk, such that equal chunks fit in `_CHUNK_BYTES`.
 
-    Each step of a sequence takes `width` float32 values. While a program is exported, T must be a
-    number; symbolic axes of the batch count as 1.
+    Each step of a sequence takes `width` float32 values. All steps are one chunk where memory is
+    ample. While a program is exported, T must be a number; symbolic axes of the batch count as 1.
     """
     time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
-    available = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES["gpu"])
+    if platform.has_ample_memory():
+        return time
+    available = _CHUNK_BYTES[platform.is_cpu()]
     longest = max(16, available // max(1, 4 * width * math.prod(batch)))
     return -(-time // -(-time // longest))
 

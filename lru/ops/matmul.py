@@ -13,11 +13,20 @@ from lru.ops.array_typing import Array, Real
 from lru.ops.dtypes import at_least_float32
 
 
-def matmul(x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any) -> Real[Array, "*B M"]:
-    """Returns x w with operands of type `dtype`, summed in float32 at least."""
-    sum_type = at_least_float32(dtype)
+def matmul(
+    x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any, result: Any = None
+) -> Real[Array, "*B M"]:
+    """Returns x w with operands of type `dtype`, summed in float32 at least.
+
+    Args:
+      x: `(..., K)`.
+      w: `(K, M)`.
+      dtype: of the operands.
+      result: the type that the result is stored in; float32 at least if None.
+    """
+    stored = at_least_float32(dtype) if result is None else result
     x, w = x.astype(dtype), w.astype(dtype)
-    return by_rows(lambda rows: jnp.matmul(rows, w, preferred_element_type=sum_type), x)
+    return by_rows(lambda rows: jnp.matmul(rows, w, preferred_element_type=stored), x)
 
 
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:

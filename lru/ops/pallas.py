@@ -1,28 +1,30 @@
 """The recurrence h_t = a_t * h_{t-1} + x_t as a GPU kernel, written with Pallas for Triton.
 
-A kernel reads x once, writes h once, and keeps the state in registers, which is the least memory
-traffic possible. One thread owns one channel, which is one n < N of one sequence, and scans along
-time. There are fewer channels than a GPU needs threads. So time is split in chunks, each with its
-own threads. With K chunks and P_k the product of chunk k's factors:
+Triton has no complex numbers. Here they are pairs: the last axis of an array has all real parts
+first, then all imaginary parts, as a matrix product with both parts side by side leaves them in
+memory. So the kernel reads what the product in front of it wrote, and writes what the product
+behind it reads.
+
+One thread owns one channel, which is one n < N of one sequence, and scans along time with the state
+in registers. It loads the steps that follow before it computes those that it has, so that enough
+bytes are on their way to keep the memory busy. Where the batch has enough channels, x is read once.
+Where it has not, time is split in chunks, each with its own threads. With K chunks and P_k the
+product of chunk k's factors:
 
     1. e_k, the state after chunk k started from zero, and P_k    (reads x)
     2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K steps of the same recurrence)
     3. h of chunk k, started from s_{k-1}                         (reads x, writes h)
 
-Triton has no complex numbers. They are passed as a pair of arrays, (re, im), or as one array
-(re,) where all is real. Splitting is free where `lax.complex` made x in the same program, and
-joining is free where only h.real and h.imag are read, as in `lru.layers.linear`.
-
-Without a GPU the kernel is interpreted, slowly, for tests; they also lower it for CUDA. On an H100
-it agreed with a float64 loop to 4e-6, values and gradients. XLA cannot divide a kernel among
-devices: where the batch is sharded over several, each device computes the whole batch, unless
-`jax.shard_map` divides it.
+Without a GPU the kernel is interpreted, slowly, for tests; they also lower it for CUDA. XLA cannot
+divide a kernel among devices: where the batch is sharded over several, each device computes the
+whole batch, unless `jax.shard_map` divides it.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,89 +32,151 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from lru.ops.dtypes import at_least_float32
+
 WARP = 32
-BLOCK = 4 * WARP  # channels of a program, one per thread
-UNROLL = 8  # steps loaded together, so that the threads wait once for all of them
-THREADS = 2**17  # the number of threads to aim for: about a thousand per multiprocessor
-MIN_CHUNK = 4 * UNROLL  # steps: joining the chunks takes time too, so short ones do not pay
+IN_FLIGHT = 2**21  # bytes to have on their way: an H100's latency times its bandwidth, about
+MOST_UNROLL = 32  # steps loaded together; more of them do not fit into the registers
+MIN_UNROLL = 8
+THREADS = 2**17  # the number of threads to aim for with chunks: a thousand per multiprocessor
+MIN_CHUNK = 32  # steps: joining the chunks takes time too, so short ones do not pay
 
 
-def solve(a, x, reset, reverse):
-    """Returns all h_t = a_t * h_{t-1} + x_t, starting from a zero state.
+class Plan(NamedTuple):
+    """How to run the kernel on a shape.
+
+    Attributes:
+      block: channels of a program, one per thread.
+      unroll: steps loaded together.
+      steps: steps of a chunk, a multiple of `unroll`.
+      chunks: the number of chunks; with one, x is read once.
+    """
+
+    block: int
+    unroll: int
+    steps: int
+    chunks: int
+
+
+def plan(time: int, channels: int, step_bytes: int) -> Plan:
+    """Chooses blocks, unrolling and chunks from the shape; the only place where they are chosen.
+
+    Args:
+      time: T.
+      channels: N times the number of sequences.
+      step_bytes: the bytes that one channel reads at each step.
+
+    Example:
+      >>> plan(2048, 32 * 256, 8)
+      Plan(block=32, unroll=32, steps=2048, chunks=1)
+      >>> plan(2048, 256, 8)
+      Plan(block=128, unroll=8, steps=32, chunks=64)
+    """
+    wanted = pl.next_power_of_2(pl.cdiv(IN_FLIGHT, channels * step_bytes))
+    unroll = min(max(wanted, MIN_UNROLL), MOST_UNROLL)
+    if 2 * channels * step_bytes * unroll >= IN_FLIGHT or time < 2 * MIN_CHUNK:
+        unroll = min(unroll, pl.next_power_of_2(time))
+        return Plan(WARP, unroll, pl.cdiv(time, unroll) * unroll, 1)
+    chunks = max(1, min(THREADS // channels, time // MIN_CHUNK))
+    steps = pl.cdiv(time, chunks * MIN_UNROLL) * MIN_UNROLL
+    return Plan(4 * WARP, MIN_UNROLL, steps, pl.cdiv(time, steps))
+
+
+def solve(a, x, h0, reset, reverse, pairs):
+    """Returns all h_t = a_t * h_{t-1} + x_t.
 
     It cannot be differentiated; `lru.ops.recurrence` defines the derivatives of every method.
 
     Args:
-      a: the factors, `(1, ..., N)` if constant, `(T, ..., N)` if not.
-      x: the terms added, `(T, ..., N)`.
+      a: the factors, `(1, ..., M)` if constant, `(T, ..., M)` if not, with M = 2N for pairs.
+      x: the terms added, `(T, ..., M)`.
+      h0: the state before the first step consumed, `(1, ..., M)`; None for zero.
       reset: `(T, ..., 1)`, True where the state is cleared before the step; or None.
       reverse: consume the last step first.
+      pairs: whether the numbers are complex, real parts first; otherwise they are real, and M = N.
 
     Returns:
-      h, `(T, ..., N)`.
+      h, `(T, ..., M)`, with the type of x.
     """
-    # The batch axes and N become C channels, and complex arrays are split in two.
     if x.size == 0:
         return x
     if any(axis > 1 for axis in a.shape[1:-1]):  # not shared by all sequences
         a = jnp.broadcast_to(a, (len(a), *x.shape[1:]))
     if reset is not None:
-        reset = jnp.broadcast_to(reset[..., 0], x.shape[:-1]).reshape(len(x), -1)
-    parts, factors = _parts(x.reshape(len(x), -1)), _parts(a.reshape(len(a), -1))
-    h = _scan_chunks(factors, parts, reset, reverse)
-    return (h[0] if len(h) == 1 else lax.complex(*h)).reshape(x.shape)
+        reset = jnp.broadcast_to(reset[..., 0], x.shape[:-1])
+    parts = 2 if pairs else 1
+    rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset)]
+    h = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))
+    return h.reshape(x.shape)
 
 
-def _parts(x):
-    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+class _Layout(NamedTuple):
+    """N, the real parts of a number (2 for pairs), and the direction."""
+
+    modes: int
+    parts: int
+    reverse: bool
 
 
-def _scan_chunks(a, x, reset, reverse):
-    """Runs the three phases on real parts: a (1 or T, N or C), x (T, C), reset (T, B)."""
-    time, channels = x[0].shape
-    chunks = max(1, min(THREADS // channels, time // MIN_CHUNK))
-    steps = pl.cdiv(time, chunks * UNROLL) * UNROLL
-    chunks = pl.cdiv(time, steps)
-    run = functools.partial(_run_kernel, a, x, reset, steps=steps, reverse=reverse)
-    h_in = None
-    if chunks > 1:
-        per_chunk = _like(x, chunks - 1)  # no chunk starts from the state after the last one
-        _, h_out, products = run(None, (None, per_chunk, per_chunk), chunks=chunks - 1)
-        cleared = _any_reset(reset, chunks - 1, steps, reverse)
-        h_in = _scan_chunks(products, h_out, cleared, reverse=False)
-    h, _, _ = run(h_in, (_like(x, time), None, None), chunks=chunks)
-    return h
+def _scan_chunks(a, x, h0, reset, layout):
+    """Runs the three phases, or the last alone.
+
+    Args:
+      a: `(1 or T, M or S M)`, with S sequences.
+      x: `(T, S M)`.
+      h0: `(1, S M)`, or None.
+      reset: `(T, S)`, or None.
+      layout: of the numbers.
+    """
+    time, width = x.shape
+    planned = plan(time, width // layout.parts, layout.parts * x.dtype.itemsize)
+    run = functools.partial(_run_kernel, a, x, reset, planned=planned, layout=layout)
+    if planned.chunks > 1:
+        # No chunk starts from the end of the last.
+        ends = jax.ShapeDtypeStruct((planned.chunks - 1, width), at_least_float32(x))
+        _, h_out, products = run(None, (None, ends, ends if len(a) > 1 else None))
+        if products is None:
+            products = _power(a, planned.steps, layout.parts)
+        cleared = _any_reset(reset, planned, layout.reverse)
+        joined = _scan_chunks(products, h_out, h0, cleared, layout._replace(reverse=False))
+        h0 = jnp.concatenate([jnp.zeros_like(joined[:1]) if h0 is None else h0, joined])
+    return run(h0, (jax.ShapeDtypeStruct(x.shape, x.dtype), None, None))[0]
 
 
-def _like(x, rows):
-    return tuple(jax.ShapeDtypeStruct((rows, part.shape[1]), part.dtype) for part in x)
+def _power(a, exponent, parts):
+    """Returns a to a whole power, by squaring."""
+    square, result = jnp.split(a, parts, axis=-1), None
+    while exponent:
+        if exponent % 2:
+            result = square if result is None else _times(square, result)
+        square, exponent = _times(square, square), exponent // 2
+    return jnp.concatenate(result, axis=-1)
 
 
-def _any_reset(reset, chunks, steps, reverse):
-    """Reduces (T, B) to (K, B): whether each of the first K chunks has a reset."""
+def _any_reset(reset, planned, reverse):
+    """Reduces (T, S) to (K - 1, S): whether each of the chunks but the last has a reset."""
     if reset is None:
         return None
+    chunks, steps = planned.chunks - 1, planned.steps
     reset = (reset[::-1] if reverse else reset)[: chunks * steps]
     return reset.reshape(chunks, steps, -1).any(1)
 
 
-def _run_kernel(a, x, reset, h_in, outputs, *, chunks, steps, reverse):
-    """Runs the kernel on a grid of blocks and chunks; interprets it where it cannot be compiled."""
-    channels = x[0].shape[1]
-    block = min(BLOCK, max(WARP, pl.next_power_of_2(channels)))
+def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
+    """Runs the kernel on a grid of blocks and chunks; interprets it where it cannot be compiled.
+
+    With outputs `(h, None, None)` all chunks are run, each from its row of h_in. Otherwise those
+    that end before the last step are run from zero.
+    """
+    chunks = planned.chunks if outputs[1] is None else outputs[1].shape[0]
 
     def call(*inputs, interpret):
+        unroll = min(2, planned.unroll) if interpret else planned.unroll
         return pl.pallas_call(
-            functools.partial(
-                _kernel,
-                block=block,
-                steps=steps,
-                unroll=2 if interpret else UNROLL,
-                reverse=reverse,
-            ),
+            functools.partial(_kernel, planned=planned._replace(unroll=unroll), layout=layout),
             out_shape=outputs,
-            grid=(pl.cdiv(channels, block), chunks),
-            compiler_params=triton.CompilerParams(num_warps=block // WARP),
+            grid=(pl.cdiv(x.shape[1] // layout.parts, planned.block), chunks),
+            compiler_params=triton.CompilerParams(num_warps=planned.block // WARP, num_stages=1),
             interpret=interpret,
             name="linear_recurrence",
         )(*inputs)
@@ -123,64 +187,87 @@ def _run_kernel(a, x, reset, h_in, outputs, *, chunks, steps, reverse):
     )
 
 
-def _kernel(a, x, reset, h_in, *outputs, block, steps, unroll, reverse):
-    """Computes one program: a chunk of `steps` steps, for a block of channels.
+def _kernel(a, x, reset, h_in, *outputs, planned, layout):
+    """Computes one program: a chunk of steps, for a block of channels.
 
-    The arguments are references, each a tuple of real parts, or None. It writes either h, or the
-    state after the chunk and the product of the chunk's factors.
+    The arguments are references to arrays, or None. It writes either h, or the state after the
+    chunk and, if there is a reference for it, the product of the chunk's factors.
     """
-    h, h_out, products = outputs
-    time, channels = x[0].shape
-    chunk = pl.program_id(1)
-    lane = pl.program_id(0) * block + lax.iota(jnp.int32, block)
-    inside = lane < channels
-    column = lax.rem(lane, jnp.int32(a[0].shape[1]))  # of a, which the sequences may share
-    if reset is not None:
-        sequence = lax.div(lane, jnp.int32(channels // reset.shape[1]))
-    constant = _load(a, 0, column, inside) if len(a[0]) == 1 else None
+    (h, h_out, products), (block, unroll, steps, _) = outputs, planned
+    at, dtype, chunk = _Columns(x, block, layout), at_least_float32(x), pl.program_id(1)
+    first, stop = chunk * steps, jnp.minimum(x.shape[0], (chunk + 1) * steps)
+    constant = at.load(a, 0, at.inside) if a.shape[0] == 1 else None
 
-    def inputs(step):
-        row, mask = (time - 1 - step if reverse else step), inside & (step < time)
-        at = constant or _load(a, row, column, mask)
-        clear = None if reset is None else _load((reset,), row, sequence, mask)[0]
-        return row, mask, at, _load(x, row, lane, mask), clear
+    def row_and_mask(step):
+        return (x.shape[0] - 1 - step if layout.reverse else step), at.inside & (step < stop)
 
-    def unrolled_steps(index, carry):
-        state, product = carry
-        first = chunk * steps + index * unroll
-        # The list loads all inputs before the first is used.
-        for row, mask, at, xt, clear in [inputs(first + i) for i in range(unroll)]:
-            if clear is not None:
-                state = tuple(jnp.where(clear, jnp.zeros_like(part), part) for part in state)
-            state = tuple(map(operator.add, _times(at, state), xt))
-            product = None if product is None else _times(at, product)
+    def load_steps(index):
+        rows = [row_and_mask(first + index * unroll + i) for i in range(unroll)]
+        return [
+            (
+                () if constant else at.load(a, *row),
+                at.load(x, *row),
+                () if reset is None else (_load(reset, row[0], at.sequence, row[1]),),
+            )
+            for row in rows
+        ]
+
+    def compute_steps(index, carry):
+        state, product, loaded = carry
+        ahead = load_steps(index + 1)  # before the loaded steps are used, so they arrive meanwhile
+        for i, (factor, xt, clear) in enumerate(loaded):
+            factor = constant or factor
+            for cleared in clear:
+                state = tuple(jnp.where(cleared, jnp.zeros_like(part), part) for part in state)
+            state = tuple(map(operator.add, _times(factor, state), xt))
+            product = product and _times(factor, product)
             if h is not None:
-                _store(h, row, lane, state, mask)
-        return state, product
+                row, mask = row_and_mask(first + index * unroll + i)
+                at.store(h, row, mask, state)
+        return state, product, ahead
 
-    zero = jnp.zeros(block, x[0].dtype)
-    state, product = (zero,) * len(x), None
-    if h_in is not None:
-        state = _load(h_in, jnp.maximum(chunk - 1, 0), lane, inside & (chunk > 0))
+    zero = jnp.zeros(block, dtype)
+    state = (zero,) * layout.parts if h_in is None else at.load(h_in, chunk, at.inside)
+    product = () if products is None else (zero + 1, zero)[: layout.parts]
+    carry = state, product, load_steps(0)
+    state, product, _ = lax.fori_loop(0, steps // unroll, compute_steps, carry)
+    if h_out is not None:
+        at.store(h_out, chunk, at.inside, state)
     if products is not None:
-        product = (zero + 1, zero)[: len(x)]
-    state, product = lax.fori_loop(0, steps // unroll, unrolled_steps, (state, product))
-    if products is not None:
-        _store(h_out, chunk, lane, state, inside)
-        _store(products, chunk, lane, product, inside)
+        at.store(products, chunk, at.inside, product)
 
 
-def _load(parts, row, column, mask):
-    """Loads a block of one row of each part; zero, or False, outside the mask."""
-    return tuple(
-        triton.load(part.at[row, column], mask=mask, other=jnp.zeros((), part.dtype))
-        for part in parts
-    )
+class _Columns:
+    """The columns of one program's channels, in rows of pairs or of real numbers.
+
+    Attributes:
+      inside: which threads have a channel.
+      sequence: the sequence of each channel.
+    """
+
+    def __init__(self, x, block, layout):
+        lane = pl.program_id(0) * block + lax.iota(jnp.int32, block)
+        modes, self._width = jnp.int32(layout.modes), x.shape[1]
+        self.inside = lane < self._width // layout.parts
+        self.sequence, mode = lax.div(lane, modes), lax.rem(lane, modes)
+        self._shared = [mode + part * layout.modes for part in range(layout.parts)]
+        self._own = [self.sequence * (layout.parts * layout.modes) + c for c in self._shared]
+
+    def load(self, ref, row, mask):
+        """Loads the parts of a row of all sequences, or of one that they share."""
+        columns = self._own if ref.shape[1] == self._width else self._shared
+        return tuple(
+            _load(ref, row, column, mask).astype(at_least_float32(ref)) for column in columns
+        )
+
+    def store(self, ref, row, mask, values):
+        for column, value in zip(self._own, values):
+            triton.store(ref.at[row, column], value.astype(ref.dtype), mask=mask)
 
 
-def _store(parts, row, column, values, mask):
-    for part, value in zip(parts, values):
-        triton.store(part.at[row, column], value, mask=mask)
+def _load(ref, row, column, mask):
+    """Loads a block of one row; zero, or False, outside the mask."""
+    return triton.load(ref.at[row, column], mask=mask, other=jnp.zeros((), ref.dtype))
 
 
 def _times(a, b):

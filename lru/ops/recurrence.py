@@ -1,26 +1,29 @@
 """The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
 
 There is one public function, and one private function per method. Checks, types and the choice of
-the method are shared. All methods have the signature `(a, x, reset, reverse) -> h`, with time first
-and arrays of equal rank: x and h are `(T, ..., N)`, and reset is `(T, ..., 1)` or None. a is
-`(1, ..., N)` if it is constant and `(T, ..., N)` if not, with batch axes of size 1 where all
-sequences share it.
+the method are shared. All methods have the signature `(a, x, h0, reset, reverse) -> h`, with time
+first and arrays of equal rank: x and h are `(T, ..., N)`, h0 is `(1, ..., N)` or None, and reset is
+`(T, ..., 1)` or None. a is `(1, ..., N)` if it is constant and `(T, ..., N)` if not, with batch
+axes of size 1 where all sequences share it.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+import operator
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from lru.ops import platform
 from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
-from lru.ops.dtypes import at_least_float32
+from lru.ops.dtypes import at_least_float32, result_type
 
 Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
 
@@ -52,10 +55,10 @@ def linear_recurrence(
         `"sequential"`, a `lax.scan`: least work, least memory.
         `"associative"`, the paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware.
         `"chunked"`: about 2 sqrt(T) steps, each over all chunks of the sequence at once.
-        `"pallas"`: a GPU kernel that reads x twice at most and writes h once
-        (`lru/ops/pallas.py`); on an H100 it agrees with a float64 loop to 4e-6, gradients too.
-        `"auto"`: sequential on a CPU, where it is the fastest on record; elsewhere associative,
-        not measured yet.
+        `"pallas"`: a GPU kernel that reads x once, or twice where the batch has few channels, and
+        writes h once (`lru/ops/pallas.py`).
+        `"auto"`: sequential on a CPU, where it is the fastest on record, and for a single step;
+        the kernel where it can be compiled, on one GPU; elsewhere associative.
         All but the sequential method multiply factors together, so only that one is safe where
         products of factors overflow float32.
 
@@ -86,44 +89,112 @@ def linear_recurrence(
     return jnp.moveaxis(h, 0, -2), h_last
 
 
-@functools.partial(jax.jit, static_argnames=("reverse", "method"))
-def recur(a, x, h0, reset, reverse, method):
+@functools.partial(jax.jit, static_argnames=("reverse", "method", "pairs"))
+def recur(a, x, h0, reset, reverse, method, pairs=False):
     """Computes `linear_recurrence` for arrays as the methods take them: time first, equal ranks.
 
-    The states solve a linear system, h - a * (h one step earlier) = x. Their derivatives solve the
-    same system, or its transpose, which runs the other way. So no method has to be differentiated.
+    Args:
+      a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`.
+      pairs: a, x and h0 are complex numbers as pairs, see `to_pairs`, and so are the results. The
+        kernel computes on pairs, the other methods on complex numbers. Its results have the type of
+        x, which may be bfloat16.
     """
+    method = resolve_method(method, x.shape)
+    on_pairs = method == "pallas" and (
+        pairs or jnp.issubdtype(result_type(a, x), jnp.complexfloating)
+    )
+    if on_pairs != pairs:
+        a, x, h0 = map(to_pairs if on_pairs else from_pairs, (a, x, h0))
+    stored = x.dtype
     dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
-    if h0 is not None:  # folded into the first step consumed
-        first = slice(-1, None) if reverse else slice(1)
-        x = x.at[first].add(a[first] * zero_where(None if reset is None else reset[first], h0))
-    run = _method(_resolve_for_export(method, x.shape), x.shape)
+    if on_pairs and pairs:  # the kernel reads and writes any type
+        x = x.astype(stored)
+    if h0 is not None:
+        h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
+    h = _states(a, x, h0, reset, reverse, _PAIRS if on_pairs else _Numbers(_METHODS[method]))
+    last = h[0 if reverse else -1]
+    if on_pairs != pairs:
+        h, last = map(from_pairs if on_pairs else to_pairs, (h, last))
+    return h, last
 
-    def system(h):
-        return h - a * zero_where(reset, earlier(h, jnp.zeros_like(h[:1]), reverse))
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def _states(a, x, h0, reset, reverse, numbers):
+    return numbers.run(a, x, h0, reset, reverse)
+
+
+@_states.defjvp
+def _states_jvp(reverse, numbers, primals, tangents):
+    """Differentiates the linear system h - a * (h one step earlier) = x, with h0 before it.
+
+    The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
+    in place of x, or its transpose, which runs the other way. So no method has to be
+    differentiated.
+    """
+    (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
+    times, first = numbers.times, slice(-1, None) if reverse else slice(1)
+    h = _states(a, x, h0, reset, reverse, numbers)
+    edge = jnp.zeros_like(h[:1]) if h0 is None else h0.astype(h.dtype)
+    terms = dx + times(da, zero_where(reset, earlier(h, edge, reverse))).astype(dx.dtype)
+    if h0 is not None:
+        clear = None if reset is None else reset[first]
+        terms = terms.at[first].add(times(a[first], zero_where(clear, dh0)).astype(dx.dtype))
+
+    def system(dh):
+        before = earlier(dh, jnp.zeros_like(dh[:1]), reverse)
+        return dh - times(a, zero_where(reset, before)).astype(dh.dtype)
+
+    def solve(_, terms):
+        return numbers.run(a, terms, None, reset, reverse)
 
     def solve_transpose(_, g):
         def later(v):
             return v if v is None or v.shape[0] != g.shape[0] else earlier(v, v[:1], not reverse)
 
-        return run(later(a), g, later(reset), not reverse)
+        return numbers.run(later(numbers.transpose(a)), g, None, later(reset), not reverse)
 
-    h = lax.custom_linear_solve(system, x, lambda _, x: run(a, x, reset, reverse), solve_transpose)
-    return h, h[0 if reverse else -1]
+    return h, lax.custom_linear_solve(system, terms, solve, solve_transpose)
 
 
-def _resolve_for_export(method: str, shape: Shape) -> str:
-    """Returns the method, one that needs no sizes where a program with symbolic sizes is exported.
+def to_pairs(v):
+    """Returns real and imaginary parts side by side, `(..., 2N)`, of complex numbers `(..., N)`."""
+    return v if v is None else jnp.concatenate([v.real, v.imag], axis=-1)
+
+
+def from_pairs(v):
+    """Returns complex numbers `(..., N)`, given real parts and then imaginary parts `(..., 2N)`."""
+    return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
+
+
+def _times_pairs(a, b):
+    # In complex numbers, so that the derivative of a constant a is one sum, which reads b once.
+    return to_pairs(from_pairs(a) * from_pairs(b))
+
+
+def _conjugate_pairs(a):
+    re, im = jnp.split(a, 2, axis=-1)
+    return jnp.concatenate([re, -im], axis=-1)
+
+
+def resolve_method(method: str, shape: Shape) -> str:
+    """Returns the name of a method for x `(T, ..., N)`; the one place where "auto" is resolved.
+
+    Where a program with symbolic sizes is exported, it is a method that needs no sizes.
 
     Raises:
-      ValueError: if the method needs the sizes.
+      ValueError: if the method is unknown, or needs the sizes.
     """
-    if not any(map(is_symbolic_dim, shape)) or method == "sequential":
-        return method
-    if is_symbolic_dim(shape[0]) and method == "auto":
-        return "sequential"
-    if method == "pallas" or (is_symbolic_dim(shape[0]) and method in _METHODS):
+    if method != "auto" and method not in _METHODS:
+        known = ", ".join(_METHODS)
+        raise ValueError(f"method {method!r} is unknown; expected one of auto, {known}")
+    symbolic, symbolic_time = any(map(is_symbolic_dim, shape)), is_symbolic_dim(shape[0])
+    if method == "auto":
+        # the scan led in results/benchmark_cpu_recurrence.json
+        if platform.is_cpu() or symbolic_time or shape[0] == 1:
+            return "sequential"
+        return "pallas" if not symbolic and platform.kernel_compiles() else "associative"
+    if method == "pallas" and symbolic or method != "sequential" and symbolic_time:
         raise ValueError(
             f"method={method!r} needs known sizes, and x has shape {shape} with time first; export "
             "with method='sequential'"
@@ -170,7 +241,7 @@ def fits(array, shape: Shape) -> bool:
     return array.ndim <= len(shape) and all(have in (1, want) for have, want in axes)
 
 
-def _sequential(a, x, reset, reverse):
+def _sequential(a, x, h0, reset, reverse):
     constant = a[0] if a.shape[0] == 1 else None
 
     def step(h, inputs):
@@ -179,10 +250,14 @@ def _sequential(a, x, reset, reverse):
         return h, h
 
     varying = None if constant is not None else a
-    return lax.scan(step, jnp.zeros_like(x[0]), (x, varying, reset), reverse=reverse)[1]
+    start = jnp.zeros_like(x[0]) if h0 is None else h0[0]
+    return lax.scan(step, start, (x, varying, reset), reverse=reverse)[1]
 
 
-def _associative(a, x, reset, reverse):
+def _associative(a, x, h0, reset, reverse):
+    if h0 is not None:  # folded into the first step consumed
+        first = slice(-1, None) if reverse else slice(1)
+        x = x.at[first].add(a[first] * zero_where(None if reset is None else reset[first], h0))
     # Only time is broadcast: shared factors are not copied for each sequence.
     a = jnp.broadcast_to(a, x.shape[:1] + a.shape[1:])
 
@@ -194,13 +269,14 @@ def _associative(a, x, reset, reverse):
     return lax.associative_scan(combine, (a, x, reset), reverse=reverse)[1]
 
 
-def _pallas(a, x, reset, reverse):
+def _pallas(a, x, h0, reset, reverse, pairs=False):
+    """Runs the kernel; complex numbers must be pairs."""
     from lru.ops import pallas  # here, because the other methods need no Triton
 
-    return pallas.solve(a, x, reset, reverse)
+    return pallas.solve(a, x, h0, reset, reverse, pairs)
 
 
-def _chunked(a, x, reset, reverse):
+def _chunked(a, x, h0, reset, reverse):
     """Splits time into C chunks of K steps, runs all chunks batched from zero, then joins them.
 
     With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
@@ -208,7 +284,7 @@ def _chunked(a, x, reset, reverse):
     """
     if reverse:
         a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
-        return _chunked(a, x, reset, reverse=False)[::-1]
+        return _chunked(a, x, h0, reset, reverse=False)[::-1]
     time = len(x)
     steps = math.isqrt(time - 1) + 1  # K, the square root of T rounded up
     x = _split(x, steps, 0)  # (K, C, ..., N)
@@ -225,8 +301,8 @@ def _chunked(a, x, reset, reverse):
     _, (products, h, was_reset) = lax.scan(step, start, (a, x, reset))
     chunk_products = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
     chunk_reset = None if was_reset is None else was_reset[-1]
-    h_out = _sequential(chunk_products, h[-1], chunk_reset, False)
-    h_in = earlier(h_out, jnp.zeros_like(h_out[:1]), False)[None]
+    h_out = _sequential(chunk_products, h[-1], h0, chunk_reset, False)
+    h_in = earlier(h_out, jnp.zeros_like(h_out[:1]) if h0 is None else h0, False)[None]
     h = h + products * zero_where(was_reset, h_in)
     return jnp.swapaxes(h, 0, 1).reshape(h.shape[0] * h.shape[1], *h.shape[2:])[:time]
 
@@ -245,11 +321,18 @@ _METHODS = {
 }
 
 
-def _method(name: str, shape: Shape):
-    """The function behind a method's name; the one place where "auto" is resolved."""
-    if name == "auto":  # the scan led in results/benchmark_cpu_recurrence.json
-        parallel = jax.default_backend() != "cpu" and shape[0] > 1
-        name = "associative" if parallel else "sequential"  # "pallas" once it has been measured
-    if name not in _METHODS:
-        raise ValueError(f"method {name!r} is unknown; expected one of auto, {', '.join(_METHODS)}")
-    return _METHODS[name]
+class _Numbers(NamedTuple):
+    """A method, and the arithmetic of the numbers that it computes with.
+
+    Attributes:
+      run: the method.
+      times: the product of two arrays.
+      transpose: the factor that multiplication by a factor has as its transpose.
+    """
+
+    run: Callable[..., Any]
+    times: Callable[..., Any] = operator.mul
+    transpose: Callable[..., Any] = lambda a: a
+
+
+_PAIRS = _Numbers(functools.partial(_pallas, pairs=True), _times_pairs, _conjugate_pairs)

@@ -19,6 +19,7 @@ from lru.analysis.modes import noted_layers
 from lru.data.pipeline import prefetch, stacked
 from lru.errors import UserError
 from lru.ops.array_typing import Array
+from lru.ops.platform import product_precision
 from lru.training.build import build, check_arguments
 from lru.training.description import Description
 from lru.training.devices import Devices
@@ -311,4 +312,4 @@ class Experiment:
             raise UserError(f"config.model does not work: {error}") from error
 
     def precision(self):
-        return jax.default_matmul_precision(self.settings.matmul_precision)
+        return jax.default_matmul_precision(product_precision(self.settings.matmul_precision))

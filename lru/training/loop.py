@@ -38,6 +38,7 @@ from lru.training.run_config import check_workdir, is_extended, save_config
 from lru.training.run_files import RunFiles
 from lru.training.selection import best_row, stops_early
 from lru.training.signals import stop_signal
+from lru.training.speed import format_change, latest_settings, speed_settings
 from lru.training.step import Call, State
 from lru.training.writers import Progress
 
@@ -160,6 +161,7 @@ class _Run:
         self.best = self.files.best_available()
         self.losses = [row["loss"] for row in rows if row["split"] == "validation"]
         self.clock = Clock(timed[-1] if timed else {})
+        self._speed_settings = speed_settings(config)
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
     def log_start(self) -> None:
@@ -175,6 +177,8 @@ class _Run:
             log(f"note: {dataset.note}")
         if self.step:
             log(f"resuming from step {self.step:,}")
+        if change := format_change(latest_settings(self.files.timing.rows), self._speed_settings):
+            log(f"the run continues with other settings of speed: {change}")
 
     def train(self) -> None:
         """Runs the remaining steps.
@@ -306,6 +310,8 @@ class _Run:
         self.progress.show(self.step, metrics, speed, waited)
 
     def _write_timing(self, speed: float | None = None, waited: float | None = None) -> None:
+        settings = self._speed_settings  # in the first line that they hold for
+        known = latest_settings(self.files.timing.rows) == settings
         self.files.timing.write(
             {
                 "step": self.step,
@@ -313,6 +319,7 @@ class _Run:
                 "steps_per_second": speed,
                 "input_wait_share": waited,
                 "input_wait_seconds": round(self.clock.input_wait_seconds, 3),
+                **({} if known else {"settings": settings}),
             }
         )
 

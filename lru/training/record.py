@@ -43,7 +43,8 @@ def make_record(
       validation: the line of the selected checkpoint; None if there is none yet.
       test: the line of its test; None if the run has not ended.
       timing: the lines of `timing.jsonl`: the seconds of the run including evaluation, compilation
-        and all restarts; the seconds of waiting for input; and the speed.
+        and all restarts; the seconds of waiting for input; the speed; and where they change, the
+        settings of speed.
       eigenvalues: the eigenvalues of every diagonal layer by its path, by step; None to record
         none.
     """
@@ -63,6 +64,7 @@ def make_record(
         "seconds": round(timing[-1]["seconds"], 1),
         "steps_per_second": _median(row["steps_per_second"] for row in timing),
         "input_wait_share": round(timing[-1]["input_wait_seconds"] / timing[-1]["seconds"], 4),
+        **({"speed_settings": used} if (used := _settings(timing)) else {}),
         **{
             split: {name: value for name, value in row.items() if name != "split"}
             for split, row in found.items()
@@ -115,6 +117,11 @@ def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequen
     """Returns (step, each layer's mean gradient norm since the previous line), where logged."""
     found = [(row["step"], norms_in_row(row)) for row in rows if row["split"] == "train"]
     return [(step, norms) for step, norms in found if norms]
+
+
+def _settings(timing: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Returns the settings of speed, each after the first step that was logged with them."""
+    return [(row["step"], row["settings"]) for row in timing if "settings" in row]
 
 
 def _median(speeds: Iterable[float | None]) -> float | None:

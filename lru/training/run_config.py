@@ -13,6 +13,7 @@ from lru.errors import UserError
 from lru.io.files import read_object, write_atomically
 from lru.training.names import current_name
 from lru.training.optimizer import is_constant
+from lru.training.speed import BY_PLATFORM
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
@@ -24,7 +25,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 
 # A run may be continued with other values of these options.
 _NO_EFFECT_ON_RESULTS = {
-    "model.mixer.method",  # it changes only last bits
+    *BY_PLATFORM,
     "train.steps_per_call",
     "train.device_data_mb",
     "train.tensorboard",

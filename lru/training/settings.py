@@ -33,7 +33,8 @@ class Settings:
         device, where batches are gathered. The host reads a larger one batch by batch; 0 for
         always.
       matmul_precision: the precision of float32 products on devices that have faster, coarser ones:
-        "float32" is exact; "tensorfloat32" and "bfloat16" name the coarsest that may be used.
+        "float32" is exact; "tensorfloat32" and "bfloat16" name the coarsest that may be used;
+        "auto" is "tensorfloat32" on a GPU, and "float32" elsewhere.
       select: the validation metric, "accuracy" or "loss", that selects the checkpoint to test.
       test_curve: evaluate the test split at every evaluation, for a curve; it selects nothing.
       record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
@@ -62,7 +63,7 @@ class Settings:
     tensorboard: bool = False
     steps_per_call: int = 10
     device_data_mb: int = 1024
-    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    matmul_precision: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     select: Literal["accuracy", "loss"] = "accuracy"
     test_curve: bool = False
     record_eigenvalues: bool = False

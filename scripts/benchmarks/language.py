@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from benchmarks.programs import Program
 from lru.lattice import LRUCell
 from lru.models.streaming import zero_carry
+from lru.ops.platform import product_precision
 from lru.training.build import build as build_section
 from lru.training.config import load_config
 from lru.training.optimizer import OptimizerSettings, make_optimizer
@@ -98,7 +99,7 @@ def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
     }
     make = products if candidate == "products" else functools.partial(_model, model, config)
     program = make(params, inputs, labels, part)
-    exact = jax.default_matmul_precision(config.train.matmul_precision)
+    exact = jax.default_matmul_precision(product_precision(config.train.matmul_precision))
     return dataclasses.replace(
         program, function=exact(program.function), tokens=inputs.size, record=record
     )

@@ -112,7 +112,7 @@ METHODS = ("copy", *recurrence._METHODS)
 
 # The second lower bound: the layer without the recurrence.
 ELEMENTWISE: Any = "elementwise"
-recurrence._METHODS[ELEMENTWISE] = lambda a, x, reset, reverse: a * x
+recurrence._METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
 
 # "kept": states are saved for the backward pass. Existing records contain these names.
 _SAVED = dict(remat=False)

@@ -12,10 +12,6 @@ Record = Mapping[str, Any]
 
 # Options of speed, memory and logging: a run counts for its row whatever values they have.
 _SPEED = {
-    "model.remat",
-    "model.chunk_size",
-    "model.mixer.chunk_size",
-    "train.matmul_precision",
     "train.eval_batch_size",
     "train.log_every",
     "train.checkpoint_every",

@@ -269,7 +269,11 @@ def test_options_missing_in_the_paper_are_those_of_published_code(task, rate, mo
     assert (config.model.pooling, config.model.tie_dropout) == ("mean", True)
     kind = "Matcher" if task == "retrieval" else "Classifier"
     assert config.model.type == f"lru.models:Sequence{kind}"
-    assert (config.seed, config.train.matmul_precision, config.model.dtype) == (0, *["float32"] * 2)
+    assert (config.seed, config.train.matmul_precision, config.model.dtype) == (
+        0,
+        "auto",
+        "float32",
+    )
 
 
 def test_every_config_loads_by_config_flags_from_any_directory(tmp_path):

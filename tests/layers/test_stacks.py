@@ -98,7 +98,7 @@ def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps():
     layers = 3
     ahead = layers * 1  # one product, of the gates and candidate 1
     assert products("plain", layers, 7) == (layers * 3, ahead)
-    assert products("wavefront", layers, 7) == (4, 0)
+    assert products("wavefront", layers, 7) == (2, 0)  # both states in one, before and after gates
 
 
 def test_auto_is_a_wavefront_off_the_cpu_for_several_layers_and_enough_steps(monkeypatch):

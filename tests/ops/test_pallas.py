@@ -46,6 +46,7 @@ def assert_close(got, want, atol=1e-4):
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("shape", [((2,), 64, 3), ((2, 3), 101, 50)], ids=str)
 def test_chunks_and_blocks_equal_the_scan(shape, varying, reverse):
+    assert pallas.plan(shape[1], 6 * shape[2], 8).chunks > 1
     a, x, h0, reset = draw(*shape, varying)
     got, want = (value_and_gradient(m, a, x, h0, reset, reverse) for m in METHODS)
     assert_close(got, want)
@@ -53,16 +54,32 @@ def test_chunks_and_blocks_equal_the_scan(shape, varying, reverse):
 
 @pytest.mark.parametrize("with_reset", [False, True])
 def test_chunks_of_chunks_equal_the_scan(with_reset, monkeypatch):
-    monkeypatch.setattr(pallas, "MIN_CHUNK", pallas.UNROLL)
+    monkeypatch.setattr(pallas, "MIN_CHUNK", pallas.MIN_UNROLL)
     a, x, h0, reset = draw((2,), 299, 3)
     reset = reset if with_reset else None
     assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
 
 
-def test_many_channels_need_no_chunks(monkeypatch):
-    monkeypatch.setattr(pallas, "THREADS", 1)
-    a, x, h0, reset = draw((3,), 97, 2)
-    assert_close(*(value_and_gradient(m, a, x, h0, reset) for m in METHODS))
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("with_reset", [False, True])
+def test_one_pass_equals_the_scan(with_reset, reverse, monkeypatch):
+    monkeypatch.setattr(pallas, "IN_FLIGHT", 1)
+    assert pallas.plan(97, 3 * 50, 8).chunks == 1
+    a, x, h0, reset = draw((3,), 97, 50)
+    reset = reset if with_reset else None
+    assert_close(*(value_and_gradient(m, a, x, h0, reset, reverse) for m in METHODS))
+
+
+@pytest.mark.parametrize(
+    ("time", "batch", "modes"),
+    [(2048, 32, 256), (4096, 32, 192), (1024, 50, 384), (4000, 128, 256), (16384, 32, 256)],
+)
+def test_the_long_range_arena_is_read_once(time, batch, modes):
+    planned = pallas.plan(time, batch * modes, 8)
+    assert planned.chunks == 1
+    assert planned.steps >= time and planned.steps % planned.unroll == 0
+    registers = 2 * 2 * planned.unroll  # the loaded steps, and those ahead
+    assert registers <= 128
 
 
 def test_nan_passes_through_a_chunk_whose_factors_underflow():
@@ -109,6 +126,7 @@ def h100():
         yield
 
 
+# Kernels of value and gradient, where the batch of 4 is not enough to read x once.
 SIZES = [(1, 5, 2), (1, 256, 2), (1000, 192, 6), (1000, 256, 6), (999, 384, 6)]
 
 
@@ -124,11 +142,55 @@ def test_value_and_gradient_lower_for_cuda(time, width, kernels, with_reset):
         return jnp.sum(h.real**2)
 
     shapes = [((width,), jnp.complex64), ((4, time, width), jnp.complex64), ((4, time), bool)]
-    traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(
-        *(jax.ShapeDtypeStruct(*shape) for shape in shapes)
-    )
-    text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    calls = [line for line in text.splitlines() if "custom_call" in line and "triton" in line]
+    calls, text = lowered(jax.grad(loss, argnums=(0, 1)), shapes)
     assert len(calls) == kernels
-    assert f"tensor<1x{width}xf32>" in calls[0]  # constant factors are not copied over time
+    assert f"tensor<1x{2 * width}xf32>" in calls[0]  # constant factors are not copied over time
     assert "while" not in text  # nothing is interpreted
+
+
+def lowered(function, shapes):
+    """Returns the calls of the kernel, and the whole program, lowered for CUDA."""
+    traced = jax.jit(function).trace(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    lines = text.splitlines()
+    return [line for line in lines if "custom_call" in line and "triton" in line], text
+
+
+@pytest.mark.usefixtures("h100")
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+def test_a_layer_has_no_complex_arrays_along_time():
+    layer, u = lru.LRU(192, method="pallas", chunk_size=0), ((64, 32, 128), jnp.float32)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones(u[0]))
+    tree = jax.tree.structure(variables)
+
+    def loss(u, *leaves):
+        return jnp.sum(layer.apply(tree.unflatten(leaves), u, time_major=True) ** 2)
+
+    leaves = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(variables)]
+    calls, _ = lowered(loss, [u, *leaves])
+    assert len(calls) == 1  # x is read once, as the input product wrote it
+    assert "tensor<64x12288xf32>" in calls[0]
+    _, text = lowered(loss, [u, *leaves])
+    assert "tensor<64x32x192xcomplex<f32>>" not in text
+    assert "dynamic_update_slice" not in text and "scatter" not in text
+
+
+def test_a_bfloat16_layer_stores_bfloat16_and_sums_in_float32():
+    u = jnp.ones((2, 300, 4), jnp.bfloat16)
+    layers = [lru.LRU(3, r_min=0.99, r_max=0.999, method=m, dtype=jnp.bfloat16) for m in METHODS]
+    variables = layers[0].init(jax.random.key(0), u)
+
+    def loss(layer, variables):
+        y = layer.apply(variables, u)
+        return jnp.sum(y.astype(jnp.float32) ** 2) / y.size, y
+
+    (got, dgot), (want, dwant) = (
+        (jax.jit(functools.partial(loss, layer))(variables)[1],
+         jax.jit(jax.grad(functools.partial(loss, layer), has_aux=True))(variables)[0])
+        for layer in layers
+    )  # fmt: skip
+    np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=0.05, atol=0.05)
+    for g, w in zip(jax.tree.leaves(dgot), jax.tree.leaves(dwant)):
+        np.testing.assert_allclose(g, w, rtol=0.1, atol=0.05 * float(jnp.abs(w).max()))
+    jaxpr = str(jax.make_jaxpr(functools.partial(layers[0].apply, variables))(u))
+    assert "bf16[300,12]" in jaxpr  # x and h in memory: T by B times 2N

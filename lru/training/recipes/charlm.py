@@ -89,7 +89,7 @@ def build(model: str, variant: str) -> ConfigDict:
     config.train.checkpoint_every = 250
     config.train.tensorboard = False
     config.train.steps_per_call = 10  # changes no result
-    config.train.matmul_precision = "float32"  # or "tensorfloat32", "bfloat16": faster on a GPU
+    config.train.matmul_precision = "auto"  # "tensorfloat32" on a GPU; or "float32", "bfloat16"
     if budget == "quick":
         quick(config)
     if budget == "converge":

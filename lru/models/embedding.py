@@ -1,0 +1,72 @@
+"""A table of vectors by token, whose gradient is fast on a GPU if the table is small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lru.ops import platform
+from lru.ops.array_typing import Array, Float, Int
+from lru.ops.matmul import by_rows
+
+SMALL_VOCABULARY = 1024  # tokens; one-hot vectors of more would take more memory than they save
+
+
+class Embedding(nn.Module):
+    """`flax.linen.Embed`, with the same parameter and values.
+
+    The gradient of a table is a sum over all occurrences of a token. A GPU adds them by atomic
+    operations, in an order that changes from run to run, or sorts them first. For a small table the
+    gradient is a product with one-hot vectors there instead, which is deterministic.
+
+    Attributes:
+      num_embeddings: V.
+      features: H.
+      dtype: of the vectors; None for that of the table.
+      embedding_init: draws the table.
+    """
+
+    num_embeddings: int
+    features: int
+    dtype: Any = None
+    embedding_init: Callable[..., Any] = nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", out_axis=0
+    )
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
+        shape = self.num_embeddings, self.features
+        table = self.param("embedding", self.embedding_init, shape, jnp.float32)
+        (table,) = nn.dtypes.promote_dtype(table, dtype=self.dtype, inexact=False)
+        if platform.is_gpu() and self.num_embeddings <= SMALL_VOCABULARY:
+            return lookup(table, tokens)
+        return jnp.take(table, tokens, axis=0)
+
+
+@jax.custom_jvp
+def lookup(table: Float[Array, "V H"], tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
+    """Returns `table[tokens]`; the derivative in the table is a product with one-hot vectors.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> table, tokens = jnp.ones((3, 2)), jnp.array([0, 2, 2])
+      >>> jax.grad(lambda table: lookup(table, tokens).sum())(table)[:, 0].tolist()
+      [1.0, 0.0, 2.0]
+    """
+    return jnp.take(table, tokens, axis=0)
+
+
+@lookup.defjvp
+def _lookup_jvp(primals: Any, tangents: Any) -> Any:
+    (table, tokens), (dtable, _) = primals, tangents
+    one_hot = jax.nn.one_hot(tokens, len(table), dtype=dtable.dtype)
+
+    def rows(x):  # exact, as the sum over occurrences is
+        return jnp.matmul(x, dtable, precision=lax.Precision.HIGHEST)
+
+    return lookup(table, tokens), by_rows(rows, one_hot)

@@ -1,0 +1,70 @@
+"""The settings of speed that a run used: what its config says, and what its platform chose.
+
+They change time, memory and rounding, not what is learned. So they are no part of a run's identity:
+a run may be continued with other ones, on another machine, and counts for its row whatever they
+are. The lines of `timing.jsonl` and the record say which they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lru.ops.platform import product_precision, rematerialises
+from lru.ops.recurrence import resolve_method
+
+BY_PLATFORM = (
+    "model.mixer.method",
+    "model.mixer.order",
+    "model.mixer.chunk_size",
+    "model.remat",
+    "model.chunk_size",
+    "train.matmul_precision",
+)
+
+
+def speed_settings(config: ConfigDict) -> dict[str, Any]:
+    """Returns the settings of `BY_PLATFORM` that a config has, as they are on this platform.
+
+    Example:
+      >>> config = ConfigDict({"model": {"remat": True, "mixer": {"method": "auto"}}, "train": {}})
+      >>> speed_settings(config)["model.mixer.method"]
+      'sequential'
+    """
+    found = {}
+    for key in BY_PLATFORM:
+        *sections, name = key.split(".")
+        node: Any = config
+        for section in sections:
+            node = node.get(section) or {}
+        if name in node:
+            found[key] = node[name]
+    key, precision = "train.matmul_precision", config.train.get("matmul_precision", "auto")
+    found[key] = product_precision(precision)
+    if (key := "model.remat") in found:
+        found[key] = rematerialises(found[key])
+    if (key := "model.mixer.method") in found:
+        found[key] = resolve_method(found[key], (2,))  # of a sequence, not of one step
+    return found
+
+
+def latest_settings(timing: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the settings in the last line of `timing.jsonl` that has any; `{}` if none has."""
+    found = [row["settings"] for row in timing if "settings" in row]
+    return found[-1] if found else {}
+
+
+def format_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Formats how settings differ from those before; "" if they do not, or those are unknown.
+
+    Example:
+      >>> format_change({"model.remat": True}, {"model.remat": False})
+      'config.model.remat is False now, and was True before'
+    """
+    return "; ".join(
+        f"config.{key} is {now.get(key)!r} now, and was {before.get(key)!r} before"
+        for key in sorted(before.keys() | now.keys())
+        if before and before.get(key) != now.get(key)
+    )
