@@ -187,6 +187,8 @@ class Checkpoints:
             action()
         except Exception as error:  # many types again, for a full or missing disk
             self._failed = True
+            if message := processes.lost(error):
+                raise UserError(message) from error
             raise UserError(
                 f"a checkpoint cannot be written to {self._directory} ({_reason(error)}); "
                 "earlier checkpoints are complete: free some disk space and run the same command "

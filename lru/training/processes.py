@@ -257,10 +257,10 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def lost(error: RuntimeError) -> str:
+def lost(error: Exception) -> str:
     """Returns a message if an error means that another process is lost, else ""."""
     text = str(error)
-    signs = ("Gloo", "gloo", "Connection closed", "coordination service", "heartbeat", "NCCL")
+    signs = ("Gloo", "gloo", "NCCL", "Connection closed", "coordination service", "preempted/died")
     if not (are_several() and any(sign in text for sign in signs)):
         return ""
     return (
