@@ -85,7 +85,7 @@ plt.show()
 # %%
 lam = np.exp(-0.01 + 0.3j * np.arange(4)).astype(np.complex64)
 drive = rng.normal(size=(200, 4)).astype(np.complex64)
-methods = ("sequential", "associative", "chunked")
+methods = ("sequential", "associative")
 states = [np.asarray(lru.linear_recurrence(lam, drive, method=name)[0]) for name in methods]
 x = 0
 for k in range(200):

@@ -180,7 +180,7 @@ np.testing.assert_allclose(moved(u), expected, **close)
 # %%
 batch = jnp.asarray(rng.normal(size=(2, 2_048, 64)), jnp.float32)
 milliseconds, gradients = {}, {}
-for method in ("sequential", "chunked", "associative"):
+for method in ("sequential", "associative"):
     timed = lru.LRU(64, method=method)
     weights = jax.jit(timed.init)(jax.random.key(0), batch)
     gradient = jax.jit(jax.grad(lambda w, module=timed: jnp.mean(module.apply(w, batch) ** 2)))

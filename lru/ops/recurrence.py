@@ -10,7 +10,6 @@ axes of size 1 where all sequences share it.
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -25,7 +24,7 @@ from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
 from lru.ops.dtypes import at_least_float32, result_type
 
-Method = Literal["auto", "associative", "sequential", "chunked", "pallas"]
+Method = Literal["auto", "associative", "sequential", "pallas"]
 
 
 def linear_recurrence(
@@ -54,7 +53,6 @@ def linear_recurrence(
       method: how to compute it:
         `"sequential"`, a `lax.scan`: least work, least memory.
         `"associative"`, the paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware.
-        `"chunked"`: about 2 sqrt(T) steps, each over all chunks of the sequence at once.
         `"pallas"`: a GPU kernel that reads x once, or twice where the batch has few channels, and
         writes h once (`lru/ops/pallas.py`).
         `"auto"`: sequential on a CPU, where it is the fastest on record, and for a single step;
@@ -276,47 +274,9 @@ def _pallas(a, x, h0, reset, reverse, pairs=False):
     return pallas.solve(a, x, h0, reset, reverse, pairs)
 
 
-def _chunked(a, x, h0, reset, reverse):
-    """Splits time into C chunks of K steps, runs all chunks batched from zero, then joins them.
-
-    With P_k the product of a chunk's first k factors, h_k = (state from zero)_k + P_k * h_in, the
-    last term only before the chunk's first reset.
-    """
-    if reverse:
-        a, x, reset = (v if v is None else v[::-1] for v in (a, x, reset))
-        return _chunked(a, x, h0, reset, reverse=False)[::-1]
-    time = len(x)
-    steps = math.isqrt(time - 1) + 1  # K, the square root of T rounded up
-    x = _split(x, steps, 0)  # (K, C, ..., N)
-    a = jnp.broadcast_to(a[None], (steps, *a.shape)) if len(a) == 1 else _split(a, steps, 1)
-    reset = None if reset is None else _split(reset, steps, False)
-
-    def step(carry, inputs):
-        (product, h, was_reset), (at, xt, clear) = carry, inputs
-        was_reset = None if clear is None else was_reset | clear
-        carry = at * product, at * zero_where(clear, h) + xt, was_reset
-        return carry, carry
-
-    start = jnp.ones_like(a[0]), jnp.zeros_like(x[0]), None if reset is None else reset[0] & False
-    _, (products, h, was_reset) = lax.scan(step, start, (a, x, reset))
-    chunk_products = jnp.broadcast_to(products[-1], (h.shape[1], *products.shape[2:]))
-    chunk_reset = None if was_reset is None else was_reset[-1]
-    h_out = _sequential(chunk_products, h[-1], h0, chunk_reset, False)
-    h_in = earlier(h_out, jnp.zeros_like(h_out[:1]) if h0 is None else h0, False)[None]
-    h = h + products * zero_where(was_reset, h_in)
-    return jnp.swapaxes(h, 0, 1).reshape(h.shape[0] * h.shape[1], *h.shape[2:])[:time]
-
-
-def _split(x, steps: int, fill):
-    """(T, ...) -> (K, C, ...): K steps of C chunks, the last chunk filled up."""
-    x = jnp.pad(x, [(0, -len(x) % steps)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
-    return jnp.swapaxes(x.reshape(len(x) // steps, steps, *x.shape[1:]), 0, 1)
-
-
 _METHODS = {
     "associative": _associative,
     "sequential": _sequential,
-    "chunked": _chunked,
     "pallas": _pallas,
 }
 

@@ -43,6 +43,8 @@ def build(
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
         check_names(section, where, allow)  # in all subsections, before any import
+        if section.get("method") == "chunked":  # a method of an earlier version
+            section["method"] = "auto"
     if "type" not in section:
         raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
     target = resolve(section.pop("type"), where, allow)

@@ -43,7 +43,7 @@ DEFAULTS = {
         "S4D",
         "S5",
     ),
-    "recurrence": ("copy", "sequential", "associative", "chunked"),
+    "recurrence": ("copy", "sequential", "associative"),
     "length": ("lru", "Appendix A"),
     "stream": ("lru",),
     "language": ("LRU, plain", "LRU, wavefront", "products", "GRU", "nn.GRUCell", "linear LRU"),

@@ -120,7 +120,6 @@ CANDIDATES: dict[str, tuple[Any, dict[str, Any]]] = {
     "lru": (lru.LRU, dict(remat=True)),
     "lru, kept": (functools.partial(lru.LRU, chunk_size=0), _SAVED),
     "lru, associative": (functools.partial(lru.LRU, chunk_size=0, method="associative"), _SAVED),
-    "lru, chunked": (functools.partial(lru.LRU, chunk_size=0, method="chunked"), _SAVED),
     "lru, pallas": (functools.partial(lru.LRU, chunk_size=0, method="pallas"), _SAVED),
     "Appendix A": (AppendixA, _SAVED),
     "elementwise": (functools.partial(lru.LRU, method=ELEMENTWISE), dict(remat=True)),

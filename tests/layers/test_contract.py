@@ -165,7 +165,7 @@ def test_layers_work_where_promotion_is_strict(layer, dtype, reverse):
         gradients(module, ones(), reset=jnp.zeros((B, T), bool), **options)
 
 
-@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked", "pallas"])
+@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "pallas"])
 def test_the_recurrence_works_where_promotion_is_strict(method):
     def loss(a, x, h0):
         h, last = lru.linear_recurrence(a, x, h0, reset=jnp.arange(T) == 2, method=method)
@@ -435,7 +435,7 @@ def test_empty_batches_and_widths_work_in_all_methods(layer):
         assert shapes(layer(), ones(shape=(0, T, H)), **more).shape == (0, T, H)
 
 
-@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked"])
+@pytest.mark.parametrize("method", ["auto", "sequential", "associative"])
 @pytest.mark.parametrize("shape", [(0, T, H), (B, T, 0), (0, T, 0), (2, 0, T, 3)], ids=str)
 def test_the_recurrence_of_an_empty_array_is_empty(method, shape):
     h, last = lru.linear_recurrence(
@@ -510,7 +510,7 @@ def test_gradients_export_for_any_batch():
 
 @pytest.mark.parametrize(
     "method, shape",
-    [("associative", (BATCH, TIME, H)), ("chunked", (BATCH, TIME, H)), ("pallas", (BATCH, T, H))],
+    [("associative", (BATCH, TIME, H)), ("pallas", (BATCH, T, H))],
 )
 def test_exporting_a_method_that_needs_sizes_raises(method, shape):
     def solve(x):

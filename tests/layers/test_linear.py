@@ -102,7 +102,7 @@ def test_gamma_is_drawn_from_lambda():
     np.testing.assert_allclose(np.exp(params["gamma_log"]), np.sqrt(1 - modulus**2), rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "chunked", "pallas"])
+@pytest.mark.parametrize("method", ["auto", "sequential", "associative", "pallas"])
 def test_values_equal_appendix_a_in_float64(method):
     layer, variables = make(method=method)
     h, y = call(layer)(variables, inputs(), initial_carry=carry(), return_carry=True)
@@ -112,7 +112,7 @@ def test_values_equal_appendix_a_in_float64(method):
 
 @pytest.mark.parametrize(
     ("method", "chunk_size"),
-    [("sequential", 0), ("associative", 0), ("chunked", 0), ("pallas", 0), ("sequential", 4)],
+    [("sequential", 0), ("associative", 0), ("pallas", 0), ("sequential", 4)],
 )
 def test_gradients_equal_those_of_a_complex_matrix_power_sum(method, chunk_size):
     """The explicit sum h_T = sum_k Lambda^(T-k) B u_k has the same derivative."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import lru
 
 linear_recurrence = jax.jit(lru.linear_recurrence, static_argnames=("reverse", "method"))
-METHODS = ["sequential", "associative", "chunked", "pallas"]
+METHODS = ["sequential", "associative", "pallas"]
 SHAPES = [((2,), 1, 3), ((), 13, 2), ((2, 3), 16, 2), ((1,), 33, 4)]
 
 

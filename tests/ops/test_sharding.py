@@ -67,7 +67,7 @@ def test_the_recurrence_equals_one_device(devices, varying, reverse, with_reset)
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("method", ["associative", "chunked", "pallas"])
+@pytest.mark.parametrize("method", ["associative", "pallas"])
 def test_every_method_can_compute_a_shard(devices, method):
     a, x = 0.4 * complex_normal(0, 1, 1, N), complex_normal(1, T, B, N)
     want = recur(a, x, None, None, False, "sequential")

@@ -29,7 +29,7 @@ def programs(monkeypatch):
 
 @pytest.mark.parametrize(
     ("bidirectional", "candidates"),
-    [(False, ["lru", "lru, kept", "lru, associative", "lru, chunked"]), (True, ["lru"])],
+    [(False, ["lru", "lru, kept", "lru, associative"]), (True, ["lru"])],
 )
 @pytest.mark.usefixtures("unchecked_annotations")  # of the added method
 def test_candidates_compute_the_same_loss_and_gradient(programs, bidirectional, candidates):

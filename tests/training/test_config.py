@@ -290,6 +290,13 @@ def test_a_config_of_an_earlier_version_names_the_same_classes():
     assert build(section, "config.model.mixer", allow=()).func is lru.baselines.GRU
 
 
+def test_a_method_of_an_earlier_version_is_chosen_again():
+    section = {"type": "lru:LRU", "d_state": 4, "method": "chunked"}
+    assert build(section, "config.model.mixer", allow=()).keywords["method"] == "auto"
+    with pytest.raises(UserError, match="method is 'chunked'; expected one of 'auto'"):
+        build(section, "config.model.mixer")  # a config that the user wrote
+
+
 def test_every_name_in_the_records_of_results_still_exists():
     files = Path(__file__).resolve().parents[2].glob("results/*/*.json")
     configs = [json.loads(file.read_text())["config"] for file in files]

@@ -44,13 +44,13 @@ def test_a_large_gpu_computes_the_kernel_with_saved_values_and_tensorfloat32():
 @pytest.mark.usefixtures("gpu")
 def test_what_a_config_chooses_wins_over_the_platform():
     chosen = [
-        "--config.model.mixer.method=chunked",
+        "--config.model.mixer.method=associative",
         "--config.model.remat=True",
         "--config.model.chunk_size=7",
         "--config.train.matmul_precision=bfloat16",
     ]
     assert speed_settings(load_config(SMOKE, chosen)) == {
-        "model.mixer.method": "chunked",
+        "model.mixer.method": "associative",
         "model.remat": True,
         "model.chunk_size": 7,
         "train.matmul_precision": "bfloat16",
