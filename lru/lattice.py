@@ -39,6 +39,22 @@ class Weights(NamedTuple):
     reset_input_bias: Float[Array, "H"]
 
 
+class JoinedWeights(NamedTuple):
+    """A cell's matrices for one product with both states, before and after gating.
+
+    Attributes:
+      input: `Weights.input` and `Weights.recurrent`, for h1 and h2.
+      input_bias: see `Weights`.
+      reset: `Weights.reset_input` and `Weights.reset_recurrent`, for r1 * h1 and r2 * h2.
+      reset_bias: `Weights.reset_input_bias`.
+    """
+
+    input: Float[Array, "2 H M"]
+    input_bias: Float[Array, "M"]
+    reset: Float[Array, "2 H H"]
+    reset_bias: Float[Array, "H"]
+
+
 class _LatticeCell(TwoWayCell):
     """Base class of the three units, which differ only in the gates that they share.
 
@@ -81,13 +97,13 @@ class _LatticeCell(TwoWayCell):
         )  # fmt: skip
 
     @nn.nowrap
-    def join(self, weights: Weights) -> Weights:
+    def join(self, weights: Weights) -> JoinedWeights:
         both = jnp.stack([weights.input, weights.recurrent])
         reset = jnp.stack([weights.reset_input, weights.reset_recurrent])
-        return weights._replace(input=both, recurrent=None, reset_input=reset, reset_recurrent=None)
+        return JoinedWeights(both, weights.input_bias, reset, weights.reset_input_bias)
 
     @nn.nowrap
-    def whole_step(self, weights: Weights, carry: Any, input: Any) -> tuple[Any, Any]:
+    def whole_step(self, weights: JoinedWeights, carry: Any, input: Any) -> tuple[Any, Any]:
         """Computes the products with both states as one batched product, before and after gating.
 
         A GPU takes about as long to launch a small product as to compute it.
@@ -96,11 +112,9 @@ class _LatticeCell(TwoWayCell):
         projected, recurrent = self._times_both(states, weights.input)
         projected = add_bias(projected, weights.input_bias)
         return self._gated(
-            states,
-            (projected, recurrent),
-            weights.reset_input_bias,
-            lambda reset: self._times_both(reset, weights.reset_input),
-        )
+            states, (projected, recurrent), weights.reset_bias,
+            lambda states: self._times_both(states, weights.reset),
+        )  # fmt: skip
 
     @nn.nowrap
     def _times_both(self, states, kernels):

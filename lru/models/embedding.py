@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lru.ops import platform
-from lru.ops.array_typing import Array, Float, Int
+from lru.ops.array_typing import Array, ArrayLike, Float, Int
 from lru.ops.matmul import by_rows
 
 SMALL_VOCABULARY = 1024  # tokens; one-hot vectors of more would take more memory than they save
@@ -39,12 +39,12 @@ class Embedding(nn.Module):
     )
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
+    def __call__(self, tokens: ArrayLike) -> Float[Array, "... H"]:
         shape = self.num_embeddings, self.features
         table = self.param("embedding", self.embedding_init, shape, jnp.float32)
         (table,) = nn.dtypes.promote_dtype(table, dtype=self.dtype, inexact=False)
         if platform.is_gpu() and self.num_embeddings <= SMALL_VOCABULARY:
-            return lookup(table, tokens)
+            return lookup(table, jnp.asarray(tokens))
         return jnp.take(table, tokens, axis=0)
 
 
