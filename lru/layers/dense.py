@@ -65,7 +65,7 @@ class DenseDirection(Direction):
     def transition(self, h: Any) -> Any:
         return matmul(h, self.a, self.dtype)
 
-    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+    def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         activation = _ACTIVATIONS[self.activation]
         dtype = x.dtype if h0 is None else result_type(x, h0)
 
@@ -75,7 +75,7 @@ class DenseDirection(Direction):
             return h, h
 
         h0 = jnp.zeros_like(x[0]) if h0 is None else h0.astype(dtype)
-        h_last, h = lax.scan(step, h0, (x, reset), reverse=reverse)
+        h_last, h = lax.scan(step, h0, (x, clear), reverse=reverse)
         return h, h_last
 
     def output_projection(self, h: Any, u: Any) -> Any:

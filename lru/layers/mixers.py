@@ -63,13 +63,13 @@ class Direction(struct.PyTreeNode):
         """Returns A h for one state `(..., N)`."""
         raise NotImplementedError
 
-    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+    def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         """Returns all states h_k = f(A h_{k-1} + x_k) `(T, ..., N)`, and the last.
 
         Args:
           x: B u, `(T, ..., N)`.
           h0: the state before, `(..., N)`; None for zero.
-          reset: `(T, ..., 1)`; True clears the state before that step, as in
+          clear: `(T, ..., 1)`; True clears the state before that step, as in
             `lru.linear_recurrence`. None means nowhere.
           reverse: whether to consume the last step first.
         """
@@ -98,22 +98,22 @@ class Direction(struct.PyTreeNode):
           reverse: whether to go right to left.
 
         Returns:
-          The state after the last valid step consumed, and the outputs in the inputs' order.
+          The state after the last valid step consumed (arbitrary if no step is valid, where
+          `scan_chunks` keeps the state before), and the outputs in the inputs' order.
         """
         u, reset = inputs_and_reset
         h0 = None if carry is None else self.encode(full_state(carry, u, self.state))
         u = zero_padding(u, seq_lengths)
         x = self.input_projection(u)
         if reset is not None:
-            if seq_lengths is not None:
-                reset &= steps(reset) < seq_lengths[None]
             reset = _with_axes(reset, x.ndim)
         clear = reset
         if reverse and seq_lengths is not None and h0 is not None:
-            # Padding comes first. Its x is zero, so a zero state stays zero until the last valid
-            # step. The given carry is added at that step.
-            is_last = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
-            x, h0 = x + jnp.where(is_last, self.transition(h0)[None], jnp.zeros_like(x)), None
+            # Padding comes first. Its x is zero, so a zero state stays zero until the first valid
+            # step consumed, where the given carry enters. The transposed recurrence carries
+            # gradients into the padding, but there they multiply zero inputs and zero states.
+            enters = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
+            x, h0 = x + jnp.where(enters, self.transition(h0)[None], jnp.zeros_like(x)), None
         if reverse and reset is not None:  # clear the state after a first step, not before it
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
@@ -168,7 +168,7 @@ class Mixer(nn.Module, kw_only=True):
 
     @nn.nowrap
     def rematerialises(self, time_and_batch: Shape) -> bool:
-        """Returns whether such inputs run in chunks, which save little for the backward pass."""
+        """Returns whether such inputs run in chunks, storing little for the backward pass."""
         state = self.chunked_state()
         if state is None:
             return False

@@ -75,9 +75,9 @@ class S4DDirection(Direction):
     def transition(self, h: Complex[Array, "*B H N"]) -> Complex[Array, "*B H N"]:
         return with_rank(jnp.exp(self.log_lam), h.ndim) * h
 
-    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+    def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(jnp.exp(self.log_lam), x.ndim), None if h0 is None else h0[None]
-        return recur(lam, x, h0, reset, reverse, self.method)
+        return recur(lam, x, h0, clear, reverse, self.method)
 
     def output_projection(
         self, h: Complex[Array, "*B H N"], u: Real[Array, "*B H"]

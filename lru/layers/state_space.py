@@ -101,12 +101,12 @@ class DiagonalDirection(Direction):
     def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*B N2"]:
         return to_pairs(with_rank(self.lam, h.ndim) * from_pairs(h))
 
-    def recurrence(self, x: Any, h0: Any, reset: Any, reverse: bool) -> tuple[Any, Any]:
+    def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(self.lam, x.ndim), None if h0 is None else h0[None]
         if self.sequence_axis is None:
-            return recur(to_pairs(lam), x, h0, reset, reverse, self.method, pairs=True)
+            return recur(to_pairs(lam), x, h0, clear, reverse, self.method, pairs=True)
         x, h0 = from_pairs(x), from_pairs(h0)
-        h = recur_sharded(lam, x, h0, reset, reverse, self.method, self.sequence_axis)
+        h = recur_sharded(lam, x, h0, clear, reverse, self.method, self.sequence_axis)
         return to_pairs(h[0]), to_pairs(h[1])
 
     def output_projection(

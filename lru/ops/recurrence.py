@@ -147,7 +147,7 @@ def _states_jvp(reverse, numbers, primals, tangents):
         return numbers.run(a, terms, None, reset, reverse)
 
     def solve_transpose(_, g):
-        def later(v):
+        def later(v):  # the edge that is filled in is never used: the solve starts from zero
             return v if v is None or v.shape[0] != g.shape[0] else earlier(v, v[:1], not reverse)
 
         return numbers.run(later(numbers.transpose(a)), g, None, later(reset), not reverse)

@@ -110,7 +110,8 @@ class Experiment:
       task: the task to learn on the data set.
       model: the model.
       layers: the model's layers that define their modes, by path.
-      base_schedule: the base learning rate, a function of the step; a group has a multiple of it.
+      base_schedule: the base learning rate, a function of the step; a group has its own peak
+        and the same ends.
       groups: the table of parameter groups.
       origin: the source of the initial weights, see `set_initial_variables`; None if they are
         drawn.

@@ -2,7 +2,12 @@
 
 All of them compute the same program over all devices, so they have the same losses and take the
 same decisions. They must agree on what only one of them knows: a signal, an error, the pace. Only
-the first process writes files, apart from the checkpoints, which Orbax writes from all of them.
+process 0 writes into the work directory, apart from the checkpoints, which Orbax writes from all.
+
+A signal saves the run and stops all processes (`largest`), and an error before training ends all
+(`in_turn`). If a process dies, the others fail in their next exchange with it, or JAX aborts them
+when it has been silent for a minute; `lost` recognizes these errors, and `lru.command_line` reports
+them and leaves.
 
 With a single process, no function here communicates.
 """
