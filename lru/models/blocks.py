@@ -80,8 +80,8 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 class _Layers(NamedTuple):
     """A block's layers as functions: bound to the block, or applied to given parameters.
 
-    Each field has the name of the layer's subtree of parameters. A new layer is a field here, a line
-    in `_factories`, and its use in `_forward`; `lru.models.budget` counts its parameters.
+    Each field has the name of the layer's subtree of parameters. A new layer is a field here, a
+    line in `_factories`, and its use in `_forward`; `lru.models.budget` counts its parameters.
     """
 
     norm: Callable[..., Any]
