@@ -57,7 +57,8 @@ print(lru.models.__name__)
 
 def test_a_missing_package_raises_its_name(monkeypatch):
     monkeypatch.delattr(lru, "nnx", raising=False)
-    monkeypatch.delitem(sys.modules, "lru.nnx", raising=False)
+    for name in ("lru.nnx", "lru.nnx.linear", "lru.nnx.wrapped"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "flax", None)
     with pytest.raises(ModuleNotFoundError, match="flax"):
         lru.nnx  # noqa: B018

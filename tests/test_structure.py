@@ -15,8 +15,8 @@ from lru import baselines
 PACKAGE = Path(lru.__file__).parent
 # These have the arguments of Flax's own modules.
 FLAX = {
-    "nnx.py:__init__",
-    "nnx.py:__call__",
+    "nnx/linear.py:__init__",
+    "nnx/linear.py:__call__",
     "layers/mixers.py:__call__",
     "layers/mixers.py:over_time",
 }
@@ -26,9 +26,9 @@ LEVELS = [
     {"errors"},
     {"io", "ops"},
     {"data", "layers"},
-    {"baselines", "lattice", "nnx"},
+    {"baselines", "lattice"},
     {"models"},
-    {"analysis"},
+    {"analysis", "nnx"},
     {"training"},
     COMMANDS,
 ]

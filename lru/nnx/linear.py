@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import jax.numpy as jnp
 from flax import nnx
 
-from lru.layers.linear import Parameters, lru_directions, lru_layer
-from lru.layers.state_space import Modes, modes_of
-from lru.ops.array_typing import Array, ArrayLike, LayerOptions
+from lru.layers.linear import Parameters, lru_directions, lru_layer, lru_step
+from lru.layers.state_space import Modes, diagonal_state, modes_of
+from lru.ops.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
 from lru.ops.initializers import gamma_log, lru_initializers
 from lru.ops.recurrence import Method
 
@@ -66,24 +66,14 @@ class LRU(nnx.Module):
         self.dtype = dtype
         self.time_major, self.return_carry = time_major, return_carry
         self.reverse, self.keep_order = reverse, keep_order
-        table = lru_initializers(
-            in_features,
-            d_state,
-            r_min=r_min,
-            r_max=r_max,
-            max_phase=max_phase,
-            bidirectional=bidirectional,
-        )
-        params = {
-            name: init(rngs.params(), shape, param_dtype) for name, (init, shape) in table.items()
-        }
-        params["gamma_log"] = gamma_log(params["nu_log"])
-        for name, value in params.items():
-            setattr(self, name, nnx.Param(value))
+        _set_parameters(
+            self, rngs, in_features, d_state, param_dtype,
+            r_min=r_min, r_max=r_max, max_phase=max_phase, bidirectional=bidirectional,
+        )  # fmt: skip
 
     def parameters(self) -> Parameters:
         """Returns the parameters by name, as plain arrays."""
-        return {name: p[...] for name, p in vars(self).items() if isinstance(p, nnx.Param)}
+        return _parameters(self)
 
     def modes(self) -> tuple[Modes, ...]:
         """Returns the modes of each direction."""
@@ -146,3 +136,82 @@ class LRU(nnx.Module):
             method=self.method,
             chunk_size=self.chunk_size,
         )
+
+
+class LRUCell(nnx.RNNCellBase):
+    """`lru.LRUCell` for NNX: one step of the LRU, for streams and `nnx.RNN`.
+
+    Args:
+      in_features: H, the width of inputs and outputs.
+      d_state: N, the number of complex modes.
+      r_min, r_max, max_phase, dtype, param_dtype: see `lru.LRU`.
+      rngs: random streams, of which `params` is used.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from lru.nnx import LRUCell
+      >>> cell = LRUCell(16, 64, rngs=nnx.Rngs(0))
+      >>> carry, y = cell(cell.initialize_carry((8, 16)), jnp.ones((8, 16)))
+      >>> carry.shape, y.shape
+      ((8, 64), (8, 16))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        d_state: int,
+        *,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.in_features, self.d_state = in_features, d_state
+        self.dtype, self.param_dtype = dtype, param_dtype
+        _set_parameters(
+            self, rngs, in_features, d_state, param_dtype,
+            r_min=r_min, r_max=r_max, max_phase=max_phase, bidirectional=False,
+        )  # fmt: skip
+
+    def parameters(self) -> Parameters:
+        """Returns the parameters by name, as plain arrays."""
+        return _parameters(self)
+
+    def modes(self) -> tuple[Modes, ...]:
+        """Returns the modes of the one direction."""
+        return modes_of(lru_directions, self.parameters())
+
+    def __call__(
+        self, carry: ArrayLike, inputs: ArrayLike
+    ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:  # type: ignore[override]
+        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`."""
+        return lru_step(self.parameters(), carry, inputs, dtype=self.dtype)
+
+    def initialize_carry(
+        self, input_shape: Shape, rngs: Any = None, carry_init: Any = None
+    ) -> Complex[Array, "*B N"]:
+        """Returns the zero carry for inputs of shape `(..., H)`; the other arguments are unused."""
+        state = diagonal_state(self.d_state, self.param_dtype)
+        return jnp.zeros((*input_shape[:-1], *state.shape), state.dtype)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+def _set_parameters(
+    module: nnx.Module, rngs: nnx.Rngs, in_features: int, d_state: int, dtype: Any, **options: Any
+) -> None:
+    """Draws the parameters of an LRU, and sets them as attributes of a module."""
+    table = lru_initializers(in_features, d_state, **options)
+    params = {name: init(rngs.params(), shape, dtype) for name, (init, shape) in table.items()}
+    params["gamma_log"] = gamma_log(params["nu_log"])
+    for name, value in params.items():
+        setattr(module, name, nnx.Param(value))
+
+
+def _parameters(module: nnx.Module) -> Parameters:
+    return {name: p[...] for name, p in vars(module).items() if isinstance(p, nnx.Param)}

@@ -1,0 +1,24 @@
+"""Flax NNX modules: the LRU and its cell, the lattice and its cells, the block and the models.
+
+Weights move between Linen and NNX by name: `nnx.update(module, variables["params"])` reads those of
+Linen, and `nnx.to_pure_dict(nnx.state(module, nnx.Param))` returns them for Linen.
+"""
+
+from lru.nnx.linear import LRU, LRUCell
+from lru.nnx.wrapped import (
+    LanguageModel,
+    Lattice,
+    LatticeCell,
+    ResidualBlock,
+    SequenceClassifier,
+)
+
+__all__ = [
+    "LRU",
+    "LRUCell",
+    "LanguageModel",
+    "Lattice",
+    "LatticeCell",
+    "ResidualBlock",
+    "SequenceClassifier",
+]
