@@ -7,6 +7,10 @@ imaginary parts s = [Re h, Im h]:
 
 This is the system to reduce. The complex system of N states has outputs C h, whose imaginary parts
 nobody reads, and a mode and the conjugate of another one may give nearly the same real outputs.
+
+Gramians are those of white noise, in which all directions of u have the same size. A layer's own
+inputs may lie in a few directions. If their second moments E[u u^T] = S are given, the system with
+B' S^(1/2) is balanced instead, whose inputs are white.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import numpy as np
 from lru.layers.state_space import Modes
 
 _FLOOR = 1e-13  # Hankel singular values below this share of the largest are rounding errors
+_LEAST_MOMENT = 1e-4  # as a share of the largest, so no direction of the inputs is lost
 
 
 class Balanced(NamedTuple):
@@ -60,17 +65,25 @@ def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.block([[plus.real, -minus.imag], [plus.imag, minus.real]]) / 2
 
 
-def balance(modes: Modes) -> Balanced:
+def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     """Balances the real system of 2N states by the square-root method.
 
     With P = R R^T, Q = L L^T and the singular value decomposition L^T R = U diag(sigma) V^T, the
     projections sigma^(-1/2) U^T L^T and R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs &
     Postlethwaite, 1987).
 
+    Args:
+      modes: one direction of a layer.
+      moments: the second moments of the inputs, `(H, H)`; None for white noise.
+
     Raises:
       ValueError: if an eigenvalue is not inside the unit disk, a value is not finite, or the
         outputs do not depend on the inputs.
     """
+    if moments is not None:
+        root, inverse = input_roots(moments)
+        a, b, c, sigma = balance(modes._replace(into=modes.into @ root))
+        return Balanced(a, b @ inverse, c, sigma)
     lam, into, out = modes
     if not all(np.isfinite(x).all() for x in modes) or np.abs(lam).max() >= 1:
         raise ValueError(
@@ -90,6 +103,19 @@ def balance(modes: Modes) -> Balanced:
     return Balanced(left @ a @ right, left @ b, c @ right, sigma[:n])
 
 
+def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns S^(1/2) and S^(-1/2), symmetric, with the smallest eigenvalues of S raised.
+
+    Example:
+      >>> root, inverse = input_roots(np.diag([4.0, 0.0]))
+      >>> root.tolist(), inverse.tolist()
+      ([[2.0, 0.0], [0.0, 0.02]], [[0.5, 0.0], [0.0, 50.0]])
+    """
+    values, vectors = np.linalg.eigh(moments)
+    sizes = np.sqrt(np.maximum(values, _LEAST_MOMENT * values.max()))
+    return (vectors * sizes) @ vectors.T, (vectors / sizes) @ vectors.T
+
+
 def _root(gram: np.ndarray) -> np.ndarray:
     """Returns R with R R^T = gram. Cholesky's needs a definite matrix, and this one may not be."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
@@ -100,8 +126,9 @@ def truncate(system: Balanced, order: int) -> Balanced:
     """Keeps the first states and drops the others: balanced truncation (Moore, 1981).
 
     The transfer function's error is at most twice the sum of the dropped sigma in the H-infinity
-    norm (Enns, 1984; Glover, 1984). Reading s_k instead of s_{k-1} multiplies both transfer
-    functions by z, which leaves the norm of their difference.
+    norm (Enns, 1984; Glover, 1984). With second moments S of the inputs, this is the error of
+    G S^(1/2). Reading s_k instead of s_{k-1} multiplies both transfer functions by z, which leaves
+    the norm of their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])

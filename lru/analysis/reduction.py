@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from lru.analysis.balancing import Balanced, balance, diagonalize, perturb, truncate
+from lru.analysis.balancing import Balanced, balance, diagonalize, input_roots, perturb, truncate
 from lru.layers.linear import lru_directions
 from lru.layers.state_space import Modes, modes_of, readouts
 
@@ -38,7 +38,7 @@ Parameters = Mapping[str, Any]
 _NAMES = {"nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im", "D"}
 
 
-def hankel_singular_values(params: Parameters) -> np.ndarray:
+def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarray:
     """Returns the Hankel singular values of an LRU, `(2N,)`, decreasing.
 
     They are sqrt(eigenvalues of P Q), where P and Q are the Gramians of the real system of 2N
@@ -49,6 +49,7 @@ def hankel_singular_values(params: Parameters) -> np.ndarray:
 
     Args:
       params: the parameters of an `lru.LRU`.
+      moments: the second moments E[u u^T] of the layer's inputs, `(H, H)`; None for white noise.
 
     Raises:
       ValueError: if these are other parameters, not finite, or without any effect.
@@ -60,7 +61,7 @@ def hankel_singular_values(params: Parameters) -> np.ndarray:
       (128,)
     """
     modes = _joint_modes(params)
-    sigma = balance(modes).sigma
+    sigma = balance(modes, moments).sigma
     return np.pad(sigma, (0, 2 * len(modes.lam) - len(sigma)))
 
 
@@ -88,7 +89,11 @@ def find_lrus(params: Parameters, prefix: str = "") -> dict[str, Parameters]:
 
 
 def enough_modes(
-    params: Parameters, *, energy: float | None = None, tolerance: float | None = None
+    params: Parameters,
+    *,
+    energy: float | None = None,
+    tolerance: float | None = None,
+    moments: Any = None,
 ) -> int:
     """Returns the fewest modes with which balanced truncation satisfies one of two conditions.
 
@@ -98,6 +103,7 @@ def enough_modes(
       tolerance: an upper bound, positive, of the relative H-infinity error. The condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
         most the layer's own norm. Errors are often ten times smaller than this bound.
+      moments: see `hankel_singular_values`.
 
     Raises:
       ValueError: unless exactly one of the two is given, and is in its range.
@@ -114,14 +120,16 @@ def enough_modes(
         raise ValueError(f"energy={energy}; expected more than 0 and at most 1")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance={tolerance}; expected a positive number")
-    system = balance(_joint_modes(params))
+    system = balance(_joint_modes(params), moments)
     dropped = np.append(np.cumsum(system.sigma[::-1])[::-1], 0)  # the sum after the first n
     most = (1 - energy) * dropped[0] if energy else (tolerance or 0) * system.sigma[0] / 2
     order = max(int(np.argmax(dropped <= most)), 1)
     return len(diagonalize(truncate(system, order)).lam)
 
 
-def balanced_truncation(params: Parameters, modes: int) -> dict[str, np.ndarray]:
+def balanced_truncation(
+    params: Parameters, modes: int, moments: Any = None
+) -> dict[str, np.ndarray]:
     """Reduces an LRU to K modes by balanced truncation.
 
     The layer's real system of 2N states is balanced, its first states are kept, and the result is
@@ -132,6 +140,7 @@ def balanced_truncation(params: Parameters, modes: int) -> dict[str, np.ndarray]
     Args:
       params: the parameters of an `lru.LRU`, in one or both directions.
       modes: K, at most N.
+      moments: see `hankel_singular_values`. The error is then small for inputs like these.
 
     Returns:
       The parameters of the layer with `d_state=K`, in the types given. gamma is
@@ -150,10 +159,12 @@ def balanced_truncation(params: Parameters, modes: int) -> dict[str, np.ndarray]
       >>> bool(jnp.linalg.norm(error) < 0.05 * jnp.linalg.norm(y))
       True
     """
-    return _reduced(params, modes, truncate)
+    return _reduced(params, modes, truncate, moments)
 
 
-def singular_perturbation(params: Parameters, modes: int) -> dict[str, np.ndarray]:
+def singular_perturbation(
+    params: Parameters, modes: int, moments: Any = None
+) -> dict[str, np.ndarray]:
     """Reduces an LRU to K modes by singular perturbation of its balanced realization.
 
     The dropped states are replaced by their rest for the kept ones, see
@@ -162,24 +173,25 @@ def singular_perturbation(params: Parameters, modes: int) -> dict[str, np.ndarra
     if K is large enough for H, and otherwise closer than that of balanced truncation. At other
     frequencies balanced truncation is closer. For arguments and result, see `balanced_truncation`.
     """
-    return _reduced(params, modes, perturb)
+    return _reduced(params, modes, perturb, moments)
 
 
-def modal_truncation(params: Parameters, modes: int) -> dict[str, np.ndarray]:
+def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dict[str, np.ndarray]:
     """Reduces an LRU to the K of its modes with the largest gain at their own frequency.
 
-    The gain of a mode is |C_i| |B_i| / (1 - |lambda_i|), and the error is at most the sum of the
-    dropped gains. The modes kept are unchanged. For arguments and result, see
-    `balanced_truncation`.
+    The gain of a mode is |C_i| |B_i| / (1 - |lambda_i|), with |B_i S^(1/2)| for moments S, and the
+    error is at most the sum of the dropped gains. The modes kept are unchanged. For arguments and
+    result, see `balanced_truncation`.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))
+    into = into if moments is None else into @ input_roots(moments)[0]
     size = np.linalg.norm(into, axis=1) * np.linalg.norm(out, axis=0)
     kept = np.sort(np.argsort(-size / (1 - np.abs(lam)), kind="stable")[:modes])
     return _take(params, kept)
 
 
-METHODS: dict[str, Callable[[Parameters, int], dict[str, np.ndarray]]] = {
+METHODS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "balanced": balanced_truncation,
     "modal": modal_truncation,
     "perturbation": singular_perturbation,
@@ -230,11 +242,11 @@ def _check(modes: int, most: int) -> None:
 
 
 def _reduced(
-    params: Parameters, modes: int, cut: Callable[[Balanced, int], Balanced]
+    params: Parameters, modes: int, cut: Callable[[Balanced, int], Balanced], moments: Any
 ) -> dict[str, np.ndarray]:
     whole = _joint_modes(params)
     _check(modes, len(whole.lam))
-    system = balance(whole)
+    system = balance(whole, moments)
     order = min(2 * modes, len(system.sigma))
     # A real eigenvalue takes a whole mode. One on the circle can only come from rounding.
     while len((found := diagonalize(cut(system, order))).lam) > modes or _unstable(found):
