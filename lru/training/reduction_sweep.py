@@ -18,19 +18,26 @@ from lru.training.config import load_run_config
 from lru.training.figures import run_name
 from lru.training.reducing import TrainedRun, each_layer, input_moments
 
-_STYLES: dict[str, dict[str, Any]] = {
-    "balanced": {"color": "#0b3c8c", "marker": "o"},
-    "balanced, measured inputs": {"color": "#c0392b", "marker": "^"},
-    "modal": {"color": "0.5", "marker": "s", "linestyle": "--"},
+WAYS = {  # by the name of its line: --method and --inputs of lru.reduce
+    "balanced": ("balanced", "white"),
+    "balanced, measured inputs": ("balanced", "measured"),
+    "perturbation, measured inputs": ("perturbation", "measured"),
+    "modal": ("modal", "white"),
 }
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0b3c8c", "marker": "o"},
+    {"color": "#c0392b", "marker": "^"},
+    {"color": "black", "marker": "v", "linestyle": ":"},
+    {"color": "0.5", "marker": "s", "linestyle": "--"},
+)
 _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def sweep(run: TrainedRun) -> dict[str, Any]:
     """Evaluates a run with an eighth to three quarters of its modes.
 
-    The methods are balanced truncation for white inputs, the same for the inputs that the layers
-    have in training, and modal truncation.
+    The methods are balanced truncation for white inputs, the same and singular perturbation for the
+    inputs that the layers have in training, and modal truncation.
 
     Returns:
       `name`, `split` and `step` of the evaluation; `modes`, the numbers K; `whole`, loss and
@@ -43,13 +50,11 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
         raise UserError("--sweep evaluates the model; expected a --split, and its data set")
     sizes = sorted({max(round(share * run.d_state), 1) for share in _SHARES})
     sigma = each_layer(hankel_singular_values, run, {})
-    white: dict[str, Any] = {}
-    ways = zip(_STYLES, (METHODS["balanced"],) * 2 + (METHODS["modal"],),
-               (white, input_moments(run), white))  # fmt: skip
-    scores = {
-        name: [run.evaluate(each_layer(method, run, moments, modes=modes)) for modes in sizes]
-        for name, method, moments in ways
-    }
+    moments: dict[str, dict[str, Any]] = {"white": {}, "measured": input_moments(run)}
+    scores = {}
+    for name, (method, inputs) in WAYS.items():
+        options = METHODS[method], run, moments[inputs]
+        scores[name] = [run.evaluate(each_layer(*options, modes=modes)) for modes in sizes]
     return {
         "name": run_name(load_run_config(run.workdir)),
         "split": run.split,
@@ -77,17 +82,18 @@ def save_sweep(found: Mapping[str, Any], out: Path) -> None:
 
 def draw_sweep(found: Mapping[str, Any]) -> Figure:
     """Draws the result of `sweep`: the scores, and the Hankel singular values of every layer."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     scores, values = figure.subplots(1, 2)
     _plot_scores(scores, found)
     for number, sigma in enumerate(found["hankel_singular_values"].values(), start=1):
         _plot_values(values, np.array(sigma), number, len(found["hankel_singular_values"]))
-    values.set(yscale="log", xlabel="modes before it (half its number)", ylim=(1e-6, 2))
-    values.set(ylabel="Hankel singular value / largest")
+    values.set(yscale="log", xlabel="number / 2 (a mode is two states)")
+    values.set(ylabel="Hankel singular value / largest", ylim=(max(values.get_ylim()[0], 1e-8), 2))
     for axis in (scores, values):
         axis.axvline(found["d_state"] / 2, color="0.85", linewidth=1, zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=9)
+    values.legend(frameon=False, fontsize=9)
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{found['name']}: {found['d_state']} modes, reduced", fontsize=11)
     return figure
 
@@ -98,10 +104,9 @@ def _plot_scores(axis: Any, found: Mapping[str, Any]) -> None:
     whole = unit * found["whole"][name]
     axis.axhline(whole, color="0.7", linestyle=":", label=f"all modes: {whole:.2f}")
     sizes = [*found["modes"], found["d_state"]]
-    for method, style in _STYLES.items():
-        if method in found:
-            points = [unit * score[name] for score in found[method]]
-            axis.plot(sizes, [*points, whole], label=method, markersize=4, **style)
+    for method, style in zip(WAYS, _STYLES):
+        points = [unit * score[name] for score in found[method]]
+        axis.plot(sizes, [*points, whole], label=method, markersize=4, **style)
     axis.set(xlabel="modes of each layer")
     axis.set(ylabel=f"{found['split']} {'bits per character' if text else 'accuracy (%)'}")
 
