@@ -74,7 +74,28 @@ def _parser() -> Parser:
 
 
 def _reduce(restored: Any, known: Any) -> None:
-    from lru.training.reducing import each_layer, export_reduced, input_moments
+    from lru.training.reducing import export_reduced
+
+    layers, chosen = _reduced_layers(restored, known)
+    scores: dict[str, dict[str, float]] = {}
+    if restored.split:
+        scores = {"before": restored.evaluate(), "after": restored.evaluate(layers)}
+        _log_scores(restored.split, scores)
+    tested = {"step": restored.step} | scores["after"] if restored.split == "test" else None
+    about = {"reduced": chosen | {"split": restored.split} | scores, "test": tested}
+    experiment = export_reduced(restored, layers, known.out, step=known.step, about=about)
+    _log_size(restored, experiment, layers)
+    files = ", ".join(sorted(file.name for file in known.out.iterdir()))
+    log(f"checkpoint of step {restored.step:,}, in {known.out}: {files}")
+    log(
+        f"to fine-tune it: lru.train with --init_from={known.out}, and "
+        f"d_state={chosen['modes']} in config.model.mixer"
+    )
+
+
+def _reduced_layers(restored: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the reduced layers by path, and how they were reduced."""
+    from lru.training.reducing import each_layer, input_moments
 
     moments = input_moments(restored) if known.inputs == "measured" else {}
     needed = dict.fromkeys(restored.layers, known.modes)
@@ -83,35 +104,14 @@ def _reduce(restored: Any, known: Any) -> None:
         needed = each_layer(enough_modes, restored, moments, **conditions)
     modes = max(needed.values())
     layers = each_layer(METHODS[known.method], restored, moments, modes=modes)
-    _log_layers(each_layer(hankel_singular_values, restored, moments), needed, modes)
-    scores: dict[str, dict[str, float]] = {}
-    if restored.split:
-        scores = {"before": restored.evaluate(), "after": restored.evaluate(layers)}
-        _log_scores(restored.split, scores)
-    about = {
-        "reduced": {
-            "method": known.method, "inputs": known.inputs, "from_modes": restored.d_state,
-            "modes": modes, "needed": needed, "split": restored.split, **scores,
-        },
-        "test": scores["after"] if restored.split == "test" else None,
-    }  # fmt: skip
-    experiment = export_reduced(restored, layers, known.out, step=known.step, about=about)
-    _log_size(restored, experiment, layers)
-    files = ", ".join(sorted(file.name for file in known.out.iterdir()))
-    log(f"checkpoint of step {restored.step:,}, in {known.out}: {files}")
-    log(
-        f"to fine-tune it: lru.train with --init_from={known.out}, and d_state={modes} in "
-        "config.model.mixer"
-    )
-
-
-def _log_layers(values: Mapping[str, Any], needed: Mapping[str, int], modes: int) -> None:
-    for name, sigma in values.items():
-        kept = sigma[: 2 * modes].sum() / sigma.sum()
-        log(
-            f"{name}: {len(sigma) // 2} to {modes} modes (it needs {needed[name]}), "
-            f"{100 * kept:.2f} % of the Hankel singular values"
-        )
+    for name, sigma in each_layer(hankel_singular_values, restored, moments).items():
+        kept = 100 * sigma[: 2 * modes].sum() / sigma.sum()
+        needs = "" if known.modes else f" (it needs {needed[name]})"
+        first = f"{name}: {restored.d_state} to {modes} modes{needs}"
+        log(f"{first}, the first {2 * modes} Hankel singular values are {kept:.2f} % of the sum")
+    names = ("method", "inputs")
+    chosen = {name: getattr(known, name) for name in names} | {"from_modes": restored.d_state}
+    return layers, chosen | {"modes": modes, "needed": needed}
 
 
 def _log_scores(split: str, scores: Mapping[str, Any]) -> None:

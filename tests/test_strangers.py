@@ -11,6 +11,7 @@ import lru
 import lru.evaluate
 import lru.export
 import lru.generate
+import lru.reduce
 import lru.spectrum
 from lru.command_line import run
 from lru.errors import UserError
@@ -106,7 +107,7 @@ def test_a_work_directory_may_name_only_modules_and_data_sets_of_lru_and_flax(
     assert len(str(error.value).splitlines()) == 1
 
 
-COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.spectrum]
+COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.reduce, lru.spectrum]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -129,7 +130,11 @@ def test_every_command_rejects_other_names_before_importing(
     config = json.loads(json.dumps(config))
     put(config, key, value)
     workdir = written(evil / "run", config)
-    more = {lru.generate: ["--prompt=a"], lru.export: [f"--out={evil / 'out'}"]}
+    more = {
+        lru.generate: ["--prompt=a"],
+        lru.export: [f"--out={evil / 'out'}"],
+        lru.reduce: [f"--out={evil / 'out'}", "--modes=1"],
+    }
     arguments = [f"--workdir={workdir}", f"--data_dir={evil / 'data'}", *more.get(command, [])]
     assert run(command.main, arguments) == 2
     err = capsys.readouterr().err.splitlines()

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 
 import lru
-from lru.analysis.balancing import balance, diagonalize, gramian
+from lru.analysis.balancing import balance, diagonalize, gramian, input_roots
 from lru.analysis.modes import Modes, layer_modes
 from lru.analysis.reduction import (
     METHODS,
@@ -185,6 +185,41 @@ def test_both_directions_are_reduced_within_their_bound(inputs):
     assert norm(forward + backward.conj()) <= np.sqrt(2) * 2 * sigma[9:].sum()
     want = outputs(params, inputs)
     assert np.linalg.norm(outputs(reduced, inputs) - want) < 0.3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("method", ["balanced", "perturbation"])
+def test_moments_reduce_for_inputs_like_these(method, inputs):
+    """These inputs are on one line, so what is left of the layer has one input."""
+    closer = 0
+    for seed in range(10):
+        params = drawn(seed)
+        line = np.random.default_rng(seed).normal(size=(1, H))
+        u = inputs @ (line.T @ line)
+        moments = np.einsum("bti,btj->ij", u, u) / u[..., 0].size
+        want = outputs(params, u)
+        errors = [np.linalg.norm(outputs(METHODS[method](params, 3, given), u) - want)
+                  for given in (moments, None)]  # fmt: skip
+        closer += errors[0] < errors[1]
+    assert closer >= 9
+
+
+def test_moments_bound_the_error_for_these_inputs():
+    for seed in range(10):
+        params, root = drawn(seed), np.random.default_rng(seed).normal(size=(H, H))
+        moments = root @ root.T
+        modes = enough_modes(params, tolerance=0.5, moments=moments)
+        factor, inverse = input_roots(moments)
+        np.testing.assert_allclose(factor @ inverse, np.eye(H), atol=1e-9)
+        whole = response(params)
+        error = response(balanced_truncation(params, modes, moments)) - whole
+        assert norm(error @ factor) <= 0.5 * norm(whole @ factor)
+
+
+def test_white_moments_change_nothing():
+    params = drawn(0)
+    for name in ("balanced", "modal"):
+        reduced, scaled = (METHODS[name](params, 4, given) for given in (None, 9 * np.eye(H)))
+        np.testing.assert_allclose(response(scaled), response(reduced), rtol=1e-6, atol=1e-6)
 
 
 def test_parameters_keep_their_types_and_float32_outputs_stay_close(inputs):
