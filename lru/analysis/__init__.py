@@ -1,1 +1,1 @@
-"""Analysis of the eigenvalues of trained models; `lru.spectrum` exports it."""
+"""Analysis and reduction of trained models; `lru.spectrum` and `lru.reduce` export it."""
