@@ -171,6 +171,16 @@ def test_both_directions_are_reduced(root, reduce):
     assert about(out)["reduced"]["after"]["accuracy"] >= 0
 
 
+def test_a_language_model_is_reduced_for_its_own_inputs(root, reduce):
+    text = [f"--workdir={root / 'text'}", f"--data_dir={root / 'data'}"]
+    config = ["--config=configs/charlm_linear_lru.py:smoke", "--config.train.epochs=1"]
+    assert run(lru.train.main, [*config, *text]) == 0
+    printed, out = reduce("--modes=7", "--inputs=measured", arguments=text)
+    scores = about(out)["reduced"]
+    assert "bits per character" in printed
+    assert scores["after"]["loss"] == pytest.approx(scores["before"]["loss"], abs=0.1)
+
+
 def test_without_data_modes_and_sizes_are_printed(arguments, reduce, tmp_path):
     shutil.copytree(arguments[0].partition("=")[2], tmp_path / "run")
     other = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}"]
