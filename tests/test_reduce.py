@@ -22,9 +22,10 @@ from lru.analysis.reduction import (
     model_hankel_singular_values,
 )
 from lru.command_line import run
+from lru.errors import UserError
 from lru.models.streaming import stream
 from lru.training.best import restore_best
-from lru.training.reducing import input_moments, restore_run
+from lru.training.reducing import TrainedRun, input_moments, reduced_experiment, restore_run
 
 SMOKE, N, K = "configs/lra_listops.py:smoke", 6, 3
 
@@ -254,6 +255,15 @@ def test_a_run_without_linear_recurrent_units_raises(root, tmp_path, capsys):
     other = trained(root, "tanh", ",tanh", "--config.model.num_layers=1")
     line = error_of([*other, f"--out={tmp_path / 'out'}", "--modes=3"], capsys)
     assert "has no Linear Recurrent Unit" in line and not any(tmp_path.iterdir())
+
+
+def test_a_config_that_does_not_name_the_layers_raises(tmp_path):
+    mixer = {"type": "lru.baselines:DenseRNN", "d_state": N}
+    model = {"type": "lru.models:SequenceClassifier", "mixer": mixer}
+    (tmp_path / "config.json").write_text(json.dumps({"model": model}))
+    other = TrainedRun(tmp_path, None, None, 0, {}, None, {})
+    with pytest.raises(UserError, match="has no lru:LRU with a d_state"):
+        reduced_experiment(other, K)
 
 
 def test_an_export_of_other_data_is_not_evaluated(reduce, arguments, tmp_path, capsys):

@@ -168,10 +168,10 @@ def singular_perturbation(
     """Reduces an LRU to K modes by singular perturbation of its balanced realization.
 
     The dropped states are replaced by their rest for the kept ones, see
-    `lru.analysis.balancing.perturb`. The outputs' response to constant inputs is that of the whole
-    layer for K directions of the inputs (fewer if some eigenvalues are real): exact for all inputs
-    if K is large enough for H, and otherwise closer than that of balanced truncation. At other
-    frequencies balanced truncation is closer. For arguments and result, see `balanced_truncation`.
+    `lru.analysis.balancing.perturb`. For K directions of the inputs (fewer if some eigenvalues are
+    real), the response to a constant input is that of the whole layer; for all inputs if 2H states
+    are kept. Otherwise it is closer than that of balanced truncation, which is closer at other
+    frequencies. For arguments and result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 

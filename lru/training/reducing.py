@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import logging
 import time
@@ -164,7 +163,8 @@ def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
 
     def record(call, args, kwargs, context):
         if context.method_name == "__call__" and isinstance(context.module, LRU):
-            u = args[0] if kwargs.get("time_major") else jnp.moveaxis(args[0], -2, 0)
+            u = args[0] if args else kwargs["inputs"]
+            u = u if kwargs.get("time_major") else jnp.moveaxis(u, -2, 0)
             mask = padding_mask(u, kwargs.get("seq_lengths"))
             steps = u[..., :1].size if mask is None else mask.sum()
             rows = (u if mask is None else jnp.where(mask, u, 0)).reshape(-1, u.shape[-1])
@@ -193,20 +193,35 @@ def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> 
 
 
 def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigDict]:
-    """Returns the experiment of the run's config with K modes in every LRU, and this config."""
-    config = copy.deepcopy(load_run_config(run.workdir))
+    """Returns the experiment of the run's config with K modes in every LRU, and this config.
+
+    Raises:
+      UserError: the config does not name the LRUs of the model.
+    """
+    config = load_run_config(run.workdir)
     allow = run.reading.get("allow", ())
-    _set_modes(config.model, modes, allow)
+    if not _set_modes(config.model, modes, allow):
+        raise UserError(
+            f"config.model of the run in {run.workdir} has no lru:LRU with a d_state, so its "
+            "number of modes cannot be changed"
+        )
     data = (run.reading.get("data_dir"), run.reading.get("manual_dir"))
     return build_experiment(config, run.workdir, *data, allow, False), config
 
 
-def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> None:
-    if "d_state" in section and resolve(section.type, "config.model", allow) is LRU:
-        section.d_state = modes
-    for value in section.values():
-        if isinstance(value, ConfigDict):
-            _set_modes(value, modes, allow)
+def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
+    """Sets `d_state` of every LRU in a section; returns whether there is one."""
+    inner = [value for value in section.values() if isinstance(value, ConfigDict)]
+    found = [_set_modes(value, modes, allow) for value in inner]
+    if "d_state" not in section or not _is_lru(section.get("type"), allow):
+        return any(found)
+    section.d_state = modes
+    return True
+
+
+def _is_lru(name: Any, allow: Sequence[str]) -> bool:
+    made = resolve(name, "config.model", allow)
+    return isinstance(made, type) and issubclass(made, LRU)
 
 
 def export_reduced(
