@@ -156,6 +156,18 @@ def test_a_module_beside_an_export_is_rejected_before_importing(key, evil, confi
         lru.export.load(written(evil / "exported", about))
 
 
+def test_an_export_of_other_data_is_rejected_before_importing(evil, config, capsys):
+    about = {
+        "config": {"model": config["model"], "data": {"type": "evil:Model"}},
+        "arguments": {"num_classes": 2, "vocab_size": 3},
+        "inputs": {"shape": [1, 1], "dtype": "int32"},
+    }
+    folder = written(evil / "exported", about)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert run(lru.evaluate.main, [f"--workdir={folder}", f"--data_dir={evil / 'data'}"]) == 2
+    assert "add --allow=evil" in capsys.readouterr().err
+
+
 def test_a_new_process_rejects_other_names_before_importing(evil, config):
     config = json.loads(json.dumps(config))
     config["data"] = {"type": "evil:Model"}

@@ -207,21 +207,21 @@ def evaluate_export(
     Raises:
       UserError: see `load`; or the config or the data set does not belong to the model.
     """
-    from ml_collections import ConfigDict
-
+    from lru.training.config import load_run_config
     from lru.training.experiment import Experiment
     from lru.training.names import check_allow, check_config
 
-    _, variables = load(folder, allow)
     about, allow = read_object(folder / ABOUT, _FIELDS, _REMEDY), check_allow(allow)
     check_config(about["config"], allow)
-    config = ConfigDict(about["config"])
+    _, variables = load(folder, allow)
+    config = load_run_config(folder).config
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     found, here = about["arguments"], dict(experiment.task.model_arguments)
     if found != here:
         raise UserError(f"{folder} was trained on other data: {found} there, {here} here")
     experiment.set_initial_variables(variables, {})
-    row = {"step": about.get("step", 0), "split": split}
+    step = about.get("step")
+    row = {"step": step if type(step) is int else 0, "split": split}
     return row | experiment.evaluate(experiment.init_state(), split)
 
 
