@@ -1,4 +1,7 @@
-"""Evaluates a run's best checkpoint: `python -m lru.evaluate --workdir=DIR [--split=test]`."""
+"""Evaluates a run's best checkpoint: `python -m lru.evaluate --workdir=DIR [--split=test]`.
+
+DIR may also be an export, the `--out` of lru.export or lru.reduce.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,13 @@ def main(argv: Sequence[str]) -> None:
     known = parser.parse_args(argv)
 
     from lru.training.best import evaluate_best
+    from lru.training.exporting import WEIGHTS, evaluate_export
     from lru.training.record import format_result
 
     cache_compilations()
     join_processes(known)
-    row = evaluate_best(
+    evaluate = evaluate_export if (known.workdir / WEIGHTS).exists() else evaluate_best
+    row = evaluate(
         known.workdir,
         known.split,
         data_dir=known.data_dir,

@@ -11,6 +11,7 @@ import lru
 import lru.evaluate
 import lru.export
 import lru.generate
+import lru.reduce
 import lru.spectrum
 from lru.command_line import run
 from lru.errors import UserError
@@ -108,7 +109,7 @@ def test_a_work_directory_may_name_only_modules_and_data_sets_of_lru_and_flax(
     assert len(str(error.value).splitlines()) == 1
 
 
-COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.spectrum]
+COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.reduce, lru.spectrum]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -131,7 +132,11 @@ def test_every_command_rejects_other_names_before_importing(
     config = json.loads(json.dumps(config))
     put(config, key, value)
     workdir = written(evil / "run", config)
-    more = {lru.generate: ["--prompt=a"], lru.export: [f"--out={evil / 'out'}"]}
+    more = {
+        lru.generate: ["--prompt=a"],
+        lru.export: [f"--out={evil / 'out'}"],
+        lru.reduce: [f"--out={evil / 'out'}", "--modes=1"],
+    }
     arguments = [f"--workdir={workdir}", f"--data_dir={evil / 'data'}", *more.get(command, [])]
     assert run(command.main, arguments) == 2
     err = capsys.readouterr().err.splitlines()
@@ -151,6 +156,18 @@ def test_a_module_beside_an_export_is_rejected_before_importing(key, evil, confi
     }
     with pytest.raises(UserError, match="add --allow=evil"):
         lru.export.load(written(evil / "exported", about))
+
+
+def test_an_export_of_other_data_is_rejected_before_importing(evil, config, capsys):
+    about = {
+        "config": {"model": config["model"], "data": {"type": "evil:Model"}},
+        "arguments": {"num_classes": 2, "vocab_size": 3},
+        "inputs": {"shape": [1, 1], "dtype": "int32"},
+    }
+    folder = written(evil / "exported", about)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert run(lru.evaluate.main, [f"--workdir={folder}", f"--data_dir={evil / 'data'}"]) == 2
+    assert "add --allow=evil" in capsys.readouterr().err
 
 
 def test_a_new_process_rejects_other_names_before_importing(evil, config):

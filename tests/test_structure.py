@@ -20,7 +20,9 @@ FLAX = {
     "layers/mixers.py:__call__",
     "layers/mixers.py:over_time",
 }
-COMMANDS = {"train", "evaluate", "generate", "spectrum", "export", "prepare", "command_line"}
+COMMANDS = {
+    "train", "evaluate", "generate", "spectrum", "export", "reduce", "prepare", "command_line"
+}  # fmt: skip
 # Each level may import from those before it.
 LEVELS = [
     {"errors"},

@@ -1,1 +1,1 @@
-"""Analysis of the eigenvalues of trained models; `lru.spectrum` exports its functions."""
+"""Analysis and reduction of trained models, for `lru.spectrum` and `lru.reduce`."""

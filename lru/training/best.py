@@ -90,7 +90,7 @@ def restore_best(
         raise _no_checkpoint(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         rows, complete = evaluated_rows(workdir, checkpoints)
-        experiment = _experiment(config, workdir, data_dir, manual_dir, allow, read_data)
+        experiment = build_experiment(config, workdir, data_dir, manual_dir, allow, read_data)
         settings = experiment.settings
         if not complete:
             steps = checkpoints.steps()
@@ -139,7 +139,7 @@ def best_available(
     return available
 
 
-def _experiment(
+def build_experiment(
     config: ConfigDict,
     workdir: Path,
     data_dir: Path | None,
@@ -147,6 +147,7 @@ def _experiment(
     allow: Sequence[str],
     read_data: bool,
 ) -> Experiment:
+    """Builds the experiment of a config on the data of a run; see `restore_best`."""
     if not read_data and (description := Description.load(workdir)) is not None:
         # On several devices, the batch size would have to be a multiple of their number.
         devices = jax.local_devices()[:1]

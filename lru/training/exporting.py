@@ -16,6 +16,7 @@ from lru.io.files import Fields, read_object
 
 if TYPE_CHECKING:
     import flax.linen as nn
+    from ml_collections import ConfigDict
 
     from lru.training.experiment import Experiment
 
@@ -58,27 +59,62 @@ def export_run(
     Raises:
       UserError: there is no run, it cannot be exported, or the folder exists already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already; choose another --out")
     from lru.training.best import restore_best
+    from lru.training.run_config import load_run_config
+
+    check_out(out)
 
     experiment, state, best = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
+    about = describe_export(experiment, workdir, load_run_config(workdir), best)
+    write_export(out, about, experiment, experiment.variables(state), step=step, allow=allow)
+    return about
+
+
+def check_out(out: Path) -> None:
+    """Checks that the folder to write is missing or empty.
+
+    Raises:
+      UserError: it is not.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already; choose another --out")
+
+
+def write_export(
+    out: Path,
+    about: dict[str, Any],
+    experiment: Experiment,
+    variables: Any,
+    *,
+    step: bool = False,
+    allow: Sequence[str] = (),
+) -> None:
+    """Writes an export atomically, and adds the digest of its weights to `about`.
+
+    Args:
+      out: the folder, see `check_out`.
+      about: the content of `config.json`, see `describe_export`.
+      experiment: the experiment of the config in `about`.
+      variables: its model's variables.
+      step, allow: see `export_run`.
+
+    Raises:
+      UserError: the model has no step, or the export could not be loaded.
+    """
     if step and not getattr(experiment.model, "causal", False):
         raise UserError(
-            f"the model of {workdir} is not causal: its mixers read later steps, so it cannot run "
-            "step by step; leave out --step"
+            "the model is not causal: its mixers read later steps, so it cannot run step by step; "
+            "leave out --step"
         )
-    about = _about(experiment, workdir, best)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
         folder = Path(temporary) / "whole"
         folder.mkdir()
-        _write(folder, about, experiment, experiment.variables(state), step)
+        _write(folder, about, experiment, variables, step)
         load(folder, allow)  # an export that cannot be loaded must not be written
         os.replace(folder, out)
-    return about
 
 
 def _write(
@@ -159,6 +195,37 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
     return model, variables
 
 
+def evaluate_export(
+    folder: Path,
+    split: str,
+    *,
+    data_dir: Path,
+    manual_dir: Path | None = None,
+    allow: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluates an export on its data set, as `lru.training.best.evaluate_best` does a run.
+
+    Raises:
+      UserError: see `load`; or the config or the data set does not belong to the model.
+    """
+    from lru.training.experiment import Experiment
+    from lru.training.names import check_allow, check_config
+    from lru.training.run_config import load_run_config
+
+    about, allow = read_object(folder / ABOUT, _FIELDS, _REMEDY), check_allow(allow)
+    check_config(about["config"], allow)
+    _, variables = load(folder, allow)
+    config = load_run_config(folder).config
+    experiment = Experiment(config, data_dir, manual_dir, allow=allow)
+    found, here = about["arguments"], dict(experiment.task.model_arguments)
+    if found != here:
+        raise UserError(f"{folder} was trained on other data: {found} there, {here} here")
+    experiment.set_initial_variables(variables, {})
+    step = about.get("step")
+    row = {"step": step if type(step) is int else 0, "split": split}
+    return row | experiment.evaluate(experiment.init_state(), split)
+
+
 def _one_step(experiment: Experiment) -> Any:
     """Returns example inputs of one step of one sequence."""
     inputs = experiment.task.example()
@@ -166,14 +233,15 @@ def _one_step(experiment: Experiment) -> Any:
     return inputs[..., :1, :] if features else inputs[..., :1]
 
 
-def _about(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
-    from lru.training.run_config import load_run_config
-
+def describe_export(
+    experiment: Experiment, workdir: Path, config: ConfigDict, step: int
+) -> dict[str, Any]:
+    """Returns the content of `config.json`, see `export_run`; the run's record is in `workdir`."""
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names
     return {
-        "config": load_run_config(workdir).to_dict(),
+        "config": config.to_dict(),
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),

@@ -1,0 +1,155 @@
+"""Reduces a trained LRU: `python -m lru.reduce --workdir=DIR --modes=K --out=FOLDER`.
+
+Every LRU of the model gets K modes instead of N. K is given, or it is the fewest with which each
+layer keeps a share of the sum of its Hankel singular values (`--energy`), or an error in the
+H-infinity norm (`--tolerance`). A model has one K for all layers: the largest that any of them
+needs. The command writes an export, which `lru.export.load`, `lru.evaluate` and
+`lru.train --init_from` read. With `--sweep` it writes accuracy against K instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lru.analysis.reduction import (
+    METHODS,
+    balanced_truncation,
+    enough_modes,
+    hankel_singular_values,
+    modal_truncation,
+    model_hankel_singular_values,
+    singular_perturbation,
+)
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
+from lru.io.terminal import log
+
+__all__ = [
+    "balanced_truncation", "enough_modes", "hankel_singular_values", "main", "modal_truncation",
+    "model_hankel_singular_values", "singular_perturbation",
+]  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, and writes the export or the sweep."""
+    known = _parser().parse_args(argv)
+
+    from lru.training.exporting import check_out
+    from lru.training.reducing import restore_run
+
+    check_out(known.out)
+    cache_compilations()
+    restored = restore_run(
+        known.workdir,
+        None if known.split == "none" else known.split,
+        data_dir=known.data_dir,
+        manual_dir=known.manual_dir,
+        allow=known.allow,
+    )
+    (_sweep if known.sweep else _reduce)(restored, known)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m lru.reduce", description=__doc__, epilog=CACHE_HELP)
+    add_run_arguments(parser)
+    parser.add_argument("--out", required=True, type=path, help="a new folder")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--modes", type=int, metavar="K", help="the modes of each layer, 1 to N")
+    size.add_argument("--energy", type=float, help="the share to keep, e.g. 0.99")
+    size.add_argument("--tolerance", type=float, help="the relative error to allow, e.g. 0.5")
+    size.add_argument("--sweep", action="store_true", help="accuracy against K, as JSON and PNG")
+    parser.add_argument("--method", default="balanced", choices=list(METHODS))
+    parser.add_argument(
+        "--inputs", default="white", choices=["white", "measured"],
+        help="reduce for white noise, or for the inputs of each layer in training, which needs the "
+        "data set",
+    )  # fmt: skip
+    parser.add_argument("--step", action="store_true", help="export the model's step as well")
+    parser.add_argument(
+        "--split", default="test", choices=["train", "validation", "test", "none"],
+        help="evaluate before and after on this split; none: the data set is not read",
+    )  # fmt: skip
+    return parser
+
+
+def _reduce(restored: Any, known: Any) -> None:
+    from lru.training.reducing import export_reduced
+
+    layers, chosen = _reduced_layers(restored, known)
+    scores: dict[str, dict[str, float]] = {}
+    if restored.split:
+        scores = {"before": restored.evaluate(), "after": restored.evaluate(layers)}
+        _log_scores(restored.split, scores)
+    tested = {"step": restored.step} | scores["after"] if restored.split == "test" else None
+    about = {"reduced": chosen | {"split": restored.split} | scores, "test": tested}
+    experiment = export_reduced(restored, layers, known.out, step=known.step, about=about)
+    _log_size(restored, experiment, layers)
+    files = ", ".join(sorted(file.name for file in known.out.iterdir()))
+    log(f"checkpoint of step {restored.step:,}, in {known.out}: {files}")
+    log(
+        f"to fine-tune it: lru.train with --init_from={known.out}, and "
+        f"d_state={chosen['modes']} in config.model.mixer"
+    )
+
+
+def _reduced_layers(restored: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the reduced layers by path, and how they were reduced."""
+    from lru.training.reducing import each_layer, input_moments
+
+    moments = input_moments(restored) if known.inputs == "measured" else {}
+    needed = dict.fromkeys(restored.layers, known.modes)
+    if known.modes is None:
+        conditions = {"energy": known.energy, "tolerance": known.tolerance}
+        needed = each_layer(enough_modes, restored, moments, **conditions)
+    modes = max(needed.values())
+    layers = each_layer(METHODS[known.method], restored, moments, modes=modes)
+    for name, sigma in each_layer(hankel_singular_values, restored, moments).items():
+        kept = 100 * sigma[: 2 * modes].sum() / sigma.sum()
+        needs = "" if known.modes else f" (it needs {needed[name]})"
+        first = f"{name}: {restored.d_state} to {modes} modes{needs}"
+        log(f"{first}, the first {2 * modes} Hankel singular values are {kept:.2f} % of the sum")
+    names = ("method", "inputs")
+    chosen = {name: getattr(known, name) for name in names} | {"from_modes": restored.d_state}
+    return layers, chosen | {"modes": modes, "needed": needed}
+
+
+def _log_scores(split: str, scores: Mapping[str, Any]) -> None:
+    from lru.training.record import format_score
+
+    before, after = (
+        f"{format_score(score)}  loss {score['loss']:.6f}" for score in scores.values()
+    )
+    log(f"{split} {before} before, {after} after")
+
+
+def _log_size(restored: Any, experiment: Any, layers: Mapping[str, Any]) -> None:
+    import jax
+
+    from lru.training.reducing import forward_seconds, replace_layers, timed_inputs
+
+    state = restored.state
+    reduced = state.replace(params=replace_layers(state.params, layers))
+    pairs = [
+        (each.model, jax.device_get(each.variables(held)))
+        for each, held in ((restored.experiment, state), (experiment, reduced))
+    ]
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(held["params"])) for _, held in pairs]
+    inputs = timed_inputs(experiment)
+    before, after = (1000 * seconds for seconds in forward_seconds(pairs, inputs))
+    log(f"parameters: {sizes[0]:,} before, {sizes[1]:,} after")
+    log(
+        f"forward pass of {len(inputs)} sequences of {inputs.shape[1]:,} steps: {before:.2f} ms "
+        f"before, {after:.2f} ms after"
+    )
+
+
+def _sweep(restored: Any, known: Any) -> None:
+    from lru.training.reduction_sweep import save_sweep, sweep
+
+    save_sweep(sweep(restored), known.out)
+    log(f"see {known.out / 'sweep.png'}, {known.out / 'sweep.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

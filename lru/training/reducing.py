@@ -1,0 +1,278 @@
+"""Reduces the Linear Recurrent Units of a trained run to fewer modes; see `lru.reduce`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lru.analysis.reduction import find_lrus, pad_modes
+from lru.errors import UserError
+from lru.layers.linear import LRU
+from lru.models.batch_norm import padding_mask
+from lru.training.best import build_experiment, restore_best
+from lru.training.experiment import Experiment, State
+from lru.training.exporting import describe_export, write_export
+from lru.training.names import resolve
+from lru.training.run_config import load_run_config
+
+_logger = logging.getLogger(__name__)
+_BATCH, _REPEATS = 8, 10  # of a timed forward pass
+_MOMENT_BATCHES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run's best checkpoint, and its Linear Recurrent Units.
+
+    Attributes:
+      workdir: the work directory.
+      experiment, state, step: see `lru.training.best.restore_best`.
+      layers: the parameters of every LRU, by path.
+      split: the split to evaluate on; None if the data set is not read.
+      reading: `data_dir`, `manual_dir` and `allow`, as given.
+    """
+
+    workdir: Path
+    experiment: Experiment
+    state: State
+    step: int
+    layers: Mapping[str, Any]
+    split: str | None
+    reading: Mapping[str, Any]
+
+    @property
+    def d_state(self) -> int:
+        """N, the number of modes of each layer."""
+        return len(next(iter(self.layers.values()))["nu_log"])
+
+    def evaluate(self, layers: Mapping[str, Any] | None = None) -> dict[str, float]:
+        """Returns loss and accuracy with other layers, of N modes or fewer."""
+        padded = {path: pad_modes(layer, self.d_state) for path, layer in (layers or {}).items()}
+        params = replace_layers(self.state.params, padded)
+        assert self.split is not None
+        return self.experiment.evaluate(self.state.replace(params=params), self.split)
+
+
+def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
+    """Restores the best checkpoint of a run to reduce.
+
+    If the data set cannot be read, a note is logged and the result's `split` is None.
+
+    Args:
+      workdir: the work directory of the run.
+      split: the split to evaluate on, or None.
+      reading: `data_dir`, `manual_dir` and `allow`, see `lru.training.best.restore_best`.
+
+    Raises:
+      UserError: there is no run, no evaluated checkpoint, no LRU in the model, or its LRUs have
+        different numbers of modes.
+    """
+    try:
+        found = restore_best(workdir, **reading, read_data=split is not None)
+    except UserError as error:
+        if split is None:
+            raise
+        found = restore_best(workdir, **reading, read_data=False)  # raises again if it is not that
+        _logger.warning("note: no accuracy, because the data set cannot be read: %s", error)
+        split = None
+    layers = find_lrus(jax.device_get(found[1].params))
+    sizes = sorted({len(layer["nu_log"]) for layer in layers.values()})
+    if not sizes:
+        raise UserError(
+            f"the run in {workdir} has no Linear Recurrent Unit, so there are no modes to reduce; "
+            "give the --workdir of a run that has one"
+        )
+    if len(sizes) > 1:
+        raise UserError(
+            f"the layers of the run in {workdir} have {' and '.join(map(str, sizes))} modes; "
+            "expected one number for all"
+        )
+    return TrainedRun(workdir, *found, layers, split, reading)
+
+
+def each_layer(
+    function: Callable[..., Any], run: TrainedRun, moments: Mapping[str, Any], **options: Any
+) -> dict[str, Any]:
+    """Returns a function of `lru.analysis.reduction` of every layer, by path.
+
+    Args:
+      function: `balanced_truncation`, `enough_modes` or another.
+      run: the run.
+      moments: the second moments of each layer's inputs, see `input_moments`; {} for white noise.
+      options: the other arguments.
+
+    Raises:
+      UserError: an option is out of range, or a layer cannot be reduced.
+    """
+    found = {}
+    for path, layer in run.layers.items():
+        try:
+            found[path] = function(layer, moments=moments.get(path), **options)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+    return found
+
+
+def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
+    """Returns the second moments E[u u^T] `(H, H)` of every layer's inputs, by path.
+
+    They are means over the valid steps of 16 training batches.
+
+    Raises:
+      UserError: the data set was not read, or the model calls its layers in a way of its own.
+    """
+    if run.split is None:
+        raise UserError("--inputs=measured needs the data set; expected a --split, and its data")
+    experiment, task = run.experiment, run.experiment.task
+    model, variables = experiment.model, experiment.variables(run.state)
+    if hasattr(model, "remat"):  # rematerialised layers are functions, without a path
+        model = model.clone(remat=False)
+    carry = task.initial_carry(model, variables, run.experiment.settings.batch_size)
+
+    @jax.jit
+    def totals(batch):
+        with noted_moments() as found, experiment.precision():
+            task.apply(model, variables, carry, batch, mutable=[])
+        return {path: found[path] for path in run.layers if path in found}
+
+    batches = task.batches(0, indices=False, rows=slice(None))
+    sums = [jax.device_get(totals(batches[i])) for i in range(_MOMENT_BATCHES)]
+    if missing := sorted(run.layers.keys() - sums[0].keys()):
+        raise UserError(f"the inputs of {missing[0]} cannot be measured; use --inputs=white")
+    return {
+        path: sum(np.float64(x[path][0]) for x in sums) / sum(float(x[path][1]) for x in sums)
+        for path in sums[0]
+    }
+
+
+@contextlib.contextmanager
+def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
+    """Yields a dict that collects, of each `LRU` called inside, sum(u u^T) and the valid steps."""
+    found = {}
+
+    def record(call, args, kwargs, context):
+        if context.method_name == "__call__" and isinstance(context.module, LRU):
+            u = args[0] if args else kwargs["inputs"]
+            u = u if kwargs.get("time_major") else jnp.moveaxis(u, -2, 0)
+            mask = padding_mask(u, kwargs.get("seq_lengths"))
+            steps = u[..., :1].size if mask is None else mask.sum()
+            rows = (u if mask is None else jnp.where(mask, u, 0)).reshape(-1, u.shape[-1])
+            found["/".join(context.module.path)] = rows.T @ rows, steps
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        yield found
+
+
+def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> Any:
+    """Returns a tree of parameters with the layers at some paths replaced.
+
+    Example:
+      >>> replace_layers({"blocks_0": {"mixer": {"D": 1}}, "head": 2}, {"blocks_0/mixer": {"D": 3}})
+      {'blocks_0': {'mixer': {'D': 3}}, 'head': 2}
+    """
+    if prefix in layers:
+        return layers[prefix]
+    if not isinstance(params, Mapping):
+        return params
+    return {
+        name: replace_layers(child, layers, f"{prefix}/{name}".lstrip("/"))
+        for name, child in params.items()
+    }
+
+
+def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigDict]:
+    """Returns the experiment of the run's config with K modes in every LRU, and this config.
+
+    Raises:
+      UserError: the config does not name the LRUs of the model.
+    """
+    config = load_run_config(run.workdir)
+    allow = run.reading.get("allow", ())
+    if not _set_modes(config.model, modes, allow):
+        raise UserError(
+            f"config.model of the run in {run.workdir} has no lru:LRU with a d_state, so its "
+            "number of modes cannot be changed"
+        )
+    data = (run.reading.get("data_dir"), run.reading.get("manual_dir"))
+    return build_experiment(config, run.workdir, *data, allow, False), config
+
+
+def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
+    """Sets `d_state` of every LRU in a section; returns whether there is one."""
+    inner = [value for value in section.values() if isinstance(value, ConfigDict)]
+    found = [_set_modes(value, modes, allow) for value in inner]
+    if "d_state" not in section or not _is_lru(section.get("type"), allow):
+        return any(found)
+    section.d_state = modes
+    return True
+
+
+def _is_lru(name: Any, allow: Sequence[str]) -> bool:
+    made = resolve(name, "config.model", allow)
+    return isinstance(made, type) and issubclass(made, LRU)
+
+
+def export_reduced(
+    run: TrainedRun,
+    layers: Mapping[str, Any],
+    out: Path,
+    *,
+    step: bool = False,
+    about: Mapping[str, Any],
+) -> Experiment:
+    """Writes an export of the run with reduced layers, and returns its experiment.
+
+    Args:
+      run: the run.
+      layers: the layers with K modes, by path.
+      out: the folder; it must be missing or empty.
+      step: see `lru.training.exporting.export_run`.
+      about: more entries of `config.json`.
+
+    Raises:
+      UserError: see `lru.training.exporting.write_export`.
+    """
+    modes = len(next(iter(layers.values()))["nu_log"])
+    experiment, config = reduced_experiment(run, modes)
+    params = replace_layers(run.state.params, layers)
+    variables = Experiment.variables(run.state.replace(params=params))
+    content = describe_export(experiment, run.workdir, config, run.step) | dict(about)
+    allow = run.reading.get("allow", ())
+    write_export(out, content, experiment, variables, step=step, allow=allow)
+    return experiment
+
+
+def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[float]:
+    """Returns the shortest time of a forward pass of each model, measured in turns.
+
+    Args:
+      models: pairs `(model, variables)`.
+      inputs: the inputs of all models.
+    """
+    passes = [(jax.jit(model.apply), variables) for model, variables in models]
+    seconds = np.full((_REPEATS + 1, len(passes)), np.inf)
+    for row in seconds:
+        for i, (apply, variables) in enumerate(passes):
+            start = time.perf_counter()
+            jax.block_until_ready(apply(variables, inputs))
+            row[i] = time.perf_counter() - start
+    return seconds[1:].min(axis=0).tolist()  # the first includes compilation
+
+
+def timed_inputs(experiment: Experiment) -> Any:
+    """Returns zeros as inputs of 8 sequences: whole ones, or the steps of a text's update."""
+    inputs = experiment.task.example()
+    steps = experiment.settings.unroll or 1
+    return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)

@@ -1,0 +1,116 @@
+"""Accuracy against the number of modes: balanced and modal truncation of a trained run."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lru.analysis.reduction import METHODS, hankel_singular_values
+from lru.errors import UserError
+from lru.training.figures import run_name
+from lru.training.reducing import TrainedRun, each_layer, input_moments
+from lru.training.run_config import load_run_config
+
+WAYS = {  # by the name of its line: --method and --inputs of lru.reduce
+    "balanced": ("balanced", "white"),
+    "balanced, measured inputs": ("balanced", "measured"),
+    "perturbation, measured inputs": ("perturbation", "measured"),
+    "modal": ("modal", "white"),
+}
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0b3c8c", "marker": "o"},
+    {"color": "#c0392b", "marker": "^"},
+    {"color": "black", "marker": "v", "linestyle": ":"},
+    {"color": "0.5", "marker": "s", "linestyle": "--"},
+)
+_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+
+
+def sweep(run: TrainedRun) -> dict[str, Any]:
+    """Evaluates a run with an eighth to three quarters of its modes.
+
+    The methods are balanced truncation for white inputs, the same and singular perturbation for the
+    inputs that the layers have in training, and modal truncation.
+
+    Returns:
+      `name`, `split` and `step` of the evaluation; `modes`, the numbers K; `whole`, loss and
+      accuracy with all N modes; by method, those with each K; `hankel_singular_values` by layer.
+
+    Raises:
+      UserError: the data set was not read, or a layer cannot be reduced.
+    """
+    if run.split is None:
+        raise UserError("--sweep evaluates the model; expected a --split, and its data set")
+    sizes = sorted({max(round(share * run.d_state), 1) for share in _SHARES})
+    sigma = each_layer(hankel_singular_values, run, {})
+    moments: dict[str, dict[str, Any]] = {"white": {}, "measured": input_moments(run)}
+    scores = {}
+    for name, (method, inputs) in WAYS.items():
+        options = METHODS[method], run, moments[inputs]
+        scores[name] = [run.evaluate(each_layer(*options, modes=modes)) for modes in sizes]
+    return {
+        "name": run_name(load_run_config(run.workdir)),
+        "split": run.split,
+        "step": run.step,
+        "d_state": run.d_state,
+        "modes": sizes,
+        "whole": run.evaluate(),
+        **scores,
+        "hankel_singular_values": {
+            path: [float(f"{value:.4g}") for value in values] for path, values in sigma.items()
+        },
+    }
+
+
+def save_sweep(found: Mapping[str, Any], out: Path) -> None:
+    """Writes `sweep.json` and `sweep.png` into a new folder, atomically."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
+        folder = Path(temporary) / "whole"
+        folder.mkdir()
+        (folder / "sweep.json").write_text(json.dumps(found) + "\n")
+        draw_sweep(found).savefig(folder / "sweep.png", dpi=110)
+        os.replace(folder, out)
+
+
+def draw_sweep(found: Mapping[str, Any]) -> Figure:
+    """Draws the result of `sweep`: the scores, and the Hankel singular values of every layer."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    scores, values = figure.subplots(1, 2)
+    _plot_scores(scores, found)
+    for number, sigma in enumerate(found["hankel_singular_values"].values(), start=1):
+        _plot_values(values, np.array(sigma), number, len(found["hankel_singular_values"]))
+    values.set(yscale="log", xlabel="number / 2 (a mode is two states)")
+    values.set(ylabel="Hankel singular value / largest", ylim=(max(values.get_ylim()[0], 1e-8), 2))
+    for axis in (scores, values):
+        axis.axvline(found["d_state"] / 2, color="0.85", linewidth=1, zorder=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    values.legend(frameon=False, fontsize=9)
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(f"{found['name']}: {found['d_state']} modes, reduced", fontsize=11)
+    return figure
+
+
+def _plot_scores(axis: Any, found: Mapping[str, Any]) -> None:
+    text = "bits_per_character" in found["whole"]
+    name, unit = ("bits_per_character", 1) if text else ("accuracy", 100)
+    whole = unit * found["whole"][name]
+    axis.axhline(whole, color="0.7", linestyle=":", label=f"all modes: {whole:.2f}")
+    sizes = [*found["modes"], found["d_state"]]
+    for method, style in zip(WAYS, _STYLES):
+        points = [unit * score[name] for score in found[method]]
+        axis.plot(sizes, [*points, whole], label=method, markersize=4, **style)
+    axis.set(xlabel="modes of each layer")
+    axis.set(ylabel=f"{found['split']} {'bits per character' if text else 'accuracy (%)'}")
+
+
+def _plot_values(axis: Any, sigma: np.ndarray, number: int, layers: int) -> None:
+    shade = str(0.7 * (number - 1) / max(layers - 1, 1))
+    axis.plot(np.arange(len(sigma)) / 2, sigma / sigma[0], color=shade, label=f"layer {number}")

@@ -1,0 +1,82 @@
+"""Reduces a run to fewer modes and fine-tunes it with half of them, for docs/reduction.md.
+
+    python scripts/reduction.py --workdir=runs/listops --config=configs/lra_listops.py:quick \
+        --out=results/reduction/listops-seed0
+
+It writes `OUT.json` and `OUT.png`: the sweep of `lru.reduce`, evaluated on --split; and for each of
+four reductions to half the modes the test score before and after fine-tuning. Other arguments, such
+as `--config.optimizer.learning_rate=0.001`, change the config of fine-tuning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lru.training.record import environment
+from lru.training.reduction_sweep import WAYS, draw_sweep
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", required=True, type=Path, help="a finished run")
+    parser.add_argument("--config", required=True, help="its config")
+    parser.add_argument("--out", required=True, type=Path, help="without a suffix")
+    parser.add_argument("--data_dir", required=True, type=Path)
+    parser.add_argument("--manual_dir", type=Path)
+    parser.add_argument("--split", default="test", help="of the sweep")
+    parser.add_argument("--steps", type=int, default=300, help="of fine-tuning")
+    known, overrides = parser.parse_known_args(argv)
+    known.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = _sweep(known, Path(scratch))
+        found["half"] = {
+            way: _half(known, Path(scratch, method + inputs), method, inputs, overrides, found)
+            for way, (method, inputs) in WAYS.items()
+        }
+    found["fine_tuning"] = {"steps": known.steps, "overrides": overrides}
+    found |= environment()
+    known.out.with_suffix(".json").write_text(json.dumps(found) + "\n")
+    draw_sweep(found).savefig(known.out.with_suffix(".png"), dpi=80)
+
+
+def _sweep(known: Any, scratch: Path) -> dict[str, Any]:
+    more = ["--sweep", f"--split={known.split}", f"--out={scratch / 'sweep'}"]
+    _run("lru.reduce", known, [f"--workdir={known.workdir}", *more])
+    return json.loads((scratch / "sweep" / "sweep.json").read_text())
+
+
+def _half(
+    known: Any, scratch: Path, method: str, inputs: str, overrides: list[str], found: Any
+) -> dict[str, Any]:
+    """Returns the test scores of the run, reduced to half its modes, and fine-tuned."""
+    modes, export, tuned = found["d_state"] // 2, scratch / "export", scratch / "tuned"
+    more = [f"--method={method}", f"--inputs={inputs}", f"--modes={modes}", f"--out={export}"]
+    _run("lru.reduce", known, [f"--workdir={known.workdir}", *more])
+    steps = [f"--config.train.{name}={known.steps}" for name in ("steps", "eval_every")]
+    more = [f"--init_from={export}", f"--config.model.mixer.d_state={modes}", *steps]
+    _run("lru.train", known, [f"--config={known.config}", f"--workdir={tuned}", *more, *overrides])
+    reduced = json.loads((export / "config.json").read_text())["reduced"]
+    record = json.loads((tuned / "record.json").read_text())
+    return {
+        "modes": modes,
+        "whole": reduced["before"]["accuracy"],
+        "reduced": reduced["after"]["accuracy"],
+        "fine_tuned": record["test"]["accuracy"],
+    }
+
+
+def _run(module: str, known: Any, arguments: list[str]) -> None:
+    data = [f"--data_dir={known.data_dir}"]
+    data += [f"--manual_dir={known.manual_dir}"] if known.manual_dir else []
+    subprocess.run([sys.executable, "-m", module, *data, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
