@@ -66,6 +66,7 @@ DOES = {  # by module, one of these
     "lru.generate": "lru.training.best.restore_best",
     "lru.spectrum": "lru.spectrum._animate lru.spectrum._draw_page",
     "lru.export": "lru.export.export_run",
+    "lru.reduce": "lru.training.reducing.restore_run",
     "benchmark": "benchmarks.measure.measure",
     "lru.prepare": "lru.data.builder.SequenceDataset.create",
     "reproduce": "reproduce._run_all",
