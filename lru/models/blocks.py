@@ -173,7 +173,7 @@ class ResidualBlock(BlockOptions):
             z = self._drop(nn.gelu(z, approximate=self.gelu == "tanh"), after_gelu)
             value, gates = z, by_rows(layers.glu, z)
             if self.glu == "full":
-                value, gates = jnp.split(gates, 2, axis=-1)
+                value, gates = _halves(gates)
             value, gates = promoted(value, nn.sigmoid(gates))
             return self._drop(value * gates, after_glu)
 
@@ -253,6 +253,18 @@ class ResidualBlock(BlockOptions):
 
     def _drop(self, x, mask):
         return x if mask is None else jnp.where(mask, x / (1 - self.dropout), jnp.zeros_like(x))
+
+
+def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
+    """Splits the last axis in two.
+
+    On a GPU the derivative of slices is fused with the sum for the bias's gradient, and that of a
+    split is read again for it.
+    """
+    if not platform.is_gpu():
+        return tuple(jnp.split(x, 2, axis=-1))
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
 
 
 def time_first(
