@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DUMP = Path(tempfile.mkdtemp(prefix="kernel_registers"))
-FLAGS = f"--xla_dump_to={DUMP} --xla_gpu_dump_llvmir=true --xla_gpu_autotune_level=0"
+FLAGS = f"--xla_dump_to={DUMP} --xla_dump_emitter_re=ptx --xla_gpu_autotune_level=0"
 os.environ["XLA_FLAGS"] = FLAGS
 os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
 os.environ.pop("JAX_PLATFORMS", None)

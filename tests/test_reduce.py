@@ -133,7 +133,9 @@ def test_measured_moments_are_those_of_the_inputs_of_each_layer(arguments, root)
     embedded = found.state.params["encoder"]["embedding"]
     scale = params["scale"] / np.sqrt(statistics["var"] + 1e-5)
     rows = np.float64((embedded - statistics["mean"]) * scale + params["bias"])
-    batches = [found.experiment.task.batches(0, indices=False, rows=slice(None))[i] for i in range(16)]
+    batches = [
+        found.experiment.task.batches(0, indices=False, rows=slice(None))[i] for i in range(16)
+    ]
     tokens = np.concatenate([x[:n] for b in batches for x, n in zip(b["inputs"], b["length"])])
     want = rows[tokens].T @ rows[tokens] / len(tokens)
     np.testing.assert_allclose(moments["stack/blocks_0/mixer"], want, rtol=1e-4, atol=1e-5)

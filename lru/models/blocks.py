@@ -182,7 +182,7 @@ class ResidualBlock(BlockOptions):
             z = self._drop(nn.gelu(y, approximate=self.gelu == "tanh"), after_gelu)
             value, gate = z, by_rows(layers.glu, z)
             if self.glu == "full":
-                value, gate = jnp.split(gate, 2, axis=-1)
+                value, gate = _halves(gate)
             value, gate = promoted(value, nn.sigmoid(gate))
             return self._drop(value * gate, after_glu)
 
@@ -271,6 +271,18 @@ class ResidualBlock(BlockOptions):
 
     def _drop(self, x, mask):
         return x if mask is None else jnp.where(mask, x / (1 - self.dropout), jnp.zeros_like(x))
+
+
+def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
+    """Splits the last axis in two.
+
+    On a GPU the derivative of slices is fused with the sum for the bias's gradient, and that of a
+    split is read again for it.
+    """
+    if not platform.is_gpu():
+        return tuple(jnp.split(x, 2, axis=-1))
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
 
 
 def time_first(

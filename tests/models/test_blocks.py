@@ -353,3 +353,18 @@ def test_a_backbone_takes_batches_first_unless_time_major(module):
     np.testing.assert_array_equal(backbone.apply(variables, x, **call).swapaxes(0, 1), want)
     got, _ = backbone.apply(variables, x, return_carry=True, **call)
     jax.tree.map(np.testing.assert_array_equal, got, carry)
+
+
+@pytest.mark.parametrize("glu", ["full", "half"])
+def test_the_gate_that_a_gpu_computes_equals_that_of_a_cpu(glu, monkeypatch):
+    block = ResidualBlock(functools.partial(lru.LRU, 6, method="sequential"), glu=glu)
+    variables = make(block)
+
+    def gradient():
+        return jax.grad(lambda v: jnp.sum(apply(block, v, inputs())[1] ** 2))(variables)
+
+    want = gradient()
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), gradient(), want
+    )
