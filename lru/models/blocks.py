@@ -23,7 +23,7 @@ from lru.layers.mixers import as_inputs, is_causal
 from lru.models.batch_norm import BatchStatistics
 from lru.ops import platform
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
-from lru.ops.array_typing import Array, ArrayLike
+from lru.ops.array_typing import Array, ArrayLike, Num
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import promoted, result_type
 from lru.ops.matmul import by_rows
@@ -280,7 +280,8 @@ def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
     split is read again for it.
     """
     if not platform.is_gpu():
-        return tuple(jnp.split(x, 2, axis=-1))
+        first, second = jnp.split(x, 2, axis=-1)
+        return first, second
     half = x.shape[-1] // 2
     return x[..., :half], x[..., half:]
 
