@@ -1,4 +1,4 @@
-"""Vocabularies of characters, and the base class of data sets of texts."""
+"""Vocabularies of characters, and the base class of data sets of labeled texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAD, UNKNOWN, END = range(3)
 class _CharacterIds:
     """Token ids of characters; the first ids are special tokens."""
 
-    _special: ClassVar[tuple[str, ...]]  # the text of each special token; "?" is an unknown one
+    _special: ClassVar[tuple[str, ...]]  # texts of special tokens; "?" for unknown characters
 
     def __init__(self, characters: str):
         self.characters = characters
@@ -28,7 +28,7 @@ class _CharacterIds:
 
     @classmethod
     def of(cls, texts: Iterable[str], min_freq: int = 1) -> Self:
-        """Returns the ids of characters that occur at least `min_freq` times, most common first.
+        """Returns ids for the characters that occur at least `min_freq` times, most common first.
 
         Example:
           >>> Vocabulary.of(["brav", "bravo", "brr"], min_freq=2).characters
@@ -125,7 +125,7 @@ def _codes(text: str) -> np.ndarray:
 
 
 class CharacterDataset(SequenceDataset):
-    """A data set of texts; the vocabulary of their characters is saved with the examples."""
+    """A data set of labeled texts; the vocabulary of characters is saved with the examples."""
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -145,6 +145,6 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the parts of texts that a model sees; called by `splits`."""
+        """Builds `vocabulary` from the parts of texts that a model sees; `splits` must call it."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters
