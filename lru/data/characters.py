@@ -67,7 +67,7 @@ class _CharacterIds:
 
 
 class Vocabulary(_CharacterIds):
-    """Token ids of characters: 0 is padding, 1 any other character, 2 the end of sequence.
+    """Token ids of characters: 0 is padding, 1 is any other character, 2 is the end of sequence.
 
     Args:
       characters: the known characters, with ids from 3.
@@ -102,7 +102,7 @@ class Alphabet(_CharacterIds):
     _special = ("?",)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the id of every character, uint16."""
+        """Returns the id of each character of a text, uint16."""
         return self._look_up(text)
 
 

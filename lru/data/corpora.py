@@ -29,7 +29,7 @@ _HOLE = 512  # consecutive zero bytes that show that a file is damaged
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamOptions(Options):
-    """The options of a text.
+    """The options of a data set that consists of one text.
 
     Attributes:
       source: "released"; or "made_up", a synthetic text of a few words, which needs no file.

@@ -53,7 +53,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
 
 
 def from_network(error: Exception) -> bool:
-    """Returns whether the network caused the error, and not, say, a full disk; a retry may help."""
+    """Returns whether the network caused the error, so that a retry may help."""
     network = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
     return isinstance(error, network)
 

@@ -148,7 +148,7 @@ def held_out(labels: list[int], options: TextOptions) -> list[int]:
 
 
 def read_reviews(negative: Path, positive: Path) -> list[Review]:
-    """Reads the negative reviews, then the positive reviews, each in the order of file names.
+    """Reads the negative, then the positive reviews, each class in the order of its file names.
 
     Files with names other than `ID_RATING.txt` are ignored.
 

@@ -213,7 +213,7 @@ def serve(connection) -> None:
 
 
 def _timed(program, arguments):
-    """Returns the seconds per call, and the arguments of the next call."""
+    """Calls a program; returns the seconds per call, and the arguments of the next call."""
     import jax
 
     begin = time.perf_counter()

@@ -281,7 +281,7 @@ def _recurrence(method, part, shape):
 
 
 def _with_part(forward, part):
-    """Returns the function, or one that computes its gradients with the outputs as cotangents."""
+    """Returns the function itself, or its gradients with its outputs as the cotangents."""
 
     def gradient(*arguments):
         y, pull = jax.vjp(forward, *arguments)

@@ -169,5 +169,5 @@ def chance(classes: int, examples: int) -> tuple[float, float]:
 
 
 def join(sections: Iterable[str]) -> str:
-    """Joins the sections of a page that are not empty."""
+    """Joins the nonempty sections of a page."""
     return "\n\n".join(section for section in sections if section) + "\n"

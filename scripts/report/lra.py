@@ -59,7 +59,7 @@ is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at cha
 
 
 class Sorted(NamedTuple):
-    """Records by the rows that they count for."""
+    """The records, grouped by the rows that they count for."""
 
     cells: dict[Cell, list[Record]]
     rings: dict[Ring, list[Record]]

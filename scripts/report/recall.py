@@ -79,7 +79,7 @@ Cells = Mapping[Cell, Sequence[Record]]
 
 
 class Sorted(NamedTuple):
-    """Records by the rows that they count for."""
+    """The records, grouped by the rows that they count for."""
 
     cells: dict[Cell, list[Record]]  # finished runs
     quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
@@ -120,7 +120,7 @@ def quick_of(record: Record) -> str | None:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """Returns the cell of a run; None if its options are not in the table."""
+    """Returns the cell of a run; None if the table has no run with these options."""
     length = record["config"]["data"].get("length")
     rate = record["config"]["optimizer"]["learning_rate"]
     rates = {float(name): name for name in RECALL_RATES}
