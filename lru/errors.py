@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An error in an input of the program: a config, a file, an argument or a checkpoint.
+    """An error that the user can correct, for example in a config, a file or an argument.
 
-    The message says in one or two lines what was given, what was expected and what to do. The
+    The message says, in one or two lines, what was given, and what was expected or what to do. The
     command lines print it without a traceback and exit with `exit_code`.
     """
 

@@ -17,7 +17,7 @@ from lru.command_line import Parser, add_data_arguments, path, run
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepares the data set; if requested, writes it as text, or some examples as an image."""
+    """Prepares the data set; if requested, writes it as text, and some examples as an image."""
     from lru.data import dataset_class
     from lru.data.builder import SPLITS
     from lru.errors import UserError

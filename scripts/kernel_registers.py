@@ -1,11 +1,12 @@
-"""Compiles the GPU kernel of the recurrence for an H100 without one, and counts its registers.
+"""Compiles the GPU kernel of the recurrence for an H100, without a GPU, and counts its registers.
 
     python scripts/kernel_registers.py
 
-It needs JAX with CUDA support (`pip install "jax[cuda13]"`), whose compiler and assembler run
-on any machine, and no GPU. Each line is one kernel: the shape, how `lru.ops.pallas.plan` runs it,
-the registers of a thread, and the bytes that it stores and loads because they did not fit into
-them. The exit code is 1 if there are any.
+The script needs JAX with CUDA support (`pip install "jax[cuda13]"`), whose compiler and assembler
+also run on machines without a GPU. Each line of the output describes one kernel: its shape; the
+block, the unrolling and the chunks that `lru.ops.pallas.plan` chooses; the number of registers of
+each thread; and the number of spilled bytes, which are stored and loaded because they do not fit
+into the registers. The exit code is 1 if any bytes are spilled.
 """
 
 from __future__ import annotations
@@ -49,7 +50,16 @@ NAME = "NVIDIA H100 80GB HBM3"
 
 
 class Case(NamedTuple):
-    """A shape to compile the kernel for, and which of its operands there are."""
+    """A shape and options to compile the kernel for.
+
+    Attributes:
+      name: the name to print.
+      batch, time, modes: B, T, N.
+      dtype: the type of the inputs.
+      reset: whether to pass resets.
+      varying: whether the factors differ from step to step.
+      reverse: whether the recurrence runs from the last step to the first.
+    """
 
     name: str
     batch: int
@@ -77,6 +87,7 @@ CASES = [
 
 
 def main() -> int:
+    """Compiles all cases and prints their registers; returns the exit code."""
     print("kernel | block | unroll | chunks | registers | spilled bytes")
     total = 0
     for case in CASES:
@@ -90,7 +101,7 @@ def main() -> int:
 
 
 def kernels(case: Case) -> Iterator[tuple[int, int]]:
-    """Yields registers and spilled bytes of each kernel of a case."""
+    """Yields the numbers of registers and of spilled bytes of each kernel of a case."""
     before = set(DUMP.glob("*.ptx"))
     run = functools.partial(pallas.solve, reverse=case.reverse, pairs=True)
     there = AbstractDevice(device_kind=NAME, num_cores=132, platform="gpu")
@@ -103,7 +114,7 @@ def kernels(case: Case) -> Iterator[tuple[int, int]]:
 
 
 def operands(case: Case) -> tuple[jax.ShapeDtypeStruct | None, ...]:
-    """Returns the shapes of a, x, h0 and reset, as on an H100."""
+    """Returns the shapes of a, x, h0 and reset on an H100; reset is None if it is not passed."""
     there = SingleDeviceSharding(device())
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=there)
     row = (case.batch, 2 * case.modes)
@@ -121,7 +132,7 @@ def device() -> jax.Device:
 
 
 def assembled(file: Path) -> tuple[int, int]:
-    """Returns registers and spilled bytes of the kernel in a file."""
+    """Assembles the kernel in a file; returns its numbers of registers and of spilled bytes."""
     command = [assembler(), "-v", "-arch=sm_90a", "-o", os.devnull, str(file)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     (registers,) = re.findall(r"Used (\d+) registers", report)

@@ -1,14 +1,15 @@
-"""Runs rows of a paper's tables, or resumes them: `python scripts/reproduce.py --table=lra`.
+"""Runs or resumes the rows of a table of results: `python scripts/reproduce.py --table=lra`.
 
     python scripts/reproduce.py --table=lra --size=quick --task=text --ablation=ring,lru
     python scripts/reproduce.py --table=lra --task=cifar --ablation=exp,stable_exp,lru --ring=all
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
 Each run has a work directory in --workdirs and resumes from it; a finished run is not repeated. All
-rows run with the first seed, then all rows with the second. When the budget is spent, the current
-runs are saved and stopped. The record of each run is saved in results/; `python scripts/results.py`
-then makes the pages. Config options such as `--config.train.batch_size=16` are passed to every run,
-and become part of the file names of the records.
+rows run with the first seed, then all rows with the second, and so on. When the budget is spent,
+the current runs are saved and stopped. The record of each run is saved in results/;
+`python scripts/results.py` then makes the pages. Config options such as
+`--config.train.batch_size=16` are passed to every run, and become part of the file names of the
+records.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments and runs the rows, --jobs at a time."""
+    """Parses the arguments and runs the rows that are not finished, --jobs at a time."""
     known, selected = _parse(argv)
     rows = _distinct(selected)
     finished = [_finished(known.results / f"{row.name}.json", row) for row in rows]
@@ -76,7 +77,7 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows without repeated configs: two ablations may have the same config."""
+    """Returns the rows whose configs differ: two ablations may have the same config."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)

@@ -1,8 +1,9 @@
 """Makes the pages of results/ from the records there: `python scripts/results.py`.
 
 Nothing on those pages is written by hand. A run counts for a row if its config equals the current
-config of that row, option by option; runs with other options are listed separately. The pages
-count or name the rows that were not run. Pictures show only runs that have records.
+config of that row, except in options that the page does not compare, such as the seed and options
+of speed (see `report.format.differing`). Other runs are listed separately. The pages count or name
+the rows that were not run. Pictures show only runs that have records.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Record]]:
-    """Returns the records, by page and by file name."""
+    """Reads the records; returns them by page and by file name."""
     return {
         page: {
             str(file.relative_to(results)): _read(file, _FORMATTERS[page])

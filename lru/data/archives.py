@@ -1,7 +1,7 @@
 """Unpacks archives and verifies their checksums; leaves nothing behind after an error.
 
-An archive is read to its end, where gzip, bzip2 and xz store their checksums. Its first bytes, not
-its name, determine its format.
+A compressed tar archive is read to its end, because gzip, bzip2 and xz store checksums there. The
+first bytes of an archive, not its name, determine its format.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ else:
 def unpack(
     archive: Path, directory: Path, wanted: Callable[[str], bool], single: str | None = None
 ) -> None:
-    """Unpacks the wanted members of a zip or tar archive.
+    """Unpacks the wanted members of a zip or tar archive, or a single compressed file.
 
     A tar archive may be compressed by gzip, bzip2 or xz.
 
     Args:
       archive: the archive.
       directory: the directory to unpack to; it is removed on any error.
-      wanted: a function that returns whether to unpack the member with this path. Links are never
-        unpacked.
+      wanted: a function that returns whether to unpack the member with this path. Links in a tar
+        archive are never unpacked.
       single: the name for the content of a compressed file that is not an archive, such as `x.gz`.
 
     Raises:
-      UserError: if the archive is damaged, truncated or of another format, or a member would be
-        written outside the directory.
+      UserError: if the archive is damaged, truncated or of another format, or a member of a tar
+        archive would be written outside the directory.
     """
     _logger.info("unpacking %s", archive)
     try:
@@ -143,7 +143,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A member that raises an error if its header is damaged; tarfile would end the archive."""
+    """A member whose damaged header raises an error; `tarfile` itself would stop reading there."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:

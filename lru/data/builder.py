@@ -1,4 +1,4 @@
-"""The base class of all data sets: prepares them once, verifies checksums, and gives random access.
+"""The base class of all data sets: it prepares, verifies and reads their examples.
 
 To add a data set, add a module to this package that defines a subclass of `SequenceDataset` with
 the module's name as its `name`; `lru.data.dataset_class` finds it.
@@ -49,17 +49,17 @@ class SequenceDataset(
 ):
     """A TFDS builder that needs neither TensorFlow nor TFDS servers, and verifies what it reads.
 
-    A subclass sets the attributes below, and defines `splits`, `max_length` and `vocab_size`. This
-    suffices for sequences of tokens with one label; for anything else, also override `features`,
-    `example` and `decode`.
+    A subclass sets `name`, `options_class` and `num_classes`, and defines `splits`, `max_length`
+    and `vocab_size`. This suffices for sequences of tokens from 0 to 255 with one label each; for
+    other examples, also override `features`, `example` or `decode`.
 
     Attributes:
       name: the name of the data set, of its directory and of its module.
       VERSION: the version, to be increased whenever the same options yield different data.
-      options_class: the subclass of `Options`.
+      options_class: the class of the data set's options, a subclass of `Options`.
       num_classes: the number of classes; labels are 0 .. num_classes - 1.
       class_names: the names of the classes, in the order of the labels; empty if they have none.
-      paths: where a preparation looks for released files, see `lru.data.released`.
+      paths: during a preparation, the directories that it uses, see `lru.data.released.Paths`.
       found: during a preparation, the files that `release_needed` names.
     """
 
@@ -82,11 +82,13 @@ class SequenceDataset(
     ) -> Self:
         """Returns the data set; prepares it if necessary, and verifies it.
 
-        It is prepared if it does not exist or if its source files have changed.
+        The data are prepared if they do not exist. Data from released files are prepared again if
+        these files are available but are not those that the last preparation recorded.
 
         Args:
           data_dir: the directory of all prepared data sets.
-          manual_dir: the directory of the released files, if the data set needs any.
+          manual_dir: the directory of the released files, or one of these files, if the data set
+            needs any; by default, the directory that was recorded at the last preparation.
           **options: fields of `options_class`.
 
         Raises:
@@ -200,7 +202,7 @@ class SequenceDataset(
 
     @property
     def vocab_size(self) -> int | None:
-        """V: tokens are 0 .. V - 1, and 0 is padding; None if a step is a feature vector."""
+        """V, the number of different tokens, 0 .. V - 1; None if a step is a feature vector."""
         return None
 
     @property
@@ -214,8 +216,8 @@ class SequenceDataset(
 
         "full": the released data. "prefix": the first part of the released data. "stand-in": other
         data of the same form. "generated": made by the rules of the released data. "own": the
-        user's own files. "made-up": synthetic, only for tests. "artificial": a task that its
-        generator defines, without any release.
+        user's own files. "made-up": synthetic, only for tests and trials. "artificial": made by the
+        generator that defines the task, which has no release.
         """
         return "full"
 
@@ -247,13 +249,13 @@ class SequenceDataset(
     def splits(self) -> Mapping[str, Iterable[dict[str, Any]]]:
         """Returns the examples of each split, with the structure of `features`.
 
-        Called once, during the preparation. `self.info.metadata` is saved with the examples, so
-        this method may add to it.
+        This method is called once, during the preparation. It may add to `self.info.metadata`,
+        which is saved with the examples.
         """
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Converts a stored example to what a model sees: pads the sequence with zeros to T."""
+        """Converts a stored example to an example of `source`: pads the sequence with zeros."""
         return {
             "inputs": self.padded(stored["inputs"]),
             "length": np.int32(len(stored["inputs"])),
@@ -267,20 +269,20 @@ class SequenceDataset(
         return inputs
 
     def decode(self, inputs: Any) -> Any:
-        """Converts inputs from `source` to inputs of the model; called on the device.
+        """Converts inputs from `source` to inputs of the model; training calls it on the device.
 
         Args:
           inputs: the inputs of one example or of a batch, a NumPy or JAX array.
 
         Returns:
-          An array of the same library: here the tokens, unchanged.
+          An array of the same kind; by default, the unchanged inputs.
         """
         return inputs
 
     def source(self, split: str) -> Source:
-        """Returns a split with random access: `len(source)`, and `source[i]` from `example`.
+        """Returns a split with random access: a sequence of examples, converted by `example`.
 
-        For tokens, `source[i]` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+        By default, `source[i]` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
         Raises:
           UserError: if there is no such split.
@@ -373,7 +375,7 @@ def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Removes the directories, possibly gigabytes, that killed preparations left behind.
+    """Removes the directories, possibly of gigabytes, that killed preparations left behind.
 
     A running preparation holds the lock of its directory, so that directory is left alone.
     """
@@ -396,7 +398,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def _present(release: Release, paths: Paths, directory: Path) -> Sequence[Path]:
-    """Returns the existing source files: from the user's paths, or else from the recorded ones."""
+    """Returns the source files found in `paths`, else the recorded files; [] if any is missing."""
     found = None
     with suppress(UserError):  # the files may be gone
         found = release.locate(paths)

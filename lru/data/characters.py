@@ -1,4 +1,4 @@
-"""Vocabularies of characters, and the base class of data sets of texts."""
+"""Vocabularies of characters, and the base class of data sets of labeled texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAD, UNKNOWN, END = range(3)
 class _CharacterIds:
     """Token ids of characters; the first ids are special tokens."""
 
-    _special: ClassVar[tuple[str, ...]]  # the text of each special token; "?" is an unknown one
+    _special: ClassVar[tuple[str, ...]]  # texts of special tokens; "?" for unknown characters
 
     def __init__(self, characters: str):
         self.characters = characters
@@ -28,7 +28,7 @@ class _CharacterIds:
 
     @classmethod
     def of(cls, texts: Iterable[str], min_freq: int = 1) -> Self:
-        """Returns the ids of characters that occur at least `min_freq` times, most common first.
+        """Returns ids for the characters that occur at least `min_freq` times, most common first.
 
         Example:
           >>> Vocabulary.of(["brav", "bravo", "brr"], min_freq=2).characters
@@ -67,7 +67,7 @@ class _CharacterIds:
 
 
 class Vocabulary(_CharacterIds):
-    """Token ids of characters: 0 is padding, 1 any other character, 2 the end of sequence.
+    """Token ids of characters: 0 is padding, 1 is any other character, 2 is the end of sequence.
 
     Args:
       characters: the known characters, with ids from 3.
@@ -102,7 +102,7 @@ class Alphabet(_CharacterIds):
     _special = ("?",)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the id of every character, uint16."""
+        """Returns the id of each character of a text, uint16."""
         return self._look_up(text)
 
 
@@ -125,7 +125,7 @@ def _codes(text: str) -> np.ndarray:
 
 
 class CharacterDataset(SequenceDataset):
-    """A data set of texts; the vocabulary of their characters is saved with the examples."""
+    """A data set of labeled texts; the vocabulary of characters is saved with the examples."""
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -145,6 +145,6 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the parts of texts that a model sees; called by `splits`."""
+        """Builds `vocabulary` from the parts of texts that a model sees; `splits` must call it."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

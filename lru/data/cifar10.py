@@ -36,7 +36,7 @@ _RELEASE = Release(
 _PER_FILE = 10_000
 _STEPS = 32 * 32
 _ROW = 1 + 3 * _STEPS  # the label, then the planes of red, green and blue
-# On a scale of 0 to 1, as in S4 and S5, which the paper follows.
+# On a scale of 0 to 1, as in S4 and S5, which Orvieto et al. (2023) follow.
 _MEAN = {"rgb": (0.4914, 0.4822, 0.4465), "grey": (122.6 / 255,)}
 _STD = {"rgb": (0.247, 0.243, 0.261), "grey": (61 / 255,)}
 Images = tuple[np.ndarray, np.ndarray]  # pixels (n, T, 3) and labels (n,), uint8
@@ -47,10 +47,10 @@ class CIFAR10Options(ReleasedOptions):
     """The options of CIFAR-10, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      color: "rgb", the paper's sCIFAR, with three features per step; or "grey", LRA's task, with
-        one feature per step.
+      color: "rgb", the sCIFAR of Orvieto et al. (2023), with three features per step; or "grey",
+        LRA's task, with one feature per step.
       num_validation: the size of the validation split, which is drawn with `seed` from the 50,000
-        training images, regardless of their classes, and not trained on.
+        training images, regardless of their classes, and excluded from training.
     """
 
     color: str = "rgb"
@@ -104,7 +104,7 @@ class CIFAR10(SequenceDataset):
         }
 
     def decode(self, inputs: Any) -> Any:
-        """Converts bytes to float32 with mean 0 and standard deviation 1 over the data set.
+        """Converts bytes to float32, standardized with the mean and deviation that S4 and S5 use.
 
         Example:
           >>> import tempfile

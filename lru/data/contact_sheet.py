@@ -27,9 +27,9 @@ def write_contact_sheet(
 
     Args:
       path: the image file to write; its ending, such as .png, sets the format.
-      examples: examples of square images, with inputs (T, 1) or (T, 3) uint8, and label.
+      examples: examples of square images, with inputs (T, 1) or (T, 3) uint8, and a label.
       names: the names of the classes, in the order of the labels.
-      columns: the maximum number of examples of a class.
+      columns: the maximum number of examples of each class.
 
     Raises:
       UserError: if inputs are not square images, or the format is unknown.

@@ -1,4 +1,4 @@
-"""The base class of data sets that consist of one long text, with a single stream per split.
+"""The base class of data sets that consist of one long text, divided into three splits.
 
 These data sets are for language models that read characters and predict the next character, as in
 Ahuja & Morency (2018). `lru.data.streams` makes batches of a split.
@@ -29,15 +29,15 @@ _HOLE = 512  # consecutive zero bytes that show that a file is damaged
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamOptions(Options):
-    """The options of a text.
+    """The options of a data set that consists of one text.
 
     Attributes:
       source: "released"; or "made_up", a synthetic text of a few words, which needs no file.
-      percent: the percentage of the text to train on, taken from its beginning, as in the paper's
-        figure on statistical efficiency.
+      percent: the percentage of the text to train on, taken from its beginning, as in the figure
+        on statistical efficiency of Ahuja & Morency (2018).
       fraction_test: "fixed" shortens only the training split; the validation and test splits stay
-        the same as at 100 percent. "moving", as in the authors' code, shortens the whole text and
-        then divides it, so that each percentage is tested on a different text.
+        the same as at 100 percent. "moving", as in the code of that paper, shortens the whole text
+        and then divides it, so that each percentage is tested on a different text.
       made_up_length: the number of characters of the synthetic text.
       seed: the seed of the synthetic text.
     """
@@ -66,10 +66,10 @@ class StreamOptions(Options):
 
 
 class TextStream(SequenceDataset):
-    """A text as three streams of characters; a subclass defines its release.
+    """A text of characters in three splits; a subclass defines where the text is from.
 
     Attributes:
-      release: the released file or files.
+      release: the released file or files, if the text is released.
       size: the size of the whole text in bytes.
       md5: the digest of the whole text; "" if it is not verified.
       encoding: the encoding of the text; with "latin-1", each byte is one character.
@@ -257,7 +257,7 @@ def read(path: Path) -> bytes:
     """Returns the content of a file.
 
     Raises:
-      UserError: if the file cannot be read, or contains a block of zeros, as crashes may leave.
+      UserError: if the file cannot be read, or contains a block of zeros, as a crash may leave.
     """
     try:
         content = path.read_bytes()

@@ -25,8 +25,8 @@ _WAITS = (1.0, 2.0, 4.0)  # seconds to wait before each retry while nothing arri
 def download(url: str, part: Path, size: int = 0) -> None:
     """Downloads a file to `part`, which may hold the beginning of the file from an earlier try.
 
-    If the connection breaks off or the server answers with an error, waits and resumes. Gives up
-    after four consecutive tries in which nothing arrived.
+    If the connection breaks off or the server answers with an error, waits and tries again. Gives
+    up after three consecutive retries in which nothing arrived.
 
     Args:
       url: the URL of the file.
@@ -53,13 +53,13 @@ def download(url: str, part: Path, size: int = 0) -> None:
 
 
 def from_network(error: Exception) -> bool:
-    """Returns whether the network caused the error, and not, say, a full disk; a retry may help."""
+    """Returns whether the network caused the error, so that a retry may help."""
     network = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
     return isinstance(error, network)
 
 
 def _continue(url: str, part: Path, size: int) -> None:
-    """Requests the missing bytes, and appends them."""
+    """Requests the missing bytes and appends them; starts again if the server cannot resume."""
     start = _length(part)
     if size and start == size:
         return
@@ -72,7 +72,7 @@ def _continue(url: str, part: Path, size: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the server's file is shorter than ours: another file
+        if error.code == 416:  # the server's file is shorter than ours, so it is another file
             part.unlink(missing_ok=True)
         raise
     with response:

@@ -22,7 +22,7 @@ class Enwik8(TextStream):
         url="http://mattmahoney.net/dc/enwik8.zip",
         files=("enwik8",),
         folders=("enwik8",),
-        # Files of 90, 5 and 5 million bytes, as the scripts of Transformer-XL and others write.
+        # Files of 90, 5 and 5 million bytes, as written by scripts of Transformer-XL and others.
         instead=(
             ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
             ("train.txt", "valid.txt", "test.txt"),

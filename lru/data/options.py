@@ -11,14 +11,15 @@ from lru.errors import UserError, did_you_mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base class of the options of a data set; each data set defines a subclass."""
+    """The base class of the options of a data set; each data set uses a subclass."""
 
     @classmethod
     def choose(cls, given: Mapping[str, Any]) -> Self:
         """Returns the options with the given values; the others keep their defaults.
 
         Raises:
-          UserError: if an option is unknown, or a value does not have the type of the default.
+          UserError: if an option is unknown, or a value is invalid or does not have the type of the
+            default.
         """
         expected = {field.name: type(field.default) for field in dataclasses.fields(cls)}
         for key, value in given.items():
@@ -30,7 +31,7 @@ class Options:
         return cls(**given)
 
     def unused(self) -> Collection[str]:
-        """Returns the names of the options that have no effect, given the others."""
+        """Returns the names of the options that have no effect, given the values of the others."""
         return ()
 
     def used(self) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class Options:
         return {key: value for key, value in self.used().items() if value != defaults[key]}
 
     def directory_name(self) -> str:
-        """Returns a name made of all used options, so that no two data sets share a directory."""
+        """Returns a name made of all used options, so that different data have different names."""
         return ",".join(f"{key}={value}" for key, value in self.used().items())
 
     def check_least(self, **least: int) -> None:
@@ -69,7 +70,7 @@ class ReleasedOptions(Options):
       made_up_train: the number of synthetic training examples.
       made_up_validation: the number of synthetic validation examples.
       made_up_test: the number of synthetic test examples.
-      seed: the seed of everything random: synthetic examples, and splits that are not released.
+      seed: the seed of everything random, such as synthetic examples and randomly drawn splits.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("released", "made_up")

@@ -1,4 +1,4 @@
-"""Makes batches of examples; the content of a training batch depends only on seed and step.
+"""Makes batches of examples; a training batch can be made without the batches before it.
 
 Therefore an interrupted run resumes with `training_batches(...)[step]`, and has to save nothing of
 the pipeline except the step.
@@ -24,16 +24,16 @@ ALL = slice(None)
 def training_batches(
     source: Sequence[Mapping[str, Any]], *, batch_size: int, seed: int, rows: slice = ALL
 ) -> grain.MapDataset:
-    """Returns endless shuffled batches; `batches[step]` depends only on seed and step.
+    """Returns endless shuffled batches; the arguments and `step` determine `batches[step]`.
 
-    Every epoch is a new permutation of all examples. A batch may contain the end of one epoch
-    and the start of the next, so that no example is left out.
+    The examples are reshuffled in every epoch. A batch may contain the end of one epoch and the
+    start of the next, so that no example is left out.
 
     Args:
-      source: any number of examples, each a dict of arrays of fixed shapes.
+      source: at least one example; each example is a dict of arrays of fixed shapes.
       batch_size: B.
       seed: the seed of shuffling, 0 .. 2**32 - 1.
-      rows: the rows of each batch to read, for one of several processes.
+      rows: the rows of each batch that this process reads, if there are several processes.
 
     Returns:
       Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
@@ -78,7 +78,8 @@ def stacked(
 
     Args:
       batches: batches of arrays, or of dicts of arrays.
-      spans: a pair (step, count) for each item: it holds `count` batches from `batches[step]` on.
+      spans: a pair (step, count) for each item, which stacks the `count` batches from
+        `batches[step]` onwards.
       most: the maximum count; a shorter span is padded with copies of its last batch.
 
     Example:
@@ -139,16 +140,16 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 def evaluation_batches(
     source: Sequence[Mapping[str, Any]], *, batch_size: int, rows: slice = ALL
 ) -> grain.IterDataset:
-    """Returns every example once, in order, as batches of one shape; can be iterated repeatedly.
+    """Returns a reusable iterable over all examples, in order, in batches of one shape.
 
-    The last batch is padded with rows of weight 0: zeros, but with length 1, so that a mean over
-    the valid steps of a row is finite. Metrics are weighted by example:
-    `sum(weight * x) / sum(weight)`.
+    If necessary, the last batch is padded with rows of weight 0. These rows are zeros with length
+    1, so that a mean over the valid steps of a row is finite. The mean of a metric x over the
+    examples is `sum(weight * x) / sum(weight)`.
 
     Args:
       source: examples, as in `training_batches`.
       batch_size: B.
-      rows: the rows of each batch to read, for one of several processes.
+      rows: the rows of each batch that this process reads, if there are several processes.
 
     Returns:
       Batches, as in `training_batches`; weight is 0 in the padding rows.
@@ -187,7 +188,7 @@ def _gather(source: Sequence[Mapping[str, Any]], indices: np.ndarray) -> Batch:
     """Reads a batch; an index beyond the end gives a row of weight 0."""
     valid = indices < len(source)
     read = getattr(source, "__getitems__", lambda items: [source[index] for index in items])
-    examples = read(indices[valid].tolist() or [0])  # one at least, for the shapes
+    examples = read(indices[valid].tolist() or [0])  # at least one, for the shapes
     batch = {key: _stack(key, examples, valid) for key in examples[0]}
     return batch | {"weight": valid.astype(np.float32)}
 

@@ -1,8 +1,8 @@
-"""Recall: a sequence of random tokens, labeled with the token at a given position.
+"""Recall: sequences of random tokens; the token at one position determines the label.
 
-The task tests memory alone. One token, the cue, determines the label; all others, the distractors,
-carry no information. If the cue comes first and the label is read from the last state, a model
-has to carry the cue through all T steps.
+The task tests memory alone. The token at that position is the cue; all other tokens, the
+distractors, carry no information. If the cue comes first and the label is read from the last state,
+a model has to carry the cue through all T steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lru.data.builder import SequenceDataset
 from lru.data.options import Options
 from lru.errors import UserError
 
-_MOST_TOKENS = 255  # tokens are stored as bytes, and 0 is padding
+_MOST_TOKENS = 255  # tokens are stored as bytes, and 0 is reserved for padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,11 @@ class RecallOptions(Options):
 
 
 class Recall(SequenceDataset):
-    """Sequences of T tokens; the label is the cue.
+    """Sequences of T tokens; one token, the cue, determines the label.
 
-    Token 0 is padding and never occurs, tokens 1 ... C are the cues of labels 0 ... C - 1, and all
-    higher tokens are distractors. Cues and distractors are drawn uniformly and independently.
+    With C classes, tokens 1 ... C are the cues of labels 0 ... C - 1, and all higher tokens are
+    distractors. Token 0 is reserved for padding and never occurs. Cues and distractors are drawn
+    uniformly and independently.
     """
 
     name = "recall"

@@ -42,8 +42,9 @@ class Paths:
     """The directories that the preparation of a data set uses.
 
     Attributes:
-      manual: the directory or file with released data that the user gave; None without one.
-      downloads: the directory of downloaded files, which are kept for preparing other options.
+      manual: the directory or file with released data that the user gave; None if the user gave
+        none.
+      downloads: the directory of downloaded files, which are kept for later preparations.
       scratch: a directory on the disk of `downloads` that is removed after the preparation.
       unfinished: a directory that survives an interruption, so that the next preparation of the
         same data set can continue; it is removed on success, and need not exist.
@@ -87,7 +88,7 @@ class Release:
       sha256: the digest of the archive; an archive without a digest is never downloaded.
       instead: other sets of files with the same content, such as one text in three files.
       unusable: the beginnings of names of versions that cannot be used, each with the reason.
-      hint: an alternative to suggest if the URL is reported to answer 403.
+      hint: an alternative to suggest, if the URL is reported to answer 403; else "".
     """
 
     url: str
@@ -108,8 +109,8 @@ class Release:
         """Returns the files; downloads and unpacks them if necessary.
 
         Raises:
-          UserError: if files are missing and cannot be downloaded, or the archive is not the
-            released one, is damaged, or would write outside the directory it is unpacked to.
+          UserError: if files are missing and cannot be downloaded, or a file is empty; or if the
+            archive is damaged, is not the released archive, or has a member with an unsafe path.
         """
         found = self.locate(paths) or Found((self._download(paths),))
         if not found.files:
@@ -123,7 +124,8 @@ class Release:
         """Returns the user's files or archive; None if there are none.
 
         Raises:
-          UserError: if some of the files are missing, or there is only an unusable version.
+          UserError: if the files are incomplete, ambiguous or unusable; or if `paths.manual` has
+            none of them and the archive is never downloaded.
         """
         if paths.manual and paths.manual.is_file():
             return self._given(paths.manual, paths)
@@ -139,7 +141,7 @@ class Release:
         return None
 
     def _given(self, file: Path, paths: Paths) -> Found:
-        """Returns the file that the user gave as `manual_dir`, with the other files beside it."""
+        """Returns the file or archive given as `manual_dir`, and other needed files beside it."""
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:
@@ -158,7 +160,7 @@ class Release:
         )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
-        """Returns the files of the first folder that has all of them; None if none has."""
+        """Returns the files of the first folder that has all of them; None if no folder has."""
         for names in (self.files, *self.instead):
             for folder in folders:
                 files = {name: path for name in names if (path := look_up(folder, name))}
@@ -168,10 +170,11 @@ class Release:
         return None
 
     def _folders(self, root: Path) -> Iterator[Path]:
-        """Yields the directory itself, then the folders below it with known names, nearest first.
+        """Yields the directory itself, then the folders below it that have known names.
 
-        LRA's archive has two nested folders named `lra_release`, and some tasks are in both. LRA's
-        own pipeline and other public pipelines read the inner folder, so it comes first.
+        Nearer folders come first, with one exception. LRA's archive has two nested folders named
+        `lra_release`, and some tasks are in both. LRA's own pipeline and other public pipelines
+        read the inner folder, so folders in it come first.
         """
         names = {*map(str.lower, self.folders), stem(self.name)}
         level, found = [root], []
@@ -182,7 +185,7 @@ class Release:
         yield from sorted(found, key=lambda f: (-f.parts.count("lra_release"), len(f.parts), f))
 
     def _archive(self, folder: Path) -> Path | None:
-        """Returns the archive in a folder, under its own name or a variant; None without one."""
+        """Returns the archive in a folder, under its own name or a variant; None if it has none."""
         stems = {stem(self.name), *map(str.lower, self.folders)} - {"data"}
         entries = [path for path in entries_of(folder) if path.is_file()]
         packed = [path for path in entries if is_packed(path.name) and stem(path.name) in stems]
@@ -192,7 +195,7 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError if files in the folders are unusable, ambiguous or incomplete."""
+        """Raises a UserError if files are unusable, ambiguous or incomplete, or cannot be found."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
@@ -294,7 +297,7 @@ class Release:
         return dataclasses.replace(found, origin=(archive,))
 
     def _wants(self, path: str) -> bool:
-        """Returns whether a member of the archive is a needed file, or in a needed directory."""
+        """Returns whether a member of the archive is a needed file, or is in a needed directory."""
         if any(part.startswith(("._", "__MACOSX")) for part in PurePosixPath(path).parts):
             return False
         return self._pattern().fullmatch(path) is not None
@@ -318,7 +321,7 @@ class Release:
 
 
 def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "") -> Release:
-    """Returns a release of files from the Long Range Arena's 8 GB archive, which users download.
+    """Returns files of the Long Range Arena's 8 GB archive, which users download themselves.
 
     Args:
       name: the name of the files' folder in the archive.

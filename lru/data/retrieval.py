@@ -112,7 +112,7 @@ class Retrieval(CharacterDataset):
         }
 
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
-        # Files are read twice, because LRA's training pairs may not fit into memory.
+        # The training file is read twice, because LRA's training pairs may not fit into memory.
         splits = self._synthetic() if self.options.synthetic else self._released()
         self.learn_vocabulary(
             text for first, second, _ in splits["train"]() for text in (first, second)
@@ -131,7 +131,7 @@ class Retrieval(CharacterDataset):
         decode = self.options.literals == "decoded"
         rows = _ROWS if self.options.release == "lra" else {}
         return {
-            # The small files come first, so that their errors are found early.
+            # The small files are converted first, so that their errors are found early.
             split: functools.partial(read_pairs, self.found[_FILES[split]], rows.get(split), decode)
             for split in ("validation", "test", "train")
         }
@@ -147,7 +147,7 @@ class Retrieval(CharacterDataset):
 
 
 def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]:
-    """Yields a pair for each row of a file; its columns are a label, two names and two texts.
+    """Yields a pair for each row of a file, whose columns are a label, two names and two texts.
 
     Args:
       path: the file.

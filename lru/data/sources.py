@@ -1,6 +1,6 @@
 """Records the source files of a prepared data set, and detects when they change.
 
-Sizes and times are compared first; contents are compared only if sizes or times differ.
+Paths, sizes and times are compared first; contents are compared only if any of these differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SourceFile:
     """A file or directory that a data set was prepared from.
 
     Attributes:
-      path: the path when the data were prepared.
+      path: the path of the file or directory when it was recorded.
       size: the size in bytes; for a directory, the total size of its files.
       stat: a digest of size and times; for a directory, of its files' names, sizes and times.
       sha256: a digest of the content; for a directory, of its files' names and contents.
@@ -43,7 +43,7 @@ class SourceFile:
         return cls(str(path), size, stat, _digest(path))
 
     def is_at(self, path: Path) -> bool:
-        """Returns whether the path is the recorded one, with unchanged sizes and times."""
+        """Returns whether the path equals the recorded path, and sizes and times are unchanged."""
         return str(path) == self.path and _stat(path) == (self.size, self.stat)
 
 
@@ -52,7 +52,8 @@ class Sources:
     """All source files of a prepared data set.
 
     Attributes:
-      manual_dir: the user's directory of released files; None if they were downloaded.
+      manual_dir: the directory or file with released data that the user gave; None if the user
+        gave none.
       files: the source files and directories.
     """
 
@@ -65,7 +66,7 @@ class Sources:
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """Reads the record; None if it is damaged, or if an older version prepared the data."""
+        """Returns the record; None if it is damaged or missing. Old versions wrote none."""
         try:
             read = json.loads((directory / FILE).read_text())
             manual_dir, files = read["manual_dir"], [SourceFile(**row) for row in read["files"]]
@@ -77,7 +78,7 @@ class Sources:
 def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
     """Returns whether the files at these paths are what the data were prepared from.
 
-    If only paths or times differ, updates the record, so that the next comparison is fast.
+    If only paths or times differ, the record is updated, so that the next comparison is fast.
     """
     known = Sources.read(directory)
     if known is None or len(known.files) != len(paths):
@@ -93,7 +94,7 @@ def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bo
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yields the file itself, or all files below the directory, except system junk."""
+    """Yields the file itself, or all files below the directory except hidden and system files."""
     if path.is_file():
         yield path
         return
@@ -107,14 +108,14 @@ def _stat(path: Path) -> tuple[int, str]:
     for file in _files(path):
         stat = file.stat()
         size += stat.st_size
-        # The inode's time is included because programs can set the modification time back.
+        # The inode's change time is included because programs can set the modification time back.
         times = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         listing.update(f"{file.relative_to(path)} {times}\n".encode("utf-8", "surrogateescape"))
     return size, listing.hexdigest()[:16]
 
 
 def _digest(path: Path) -> str:
-    """Returns the sha256 of a file, or of the names and contents of all files in a directory."""
+    """Returns the SHA-256 of a file, or of the names and contents of the files in a directory."""
     if path.is_file():
         return _file_digest(path)
     lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in _files(path))

@@ -30,7 +30,11 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
 
 def words(rng: np.random.Generator, length: int) -> str:
-    """Returns a text of `length` characters made of eight words, so letters predict the next.
+    """Returns a random text of eight different words, so that letters predict the next letter.
+
+    Args:
+      rng: the random number generator.
+      length: the number of characters.
 
     Example:
       >>> words(np.random.default_rng(0), length=17)

@@ -37,9 +37,9 @@ class TextOptions(ReleasedOptions):
 
     Attributes:
       protocol: "held_out": the validation split consists of `num_validation` training reviews, half
-        of them from each class, drawn with `seed` and not trained on. "paper", as in LRA and in
-        papers that compare with it: all 25,000 training reviews are trained on, and the validation
-        split is the test split, so the test split selects the model that it tests.
+        of them from each class, drawn with `seed`, and excluded from training. "paper", as in LRA
+        and in papers that compare with it: all 25,000 training reviews are trained on, and the
+        validation split is the test split, so the test split selects the model that it tests.
       pad_to: T, the length of every input: characters, end of sequence, padding. Longer reviews
         are cut to their first T - 1 characters.
       min_freq: the minimum number of times that a character of the vocabulary occurs in the
@@ -133,7 +133,7 @@ class Text(CharacterDataset):
 
 
 def held_out(labels: list[int], options: TextOptions) -> list[int]:
-    """Returns the indices of the validation split: half of each class, drawn with the seed.
+    """Returns the indices of the validation split: the same number from each class, at random.
 
     Example:
       >>> held_out([0, 0, 0, 1, 1, 1], TextOptions(num_validation=2))
@@ -148,7 +148,7 @@ def held_out(labels: list[int], options: TextOptions) -> list[int]:
 
 
 def read_reviews(negative: Path, positive: Path) -> list[Review]:
-    """Reads the negative reviews, then the positive ones, both in the order of their file names.
+    """Reads the negative, then the positive reviews, each class in the order of its file names.
 
     Files with names other than `ID_RATING.txt` are ignored.
 

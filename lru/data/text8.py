@@ -20,7 +20,7 @@ class Text8(TextStream):
         url="http://mattmahoney.net/dc/text8.zip",
         files=("text8",),
         folders=("text8",),
-        # Files of 90, 5 and 5 million bytes, as the scripts of Transformer-XL and others write.
+        # Files of 90, 5 and 5 million bytes, as written by scripts of Transformer-XL and others.
         instead=(
             ("train.txt.raw", "valid.txt.raw", "test.txt.raw"),
             ("train.txt", "valid.txt", "test.txt"),

@@ -36,7 +36,7 @@ class TextFileOptions(StreamOptions):
         return {*super().unused(), "path"}  # the digest replaces it
 
     def directory_name(self) -> str:
-        """Returns the options and a digest of the file, so a changed file is prepared again."""
+        """Returns the options and a digest of the file, so changed files are prepared again."""
         used = super().directory_name()
         return used if self.synthetic else f"{used},sha256={self.digest}"
 

@@ -131,10 +131,10 @@ def _has_type(value: Any, kind: type) -> bool:
 
 @contextmanager
 def lock(file: Path) -> Iterator[bool]:
-    """Acquires a lock unless another process holds it; the system releases it if this process dies.
+    """Acquires a lock unless it is already held; the system releases it if this process dies.
 
     Args:
-      file: the lock file; it and its directory are created if they are missing. The process that
+      file: the lock file, which is created, with its directory, if it is missing. The process that
         holds the lock may remove the file.
 
     Yields:
@@ -173,7 +173,7 @@ def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     Args:
       file: as in `lock`.
-      waiting: called once if another process holds the lock.
+      waiting: a function that is called once if the lock is already held.
     """
     notified = False
     while True:
@@ -192,7 +192,7 @@ def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _check_lock_file(file: Path) -> None:
-    """Creates the directory; rejects a file that is not empty: the lock library may truncate it."""
+    """Creates the directory; rejects a symbolic link, and content that a lock might truncate."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         found = file.lstat()

@@ -38,7 +38,8 @@ def printable(text: str, keep: str = "\n\t") -> str:
 def write(text: str, file: IO[str] | None = None) -> None:
     """Writes a text to `file`, by default standard output, and flushes it.
 
-    Control characters, and characters that the encoding of the file lacks, are escaped.
+    Control characters except line feeds and tabs, and characters that the encoding of the file
+    lacks, are escaped.
     """
     file = sys.stdout if file is None else file
     encoding = getattr(file, "encoding", None) or "utf-8"
@@ -47,5 +48,5 @@ def write(text: str, file: IO[str] | None = None) -> None:
 
 
 def log(text: str, file: IO[str] | None = None) -> None:
-    """Writes a text and a line feed, see `write`."""
+    """Writes a text and a line feed, as `write` does."""
     write(f"{text}\n", file)

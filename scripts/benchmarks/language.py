@@ -3,12 +3,12 @@
     candidate       program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
     LRU, wavefront  the same unit, anti-diagonal by anti-diagonal
-    products        the matrix products of "LRU, plain", alone: see `products`
+    products        only the matrix products of "LRU, plain", see `products`
     GRU             `lru.baselines.GRU`
     nn.GRUCell      Flax's cell of the same width, one `nn.RNN` for each layer
     linear LRU      residual blocks of the Linear Recurrent Unit
 
-Models are built from their configs, with widths that give all of them the same number of
+Models are built from their configs, whose widths give all of them about the same number of
 parameters. A step computes a gradient and applies Adam; its state, including the carry, is donated.
 """
 

@@ -1,4 +1,4 @@
-"""The command of `scripts/benchmark.py`: a process for each candidate; the processes take turns."""
+"""The command of `scripts/benchmark.py`: measures candidates in processes that take turns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DEFAULTS = {
 
 
 def main(argv: Sequence[str], description: str | None = None) -> None:
-    """Parses the arguments, measures, prints the table and writes the record."""
+    """Parses the arguments, measures, prints the table, and writes the record if requested."""
     parser = Parser(prog="python scripts/benchmark.py", description=description)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
@@ -213,7 +213,7 @@ def serve(connection) -> None:
 
 
 def _timed(program, arguments):
-    """Returns the seconds per call, and the arguments of the next call."""
+    """Calls a program; returns the seconds per call, and the arguments of the next call."""
     import jax
 
     begin = time.perf_counter()
@@ -258,7 +258,7 @@ def _compiled(kind, candidate, part, shape, compiles, memory_gb):
 
 
 def write(file: Path, rows: list[dict[str, Any]], argv: Sequence[str]) -> None:
-    """Writes the record: the rows, the command, the hardware and the versions."""
+    """Writes the record: the command, the environment and the rows."""
     from lru.io.files import write_atomically
     from lru.training.record import environment
 

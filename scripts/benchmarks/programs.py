@@ -1,8 +1,8 @@
 """The programs of `benchmark.py`, by kind, candidate, part and shape.
 
     kind        candidates                                      parts
-    model       CANDIDATES                                      forward, gradient, step
-    layer       CANDIDATES                                      forward, gradient
+    model       CANDIDATES, LIMITS                              forward, gradient, step
+    layer       CANDIDATES, LIMITS                              forward, gradient
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
     stream      "lru"                                           step
 
@@ -36,12 +36,14 @@ from lru.training.config import load_config
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The sizes of a program; the widths and the depth of a task come from its config.
+    """The sizes and options of a program; a task's widths and depth are from its config.
 
     Attributes:
-      batch: B, as large as fits in memory; `paper_batch` is the batch of the task's config.
+      batch: B.
       time, d_model, d_state, layers: T, H, N, L.
       vocab_size: V; 0 if each step of the input is a vector of `features` numbers.
+      dropout, bidirectional, glu, r_min, r_max, max_phase: as in the task's config.
+      paper_batch: B with the batch size of the task's config; 0 for other shapes.
       paper_steps_per_second: the LRU's speed in Table 4, on an A100, with the paper's batch.
     """
 
@@ -110,7 +112,7 @@ class Gru(nn.Module):
 
 METHODS = ("copy", *recurrence._METHODS)
 
-# The second lower bound: the layer without the recurrence.
+# The second lower bound: the layer with an elementwise product instead of the recurrence.
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
 
@@ -139,8 +141,8 @@ PARTS = {
     "stream": ("step",),
 }
 LIMITS = ("products", "products, again")
-"""The first lower bound: the matrix products of the layers alone; and the same products with the
-forward products repeated in the backward pass, as in rematerialization."""
+"""The first lower bounds: the matrix products of the layers alone; and the same, with the forward
+products repeated in the backward pass, as in rematerialization."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +281,7 @@ def _recurrence(method, part, shape):
 
 
 def _with_part(forward, part):
-    """Returns the function, or one that computes its gradients with the outputs as cotangents."""
+    """Returns the function itself, or its gradients with its outputs as the cotangents."""
 
     def gradient(*arguments):
         y, pull = jax.vjp(forward, *arguments)
@@ -289,7 +291,7 @@ def _with_part(forward, part):
 
 
 def _products(kind, part, shape, again):
-    """Builds x w -> h, h c -> y, y g -> z, in chunks so that memory does not bound them."""
+    """Builds h = x w, y = h c and z = y g, in chunks, so that memory does not limit their speed."""
     directions = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
     chunk = math.gcd(rows, 1024)

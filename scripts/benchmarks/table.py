@@ -25,7 +25,7 @@ def format_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def _rate(row) -> str:
-    """Returns bytes, tokens or calls per second; at the paper's batch, also the paper's steps."""
+    """Returns bytes, tokens or calls per second; at the paper's batch, also the paper's speed."""
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"
     if "tokens_per_second" in row:

@@ -1,1 +1,1 @@
-"""The results of the two papers."""
+"""The results of Orvieto et al. (2023) and of Ahuja & Morency (2018)."""

@@ -1,8 +1,9 @@
 """The results of Ahuja & Morency (2018), for comparison with ours: test cross entropy in nats.
 
 The paper's results are read off its figures, as published with its code, to within 0.002, or 0.001
-for results with four digits. Each is one run, as far as is known. The results of the first author's
-talk of May 2017 are printed in the talk. `lru.training.recipes.charlm` has models of these names.
+for results with four decimals. Each is one run, as far as is known. The results of the first
+author's talk of May 2017 are printed in the talk. `lru.training.recipes.charlm` has models of these
+names.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
     }
 
 
-# (data, size, model) -> loss of the epoch with the best validation loss.
+# (data, size, model) -> test loss after the epoch with the best validation loss.
 MAIN = _table(
     [(data, size) for data in DATA for size in ("10m", "24m")],
     """
@@ -55,7 +56,7 @@ grid_lstm   0.9696  0.971   1.149   1.172   1.077   1.035   1.0091  0.987
 """,
 )
 
-# (data, layers, model) -> loss; the talk's "LRU" is the later RG-LRU.
+# (data, layers, model) -> test loss; the talk's "LRU" is the later RG-LRU.
 TALK = _table(
     [(data, depth) for data in ("ptb", "warpeace") for depth in (2, 4, 6, 8)],
     """
@@ -67,7 +68,7 @@ grid_lstm   1.119  1.106  1.111  1.105  1.319  1.317  1.312  1.31
 """,
 )
 
-# (data, percentage of the text, model) -> loss, at ten million parameters.
+# (data, percentage of the text, model) -> test loss, at ten million parameters.
 PERCENT = _table(
     [(data, percent) for data in ("ptb", "text8") for percent in (20, 40, 60, 80, 100)],
     """

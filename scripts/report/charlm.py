@@ -26,7 +26,7 @@ from report.pictures import Picture
 
 
 class Cell(NamedTuple):
-    """The experiment of a run."""
+    """The experiment of a run: its text, model, size, depth, and share of the text."""
 
     data: str
     model: str
@@ -101,7 +101,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 
 def _paper() -> dict[str, tuple[str, list[Line]]]:
-    """Returns, by title, a text and the rows of each section with numbers of the papers."""
+    """Returns the sections with published numbers: by title, an introduction and the rows."""
     return {
         "The talk's table": (_TALK, _lines_of_talk()),
         "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
@@ -110,7 +110,7 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
 
 
 def counted(cells: Cells) -> dict[str, tuple[int, int]]:
-    """Returns, by section, how many of the papers' results were run in full, and how many exist."""
+    """Returns, by section, how many published results were run in full, and how many there are."""
     counted = {}
     for title, (_, lines) in _paper().items():
         named = [cell for _, number, cell in lines if number != "-"]
@@ -125,7 +125,7 @@ def _coverage(cells: Cells) -> str:
 
 
 def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
-    """Returns the records by cell, and those with other options by file name."""
+    """Returns the records by cell, and the records with other options by file name."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     others: dict[str, Record] = {}
     for name, record in records.items():
@@ -154,7 +154,7 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def sort_key(cell: Cell) -> tuple[int, ...]:
-    """Returns a key that sorts sizes, texts and models in the order of the tables."""
+    """Returns a key to sort cells by size, text, depth, model and share, as in the tables."""
     size, data, model = (list(names).index(name) for names, name in (
         (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
     ))  # fmt: skip
@@ -167,7 +167,7 @@ def _types(config: Mapping[str, Any]) -> tuple[str, str]:
 
 @functools.cache
 def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
-    """Returns text and model by their types in a config, to limit which configs are compared."""
+    """Returns the text and the model by their types in a config; avoids comparing all configs."""
     return {
         (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
         for data in DATA
@@ -213,7 +213,7 @@ def _bits(runs: Sequence[Record]) -> str:
 
 
 def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
-    """Returns a section of the rows that were run and the paper's numbers; "" if none were run."""
+    """Returns a section: the rows that have runs, with the paper's numbers; "" without any."""
     shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
     if not shown:
         return ""
@@ -240,7 +240,7 @@ def _lines_of_main(size: str) -> list[Line]:
 
 
 def _quick(cells: Cells) -> str:
-    """Returns a table of our small models for each text that has runs."""
+    """Returns the section on our small models, with a table for each text that has runs."""
     columns = (
         "model | test nats | bits per character | epochs run / best | parameters | time | data"
     )
@@ -259,7 +259,7 @@ def _quick(cells: Cells) -> str:
 
 
 def _depth(cells: Cells) -> str:
-    """Returns a table of small models by depth, for each text with runs of several depths."""
+    """Returns the section on depth, with a table for each text that has runs beyond two layers."""
     depths, sections = _DEPTHS["quick"], []
     for data in DATA:
         runs = {
@@ -277,7 +277,7 @@ def _depth(cells: Cells) -> str:
 
 
 def _converge(cells: Cells) -> str:
-    """Returns a table of the small models trained to their best epoch, by text share and model."""
+    """Returns the section on `:converge`, with a row for each share of a text and each model."""
     found = sorted((cell for cell in cells if cell.size == "converge"), key=sort_key)
     lines = []
     for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
@@ -306,7 +306,7 @@ def _nats(done: Sequence[Record]) -> str:
 
 
 def _percent(cells: Cells) -> str:
-    """Returns the section on the runs that train on a share of a text; "" if there are none."""
+    """Returns the section on runs with other shares of a text, except `:converge`; "" if none."""
     lines: list[Line] = []
     for cell in sorted(cells, key=sort_key):
         if cell.percent and cell.size != "converge":

@@ -76,7 +76,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         )
         figure = functools.partial(plot_gradients, deepest)
         found.append(Picture("charlm/gradients_quick.png", caption, figure))
-    # Three epochs, as `:quick` has, are too few to tell when a model is at its best.
+    # The three epochs of `:quick` are too few to tell when a model is at its best.
     ended = {cell: runs for cell, runs in cells.items() if cell.size != "quick"}
     if any(_past_best(runs) for runs in ended.values()):
         caption = (
@@ -105,7 +105,7 @@ def curve(record: Record) -> tuple[Points, int]:
 
 
 def plot_curves(cells: Cells) -> Figure:
-    """Plots test loss against epochs for each text and depth, the paper's curves behind ours."""
+    """Plots test loss against epochs, a panel for each text and depth, with the paper's curves."""
     pairs = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=sort_key)))
     figure, axes = panels(len(pairs))
     paper = read_curves()
@@ -127,7 +127,7 @@ def plot_curves(cells: Cells) -> Figure:
 
 
 def _highest(cells: Iterable[Sequence[Record]]) -> float | None:
-    """Returns the upper limit of a panel: our curves fit; the paper's curves may be cut off."""
+    """Returns an upper limit so that our curves fit; the paper's curves may be cut off."""
     losses = [loss for runs in cells for record in runs for _, loss in curve(record)[0]]
     return max(losses) + 0.05 * (max(losses) - min(losses)) if len(set(losses)) > 1 else None
 
@@ -201,7 +201,7 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:
-    """Returns, by name, the deepest runs of the first seed that have gradient norms."""
+    """Returns, by name, the deepest `:quick` runs of the first seed that have gradient norms."""
     runs = {
         cell: record
         for cell in sorted(cells, key=sort_key)
@@ -217,7 +217,7 @@ def _with_norms(cells: Cells) -> dict[str, Record]:
 
 
 def plot_gradients(runs: Mapping[str, Record]) -> Figure:
-    """Plots the norm of every layer's gradient against the step, a panel for each run."""
+    """Plots the norms of the layers' gradients as colors: a panel for each run."""
     figure, axes = panels(len(runs))
     norms = {name: np.array([row for _, row in run["gradient_norms"]]).T
              for name, run in runs.items()}  # fmt: skip

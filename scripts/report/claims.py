@@ -19,7 +19,7 @@ Records = Mapping[str, Mapping[str, Record]]  # by page and file name
 
 
 class _Sorted(NamedTuple):
-    """The records by the rows that they count for."""
+    """The records of each page, sorted as that page sorts them."""
 
     recall: recall.Sorted
     lra: lra.Sorted
@@ -94,10 +94,10 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
 
 
 class Claim(NamedTuple):
-    """A row of the first table, and a section with a text, a command and figures."""
+    """A claim: a row of the page's table, and a section with a text, a command and figures."""
 
     title: str
-    statement: str  # the claim
+    statement: str  # the claim in words
     paper: str  # the paper's numbers
     ours: str
     text: str

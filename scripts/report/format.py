@@ -1,4 +1,4 @@
-"""What the pages of results share: matching records to configs, and formatting numbers."""
+"""Functions for all pages of results: they match records to configs and format numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ _SPEED = {
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """Returns the keys of options in which the experiment of a run differs from a config."""
+    """Returns the keys of the options in which the experiment of a run differs from a config.
+
+    The seed, `data.release`, and options of speed, memory and logging are ignored.
+    """
     return differences(record["config"], config).keys() - {"seed", "data.release"} - _SPEED
 
 
 def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
-    """Groups runs by the provenance of their data; only runs of one group repeat each other."""
+    """Groups runs by the provenance of their data; only runs of the same group can be averaged."""
     groups: dict[str, list[Record]] = {}
     for record in runs:
         groups.setdefault(record["data"], []).append(record)
@@ -33,12 +36,12 @@ def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
 
 
 def finished(runs: Iterable[Record]) -> list[Record]:
-    """Returns the last run of each seed, among the runs that have a test score."""
+    """Returns the last run of each seed among the runs that have a test score."""
     return list({record["seed"]: record for record in runs if "test" in record}.values())
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:
-    """Formats the mean (standard error), and the number of seeds.
+    """Formats a mean, its standard error in brackets, and the number of seeds.
 
     Example:
       >>> mean([60.0, 62.0]), mean([60.0]), mean([1.0, 1.01], digits=3)
@@ -51,7 +54,7 @@ def mean(values: Sequence[float], digits: int = 1) -> str:
 
 
 def span(values: Iterable[int]) -> str:
-    """Formats one number, or a range.
+    """Formats the range of some numbers, or one number if they are all equal.
 
     Example:
       >>> span([1500, 1500]), span([1500, 1000])
@@ -118,7 +121,7 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
 
 
 def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Sums each of the two numbers in `coverage` over all tables.
+    """Returns both numbers of `counted`, summed over all tables; see `coverage`.
 
     Example:
       >>> totals({"Table 1": (1, 3), "Table 2": (2, 2)})
@@ -129,7 +132,7 @@ def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
 
 
 def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) -> str:
-    """Formats the section on what was not run: a line for each table, instead of empty rows.
+    """Formats the section on what was not run, with a line for each table that has missing rows.
 
     Args:
       counted: by table, the number of its rows that were run, and the number of all its rows.
@@ -166,5 +169,5 @@ def chance(classes: int, examples: int) -> tuple[float, float]:
 
 
 def join(sections: Iterable[str]) -> str:
-    """Joins the sections of a page that are not empty."""
+    """Joins the nonempty sections of a page."""
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -18,7 +18,7 @@ Ablations = Mapping[str, Sequence[float]]  # test accuracies (percent) of the se
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns a picture for each size, of the tasks with finished runs of three or more ablations.
+    """Returns a picture for each size: the tasks with finished runs of three or more ablations.
 
     Args:
       records: the records, by file name.
@@ -37,7 +37,10 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
-    """Returns accuracies of tasks with three or more ablations, on data of one provenance."""
+    """Returns the accuracies, by task, of the tasks with three or more ablations.
+
+    The accuracies of an ablation are from runs on data of one provenance.
+    """
     found: dict[str, Ablations] = {}
     for task in TASKS:
         ablations = {}

@@ -68,7 +68,7 @@ has the config, seed, commit and hardware of its run."""
 
 
 class Cell(NamedTuple):
-    """The experiment of a run."""
+    """The experiment of a run: its ablation, length and learning rate."""
 
     ablation: str
     length: int
@@ -79,7 +79,7 @@ Cells = Mapping[Cell, Sequence[Record]]
 
 
 class Sorted(NamedTuple):
-    """Records by the rows that they count for."""
+    """The records, grouped by the rows that they count for."""
 
     cells: dict[Cell, list[Record]]  # finished runs
     quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
@@ -88,7 +88,7 @@ class Sorted(NamedTuple):
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """Returns the config of every ablation, with the length and the rate of the config file."""
+    """Returns the config of every ablation, with T = 1,024 and a learning rate of 0.003."""
     return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
@@ -120,7 +120,7 @@ def quick_of(record: Record) -> str | None:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """Returns the cell of a run; None if its options are not in the table."""
+    """Returns the cell of a run; None if the table has no run with these options."""
     length = record["config"]["data"].get("length")
     rate = record["config"]["optimizer"]["learning_rate"]
     rates = {float(name): name for name in RECALL_RATES}
@@ -133,9 +133,9 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
-    """Returns the cell whose learning rate is best on validation, and its runs; None without runs.
+    """Returns the cell whose learning rate has the best validation accuracy, and its runs, or None.
 
-    Only seeds that were run at every rate are compared, if there are any.
+    If any seeds were run at all rates that have runs, only the runs of these seeds are compared.
     """
     found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
@@ -179,7 +179,7 @@ def learned_at(record: Record) -> int | None:
 
 
 def accuracies(runs: Sequence[Record]) -> list[float]:
-    """Returns the test accuracies in percent."""
+    """Returns the test accuracies of the runs, in percent."""
     return [100 * run["test"]["accuracy"] for run in runs]
 
 
@@ -246,7 +246,7 @@ def _best_cell(cells: Cells, ablation: str, length: int) -> str:
 
 
 def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
-    """Returns the section on what was not run: a line for each length, instead of empty rows."""
+    """Returns the section on what was not run, with a line for `:quick` and for each length."""
     absent = [NAMES[ablation] for ablation in RECALL_ABLATIONS if ablation not in quick]
     every = len(RECALL_ABLATIONS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
@@ -319,7 +319,7 @@ def _first_loss(runs: Sequence[Record]) -> str:
 
 
 def _learned(runs: Sequence[Record]) -> str:
-    """Returns when validation reached 99 %, in words."""
+    """Returns, in words, the steps at which validation accuracy reached 99 %."""
     steps = [step for run in runs if (step := learned_at(run))]
     if not steps:
         return "and no run reaches 99 % on validation"
@@ -332,7 +332,7 @@ def _after(steps: Sequence[int]) -> str:
 
 
 def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
-    """Returns a table of the runs of `:quick`; each run takes a minute or two."""
+    """Returns the section on the runs of `:quick`."""
     if not runs:
         return ""
     lines = [
@@ -346,7 +346,7 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _when(runs: Sequence[Record]) -> str:
-    """Returns the steps at which validation reached 99 %, and the number of such runs."""
+    """Returns the steps at which runs reached 99 % on validation, and the number of these runs."""
     steps = [step for run in runs if (step := learned_at(run))]
     return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
 

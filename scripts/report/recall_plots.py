@@ -1,4 +1,4 @@
-"""Pictures of the runs on Recall: accuracy against steps, eigenvalues before and after training."""
+"""Pictures of the runs on Recall: accuracy in training, and eigenvalues before and after."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns a picture of curves for each length and for `:quick`, and one of eigenvalues.
+    """Returns pictures of curves, for each length and `:quick`, and a picture of eigenvalues.
+
+    A picture is left out if there are too few records for it.
 
     Args:
       records: the records, by file name.

@@ -34,11 +34,11 @@ class Row(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of `lru.train` that give the config."""
+        """The arguments of `lru.train` that select the config, the seed and the overrides."""
         return [f"--config={self.config}", f"--config.seed={self.seed}", *self.overrides]
 
     def load(self) -> dict[str, Any]:
-        """Loads the config, with the overrides."""
+        """Returns the config, with the seed and the overrides."""
         return load_config(self.config, self.arguments[1:]).to_dict()
 
 
@@ -52,7 +52,7 @@ def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -
 
     Args:
       task, ablation, size: see `lru.training.recipes.lra`.
-      ring: "r_min/r_max" of the eigenvalues, which replace the config's; "" keeps the config's.
+      ring: "r_min/r_max", to replace the config's bounds of the eigenvalues; "" keeps the config's.
 
     Example:
       >>> lra("text").config, lra("text", "ring", "quick").config
@@ -112,7 +112,7 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
 class Axis(NamedTuple):
     """The choices along one axis of a table, and the default choices.
 
-    If the default is empty, rows get 0, which keeps the value of their configs.
+    If the default is empty, rows get 0, which keeps the values of their configs.
     """
 
     choices: Sequence[Any]
@@ -120,16 +120,16 @@ class Axis(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of one table; `axes` has an axis for each argument of `row`, the outermost first."""
+    """The rows of one table; `axes` has an axis for each argument of `row` except `size`."""
 
     row: Callable[..., Row]
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, Axis]  # the axis that changes most slowly is first
     sizes: Sequence[str]  # the first is the default
 
     def rows(
         self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]
     ) -> Iterator[Row]:
-        """Yields all rows with the first seed, then all with the second."""
+        """Yields all rows with the first seed, then all rows with the second, and so on."""
         axes = [chosen[name] or [0] for name in self.axes]
         for seed, *cell in itertools.product(range(seeds), *axes):
             row = self.row(**dict(zip(self.axes, cell)), size=size)

@@ -1,4 +1,4 @@
-"""The page on speed and memory: measurements of `scripts/benchmark.py`, main ratios first."""
+"""The page on speed and memory: the main ratios, then the records of `scripts/benchmark.py`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def page(records: Mapping[str, Record]) -> str:
 
 
 def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Returns the name of the newest record with Table 4's candidates, and its rows.
+    """Returns the name of the newest record with steps of the tanh RNN and the LRU, and its rows.
 
     The rows are grouped by task and by candidate. The name is empty if there is no such record.
     """
@@ -117,7 +117,7 @@ def _speed(task: str, rows: Mapping[str, Any], candidate: str) -> str:
 
 
 def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, int, int]]:
-    """Returns, by shape, a step's speed relative to Appendix A's, and temporary bytes of both."""
+    """Returns, by shape, a step's speed relative to Appendix A, and the temporaries of both."""
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):
         rows = [row for row in records[name]["rows"]

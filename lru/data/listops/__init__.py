@@ -35,7 +35,7 @@ _RELEASE = lra_release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOpsOptions(Options):
-    """The options of ListOps; the defaults are those of LRA.
+    """The options of ListOps; by default, expressions and sizes of splits are as in LRA.
 
     Attributes:
       source: "generated"; or "released", LRA's files, for which only `pad_to` and the `num_*`
@@ -90,9 +90,10 @@ class ListOpsOptions(Options):
 
 
 class ListOps(SequenceDataset):
-    """Sequences of 18 tokens (`listops_trees.VOCABULARY`), labeled with a digit.
+    """ListOps expressions, each labeled with its value, a digit.
 
-    An input consists of the tokens of an expression, the end of sequence, and padding up to T.
+    An input consists of the tokens of an expression, the end of sequence, and padding up to T. The
+    vocabulary has 18 tokens, see `lru.data.listops.trees.VOCABULARY`.
     """
 
     name = "listops"
@@ -165,7 +166,7 @@ class ListOps(SequenceDataset):
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields `(tokens, label)` of every row in one of LRA's files, and verifies each label.
 
-    The header may be missing. Windows line ends and a byte order mark are allowed.
+    The header may be missing. Windows line endings and a byte order mark are allowed.
 
     Raises:
       UserError: if the file differs from the released form; the message names file and line.
@@ -186,7 +187,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Returns whether the first line is the header, and not the first expression."""
+    """Returns whether the first line is the header, not an expression; rejects other headers."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():

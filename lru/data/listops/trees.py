@@ -76,7 +76,7 @@ def _value(operator: int, arguments: list[int]) -> int:
 def parse(text: str) -> np.ndarray:
     """Returns the tokens `(t,)`, uint8, of an expression in the official text form.
 
-    The parentheses add no information to the brackets, so they are dropped, as in LRA's reader; but
+    The parentheses add no information to the brackets, so they are dropped, as in LRA's reader. But
     the numbers of opening and closing parentheses must be equal.
 
     Raises:
@@ -130,11 +130,12 @@ class Rules(NamedTuple):
 
 
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields distinct expressions made by LRA's rules, with their values, endlessly.
+    """Yields distinct expressions made by LRA's rules, with their values, without end.
 
-    A tree at a depth below `max_depth` is an operator with probability 1/4: one of the
-    four operators, with 2 to `max_args` subtrees. Otherwise it is a digit. All choices are uniform.
-    Trees of the wrong length and repeated trees are discarded.
+    A tree at a depth below `max_depth` is an operator with probability 1/4; any other tree is a
+    digit. The operator, the number of its subtrees, from 2 to `max_args`, and the digit are drawn
+    uniformly. Trees of the wrong length and repeated trees are discarded.
+
     Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena. That program takes
     no seed, so the expressions here differ from the released expressions but have the same
     distribution.
@@ -229,7 +230,7 @@ def _measure(levels: list[Level]) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _apply(operator: np.ndarray, num_children: np.ndarray, children: np.ndarray) -> np.ndarray:
-    """Returns the values `(n,)` of n operators, given their concatenated children."""
+    """Returns the values `(n,)` of n operators, given the values of all their children."""
     columns = np.arange(num_children.max())
     # Missing arguments are 10: they sort behind every digit, and add 0 to a sum modulo 10.
     arguments = np.full((len(operator), len(columns)), 10, np.uint8)

@@ -1,6 +1,8 @@
-"""The Pathfinder task of the Long Range Arena, pixel by pixel; at 128 x 128 pixels, Path-X.
+"""The Pathfinder task of the Long Range Arena; at 128 x 128 pixels, it is called Path-X.
 
-Do two markers lie at the ends of one dashed path, or of two different paths?
+Do two markers lie at the ends of one dashed path, or of two different paths? A model reads the
+image pixel by pixel.
+
 `lru.data.pathfinder.images` generates images from a seed, by the rules of the released data. The
 released images can also be read.
 """
@@ -185,13 +187,15 @@ def release(options: PathfinderOptions) -> Release:
 
 
 def _is_the_empty_one(path: Path, options: PathfinderOptions) -> bool:
-    """Returns whether the file is empty, as one of the released easy images of 32 x 32 is."""
+    """Returns whether LRA has an empty image with these options, and this file is empty."""
     expected = options.resolution == 32 and options.difficulty == "easy"
     return expected and path.is_file() and not path.stat().st_size
 
 
 def divide(number: int, seed: int) -> dict[str, np.ndarray]:
-    """Divides images at random into 80, 10 and 10 percent; returns a mask `(number,)` per split.
+    """Divides images at random into about 80, 10 and 10 percent; returns a mask for each split.
+
+    A mask is `(number,)` bool. The validation and test splits have `number // 10` images each.
 
     Example:
       >>> {split: chosen.nonzero()[0].tolist() for split, chosen in divide(10, seed=0).items()}
@@ -208,7 +212,7 @@ def divide(number: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path, int]]:
-    """Reads the paths and labels of images from LRA's files `metadata/N.npy`, which are text.
+    """Reads the paths and labels of images from LRA's text files, called `metadata/N.npy`.
 
     Args:
       images: the directory `imgs`.
@@ -216,8 +220,8 @@ def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path,
       number: the expected number of images.
 
     Raises:
-      UserError: if a line differs from the released form, naming the file and the line; or if the
-        number of images is wrong.
+      UserError: if a line differs from the released form (the message names the file and the line),
+        or the number of images is wrong.
     """
     rows = []
     named = (file for file in metadata.iterdir() if _METADATA.fullmatch(file.name))

@@ -1,4 +1,4 @@
-"""Tables of all possible dashes: their pixels, and where the dash after each of them may end."""
+"""Tables of all possible dashes: their pixels, and where the next dash of a path may end."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ _OVERLAP = 459  # 1.8 * 255: two masks overlap where their sum is at least this
 
 
 class Dashes:
-    """Tables of everything that depends only on the rules and a margin.
+    """Tables of the properties of dashes that depend only on the rules and a margin.
 
-    A dash has an end, and a pose: the direction in which its line is drawn from the end. The first
-    dash of a path is drawn from the beginning of the path in one of 360 directions, and its pose is
-    0 to 359. Any other dash turns around a pivot, which lies one margin beyond the previous dash.
-    Its end is the i-th pixel of a circle around the pivot; its line is drawn back from there, and
-    its pose is 360 + i. The mask of a dash is its line, thickened by the margin on all sides.
+    A dash has an end and a pose, a number that encodes the direction in which its line is drawn
+    from the end. The first dash of a path is drawn from the beginning of the path in one of 360
+    directions, and its pose is the angle in degrees, 0 to 359. Any other dash turns around a pivot,
+    which lies one margin beyond the previous dash. Its end is the i-th pixel of a circle around the
+    pivot, its line is drawn from the end towards the pivot, and its pose is 360 + i. The mask of a
+    dash is its line, thickened by the margin on all sides.
 
-    The occupancy is an image of bytes inside a frame. The frame is wide enough for everything that
-    reaches beyond the image; it counts as occupied, as does the border of the image. The occupancy
-    is flattened: a pixel is the number `y * width + x`, and an offset is the difference between two
-    such numbers.
+    The occupancy is an image of bytes: a pixel is the largest value of the masks that were added
+    there. The image has a frame, which is wide enough for everything that reaches beyond the image.
+    The frame and the border of the image count as occupied. The occupancy is flattened: a pixel is
+    the number `y * width + x`, and an offset is the difference between two such numbers.
 
     Attributes:
       frame: the width of the frame.
@@ -40,7 +41,7 @@ class Dashes:
       shades: the values of the mask at `pixels`, uint8.
       core: offsets from the end of a dash to all pixels where its mask may overlap another
         mask, (poses, core).
-      room: bounds at `core`; the dash fits if the occupancy is below all of them.
+      room: bounds at `core`; a dash fits if the occupancy is below the bound at every pixel.
       whole: a list that has, for each pose of a first dash, the offsets from the end of the dash to
         the pixels where its mask is 255.
       head: y and x from the beginning of a path to the other end of its first dash, (360, 2).
@@ -49,7 +50,8 @@ class Dashes:
       step: offsets from a pivot to the pixels of the circle around it, (n,).
       ahead: for a dash of each pose, indices in `step` of the pixels where the next dash may end,
         (poses, ahead).
-      weights: the relative probabilities of the pixels in `ahead`, regardless of the occupancy.
+      weights: the relative probabilities of the pixels in `ahead`, regardless of the occupancy,
+        (poses, ahead).
       near: offsets from a pivot to all pixels within the margin of each pixel of `ahead`,
         (poses, near, ahead).
     """
@@ -79,7 +81,7 @@ class Dashes:
         self.near = self.flat(circle[self.ahead][:, None] + near[:, None])
 
     def flat(self, points: np.ndarray) -> np.ndarray:
-        """Flattens offsets (y, x), `(..., 2)`, to one number for each pair."""
+        """Flattens pixels or offsets (y, x), `(..., 2)`, to one number for each pair."""
         return points @ np.array([self.width, 1])
 
     def point(self, end: int) -> tuple[int, int]:
@@ -130,7 +132,7 @@ class Dashes:
         return _reduce(np.asarray(line), size), _reduce(mask, size)
 
     def _where(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns offsets and values of the chosen pixels of all masks, padded to equal numbers."""
+        """Returns offsets and values of the chosen pixels of each mask, padded to equal numbers."""
         most = chosen.sum(axis=(1, 2)).max()
         points = [np.argwhere(one) for one in chosen]
         points = [np.pad(one, ((0, most - len(one)), (0, 0)), mode="edge") for one in points]

@@ -1,13 +1,13 @@
 """Draws images of Pathfinder: do two markers lie at the ends of one dashed path, or of two?
 
 The task is from Linsley et al. (2018) and Kim et al. (2020), with the options of the Long Range
-Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images. That program
-takes no seed, so the images drawn here differ from the released images but have the same
-distribution. Source: https://github.com/drewlinsley/pathfinder, `snakes.py` and `snakes2.py`, where
-a path is a "snake" and a dash is a "paddle".
+Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images, with one
+difference. To decide whether a path can begin at a pixel, this module tests a dash at that pixel;
+the original program tests a dash one pixel down and one pixel to the right. That program takes no
+seed, so the images drawn here differ from the released images.
 
-There is one difference. To decide whether a path can begin at a pixel, this module tests a dash at
-that pixel; the original program tests a dash one pixel down and one pixel to the right.
+Source: https://github.com/drewlinsley/pathfinder, `snakes.py` and `snakes2.py`, where a path is a
+"snake" and a dash is a "paddle".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Scene(NamedTuple):
     """The content of an image."""
 
     label: int  # 1 if both markers are on one path, else 0
-    markers: tuple[tuple[int, int], tuple[int, int]]  # (y, x) of a path's beginning and of an end
+    markers: tuple[tuple[int, int], tuple[int, int]]  # (y, x) of a beginning and an end
     paths: tuple[Path, Path]
     distractors: list[Path]
     margin: int
@@ -80,7 +80,9 @@ def image(scene: Scene, rules: Rules) -> np.ndarray:
 
 
 def draw(seed: int, indices: Iterable[int], rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """Returns uint8 images `(n, size, size)` and labels `(n,)`; seed and index determine each.
+    """Returns the images `(n, size, size)` and labels `(n,)` with these indices, both uint8.
+
+    The seed, the index and the rules determine an image.
 
     Example:
       >>> images, labels = draw(0, range(10, 12), Rules.of(32))

@@ -6,7 +6,7 @@ Therefore the two paths touch in a quarter of the images of 32 x 32 pixels, and 
 images of 128 x 128 pixels.
 
 Depending on the rules, between one in thirty and one in two thousand attempts find room for
-both long paths. Therefore attempts are made in large batches.
+both long paths. Therefore attempts are made in batches.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _SCARCE = 0.01  # no distractor begins if a smaller share of the pixels is free
 
 
 class Dash(NamedTuple):
-    """A short line, drawn from the end that is farther from the beginning of its path.
+    """A short line, drawn from one of its ends.
 
-    The first dash of a path is drawn from the beginning of the path.
+    The first dash of a path is drawn from the beginning of the path. Any other dash is drawn from
+    the end that is farther along the path.
     """
 
     end: tuple[int, int]  # y points down, x to the right
-    pose: int  # the direction of the line from the end, see `Dashes`
+    pose: int  # encodes the direction of the line from the end, see `Dashes`
 
 
 Path = list[Dash]
@@ -41,7 +42,7 @@ Some = tuple[np.ndarray, np.ndarray]  # the flattened ends of dashes, and their 
 
 
 class Growth:
-    """A path that grows in each of a batch of attempts until there is no room for it.
+    """A path that grows in every attempt of a batch, as long as the attempt has room for it.
 
     Attributes:
       occupied: the occupancy, (attempts, width**2) uint8, without the last dashes of growing
@@ -57,9 +58,9 @@ class Growth:
     def grow(self, rng: np.random.Generator, attempts: np.ndarray) -> np.ndarray:
         """Tries to add a dash in each of the given attempts; returns the attempts where it fits.
 
-        The dash turns around the next pivot and ends at a random pixel of the circle. A pixel has
-        a larger weight if less space is occupied around it, and if the path stays straighter. If
-        the dash does not fit, another pixel is drawn, up to a limit.
+        The dash turns around the next pivot and ends at a random pixel of the circle. A pixel is
+        more likely if the occupancy around it is lower and if the path stays straighter. If the
+        dash does not fit, another pixel is drawn, up to a limit.
         """
         dashes, last = self.dashes, self._path[-1][1][attempts]
         pivots = self._pivots[attempts] + dashes.onward[last]
@@ -80,12 +81,12 @@ class Growth:
         return attempts[grown]
 
     def fits(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """Returns whether the mask of the dash in each of the attempts overlaps nothing."""
+        """Returns, for each of the attempts, whether the mask of its dash overlaps nothing."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.core[poses]
         return (self._flat.take(pixels) < self.dashes.room[poses]).all(axis=1)
 
     def occupy(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> None:
-        """Adds the masks of the dashes to the occupancy."""
+        """Adds the mask of one dash to the occupancy of each of the attempts."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.pixels[poses]
         self._flat[pixels] = np.maximum(self._flat.take(pixels), self.dashes.shades[poses])
 
@@ -95,7 +96,7 @@ class Growth:
         return attempts, ends[attempts], poses[attempts]
 
     def path(self, attempt: int) -> Path:
-        """Returns the path of one attempt."""
+        """Returns the path in one attempt."""
         return [
             Dash(self.dashes.point(ends[attempt]), int(poses[attempt]))
             for ends, poses in self._path
@@ -159,7 +160,7 @@ def _two_beginnings(
 
 
 def distractors(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Iterator[Path]:
-    """Yields short paths: `num_distractors`, or as many as find room.
+    """Yields `num_distractors` short paths, or fewer if not all of them find room.
 
     Args:
       rng: the random number generator.
@@ -187,7 +188,7 @@ def _distractor(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) 
 
 
 def _beginning(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Some | None:
-    """Draws the first dash of a distractor where its mask touches nothing; None without room."""
+    """Draws the first dash of a distractor in free space; None if no place for it is found."""
     taken = occupied >= _TAKEN
     if np.count_nonzero(~taken) < _SCARCE * dashes.rules.size**2:
         return None

@@ -14,7 +14,7 @@ SIZES = (16, *RELEASED_SIZES)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The options of an image, with lengths in pixels; `Rules.of(...)` returns LRA's options.
+    """The options of an image; `Rules.of` returns LRA's options. Distances are in pixels.
 
     Attributes:
       size: the side of the square image.
@@ -71,7 +71,7 @@ class Rules:
 
     @classmethod
     def of(cls, resolution: int, difficulty: str = "hard") -> Rules:
-        """Returns LRA's rules, or similar rules for a resolution of 16 or the difficulty "short".
+        """Returns LRA's options, or similar options for resolution 16 or the difficulty "short".
 
         Raises:
           ValueError: if the resolution or the difficulty is unknown.

@@ -31,14 +31,14 @@ _SHARD_SIZE = 500  # images: seconds to a minute of work, and 8 MB at 128 x 128 
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """Images with indices from 0, stored in files of a few hundred images each.
+    """Images with indices from 0, stored in files of up to 500 images each.
 
     Attributes:
       directory: the directory of the files; shards that already exist are not drawn again.
       resolution: the resolution of the images, see `Rules.of`.
       difficulty: the difficulty of the images, see `Rules.of`.
       seed: the seed of the images.
-      number: the number of images.
+      number: the total number of images.
     """
 
     directory: Path
@@ -120,7 +120,7 @@ def _cores() -> int:
 
 
 def main(file: str, resolution: str, difficulty: str, seed: str, first: str, stop: str) -> None:
-    """Writes a shard atomically; exits immediately when the parent process ends."""
+    """Draws a shard and writes it atomically; exits at once when the parent process ends."""
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     rules = Rules.of(int(resolution), difficulty)
     images, labels = draw(int(seed), range(int(first), int(stop)), rules)
