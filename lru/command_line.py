@@ -20,7 +20,7 @@ from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises a `UserError` without the usage text."""
+    """An `ArgumentParser` that raises a `UserError` instead of printing its usage and exiting."""
 
     def __init__(self, **kwargs):
         _check_package()  # every command creates a parser first
@@ -88,7 +88,7 @@ def add_process_arguments(parser: Parser) -> None:
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
-    """Joins the other processes, if there are any; of several, only the first prints."""
+    """Joins a run's other processes, if any; then only process 0 writes to standard output."""
     from lru.training import processes
 
     processes.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -124,7 +124,7 @@ CACHE_HELP = (
 
 
 def cache_compilations() -> None:
-    """Caches compiled programs on disk for later processes, unless JAX has a cache directory.
+    """Caches compiled programs on disk, unless JAX already has a cache directory.
 
     If the directory cannot be written or a file in it is damaged, programs are compiled again.
     """
@@ -197,7 +197,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 
 
 def _check_package() -> None:
-    """Raises a `UserError` if another distribution has replaced `lru/__init__.py`."""
+    """Raises a `UserError` if `import lru` finds the package of another distribution."""
     if not hasattr(lru, "__version__"):
         raise UserError(
             "import lru finds another package (lru-dict has that name too), which hides lru-flax;\n"
@@ -219,7 +219,7 @@ def _open_streams() -> None:
 
 
 def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Calls a command and flushes its output, because a write may not fail until then."""
+    """Calls a command and flushes its output, because a failed write may only show then."""
     try:
         main(argv)
     except SystemExit:  # after --help
@@ -281,7 +281,7 @@ class _Printable(logging.Formatter):
 def _plain_log() -> Iterator[None]:
     """Logs this package's messages as plain lines, and suppresses the messages of libraries.
 
-    Libraries also raise the errors that they log, and each error is printed once, at the end.
+    The libraries also raise the errors that they log, so every error is still printed, once.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

@@ -2,8 +2,8 @@
 
 The folder contains `model.safetensors`, with the parameters and batch statistics of the best
 checkpoint, and `config.json`, with everything else that `lru.export.load(FOLDER)` needs to create
-the model without its data. With `--step` it also contains `step.jaxexport`: one step of a causal
-model, as a program that needs only JAX to run.
+the model without its data. With `--step`, the folder also contains `step.jaxexport`: one step of a
+causal model, as a program that needs only JAX to run.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The command draws a page that compares the layers of the run's best checkpoint with the layers
 before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation,
-it draws the trajectories of the eigenvalues over training. It also supports the other diagonal
-layers, which are in lru.baselines.
+the command draws the trajectories of the eigenvalues over training instead of the page, or both if
+--out is given too. The command also supports the other diagonal layers, which are in lru.baselines.
 
 The module exports the functions that compute these quantities, and functions that plot them. Each
 plotting function takes a Matplotlib axis and returns it:
@@ -95,7 +95,7 @@ def read_run(
         started the run wrote no `dataset.json`.
 
     Raises:
-      UserError: if there is no run, no evaluated checkpoint, or no diagonal layer in the model.
+      UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
     from lru.training.init_from import set_initial_weights

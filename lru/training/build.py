@@ -2,7 +2,7 @@
 
 The `type` of a section, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
 other keys of the section are its arguments. A key that is not an argument raises an error.
-`Experiment` reads the sections without a `type`, `optimizer` and `train`.
+`Experiment` reads the two sections that have no `type`: `optimizer` and `train`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def build(
         may name, see `lru.training.names`; None for a config that the user wrote.
 
     Raises:
-      UserError: `type` does not exist or is not accepted, a key is not an argument, or a value has
-        the wrong type.
+      UserError: `type` is missing, or the object that it names does not exist or is not accepted;
+        or a key is missing or is not an argument; or a value has the wrong type or is out of range.
     """
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, each with its history and its digests."""
+"""Orbax checkpoints: the latest two and the best, each with the run's history and its digests."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
     `STEP/state/` holds the arrays of a state as Orbax writes them, `history.json` with the run's
-    config and rows (see `lru.training.history`), and `SHA256SUMS` with the digests of all these
-    files: a checkpoint with digests is *sealed*. It becomes visible by a rename once all of it is
-    written, so a run killed while saving resumes from the previous checkpoint.
+    history (see `lru.training.history`), and `SHA256SUMS` with the digests of these files. A
+    checkpoint with digests is called *sealed*. A checkpoint becomes visible by a rename once all of
+    it is written, so a run killed while saving resumes from the previous checkpoint.
 
     Args:
       directory: the directory of the checkpoints; created if it is missing.
-      log: called with a line of text when a damaged checkpoint is skipped.
+      log: called with a line of text for each damaged checkpoint that is skipped.
     """
 
     def __init__(self, directory: Path, log: Callable[[str], None] = print):
@@ -61,12 +61,12 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, best: int | None, history: Mapping[str, Any] | None = None
     ) -> None:
-        """Starts saving in the background.
+        """Starts saving a state in the background, unless its step has a checkpoint.
 
         Args:
           step: the step of the state.
           state: the arrays.
-          best: the step whose checkpoint must not be deleted.
+          best: the step of the best checkpoint, which must not be deleted; None if there is none.
           history: the history of the run, see `lru.training.history`.
 
         Raises:
@@ -79,7 +79,7 @@ class Checkpoints:
         self._writing(lambda: self._manager.save(step, args=args))
 
     def wait(self) -> None:
-        """Waits until everything is on disk.
+        """Waits until every checkpoint is on disk.
 
         Raises:
           UserError: a checkpoint cannot be written.
@@ -87,7 +87,7 @@ class Checkpoints:
         self._writing(self._manager.wait_until_finished)
 
     def close(self) -> None:
-        """Waits until everything is on disk, and ends the background threads.
+        """Waits until every checkpoint is on disk, and ends the background threads.
 
         After a failed write it does nothing.
 
@@ -108,13 +108,13 @@ class Checkpoints:
     def restore_latest(self, target: Any) -> Any | None:
         """Restores the newest readable checkpoint; returns None if there are no checkpoints.
 
-        Newer checkpoints that cannot be read are logged and moved into `damaged/`.
+        Logs the newer checkpoints that cannot be read, and moves them into `damaged/`.
 
         Args:
-          target: the state's shapes, as `jax.ShapeDtypeStruct`s with shardings.
+          target: the state's shapes and types, as `jax.ShapeDtypeStruct`s with shardings.
 
         Raises:
-          UserError: no checkpoint can be read. In this case nothing is moved.
+          UserError: there are checkpoints, but none can be read. In this case nothing is moved.
         """
         reasons: dict[int, UserError] = {}
         for step in reversed(self.steps()):
@@ -135,7 +135,7 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, target: Any) -> Any:
-        """Restores the state saved at a step.
+        """Restores the state saved at a step; for `target`, see `restore_latest`.
 
         Raises:
           UserError: the checkpoint cannot be read.
@@ -146,7 +146,11 @@ class Checkpoints:
             raise UserError(f"{error}; move it elsewhere to use the next best") from None
 
     def history(self, step: int) -> dict[str, Any] | None:
-        """Returns the history saved in a checkpoint; None if an older version wrote it."""
+        """Returns the history saved at a step; None if none was saved.
+
+        Raises:
+          Damaged: see `read_history`.
+        """
         return read_history(self.path(step))
 
     def shapes(self, step: int) -> Any:
@@ -207,7 +211,7 @@ class Checkpoints:
 
 
 def _collect_quietly() -> None:
-    """Collects the coroutines that Orbax leaves on an error, without their warnings."""
+    """Deletes the coroutines that Orbax leaves behind after an error, without their warnings."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_SECONDS_PER_CALL = 1.0  # a signal is handled only at the end of a call
+_SECONDS_PER_CALL = 1.0  # a signal is handled only between two chunks of steps
 
 
 class Clock:
-    """Measures a run's total time, and its speed and wait for input since the last reading.
+    """Measures a run's total time, its speed, and its wait for input.
 
-    The total time covers all restarts of the run. The wait for input is the time from the end of
-    one call of the compiled program until the batches of the next are ready; only in this time are
+    The total time covers all restarts of the run. The wait for input is the time spent waiting for
+    the batches of the next call of the compiled program while no call runs; only in this time are
     the devices idle for lack of input. The first wait begins when training starts, and includes
-    reading the data. `read` returns the wait as a share of the wall time since the last reading;
-    the record has it as a share of the whole run.
+    reading the data. `read` returns the wait as a share of the wall time since the last `restart`
+    or `read`; the record has it as a share of the whole run.
 
     Args:
       before: the last line of the run's `timing.jsonl`; empty for a new run.
 
     Attributes:
       input_wait_seconds: the seconds that the run has waited for input so far.
-      new: True until the first call of `restart`; a reading before it would include compilation.
+      new: True until the first call of `restart`; a reading before that would include compilation.
     """
 
     def __init__(self, before: Mapping[str, Any]):
@@ -53,21 +53,21 @@ class Clock:
 
     @property
     def has_pace(self) -> bool:
-        """Whether the time per step is known."""
+        """True once the time per step is known."""
         return self._pace < math.inf
 
     def set_pace(self, step: int) -> None:
-        """Sets the time per step to its mean since the last restart or reading."""
+        """Sets the time per step to its mean since the last `restart` or `read`."""
         self._pace = (time.monotonic() - self._since) / (step - self._step)
 
     def steps_at_once(self) -> int:
-        """Returns how many steps take about a second, at least 1; 1 while the pace is unknown."""
+        """Returns the number of steps that take about a second, at least 1; 1 if it is unknown."""
         return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
         """Returns steps per second and the share of time spent waiting for input, then restarts.
 
-        Both are None if there was no step since the last reading.
+        Both are None if there was no step since the last `restart` or `read`.
         """
         if step == self._step:
             return None, None

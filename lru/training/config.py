@@ -22,18 +22,19 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     """Loads the config of `path/to/file.py` or `path/to/file.py:variant`.
 
-    The file is executed as the user's own program, and its types may come from any package.
+    The file is executed as the user's own program, and its config may name classes of any package.
 
     Args:
-      argument: the file and, after a colon, the variant to pass to its `get_config`. A relative
-        path is looked up in the current directory, then among the configs of the package.
+      argument: the file and, after a colon, the variant to pass to its `get_config`. For relative
+        paths, see `find_config`.
       overrides: arguments `--config.key.subkey=value`, see `lru.training.overrides`.
 
     Returns:
       The config, unlocked, so that it may be changed further.
 
     Raises:
-      UserError: the file, variant or key does not exist, or a value has the wrong type.
+      UserError: the file, variant or key does not exist, the file fails, or a value has the wrong
+        type.
     """
     path, _, variant = argument.partition(":")
     file = find_config(path)
@@ -51,7 +52,7 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 
 def _run(file: Path) -> dict[str, Any]:
-    """Runs a config file and returns its globals; like a script, it may import from its folder."""
+    """Runs a config file and returns its globals; the file may import modules from its folder."""
     before, modules = sys.path, set(sys.modules)
     sys.path = [str(file.parent), *before]
     try:
@@ -64,7 +65,13 @@ def _run(file: Path) -> dict[str, Any]:
 
 
 def find_config(path: str) -> Path:
-    """Returns the file at `path`, or the config of that name in the package."""
+    """Returns the config file at a path.
+
+    A relative path is looked up in the current directory, in the package, and beside the package.
+
+    Raises:
+      UserError: there is no such file.
+    """
     # An installed package contains the configs; in a checkout they are beside the package.
     for file in (Path(path), PACKAGE / path, PACKAGE.parent / path):
         if file.is_file():

@@ -36,11 +36,11 @@ class Description:
     Attributes:
       name, kind, remark: the data set's name, provenance and note, see
         `lru.data.builder.SequenceDataset`.
-      num_classes: the number of labels; None if the model predicts characters of a text.
-      vocab_size: V; None if a step is a vector of features.
-      shape, dtype: shape `(1, T, ...)` and type of the inputs of one example.
-      tokens: the readable name of each token; None if the tokens have none.
-      of_bytes: whether a token is a byte of UTF-8 instead of a character.
+      num_classes: the number of classes; None if the model predicts characters of a text.
+      vocab_size: the number of different tokens; None if each step is a vector of features.
+      shape, dtype: the shape `(1, T, ...)` and the type of the inputs of one example.
+      tokens: the readable name of each token; None if the tokens have no names.
+      of_bytes: whether each token of a text is a byte of UTF-8 instead of a character.
       steps_per_epoch: the number of training steps in one pass over a text; None if the data are
         not a text.
     """
@@ -63,8 +63,8 @@ class Description:
     def of(cls, experiment: Any) -> Self | None:
         """Returns the description of an `Experiment`'s data set.
 
-        Returns None if a description cannot replace the data set: if it is a user's data set with
-        its own alphabet, or with inputs that a description does not cover.
+        Returns None if a description cannot replace the data set: a user's data set may have its
+        own alphabet, or inputs that a description does not cover.
         """
         dataset, task = experiment.dataset, experiment.task
         if isinstance(dataset, TextStream) and _is_changed(type(dataset)):

@@ -1,4 +1,4 @@
-"""Places arrays on all devices of all processes: batches divided, everything else replicated."""
+"""Places arrays on the devices of all processes: divides batches, and replicates other arrays."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lru.training.settings import Settings
 
 
 class Devices:
-    """A mesh of devices with the axes `data`, which divides batches, and `time`.
+    """A mesh of devices with two axes: `data` divides batches, and `time` divides their steps.
 
     Args:
-      devices: the devices, by default all.
-      settings: `time_devices` devices share the steps of each example; `batch_size` and
-        `accumulate` have to fit the others.
+      devices: the devices; None for the devices of all processes.
+      settings: the section `train` of a config. The devices form groups of `time_devices`, which
+        share the steps of each example. Every batch, and each of its `accumulate` parts, is divided
+        evenly among the groups.
 
     Attributes:
       platform: the platform of the devices, such as "cpu".
-      replicated: the sharding of an array that every device has.
+      replicated: the sharding of an array of which every device has a copy.
       split: the sharding of a batch `(B, ...)`.
       split_calls: the sharding of K batches `(K, B, ...)`.
 
@@ -33,7 +34,7 @@ class Devices:
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None, settings: Settings):
-        # In order of the processes, so that each of them reads consecutive rows of a batch.
+        # In order of the processes, so that each process reads consecutive rows of a batch.
         ordered = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
         time = settings.time_devices
         if len(ordered) % time:
@@ -51,13 +52,13 @@ class Devices:
         self.split_calls = NamedSharding(self._mesh, PartitionSpec(None, "data"))
 
     def mesh(self) -> contextlib.AbstractContextManager[Any]:
-        """Sets the mesh while a program is traced, if devices share the time."""
+        """Returns a context for tracing, which sets the mesh if `time_devices` is above 1."""
         if not self._shards_time:
             return contextlib.nullcontext()
         return jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh)
 
     def replicate(self, tree: Any) -> Any:
-        """Puts the same arrays of the host on every device."""
+        """Copies the host's arrays, the same in all processes, to every device."""
 
         def put(x):
             x = np.asarray(x)
@@ -66,25 +67,25 @@ class Devices:
         return jax.tree.map(put, tree)
 
     def put(self, rows: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's `rows` of batches on its devices, as part of the whole batches."""
+        """Puts this process's rows of batches on its devices, as parts of the whole batches."""
         # Not `device_put`, which communicates between processes: Grain's threads call this, in an
         # order that differs from process to process.
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows)
 
     def rows(self, batch_size: int) -> slice:
-        """Returns the rows of a batch on this process's devices, which it reads."""
+        """Returns the rows of a batch that this process reads, for its own devices."""
         shards = self.split.addressable_devices_indices_map((batch_size,)).values()
         bounds = [at[0].indices(batch_size) for at in shards if at]
         return slice(min(first for first, *_ in bounds), max(stop for _, stop, _ in bounds))
 
     def next_multiple(self, batch_size: int) -> int:
-        """Returns the batch size, rounded up to a multiple of the devices that divide a batch."""
+        """Returns the batch size, rounded up so that the devices can divide a batch evenly."""
         number = self._mesh.shape["data"]
         return -(-batch_size // number) * number
 
 
 def _check_batch(settings: Settings, devices: int) -> None:
-    """Checks that a batch, and each of its parts, can be divided among devices."""
+    """Checks that a batch, and each of its `accumulate` parts, can be divided among devices."""
     if settings.batch_size % devices:
         raise UserError(
             f"config.train.batch_size is {settings.batch_size}; expected a multiple of {devices}, "

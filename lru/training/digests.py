@@ -1,6 +1,6 @@
-"""SHA-256 digests of all files in a directory, saved there as `SHA256SUMS`.
+"""SHA-256 digests of the files in a directory, saved there as `SHA256SUMS`.
 
-The format is that of `sha256sum`, so `sha256sum --check SHA256SUMS` checks them too.
+The format is that of `sha256sum`, so `sha256sum --check SHA256SUMS` checks the files too.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import hashlib
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
-# Orbax adds this file last and never reads it on a local disk.
+# Orbax adds `commit_success.txt` last and never reads it on a local disk.
 _IGNORED = {SUMS, "commit_success.txt"}
 
 
 class Damaged(Exception):
-    """A file has changed since it was written."""
+    """A saved file is missing, changed or unreadable, or a file was added beside it."""
 
 
 def write_digests(directory: Path) -> None:
-    """Writes the digests of all files in a directory and its subdirectories."""
+    """Writes `SHA256SUMS`, the digests of the files in a directory and its subdirectories."""
     sums = {name: digest(directory / name) for name in _files(directory)}
     (directory / SUMS).write_text(_format(sums))
 
@@ -27,7 +27,7 @@ def check_digests(directory: Path) -> None:
     """Checks that a directory's files have not changed since `write_digests`.
 
     Raises:
-      Damaged: a file is missing, added or changed, or `SHA256SUMS` itself is missing or changed.
+      Damaged: a file is missing, added or changed, or `SHA256SUMS` is missing or malformed.
     """
     sums, there = read_digests(directory), _files(directory)
     for name, wanted in sums.items():
@@ -45,7 +45,7 @@ def read_digests(directory: Path) -> dict[str, str]:
     """Returns the digests in a directory's `SHA256SUMS`, by file name.
 
     Raises:
-      Damaged: `SHA256SUMS` is missing, or `write_digests` cannot have written it.
+      Damaged: `SHA256SUMS` is missing or malformed.
     """
     try:
         text = (directory / SUMS).read_bytes().decode()

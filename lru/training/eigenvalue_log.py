@@ -1,4 +1,4 @@
-"""Logs the eigenvalues at every evaluation, as `spectra/STEP.npz` in the work directory."""
+"""Logs the eigenvalues before training and at every evaluation, as `spectra/STEP.npz`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EigenvalueLog:
         self.digests = dict(digests)
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
-        """Writes the file of a step; its bytes depend on the parameters alone."""
+        """Writes the file of a step; the same parameters always yield the same bytes."""
         found = model_eigenvalues(params, self._layers)
         if not found:
             return
@@ -79,10 +79,10 @@ class EigenvalueLog:
         return sorted(int(file.stem) for file in files if file.stem.isdecimal())
 
     def trajectories(self) -> tuple[list[int], dict[str, np.ndarray]]:
-        """Returns the steps and the eigenvalues `(steps, N)` of every layer, by its path.
+        """Returns the steps and the eigenvalues `(steps, N)` of every layer, by the layer's path.
 
         Raises:
-          UserError: a file cannot be read.
+          UserError: a file cannot be read, or has other layers than the first file.
         """
         steps = self.steps()
         files = [self._read(step) for step in steps]

@@ -33,7 +33,7 @@ from lru.training.step import Call, State, Steps, init_variables
 from lru.training.tasks import make_task
 
 # By default XLA schedules a CPU program for concurrency: it recomputes everything that is
-# rematerialised early and at once, instead of late and layer by layer, in three times the memory.
+# rematerialized early and at once, instead of late and layer by layer, in three times the memory.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
@@ -46,7 +46,10 @@ def _check_sections(config: ConfigDict) -> None:
 
 
 def _try_mixers(create_model: Callable[..., Any]) -> None:
-    """Traces the mixers of `lru` on one step, so that they raise before data are prepared."""
+    """Traces a model's mixers on one step, to raise their errors before data are prepared.
+
+    Skips mixers that are not in `lru`, and mixers that divide their sequence among devices.
+    """
     arguments = getattr(create_model, "keywords", {})
     width = arguments.get("d_model")
     for key, make in arguments.items():
@@ -62,7 +65,7 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
 
 
 def _check_time_devices(config: ConfigDict) -> None:
-    """Checks that the mixer divides the time among devices if and only if `train` says so."""
+    """Checks that the mixer divides the time if and only if `train.time_devices` is above 1."""
     axis = config.model.get("mixer", {}).get("sequence_axis")
     number = config.train.get("time_devices", 1)
     if (axis or None) != ("time" if number > 1 else None):
@@ -74,7 +77,7 @@ def _check_time_devices(config: ConfigDict) -> None:
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, Any] | None:
-    """Returns the compiler options of a platform; None if this version of XLA lacks them."""
+    """Returns a platform's compiler options; None if it has none, or if XLA rejects them."""
     options = _COMPILER_OPTIONS.get(platform)
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
@@ -91,33 +94,32 @@ def _create(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> A
 
 
 class Experiment:
-    """The data, model and optimiser of a config, ready to train and to evaluate.
+    """The data, model and optimizer of a config, ready to train and to evaluate.
 
-    Batches are split over all devices of all processes. Parameters are replicated on each device.
+    Batches are divided among the devices, and parameters are copied to every device.
 
     Args:
-      config: a config with the keys `seed data model optimizer train`.
-      data_dir: the directory of prepared data sets.
+      config: a config with the keys `seed`, `data`, `model`, `optimizer` and `train`.
+      data_dir: the directory of prepared data sets; may be None if there is a `description`.
       manual_dir: the directory with files of official releases.
-      devices: the devices to split batches over; by default all.
+      devices: the devices to use; by default the devices of all processes.
       description: a description that replaces the data set. The data set is then not read, and the
         experiment can neither train nor evaluate.
       allow: see `lru.training.build.build`; None for a config that the user wrote.
 
     Attributes:
-      settings: the section `train`.
-      dataset: the data set.
+      settings: the section `train`, with epochs converted to steps.
+      dataset: the data set, or the description that replaces it.
       task: the task to learn on the data set.
       model: the model.
-      layers: the model's layers that define their modes, by path.
-      base_schedule: the base learning rate, a function of the step; a group has its own peak
-        and the same ends.
+      layers: the model's layers that have a method `modes`, by path.
+      base_schedule: the base learning rate as a function of the step, see `OptimizerSettings`.
       groups: the table of parameter groups.
       origin: the source of the initial weights, see `set_initial_variables`; None if they are
-        drawn.
+        drawn at random.
 
     Raises:
-      UserError: the config is wrong.
+      UserError: the config is wrong, or the data set cannot be read.
     """
 
     def __init__(
@@ -169,9 +171,9 @@ class Experiment:
         self._steps = Steps(self.task, self.model, optimizer, self.settings.accumulate)
 
     def init_state(self) -> State:
-        """Returns the state before the first step, a function of the config's seed alone.
+        """Returns the state before the first step; its random numbers depend only on the seed.
 
-        After `set_initial_variables`, parameters and batch statistics are the given ones.
+        After `set_initial_variables`, it has the given parameters and batch statistics.
         """
         state = self._compiled_init(np.uint32(self._seed))
         if self._initial is None:
@@ -193,13 +195,13 @@ class Experiment:
         """Replaces the initial weights.
 
         Args:
-          variables: parameters and batch statistics, as `variables` returns them.
+          variables: parameters and batch statistics, as returned by the method `variables`.
           origin: the source of the weights, for the record.
         """
         self._initial, self.origin = jax.device_get(dict(variables)), origin
 
     def state_shapes(self) -> State:
-        """Returns a state's shapes, types and shardings, as a target to restore a checkpoint."""
+        """Returns a state's shapes, types and shardings, as the target for `Checkpoints`."""
 
         def with_sharding(sharding, subtree):
             return jax.tree.map(lambda x: x.update(sharding=sharding), subtree)
@@ -209,7 +211,7 @@ class Experiment:
 
     @property
     def _sharding(self) -> State:
-        """The sharding of each field of a state; the carry is split as batches are."""
+        """The sharding of each field of a state; the carry is divided like a batch."""
         fields: dict[str, Any] = {
             f.name: self._devices.replicated for f in dataclasses.fields(State)
         }
@@ -221,14 +223,15 @@ class Experiment:
 
     @functools.cached_property
     def _on_device(self) -> Mapping[str, Array] | None:
-        """The training split on every device; None if the host reads it."""
+        """The training split on every device; None if the host reads batches instead."""
         split = self.task.on_device()
         return None if split is None else self._devices.replicate(split)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
         """Yields the calls from a step to the end, with their batches on the devices.
 
-        The examples in the batch of a step are a function of seed and step alone.
+        A step has the same examples whatever `first_step` is, so a resumed run trains on the same
+        batches as an uninterrupted one.
         """
         split, spans = self._on_device, self.settings.spans(first_step)
         rows = self._devices.rows(self.settings.batch_size)
@@ -244,7 +247,10 @@ class Experiment:
 
     @functools.cached_property
     def train_steps(self) -> Any:
-        """`(state, call) -> state`, compiled once for any count; it donates its input state."""
+        """The compiled function `(state, call) -> state`, which donates its input state.
+
+        It is compiled once, for calls of any number of steps.
+        """
 
         def steps(state, call):
             with self.precision(), self._devices.mesh():
@@ -259,15 +265,15 @@ class Experiment:
 
     @staticmethod
     def variables(state: State) -> dict[str, Any]:
-        """Returns the variables in a state to apply the model with."""
+        """Returns a state's parameters and batch statistics, as variables for `model.apply`."""
         return {"params": state.params, "batch_stats": state.batch_stats}
 
     def report(self, metrics: Metrics) -> dict[str, float]:
-        """Returns loss and accuracy as they are logged."""
+        """Returns the metrics to log: loss, accuracy and, on a text, bits per character."""
         return self.task.report(metrics.compute())
 
     def take_metrics(self, state: State) -> tuple[State, dict[str, float]]:
-        """Returns the state with its sums over training steps cleared, and the logged metrics."""
+        """Clears a state's sums over training steps; returns the state and the metrics to log."""
         found = self.report(state.metrics)
         state = state.replace(metrics=self.empty_metrics())
         if self.settings.record_gradient_norms:
@@ -280,7 +286,7 @@ class Experiment:
         return state, found
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Returns loss and accuracy over a whole split, weighted by example or by character."""
+        """Returns the metrics of a whole split, as means over its examples or characters."""
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = self._devices.next_multiple(size)  # rows that pad the last batch have weight 0
         variables = self.variables(state)

@@ -14,7 +14,7 @@ from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
 def run_name(config: Mapping[str, Any]) -> str:
-    """Returns the names of a config's data set and model, for a title.
+    """Returns the names of a config's data set and of its mixer or model, for a title.
 
     Example:
       >>> data, mixer = {"type": "lru.data.listops:ListOps.create"}, {"type": "lru:LRU"}
@@ -31,7 +31,7 @@ def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, t
 
     Args:
       rows: the lines of `metrics.jsonl`.
-      best_step: the step of the selected checkpoint, which is marked.
+      best_step: the step of the selected checkpoint, which is marked on the test curve.
       path: the file to write.
       title: the title of the figure.
     """
@@ -68,16 +68,16 @@ def save_spectrum(
     """Draws the initial and the trained eigenvalues of every layer.
 
     The axes show the unit disk, or, if all eigenvalues are close to the unit circle, their phase
-    and their distance from it.
+    and their distance from the circle.
 
     Args:
-      initial, trained: the parameters of a model.
+      initial, trained: the parameters of a model before and after training.
       path: the file to write.
       title: the title of the figure.
       layers: the result of `lru.analysis.modes.find_layers` for the model.
 
     Returns:
-      Whether there were eigenvalues to draw: a model without Linear Recurrent Units has none.
+      Whether there were eigenvalues to draw; a model without diagonal layers has none.
     """
     before, after = (model_eigenvalues(params, layers) for params in (initial, trained))
     if not after:

@@ -1,4 +1,4 @@
-"""Records the gradient's norm per layer, to show how deep the training signal reaches."""
+"""Records the norm of each layer's gradient, to show how deep the training signal reaches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GradientNorms(NamedTuple):
 
     Attributes:
       total: the norm of each layer's gradient, summed over steps, `(L,)`.
-      steps: the number of steps summed.
+      steps: the number of steps in the sum.
     """
 
     total: Float[Array, "L"]
@@ -30,12 +30,10 @@ class GradientNorms(NamedTuple):
 
 
 def record_gradient_norms() -> optax.GradientTransformation:
-    """Returns a transformation that sums each layer's gradient norm, and changes no gradient.
+    """Returns a transformation that sums each layer's gradient norm and changes no gradient.
 
     The layers are the subtrees `layers_0`, `layers_1`, ... or `blocks_0`, ... of the parameters.
-
-    Raises:
-      UserError: there are no such subtrees.
+    The transformation raises a `UserError` if there are no such subtrees.
 
     Example:
       >>> record = record_gradient_norms()
@@ -70,7 +68,7 @@ def _layers(tree: Any) -> list[list[Any]]:
 
 
 def mean_norms(state: GradientNorms) -> dict[str, float]:
-    """Returns each layer's mean norm by its key in a line of metrics; layers count from 1."""
+    """Returns the mean norm of each layer by its key in a line of metrics, numbered from 1."""
     means = jax.device_get(state.total) / max(float(state.steps), 1.0)
     return {_KEY.format(layer): float(mean) for layer, mean in enumerate(means, 1)}
 

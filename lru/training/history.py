@@ -1,4 +1,4 @@
-"""Reads the history in a checkpoint: the run's config, its rows so far, and digests of its spectra.
+"""Reads the history in a checkpoint: the run's config, rows so far, and digests of its spectra.
 
 A checkpoint alone therefore determines what the run has done. A lost or damaged `metrics.jsonl`,
 `timing.jsonl` or `config.json` is rewritten from the history, and a lost spectrum is reported.
@@ -22,12 +22,12 @@ FILE = "history.json"
 
 
 def read_history(checkpoint: Path) -> dict[str, Any] | None:
-    """Returns the history in a checkpoint; None if an older version saved none.
+    """Returns the history in a checkpoint; None if none was saved, as by older versions.
 
     Only the history is checked for damage, not the arrays beside it.
 
     Raises:
-      Damaged: the history is missing, or has changed since it was saved.
+      Damaged: the history or its digest is missing, or has changed since it was saved.
     """
     directory = checkpoint / "state"
     if not is_sealed(checkpoint):
@@ -61,7 +61,8 @@ def latest_history(
       log: called with a line of text for each newer checkpoint that is damaged.
 
     Returns:
-      `(step, history)`; None if no checkpoint can be read, or the newest that can has no history.
+      `(step, history)`; None if no checkpoint can be read, or if the newest readable one was saved
+      without a history.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:
@@ -74,7 +75,7 @@ def latest_history(
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
-    """Returns the steps of the checkpoints, in order, without opening them."""
+    """Returns the steps of the checkpoints in a directory, in order, without opening them."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())

@@ -50,7 +50,7 @@ def check_source(config: ConfigDict, workdir: Path) -> None:
     """Checks that the source of the initial weights exists, before data are prepared.
 
     Raises:
-      UserError: `config.train.init_from` is neither a run nor an export.
+      UserError: `config.train.init_from` is not the directory of another run or of an export.
     """
     name = config.get("train", {}).get("init_from")
     if not name or not isinstance(name, str) or (workdir / FILE).exists():
@@ -75,7 +75,8 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
       has already saved its initial weights.
 
     Raises:
-      UserError: the weights cannot be read, or do not fit the model.
+      UserError: the weights cannot be read or do not fit the model, or the run has checkpoints but
+        has lost its initial weights.
     """
     name = config.train.get("init_from")
     if not name or (workdir / FILE).exists():
@@ -177,7 +178,7 @@ def _read_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """Returns the names of the head's arrays that do not fit; the run draws these arrays itself.
+    """Returns the names of the head's arrays that do not fit, and so are not taken over.
 
     Raises:
       UserError: an array outside the head does not fit.

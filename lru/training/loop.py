@@ -1,9 +1,9 @@
 """Trains the model of a config in one work directory to the end, across kills and restarts.
 
 Each step is followed by logging, evaluation and saving, if they are due, in this order. The metrics
-and eigenvalues of a step are on disk before its checkpoint. A resumed run drops everything that is
-later than its checkpoint. The metrics and eigenvalues of an interrupted run therefore end up the
-same, byte for byte, as those of an uninterrupted one.
+and eigenvalues of a step are on disk before its checkpoint. A resumed run drops those of all steps
+after its checkpoint. The metrics and eigenvalues of an interrupted run therefore end up the same,
+byte for byte, as those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from lru.training.writers import Progress
 
 
 class Diverged(UserError):
-    """The loss or the parameters are not finite."""
+    """Training has diverged: the loss or the parameters are not finite."""
 
     exit_code = 1
 
@@ -62,15 +62,15 @@ def train_and_evaluate(
 
     - `config.json`, and `checkpoints/`;
     - `metrics.jsonl`, which does not depend on interruptions;
-    - `spectra/`, the eigenvalues at every evaluation, if the model has any; interruptions do not
-      change these either;
-    - `timing.jsonl`;
+    - `spectra/`, the eigenvalues before training and at every evaluation, if the model has any;
+      interruptions do not change these either;
+    - `timing.jsonl`, with the speed and the seconds so far;
     - `dataset.json`, the description of the data, and `data.json`, their digests;
     - `initial.safetensors`, if the run starts with the weights of another run or of an export;
-    - at the end, `record.json`, `curves.png` and `spectrum.png`.
+    - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
-    has more steps than the record. A stopped run leaves a record without that key.
+    has more steps or epochs than the record. A stopped run leaves a record without that key.
 
     Args:
       config: the config to train, see `Experiment`.
@@ -310,7 +310,7 @@ class _Run:
         self.progress.show(self.step, metrics, speed, waited)
 
     def _write_timing(self, speed: float | None = None, waited: float | None = None) -> None:
-        settings = self._speed_settings  # in the first line that they hold for
+        settings = self._speed_settings  # written only where they differ from the latest
         known = latest_settings(self.files.timing.rows) == settings
         self.files.timing.write(
             {

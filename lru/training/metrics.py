@@ -1,4 +1,4 @@
-"""The loss that training minimizes, and the accuracy: sums that are divided once, at the end."""
+"""The loss that training minimizes and the accuracy, as sums and means over examples."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from lru.ops.array_typing import Array, Float, Num
 
 class Metrics(struct.PyTreeNode):
     """Sums over examples, so that each batch counts by its number of examples.
+
+    On a text, every predicted character is an example.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.
@@ -45,13 +47,13 @@ class Metrics(struct.PyTreeNode):
         return cls(*weighted)
 
     def merge(self, other: Metrics) -> Metrics:
-        """Returns the metrics over the examples of both."""
+        """Returns the metrics over the examples of `self` and `other` together."""
         return Metrics(
             self.loss + other.loss, self.correct + other.correct, self.count + other.count
         )
 
     def mean_loss(self) -> Float[Array, ""]:
-        """Returns the loss that training minimises: nats per example or character."""
+        """Returns the loss that training minimizes, in nats per example."""
         return self.loss / self.count
 
     def compute(self) -> dict[str, float]:

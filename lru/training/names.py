@@ -2,8 +2,9 @@
 
 A config file given with `--config` is the user's own program and may name anything. The
 `config.json` of a work directory or an export is a data file whose source may be untrusted, so
-reading it must not run code. A name in it is accepted if it refers to a Flax module or a data set
-of `lru` or `flax`, or to an object defined in a package that the user allowed.
+reading it must not run foreign code. A name in it is accepted if it refers to a Flax module of
+`lru` or `flax.linen`, to a data set of `lru`, or to an object defined in a package that the user
+allowed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Checks every `type` in the config of a work directory, whether or not it is used.
 
     Raises:
-      UserError: a name is in a package that is not allowed, or is not a model or data set of `lru`.
+      UserError: a name is in a package that is not allowed, or a name in `lru` or `flax` is not
+        that of a Flax module or a data set.
     """
     check_names(config, "config", allow)  # all of them before the first is imported
     _check_trusted(config, "config", allow)
@@ -144,7 +146,7 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
-    """Checks an object's kind and origin: its module may have imported it from elsewhere."""
+    """Checks an object's kind and where it is defined: the named module may only import it."""
     modules = _modules_of(target)
     outside = [module for module in modules if not _lies_in(module, (*TRUSTED, *allow))]
     harmless = (_is_dataset if where.startswith("config.data") else _is_model)(target)
@@ -160,7 +162,7 @@ def _expected(where: str) -> str:
 
 
 def _modules_of(target: Any) -> list[str]:
-    """Returns the modules that define an object, a method's class and a partial's callables."""
+    """Returns the modules that define an object, a method's class, or the parts of a partial."""
     if isinstance(target, functools.partial):
         inside = [x for x in (*target.args, *target.keywords.values()) if callable(x)]
         return [module for x in (target.func, *inside) for module in _modules_of(x)]

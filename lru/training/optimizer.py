@@ -41,10 +41,11 @@ class OptimizerSettings:
       b1, b2, eps: as in Adam.
       warmup_fraction: the share of the steps in which each rate rises linearly from
         `end_learning_rate` to its peak.
-      end_learning_rate: the rate in the first step, and again one step after the last, at the end
-        of cosine annealing. A group whose peak is below this rate has its peak rate throughout.
-        Orvieto et al. (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and
-        cosine annealing to 1e-7.
+      end_learning_rate: the rate in the first step, if there is a warm-up, and the rate that cosine
+        annealing would reach one step after the last. A group whose peak is below this rate has its
+        peak rate throughout. The defaults of this and `warmup_fraction` are those of Orvieto et al.
+        (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and cosine
+        annealing to 1e-7.
 
     Raises:
       UserError: an option is out of its range, or a row is not `(regex, factor, weight decay)`.

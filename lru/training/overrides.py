@@ -22,10 +22,10 @@ _FLAX_ARGUMENTS = ("parent", "name")
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """Returns the config with `--config.key.subkey=value` applied.
 
-    A value has the type of the value that it replaces. A key that the config lacks is added if it
-    is an argument of the section's target: `Settings` for `train`, `OptimizerSettings` for
-    `optimizer`, and the object named by `type` for other sections. Its value then has the type of
-    the target's annotation.
+    A value must have the type of the value that it replaces. A key that is missing from the config,
+    or None there, is set if it is an argument of the section's target: `Settings` for `train`,
+    `OptimizerSettings` for `optimizer`, and the object named by `type` for other sections. Its
+    value must have the type with which the target annotates the argument.
 
     Raises:
       UserError: the key does not exist, or the value has another type.

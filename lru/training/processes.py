@@ -1,13 +1,14 @@
-"""Several processes that train one run together, with JAX's own runtime.
+"""Lets several processes train one run together, with JAX's distributed runtime.
 
-All of them compute the same program over all devices, so they have the same losses and take the
-same decisions. They must agree on what only one of them knows: a signal, an error, the pace. Only
-process 0 writes into the work directory, apart from the checkpoints, which Orbax writes from all.
+All processes compute the same program over all devices, so they have the same losses and take the
+same decisions. They exchange what only one process knows: a signal, an error, the pace. Only
+process 0 writes into the work directory, except for the checkpoints: Orbax writes these from all
+processes.
 
-A signal saves the run and stops all processes (`largest`), and an error before training ends all
-(`in_turn`). If a process dies, the others fail in their next exchange with it, or JAX aborts them
-when it has been silent for a minute; `lost` recognizes these errors, and `lru.command_line` reports
-them and leaves.
+When one process receives a signal during training, all save the run and stop (`largest`). When one
+fails before training, all end (`in_turn`). When one dies, the others fail in their next exchange
+with it, or JAX aborts them after a minute of its silence. `lost` recognizes the error of a failed
+exchange, and `lru.command_line` reports it and ends the process.
 
 With a single process, no function here communicates.
 """
@@ -33,20 +34,20 @@ from lru.errors import UserError
 from lru.io.files import write_atomically
 
 T = TypeVar("T")
-_HEARTBEAT_SECONDS = 60  # a process that has been silent for so long counts as lost
+_HEARTBEAT_SECONDS = 60  # a process that has been silent for this long counts as lost
 _CONNECT_SECONDS = 60
 _HOW = (
     "start all of them with the same --coordinator and --num_processes, each with its own "
     "--process_id"
 )
-# Variables in which launchers give the number of processes, of which each runs one command.
+# Environment variables in which launchers give the number of processes.
 _LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def join(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins the other processes of a run, if the arguments or the environment name them.
+    """Joins the other processes of a run, if the arguments or the environment ask for it.
 
     JAX finds the processes that SLURM, Open MPI or a TPU pod has launched. Elsewhere every process
     gets the same address and number of processes, and its own number, as arguments or in the
@@ -58,7 +59,8 @@ def join(
       process_id: the number of this process, from 0.
 
     Raises:
-      UserError: the arguments do not fit together, or the other processes cannot be reached.
+      UserError: an argument is missing or wrong, or the other processes cannot be reached. If they
+        are awaited for more than a minute, this process ends with an error message instead.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if num_processes is None:
@@ -93,7 +95,7 @@ def join(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discards what is written to standard output: Gloo prints a line when it connects."""
+    """Discards standard output: Gloo prints a line when it connects."""
     sys.stdout.flush()
     kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -107,7 +109,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _patience(where: str) -> Iterator[None]:
-    """Ends this process with an error if others are awaited for too long; JAX would abort it."""
+    """Ends this process with a message if the others do not join in time; JAX would abort it."""
 
     def give_up() -> None:
         print(
@@ -158,7 +160,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 
 def _check_port(port: int) -> None:
-    """Raises a UserError if another program listens on the port, where JAX would abort."""
+    """Raises a `UserError` if the port is in use; JAX would abort the process instead."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -180,12 +182,12 @@ def are_several() -> bool:
 
 
 def largest(number: int) -> int:
-    """Returns the largest of the processes' numbers."""
+    """Returns the largest of all processes' values of `number`, in every process."""
     return int(np.max(_gather(number))) if are_several() else number
 
 
 def from_first(number: int) -> int:
-    """Returns the number of process 0."""
+    """Returns process 0's value of `number`, in every process."""
     return int(_gather(number)[0]) if are_several() else number
 
 
@@ -194,9 +196,10 @@ def _gather(number: int) -> np.ndarray:
 
 
 def in_turn(action: Callable[[], T]) -> T:
-    """Calls an action in process 0, then in all others, and returns its result.
+    """Calls an action in process 0, then in the other processes; returns this process's result.
 
-    The first process creates files that the others read. An error in one ends all of them.
+    The other processes can therefore read files that process 0 creates. If the action fails in one
+    process, every process raises an error: the failed one its own, and the others a `UserError`.
 
     Raises:
       UserError: the action failed in another process.
@@ -219,8 +222,12 @@ def in_turn(action: Callable[[], T]) -> T:
 def check_same(what: str, text: str) -> None:
     """Checks that all processes have the same text.
 
+    Args:
+      what: the name of such texts, in the plural, for the message.
+      text: this process's text.
+
     Raises:
-      UserError: they differ.
+      UserError: the texts differ.
     """
     if not are_several():
         return
@@ -230,10 +237,10 @@ def check_same(what: str, text: str) -> None:
 
 
 def check_shared(directory: Path) -> None:
-    """Checks that all processes have the same directory: process 0 writes a number, others read it.
+    """Checks that all processes share a directory: process 0 writes a number, the others read it.
 
     Raises:
-      UserError: the number is not there.
+      UserError: a process does not find the number.
     """
     if not are_several():
         return
@@ -256,14 +263,14 @@ def check_shared(directory: Path) -> None:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends this process at once; JAX's own exit would wait for the others, which wait for it."""
+    """Ends this process at once; JAX's exit would wait for others, which wait for this process."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
 
 
 def lost(error: Exception) -> str:
-    """Returns a message if an error means that another process is lost, else ""."""
+    """Returns a message if an error shows that another process is lost, else ""."""
     text = str(error)
     signs = ("Gloo", "gloo", "NCCL", "Connection closed", "coordination service", "preempted/died")
     if not (are_several() and any(sign in text for sign in signs)):

@@ -27,16 +27,17 @@ _ORDERED = (("r_min", "r_max"), ("dt_min", "dt_max"))
 
 
 def check_ranges(target: Callable[..., Any], section: Mapping[str, Any], where: str) -> None:
-    """Checks the sizes and rates in a section of a config.
+    """Checks the numbers in a section of a config.
 
     Args:
-      target: the class or function that takes the section's keys as arguments. Only targets in
-        `lru` and `flax` are checked, because a name may have another meaning in a user's class.
+      target: the class or function that takes the section's keys as arguments. Sections with other
+        targets than those in `lru` and `flax` are not checked, because a name may have another
+        meaning there.
       section: the arguments.
       where: the path of the section in the config, for messages.
 
     Raises:
-      UserError: a value is not finite, or is out of its range.
+      UserError: a value is not finite or is out of its range, or a minimum is above its maximum.
     """
     if getattr(target, "__module__", "").partition(".")[0] not in ("lru", "flax"):
         return

@@ -1,4 +1,4 @@
-"""A run's record: everything that is needed to check its results and to repeat it."""
+"""A run's record: what is needed to check the results of a run, and to repeat the run."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def make_record(
       config: the config of the run.
       experiment: the `Experiment` of the run.
       rows: the lines of `metrics.jsonl`.
-      steps: the number of optimiser steps done.
+      steps: the number of optimizer steps done.
       validation: the line of the selected checkpoint; None if there is none yet.
-      test: the line of its test; None if the run has not ended.
-      timing: the lines of `timing.jsonl`: the seconds of the run including evaluation, compilation
-        and all restarts; the seconds of waiting for input; the speed; and where they change, the
-        settings of speed.
-      eigenvalues: the eigenvalues of every diagonal layer by its path, by step; None to record
-        none.
+      test: the line of that checkpoint's test; None if the run has not ended.
+      timing: the lines of `timing.jsonl`. Each contains the seconds of the run, including
+        evaluation, compilation and all restarts; the seconds of waiting for input; the speed; and,
+        where they have changed, the speed settings.
+      eigenvalues: the eigenvalues of every diagonal layer, by step and then by the layer's path;
+        None to record none.
     """
     found = {"validation": validation, "test": test}
     note, epoch = experiment.dataset.note, experiment.task.steps_per_epoch
@@ -90,7 +90,7 @@ def _real_and_imaginary(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[st
 
 
 def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[str, Any]:
-    """Reads a record that `make_record` returned.
+    """Reads and checks a record that was returned by `make_record` and saved.
 
     Args:
       file: the record, as JSON.
@@ -106,7 +106,7 @@ def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[st
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Returns (step, loss) of every evaluation on validation and test."""
+    """Returns the pairs (step, loss) of all evaluations, for validation and for test."""
     return {
         split: [(row["step"], row["loss"]) for row in rows if row["split"] == split]
         for split in ("validation", "test")
@@ -114,13 +114,13 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
 
 def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequence[float]]]:
-    """Returns (step, each layer's mean gradient norm since the previous line), where logged."""
+    """Returns (step, mean gradient norm of each layer) for every line of training with norms."""
     found = [(row["step"], norms_in_row(row)) for row in rows if row["split"] == "train"]
     return [(step, norms) for step, norms in found if norms]
 
 
 def _settings(timing: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Returns the settings of speed, each after the first step that was logged with them."""
+    """Returns (step, speed settings) for every line where the speed settings are logged."""
     return [(row["step"], row["settings"]) for row in timing if "settings" in row]
 
 
@@ -130,7 +130,7 @@ def _median(speeds: Iterable[float | None]) -> float | None:
 
 
 def environment() -> dict[str, Any]:
-    """Returns version, commit, hardware and date."""
+    """Returns the version and commit of the code, the hardware and software, and the date."""
     return {
         "version": lru.__version__,
         "commit": _commit(),
@@ -140,7 +140,7 @@ def environment() -> dict[str, Any]:
 
 
 def format_score(row: Mapping[str, Any]) -> str:
-    """Formats the score of a model: its accuracy, or on a text its bits per character.
+    """Formats the score of a model: its accuracy or, on a text, its bits per character.
 
     Example:
       >>> format_score({"loss": 0.5, "accuracy": 0.75})
@@ -164,7 +164,8 @@ def format_result(row: Mapping[str, Any]) -> str:
 def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from, marked if files were changed.
 
-    `LRU_COMMIT` names it for a copy of the tree whose Git history is missing or incomplete.
+    The variable `LRU_COMMIT` takes precedence: it names the commit of a copy whose Git history is
+    missing or incomplete. Returns None if the commit is unknown.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named

@@ -1,7 +1,8 @@
-"""Compares a run's files with its newest checkpoint, and rewrites lost ones.
+"""Compares a run's files with its newest checkpoint, and rewrites lost files.
 
-A checkpoint contains the run's history with a digest, so the file is wrong where the two differ.
-Checkpoints of older versions have no history; their files are checked against each other.
+A checkpoint contains the run's history with a digest, so a file that differs from it is wrong.
+Checkpoints of older versions have no history, so the files of their runs are checked against each
+other.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def restore_config(workdir: Path, log: Log) -> None:
       log: called with a line of text about what was wrong.
 
     Raises:
-      UserError: the config differs from that of the checkpoints, or it is lost and no other file
-        contains it.
+      UserError: the config differs from that in the newest checkpoint, or it is lost or damaged and
+        cannot be restored.
     """
     known, file = _known_config(workdir), workdir / "config.json"
     try:
@@ -68,7 +69,10 @@ def restore_config(workdir: Path, log: Log) -> None:
 
 
 def _known_config(workdir: Path) -> tuple[str, dict[str, Any]] | None:
-    """Returns the config in a file other than `config.json`, after the name of its source."""
+    """Returns `(source, config)` from the newest checkpoint, or from the record; None if neither.
+
+    The record is read only if there is no `config.json`.
+    """
     if found := latest_history(workdir / "checkpoints"):
         return f"checkpoint {found[0]}", found[1]["config"]
     if (workdir / "config.json").exists():
@@ -92,7 +96,7 @@ def _check_config(
 def restore_rows(
     lines: JsonLines, rows: Sequence[Mapping[str, Any]], file: Path, step: int, log: Log
 ) -> None:
-    """Rewrites a file with the rows in a checkpoint, and logs if it had other rows."""
+    """Rewrites a file with the rows in a checkpoint; logs if it did not start with these rows."""
     if not lines.starts_with(rows):
         log(f"{file} was missing, cut or changed: written again from checkpoint {step}")
     lines.rewrite(rows)
@@ -112,9 +116,10 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
-      `(rows, complete)`, where `complete` is whether the rows certainly include the best one. The
-      rows are those in the newest checkpoint, and complete. A run of an older version has those of
-      `metrics.jsonl`, which may be incomplete; or, if they are lost, the best row of `record.json`.
+      `(rows, complete)`, where `complete` is True if the rows certainly include the best one. The
+      rows are those in the newest readable checkpoint, and complete. If it has no history, the rows
+      are those in `metrics.jsonl`, which may be incomplete. If that file has no validation row, the
+      best row of `record.json` is returned alone, and counts as complete.
     """
     if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
@@ -129,9 +134,9 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
 def check_rows(
     rows: Iterable[Mapping[str, Any]], steps: Collection[int], eval_every: int, file: Path
 ) -> None:
-    """Checks that every checkpoint of an evaluation has its row.
+    """Checks that every checkpoint that was saved at an evaluation has a validation row.
 
-    Without its row, the best checkpoint would not be recognised, and would be deleted.
+    Without its row, the best checkpoint would not be recognized, and would be deleted.
 
     Args:
       rows: the rows of `metrics.jsonl`.
@@ -152,12 +157,13 @@ def check_rows(
 
 
 def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], first: int) -> None:
-    """Checks that a run without checkpoints has never had one.
+    """Checks that a run without checkpoints has never had any.
 
     Args:
       workdir: the work directory of the run.
       rows: the rows of `metrics.jsonl`.
-      first: the step of the first checkpoint; a run killed before it has none.
+      first: the step of the first checkpoint. It is saved in the background, so a run that was
+        killed before twice this step may have no checkpoint.
 
     Raises:
       UserError: the run has had checkpoints, and they are gone.
@@ -172,7 +178,7 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
 
 
 def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
-    """Rewrites the lost files of a finished run, as far as its checkpoints contain them."""
+    """Rewrites a finished run's lost metrics and timing; logs which eigenvalues are lost."""
     found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return

@@ -35,7 +35,8 @@ _NO_EFFECT_ON_RESULTS = {
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Checks that a work directory is new or belongs to a run with this config.
 
-    The config may have more steps or epochs than the run if its learning rates are constant.
+    Options that do not affect the results may differ. The config may have more steps or epochs than
+    the run if its learning rates are constant.
 
     Raises:
       UserError: the work directory belongs to a run with another config.
@@ -78,7 +79,7 @@ def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any])
 
 
 def is_extended(config: ConfigDict, workdir: Path) -> bool:
-    """Returns whether a work directory's record has fewer steps or epochs than the config."""
+    """Returns whether the config is that of the run's record, but with more steps or epochs."""
     try:
         there = json.loads((workdir / "record.json").read_text())["config"]
         return _is_longer(differences(there, config.to_dict()))

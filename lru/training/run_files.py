@@ -33,18 +33,18 @@ from lru.training.writers import JsonLines, TensorBoard, Writer
 class RunFiles:
     """The files of an experiment in a work directory.
 
-    Of several processes, the first writes them. The others write theirs, which are the same, into a
-    temporary directory, and all of them write the checkpoints.
+    Of several processes, only the first writes into the work directory. Each of the others writes
+    files of its own into a temporary directory. All processes write the checkpoints together.
 
     Args:
       workdir: the work directory; it has the run's `config.json`.
       experiment: the experiment of the run.
 
     Attributes:
-      directory: the directory of all files but the checkpoints.
+      directory: the directory of all files except the checkpoints.
       metrics: the file `metrics.jsonl`.
       timing: the file `timing.jsonl`.
-      spectra: the eigenvalues at every evaluation.
+      spectra: the eigenvalues before training and at every evaluation.
       checkpoints: the checkpoints.
     """
 
@@ -132,7 +132,7 @@ class RunFiles:
             writer.write(row)
 
     def save(self, step: int, state: State, best: int | None) -> None:
-        """Saves a checkpoint with the run's history, see `lru.training.history`."""
+        """Starts saving a checkpoint with the run's history, see `lru.training.history`."""
         history = {
             "config": self._config,
             "metrics": self.metrics.rows,

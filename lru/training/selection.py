@@ -1,7 +1,7 @@
 """Model selection and early stopping.
 
-Both are functions of the validation rows alone, so that an interrupted run decides in the same way
-as an uninterrupted one.
+Both depend only on the validation rows and the config, so an interrupted run decides in the same
+way as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    """Returns the best validation row, the earliest if several are equal; None if there is none.
+    """Returns the best validation row, the first if several are equal; None if there is none.
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
@@ -38,10 +38,11 @@ def stops_early(
 
     Args:
       losses: the validation losses, in order of evaluation.
-      patience: the number of evaluations without an improvement that ends training; 0 for never.
+      patience: the number of evaluations without an improvement after which to stop; 0 for never.
       least_improvement: the smallest decrease of the loss that counts as an improvement.
-      improvement_over: "best", the lowest loss so far; or "previous", the preceding loss, as in the
-        code of Ahuja & Morency (2018), where a loss that rises and falls again has improved.
+      improvement_over: what a loss is compared with: "best", the lowest loss so far; or "previous",
+        the preceding loss, as in the code of Ahuja & Morency (2018). With "previous", a loss that
+        rises and then falls again has improved.
 
     Example:
       >>> rule = dict(patience=2, least_improvement=0.1)

@@ -18,37 +18,40 @@ class Settings:
     """The section `train` of a config.
 
     Attributes:
-      steps: the number of optimiser steps; 0 if `epochs` is given.
+      steps: the number of optimizer steps; 0 if `epochs` is given.
       batch_size: the number of examples, or of streams of a text, per step over all devices.
       log_every: the number of steps between two lines of training metrics.
-      eval_every: the number of steps between two evaluations on the validation split. Each of them
-        is saved.
-      checkpoint_every: the number of steps between two checkpoints.
+      eval_every: the number of steps between two evaluations on the validation split. Each
+        evaluation also saves a checkpoint.
+      checkpoint_every: the number of steps between two checkpoints, besides those of evaluations.
       eval_batch_size: the number of examples per evaluation step; 0 for the training batch size.
-      tensorboard: write TensorBoard event files as well.
+      tensorboard: whether to write TensorBoard event files as well.
       steps_per_call: the maximum number of steps per call of the compiled program. A call ends
-        earlier if there is something to log, evaluate or save. A signal is handled within about a
-        second.
+        earlier if there is something to log, evaluate or save. During a call, a signal is handled
+        within about a second, or at the end of a step that takes longer.
       device_data_mb: the maximum size in megabytes of a training split that is stored on every
-        device, where batches are gathered. The host reads a larger one batch by batch; 0 for
-        always.
-      matmul_precision: the precision of float32 products on devices that have faster, coarser ones:
-        "float32" is exact; "tensorfloat32" and "bfloat16" name the coarsest that may be used;
-        "auto" is "tensorfloat32" on a GPU, and "float32" elsewhere.
+        device, where batches are gathered. The host reads a larger split batch by batch, and with 0
+        every split.
+      matmul_precision: the precision of float32 products on devices that can also compute them
+        faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" are
+        the lowest precision that may be used; "auto" is "tensorfloat32" on a GPU, and "float32"
+        elsewhere.
       select: the validation metric, "accuracy" or "loss", that selects the checkpoint to test.
-      test_curve: evaluate the test split at every evaluation, for a curve; it selects nothing.
-      record_eigenvalues: write the eigenvalues before training and of the tested checkpoint into
-        the record.
-      record_gradient_norms: log the norm of each layer's gradient with the training metrics, as a
-        mean over the steps since the last line, and write the norms into the record.
-      patience, least_improvement, improvement_over: early stopping, see
-        `lru.training.selection.stops_early`; a patience of 0 disables it.
-      unroll: T, the steps of a text between two updates; for texts only.
-      epochs: the number of passes over a text, instead of steps, with an evaluation at the end of
-        each instead of every `eval_every` steps; for texts only.
-      accumulate: the number of equal parts of a batch whose gradients are computed in turn, and
-        summed, to save memory. The results equal those of the whole batch to rounding, but batch
-        norm takes the statistics of each part, and dropout draws other masks.
+      test_curve: whether every evaluation also evaluates the test split, for a curve. The test
+        metrics do not affect the selection.
+      record_eigenvalues: whether to write into the record the eigenvalues before training and those
+        of the tested checkpoint.
+      record_gradient_norms: whether to log the norm of each layer's gradient with the training
+        metrics, as a mean over the steps since the last line, and to write the norms into the
+        record.
+      patience, least_improvement, improvement_over: when to stop training early, see
+        `lru.training.selection.stops_early`; a patience of 0 disables early stopping.
+      unroll: T, the number of steps of a text between two updates; for texts only.
+      epochs: the number of passes over a text, in place of `steps`. The run is evaluated at the end
+        of each pass, and `eval_every` is ignored. For texts only.
+      accumulate: the number of equal parts of a batch whose gradients are computed in turn and
+        summed, to save memory. The results equal those of the whole batch up to rounding, except
+        that batch norm takes the statistics of each part, and dropout draws other masks.
       time_devices: the number of devices that share the steps of each example, for a mixer with
         `sequence_axis="time"`; it must divide the length of the examples.
       init_from: the work directory or export with the initial weights; "" for none.
@@ -116,9 +119,9 @@ class Settings:
         return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)
 
     def spans(self, first_step: int) -> Iterator[tuple[int, int]]:
-        """Yields `(step, count)` of the calls from a step to the end.
+        """Yields `(step, count)` for each call from a step to the end.
 
-        No call crosses a step at which to log, evaluate or save.
+        No call crosses a step at which the run logs, evaluates or saves.
 
         Example:
           >>> train = Settings(steps=9, batch_size=1, log_every=6, steps_per_call=4)
@@ -134,7 +137,7 @@ class Settings:
 
     @property
     def most_steps_per_call(self) -> int:
-        """The length of the longest call."""
+        """The maximum number of steps in one call."""
         return min(self.steps_per_call, self.steps, *self._every)
 
     @property

@@ -1,8 +1,8 @@
-"""The settings of speed that a run used: what its config says, and what its platform chose.
+"""The speed settings that a run used: the values in its config, and the choices of its platform.
 
-They change time, memory and rounding, not what is learned. So they are no part of a run's identity:
-a run may be continued with other ones, on another machine, and counts for its row whatever they
-are. The lines of `timing.jsonl` and the record say which they were.
+Speed settings change time, memory and rounding, but not what is learned. A run may therefore be
+continued with different speed settings, for example on another machine. The lines of `timing.jsonl`
+and the record contain the settings that were used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ BY_PLATFORM = (
 
 
 def speed_settings(config: ConfigDict) -> dict[str, Any]:
-    """Returns the settings of `BY_PLATFORM` that a config has, as they are on this platform.
+    """Returns the settings of `BY_PLATFORM` in a config, resolved for this platform.
+
+    The precision of products is included even if the config does not have it.
 
     Example:
       >>> config = ConfigDict({"model": {"remat": True, "mixer": {"method": "auto"}}, "train": {}})
@@ -46,18 +48,18 @@ def speed_settings(config: ConfigDict) -> dict[str, Any]:
     if (key := "model.remat") in found:
         found[key] = rematerialises(found[key])
     if (key := "model.mixer.method") in found:
-        found[key] = resolve_method(found[key], (2,))  # of a sequence, not of one step
+        found[key] = resolve_method(found[key], (2,))  # for a sequence, not for one step
     return found
 
 
 def latest_settings(timing: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the settings in the last line of `timing.jsonl` that has any; `{}` if none has."""
+    """Returns the latest settings in the lines of `timing.jsonl`; `{}` if no line has any."""
     found = [row["settings"] for row in timing if "settings" in row]
     return found[-1] if found else {}
 
 
 def format_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Formats how settings differ from those before; "" if they do not, or those are unknown.
+    """Formats the changes of the settings; "" if there are none, or if `before` is empty.
 
     Example:
       >>> format_change({"model.remat": True}, {"model.remat": False})

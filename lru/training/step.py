@@ -23,13 +23,13 @@ class State(struct.PyTreeNode):
     A checkpoint saves it beside the run's history, see `lru.training.history`.
 
     Attributes:
-      seed: the config's seed, for dropout. It is an array, so runs that differ in it alone share
-        their compiled programs.
-      step: the number of optimiser steps done.
+      seed: the config's seed, for dropout. It is an array, so runs that differ only in their seed
+        share their compiled programs.
+      step: the number of optimizer steps done.
       params: the model's parameters.
-      batch_stats: the running statistics of batch normalisation.
-      opt_state: the state of the optimiser.
-      carry: what one batch passes to the next: on a text, the model's state.
+      batch_stats: the running statistics of batch normalization.
+      opt_state: the state of the optimizer.
+      carry: what one batch passes to the next: the model's state on a text, otherwise nothing.
       metrics: the sums over the training steps since the last log.
       diverged_at: the first step at which the loss, the new parameters or the batch statistics were
         not finite; -1 if there is none.
@@ -46,12 +46,12 @@ class State(struct.PyTreeNode):
 
 
 class Call(struct.PyTreeNode):
-    """The batches of one call of the compiled program, K = `steps_per_call`.
+    """The batches of one call of the compiled program, K = `Settings.most_steps_per_call`.
 
     Attributes:
-      stop: the index after the last batch to train on, at most K.
+      stop: one more than the index of the last batch to train on, at most K.
       examples: K batches `(K, B, ...)`; or the whole split, if `rows` is given.
-      rows: the indices of each batch's examples, `(K, B)`.
+      rows: the indices of each batch's examples, `(K, B)`; None if `examples` are batches.
       start: the index of the first batch to train on.
     """
 
@@ -66,14 +66,14 @@ class Call(struct.PyTreeNode):
         return self.stop - self.start
 
     def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
-        """Yields the same steps in calls of at most `most()` steps, evaluated for each call."""
+        """Divides this call into calls of at most `most()` steps; calls `most` before each."""
         stop = self.start
         while stop < self.stop:
             start, stop = stop, min(stop + most(), self.stop)
             yield self.replace(start=start, stop=stop)
 
     def batch(self, i: Int[Array, ""] | int) -> dict[str, Array]:
-        """Returns the batch of step i, with its integers widened to int32."""
+        """Returns the batch of step i of this call, with its integers widened to int32."""
         found = i if self.rows is None else self.rows[i]
         return {key: _widen(values[found]) for key, values in self.examples.items()}
 
@@ -83,7 +83,7 @@ def _widen(x: Array) -> Array:
 
 
 def init_variables(model: nn.Module, task: Task, seed: Any) -> Any:
-    """Draws the model's parameters and batch statistics; a function of the seed."""
+    """Returns the model's initial parameters and batch statistics, drawn from a seed."""
     return model.init(jax.random.key(seed), task.example())
 
 
@@ -91,9 +91,9 @@ class Steps(NamedTuple):
     """The steps of a model on a task.
 
     Attributes:
-      task: applies the model to a batch.
+      task: the task, which applies the model to a batch.
       model: the model.
-      optimizer: turns gradients into updates.
+      optimizer: the optimizer, which turns gradients into updates.
       accumulate: the number of parts of a batch whose gradients are computed one after another.
     """
 
@@ -103,7 +103,7 @@ class Steps(NamedTuple):
     accumulate: int = 1
 
     def init(self, seed: Array, batch_size: int) -> State:
-        """Returns the state before the first step; a function of the seed."""
+        """Returns the state before the first step, with variables drawn from the seed."""
         variables = init_variables(self.model, self.task, seed)
         return State(
             seed=seed,
@@ -138,10 +138,13 @@ class Steps(NamedTuple):
     def _gradients(self, state: State, batch: Mapping[str, Array], part: Any = None) -> Any:
         """Returns the mean loss, its gradient, and `(carry, metrics, batch_stats)`.
 
+        The loss of a part is its share of the whole batch's mean loss, so that the parts add up.
+
         Args:
           state: the state, whose parameters are differentiated.
           batch: a batch, or a part of it.
-          part: the number of the part, and the sum of weights of the whole batch; None if whole.
+          part: the number of the part, and the sum of the weights of the whole batch; None if
+            `batch` is a whole batch.
         """
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         rngs = {"dropout": key if part is None else jax.random.fold_in(key, part[0])}

@@ -1,8 +1,8 @@
-"""The two tasks: a label for a whole sequence, or the next token at every step of a text.
+"""The two tasks: to predict a label for a whole sequence, or every next token of a text.
 
 A task defines the content of a batch, how the model is applied to it, and the names of the metrics.
-The rest of training is the same for both: the loss is in `lru.training.metrics`, the step in
-`lru.training.step`.
+The rest of training is the same for both tasks: `lru.training.metrics` defines the loss, and
+`lru.training.step` the step.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Task:
 
     Attributes:
       model_arguments: the model's arguments that depend on the data.
-      items: name and number of the items that a step reads, such as `("examples", 32)`.
-      steps_per_epoch: the number of steps of a pass over the data; None if a pass need not end with
+      items: the name and number of the items that a step reads, such as `("examples", 32)`.
+      steps_per_epoch: the number of steps in a pass over the data; None if a pass need not end with
         a step.
     """
 
@@ -56,14 +56,14 @@ class Task:
         raise NotImplementedError
 
     def example(self) -> Any:
-        """Returns inputs of the smallest batch, to infer the parameters' shapes."""
+        """Returns inputs with a batch size of 1, to infer the parameters' shapes."""
         raise NotImplementedError
 
     def check_sizes(self) -> None:
-        """Checks that no batch is larger than its split: reading it would take hours.
+        """Checks that no batch size exceeds the size of the data: reading might take hours.
 
         Raises:
-          UserError: a batch is larger.
+          UserError: a batch size is too large.
         """
 
     def on_device(self) -> Batch | None:
@@ -71,17 +71,17 @@ class Task:
         raise NotImplementedError
 
     def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
-        """Returns the batch of every step, or the indices of its rows in `on_device`.
+        """Returns the batch of every step, or the indices of its examples.
 
         Args:
-          seed: the seed of shuffling.
-          indices: return indices.
+          seed: the seed of the shuffling.
+          indices: whether to return indices into the split that `on_device` returns.
           rows: the rows of each batch that this process reads.
         """
         raise NotImplementedError
 
     def evaluation(self, split: str, batch_size: int, rows: slice) -> Iterable[Batch]:
-        """Returns the batches of one pass over a split, of each the rows of this process."""
+        """Returns the batches of one pass over a split, each with the given rows only."""
         raise NotImplementedError
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
@@ -100,11 +100,22 @@ class Task:
         batch: Mapping[str, Array],
         **options: Any,
     ) -> tuple[tuple[Any, Array], Any]:
-        """Returns `((carry, logits), updated)`, as `model.apply` with `mutable` does."""
+        """Applies the model to a batch.
+
+        Args:
+          model: the model.
+          variables: the model's parameters and batch statistics.
+          carry: the carry before the batch.
+          batch: the batch.
+          **options: further arguments of `model.apply`, which must include `mutable`.
+
+        Returns:
+          `((carry, logits), updated)`, where `updated` has the collections that `mutable` names.
+        """
         raise NotImplementedError
 
     def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Returns loss and accuracy as they are logged."""
+        """Returns the metrics to log: loss, accuracy and, on a text, bits per character."""
         raise NotImplementedError
 
 
@@ -113,7 +124,7 @@ def make_task(
     create_model: Callable[..., nn.Module],
     settings: Settings,
 ) -> Task:
-    """Returns the task of a data set and a model.
+    """Returns the task that fits a data set and a model.
 
     Raises:
       UserError: the data set, the model and the settings are not for the same task.
@@ -184,10 +195,10 @@ class Classification(Task):
 
 
 class LanguageModelling(Task):
-    """The next token of a text, read as B streams in order, T steps at a time.
+    """Predicts every next token of a text, which is read as B streams in order, T steps at a time.
 
-    The final state of a batch is the initial state of the next one, until the text starts again.
-    Gradients do not flow from one batch to another.
+    The final state of a batch is the initial state of the next batch. Every pass over the text
+    starts with a state of zeros. Gradients do not flow from one batch to another.
     """
 
     def __init__(self, dataset: Any, settings: Settings):

@@ -23,7 +23,7 @@ class Writer(Protocol):
         """Drops the rows of later steps, which a resumed run writes again; call this first."""
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes `{"step", "split", name: number, ...}`."""
+        """Writes a row `{"step", "split", name: number, ...}`."""
 
     def close(self) -> None:
         """Writes pending rows and closes the file."""
@@ -37,7 +37,7 @@ class JsonLines:
       fields: the fields of every line, see `lru.io.files.parse_object`.
 
     Attributes:
-      rows: the lines that `rewrite` and `write` have written.
+      rows: the lines of the last `rewrite` or `rewind`, and the lines written since then.
     """
 
     def __init__(self, path: Path, fields: Fields | None = None):
@@ -45,7 +45,7 @@ class JsonLines:
         self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads all complete lines; a last line that a kill cut short is ignored.
+        """Reads all complete lines; ignores an incomplete last line, as a killed process may leave.
 
         Raises:
           UserError: a line is not JSON, or lacks a field.
@@ -65,7 +65,7 @@ class JsonLines:
         return rows
 
     def rewrite(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Replaces all lines atomically and returns the new ones."""
+        """Replaces all lines atomically and returns the new lines."""
         write_atomically(self._path, _text(rows))
         self.rows = [dict(row) for row in rows]
         return self.rows
@@ -86,7 +86,7 @@ class JsonLines:
         self.rows.append(dict(row))
 
     def close(self) -> None:
-        """Does nothing: every line is written at once."""
+        """Does nothing: `write` writes every line immediately."""
 
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -131,11 +131,11 @@ class TensorBoard:
 
 
 class Progress:
-    """Shows a live line on a terminal; elsewhere prints a line whenever there are new metrics.
+    """Shows a live line on a terminal; elsewhere prints a line for each `show`.
 
     Args:
       steps: the number of training steps.
-      start: the first step.
+      start: the number of steps done before.
       items: the name and number of the items that a step reads, such as `("examples", 32)`.
     """
 
@@ -165,9 +165,9 @@ class Progress:
         """Shows the latest training metrics.
 
         Args:
-          step: the last step done.
-          metrics: loss and accuracy.
-          speed: steps per second; None if it is not known.
+          step: the number of steps done.
+          metrics: the metrics, with `loss` and `accuracy`.
+          speed: the number of steps per second; None if it is not known.
           waited: the share of time in which the devices waited for input; shown if above 1 %.
         """
         text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
