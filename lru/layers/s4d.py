@@ -2,9 +2,10 @@
 
     h' = Lambda h + u,   y = 2 Re[C h] + D u          for each of H channels separately
 
-Discretized with step size Delta, a channel is a recurrence, and also a convolution of its inputs
-with the kernel K_k = 2 Re[C scale exp(k log_lam)], where `lru.layers.hippo.discretize` gives scale
-and log_lam. Without resets, the layer computes the convolution by FFT. The final state is then a
+Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
+convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
+`lru.layers.hippo.discretize` gives scale and log_lam. Without resets, the layer computes the
+convolution of several steps by FFT. The final state is then a
 separate sum, which the compiler removes if the state is not used.
 """
 
@@ -125,7 +126,7 @@ class S4D(Mixer):
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
 
     Attributes:
-      d_state: N, even: each channel has N/2 modes and their conjugates.
+      d_state: N, an even number: each channel has N/2 modes and their conjugates.
       frequencies: the initial Lambda_im, for n = 0 ... N/2 - 1: `"lin"`: pi n; `"inv"`:
         N / pi (N / (2n + 1) - 1); `"legs"`: the imaginary parts of HiPPO-N's eigenvalues. The
         initial real parts are -1/2.
@@ -244,8 +245,8 @@ def s4d_directions(
 def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
     """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, for k = 0 ... T - 1.
 
-    It is computed in chunks, and recomputed in the backward pass, because all powers together
-    take N times the memory of the kernel.
+    Unless memory is ample, a long kernel is computed in chunks, and recomputed in the backward
+    pass, because all powers together take N times the memory of the kernel.
     """
 
     def chunk(direction, carry, steps, _):
@@ -268,7 +269,7 @@ def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, 
 def decay(
     direction: S4DDirection, h0: Complex[Array, "*B H N"], time: int
 ) -> Float[Array, "T *B H"]:
-    """Returns 2 Re[C Lambda^(t+1) h0], the contribution of the state h0 to later outputs."""
+    """Returns 2 Re[C exp((t + 1) log_lam) h0], the contribution of the state h0 to output t."""
     powers = direction.c[None] * _powers(direction, jnp.arange(1, time + 1))
     return 2 * jnp.einsum("thn,...hn->t...h", powers, h0).real
 
@@ -285,7 +286,7 @@ def final_state(
       direction: the layer's direction.
       h0: the state before the first step; None for zero.
       u: the inputs in reverse order, from the last valid step of each sequence. Then the input at
-        index k is multiplied by the k-th power of Lambda, whatever the lengths are.
+        index k is multiplied by exp(k log_lam), whatever the lengths are.
       seq_lengths: the number of valid steps of each sequence; None if all steps are valid.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))
