@@ -38,8 +38,8 @@ def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
     If M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2. Both
-    terms are quadratic forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. The
-    cost of a step is therefore N^2.
+    terms are quadratic forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p,
+    where o is the elementwise product. The cost of a step is therefore N^2.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
     if modes.lam.ndim == 2:  # S4D: each channel has its own response
@@ -89,8 +89,9 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 def ring_gain(r_min: float, r_max: float) -> float:
     """Returns the long-run E|h|^2 / E|Bu|^2 for white noise, a ring of eigenvalues, and no gamma.
 
-    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), Proposition 3.3 of Orvieto et al.
-    (2023); 1 / (1 - r^2) if the ring is a circle. With gamma, the ratio is one.
+    By Proposition 3.3 of Orvieto et al. (2023), the ratio is
+    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), or 1 / (1 - r^2) if the ring is a
+    circle of radius r. With gamma, it is one.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)

@@ -80,8 +80,8 @@ class LSTMCell(TwoWayCell):
     The carry is [h; c], `(..., 2 H)`.
 
     Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
-    each are terms of the preactivations of i, f, g and o, in that order. As in
-    PyTorch, both layers have biases, which the formulas omit. A cell has 8 H^2 + 8 H parameters.
+    each are terms of the preactivations of i, f, g and o, in that order. As in PyTorch, both layers
+    have biases, which the formulas omit. A cell has 8 H^2 + 8 H parameters.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """

@@ -144,7 +144,7 @@ def lru_layer(
       dtype, method, chunk_size, sequence_axis: see `LRU`.
       return_carry: see `lru.layers.mixers.Mixer.__call__`.
       call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`; see
-        `lru.layers.mixers.Mixer.__call__`, too.
+        the same method.
 
     Raises:
       TypeError: if an option is unknown.
@@ -170,7 +170,7 @@ def lru_layer(
 class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    It is called with the same arguments. Its size means something else: `LRU(64)` has 64 complex
+    Its call has the same arguments, but its size means something else: `LRU(64)` has 64 complex
     modes, and its outputs are as wide as its inputs.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
@@ -185,8 +185,8 @@ class LRU(Mixer):
       d_state: N, the number of complex modes.
       r_min, r_max: the radii of the ring, in the unit disk, on which the eigenvalues are drawn.
       max_phase: the phases are drawn from [0, max_phase], in radians.
-      bidirectional: whether to add a second state, which runs in the opposite direction and
-        is read by `C2`.
+      bidirectional: whether to add a second state, which runs in the opposite direction and is read
+        by `C2`.
       method: see `lru.linear_recurrence`.
       chunk_size: the number of steps computed at a time; 0 means all steps, and None chooses the
         number from the device and the shape of the inputs. In chunks, the N-wide states of the
@@ -237,7 +237,7 @@ class LRU(Mixer):
         return modes_of(lru_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
-        """Returns the direction that `C` reads and, in a bidirectional layer, the one of `C2`."""
+        """Returns the direction that `C` reads and, in a bidirectional layer, that of `C2`."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         return lru_directions(
             params,

@@ -5,8 +5,8 @@ and chunks, for every layer of the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
-Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. Thus
-the states, which may be wider than the inputs, are never transposed.
+Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. Thus the
+states, which may be wider than the inputs, are never transposed.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Mixer(nn.Module, kw_only=True):
     def rematerialises(self, time_and_batch: Shape) -> bool:
         """Returns whether inputs `(*time_and_batch, H)` are computed in several chunks.
 
-        Several chunks store little for the backward pass.
+        If they are, the layer stores little for the backward pass.
         """
         state = self.chunked_state()
         if state is None:
@@ -227,9 +227,9 @@ class Mixer(nn.Module, kw_only=True):
         Args:
           inputs: real numbers `(..., T, H)`, with any number of batch axes.
           initial_carry: the state before the first step consumed, `(..., N)` for a state of N
-            numbers: the carry that a call with `return_carry` returned for the preceding steps; by
-            default, zero. A bidirectional layer takes a pair of states, of which `C` reads the
-            first and `C2` the second. Its results for the chunks of a sequence differ from its
+            numbers; zero by default. To continue a sequence, give the carry that the call for the
+            steps before returned. A bidirectional layer takes a pair of states, of which `C` reads
+            the first and `C2` the second. Its results for the chunks of a sequence differ from its
             result for the whole sequence, because one of the two states comes from later steps.
           init_key: unused; `flax.linen.Bidirectional` passes it. The default initial carry is zero,
             not random.

@@ -1,9 +1,9 @@
 """The reference LRU, written as in Appendix A of Orvieto et al. (2023).
 
 Its functions process one sequence, and `vmap` applies them to a batch. They use complex matrix
-products, and `lax.associative_scan` with Lambda repeated for every step. They are
-slower than `lru.LRU` and take more memory, but are easy to compare with the paper. Tests and
-benchmarks use them.
+products, and `lax.associative_scan` with Lambda repeated for every step. They are slower than
+`lru.LRU` and take more memory, but are easy to compare with the paper. Tests and benchmarks use
+them.
 """
 
 from __future__ import annotations

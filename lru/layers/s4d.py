@@ -5,8 +5,8 @@
 Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
 convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
 `lru.layers.hippo.discretize` gives scale and log_lam. Without resets, the layer computes the
-convolution of several steps by FFT. The final state is then a
-separate sum, which the compiler removes if the state is not used.
+convolution of several steps by FFT. The final state is then a separate sum, which the compiler
+removes if the state is not used.
 """
 
 from __future__ import annotations
@@ -118,9 +118,10 @@ class S4D(Mixer):
     h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) u_k
     y_k = 2 Re[C h_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
 
-    from Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models"
-    (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published layer ends with
-    GELU and a gated linear unit that mixes the channels; here, both are in the block around it.
+    This is the layer of Gu et al., "On the Parameterization and Initialization of Diagonal State
+    Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published
+    layer ends with GELU and a gated linear unit that mixes the channels; here, both are in the
+    block around it.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
@@ -259,7 +260,7 @@ def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-    """Returns y_t = sum_s K_{t-s} u_s of each channel, by FFTs of length 2 T."""
+    """Returns y_t = sum_{s <= t} K_{t-s} u_s of each channel, by FFTs of length 2 T."""
     time = u.shape[0]
     transform = functools.partial(jnp.fft.rfft, n=2 * time, axis=0)
     k = k.reshape(time, *(1,) * (u.ndim - 2), -1)

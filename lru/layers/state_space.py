@@ -46,8 +46,8 @@ class Modes(NamedTuple):
 class DiagonalDirection(Direction):
     """One direction of a diagonal complex layer.
 
-    The carry is complex, `(..., N)`. Inside the direction, states are real and imaginary parts side
-    by side, `(..., 2N)`, which the input product writes and the output product reads.
+    The carry is complex, `(..., N)`. Inside the direction, states have real and imaginary parts
+    side by side, `(..., 2N)`, as the input product writes them and the output product reads them.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`.

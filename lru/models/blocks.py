@@ -117,7 +117,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """True if no output depends on a later input: for a causal mixer and layer norm."""
+        """True for a causal mixer and layer norm: no output then depends on a later input."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
@@ -337,7 +337,7 @@ class ResidualStack(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """True if no output depends on a later input, because the blocks are causal."""
+        """True if the blocks are causal: no output then depends on a later input."""
         return is_causal(self.block(parent=None))
 
     @nn.compact

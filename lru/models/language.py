@@ -75,7 +75,7 @@ class LanguageModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """True if no logits depend on a later token, because the layers are causal."""
+        """True if the layers are causal: no logits then depend on a later token."""
         return is_causal((self._stack() or self.mixer)(parent=None))
 
     def _stack(self) -> Callable[..., nn.Module] | None:

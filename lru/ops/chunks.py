@@ -3,7 +3,7 @@
 The body of such a scan is a layer or a whole block, as a function of its parameters. It takes a
 state and a chunk of inputs, and returns the next state and a chunk of outputs. Only the inputs and
 the states between chunks are stored. The backward pass recomputes the values inside a chunk. On a
-CPU, they stay in its cache.
+CPU, these values stay in the cache.
 """
 
 from __future__ import annotations

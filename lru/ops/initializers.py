@@ -78,8 +78,8 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
     """Returns log sqrt(1 - |lambda|^2), the normalization of Eq. (7).
 
-    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise
-    even for |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
+    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise even for
+    |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
 
     Example:
       >>> modulus = jnp.array([0.6])

@@ -39,8 +39,8 @@ def linear_recurrence(
     """Solves h_t = a_t * h_{t-1} + x_t, elementwise in N, for all t.
 
     This is the recurrence of Eq. (7) of Orvieto et al. (2023), with a = Lambda and
-    x_t = exp(gamma_log) * (B u_t). All methods give the same values and derivatives,
-    up to rounding.
+    x_t = exp(gamma_log) * (B u_t). All methods give the same values and derivatives, up to
+    rounding.
 
     Args:
       a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
@@ -64,8 +64,8 @@ def linear_recurrence(
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
-      `(..., N)`, which is `h[..., -1, :]`, or `h[..., 0, :]` in reverse. Both are at
-      least float32 or complex64, whatever the types of the inputs.
+      `(..., N)`, which is `h[..., -1, :]`, or `h[..., 0, :]` in reverse. Both are at least
+      float32 or complex64, whatever the types of the inputs.
 
     Raises:
       ValueError: if the shapes do not fit together, T is 0, or the method is unknown.

@@ -8,8 +8,8 @@ shard,
     h_t = (h_t from zero) + (product of the shard's factors up to t) * s_{d-1}
 
 If the shard has a reset, s_d = e_d, and the last term of h_t counts only before the first reset.
-So each device communicates only e_d, P_d, `(..., N)`, and whether its shard has a reset. Nothing
-with a time axis moves.
+So each device communicates only e_d and P_d, `(..., N)` each, and whether its shard has a reset.
+Nothing with a time axis moves.
 """
 
 from __future__ import annotations

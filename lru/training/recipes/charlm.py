@@ -1,7 +1,7 @@
 """The settings that the eight character language models share.
 
-A variant names a data set, a budget and a depth: `configs/charlm_lru.py:ptb,10m,l2`. For a
-part that is left out, the default in parentheses is used.
+A variant names a data set, a budget and a depth: `configs/charlm_lru.py:ptb,10m,l2`. For a part
+that is left out, the default in parentheses is used.
 
 data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own text in UTF-8:
              --config=configs/charlm_lru.py:file,quick --config.data.path=my.txt
@@ -16,8 +16,9 @@ budget       (10m) the paper's: ten million parameters in all, which determine t
 depth        (l2) l1 ... l8: layers; the paper does not give its depth; the talk has l2, l4, l6, l8
 
 Unless the budget is talk or smoke, the width follows from the number of parameters, including those
-of the embedding and of the dense layer that computes the logits. "The paper" is Ahuja &
-Morency (2018). Options that the paper does not give are those of its authors' published code.
+of the embedding and of the dense layer that computes the logits. "The paper" is Ahuja & Morency
+(2018). Options that the paper does not give are those of its authors' published code, unless a
+comment says otherwise.
 """
 
 from pkgutil import resolve_name
@@ -46,7 +47,7 @@ DATA = {
     "file": ("lru.data.text_file:TextFile.create", 100),  # a guess, which affects only the width
 }
 PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
-TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
+TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # widths, from the talk's table
 BUDGETS = (*PARAMETERS, "talk", "smoke")
 DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
 

@@ -4,7 +4,7 @@ A variant of a task is a size, an ablation, or both: `configs/lra_text.py:quick`
 `:quick,s5`.
 
 size         (none) the paper's; quick: minutes on two CPU cores; smoke: seconds, for tests
-ablation     the recurrence of every block, by the tables of Orvieto et al. (2023)
+ablation     the recurrence of every block, and its tables in Orvieto et al. (2023)
   relu       dense, x_k = ReLU(A x_{k-1} + B u_k)                    Tables 1 and 6
   tanh       dense, with tanh                                        Tables 1 and 6
   linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
