@@ -7,7 +7,7 @@ A baseline for the Lattice Recurrent Unit: an LSTM in depth, followed by one in 
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.970 on the Penn Treebank, 1.149 on War and Peace, 1.077 on enwik8, 1.009 on
-text8. As far as is known, each value is of one run.
+text8. As far as is known, each value comes from one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

@@ -7,7 +7,7 @@ The complete unit: a reset gate and an update gate for each direction.
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.965 on the Penn Treebank, 1.141 on War and Peace, 1.057 on enwik8, 1.010 on
-text8. As far as is known, each value is of one run.
+text8. As far as is known, each value comes from one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

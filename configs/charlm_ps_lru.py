@@ -3,11 +3,12 @@
     python -m lru.train --config=configs/charlm_ps_lru.py:ptb,quick --workdir=runs/ptb-ps-lru \
         --manual_dir=DIR
 
-The second ablation: a GRU's gates, and a separate candidate state for each direction.
+The second ablation of the Lattice Recurrent Unit: a GRU's gates, and a separate candidate state for
+each direction.
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on
-text8. As far as is known, each value is of one run.
+text8. As far as is known, each value comes from one run.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

@@ -9,8 +9,8 @@ variant      what                                            cost               
 :ring ...    an ablation, see lru.training.recipes.lra       minutes if dense         see below
 
 The task needs memory alone: the model must keep one token and ignore all others. Chance is 25 %.
-The dense recurrences, and those initialized on the full disk, stay at chance; `ring`, the LRU
-without gamma, learns little. This config adds these ablations to those of lru.training.recipes.lra:
+The dense recurrences, those initialized on the full disk, and the LRU without gamma, `ring`, stay
+near chance. This config adds these ablations to those of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
 ring_full_phase  ... without gamma
@@ -18,7 +18,7 @@ s4d_fit, s5_fit  S4D and S5 with step sizes of 1e-4 to 1e-3, which fit the time 
                  `s4d` and `s5` have the default step sizes, 1e-3 to 1e-1
 
 No paper has this task: its options are this library's own. `scripts/reproduce.py --table=recall`
-runs all ablations, lengths and learning rates; see results/recall.md.
+runs the ablations at several lengths and learning rates; see results/recall.md.
 """
 
 import math

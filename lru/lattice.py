@@ -40,12 +40,12 @@ class Weights(NamedTuple):
 
 
 class JoinedWeights(NamedTuple):
-    """A cell's matrices for one product with both states, before and after gating.
+    """A cell's matrices for a batched product of both states before gating, and one after.
 
     Attributes:
-      input: `Weights.input` and `Weights.recurrent`, for h1 and h2.
+      input: `Weights.input` and `Weights.recurrent`, stacked, for h1 and h2.
       input_bias: see `Weights`.
-      reset: `Weights.reset_input` and `Weights.reset_recurrent`, for r1 * h1 and r2 * h2.
+      reset: `Weights.reset_input` and `Weights.reset_recurrent`, stacked, for r1 * h1 and r2 * h2.
       reset_bias: `Weights.reset_input_bias`.
     """
 
@@ -104,7 +104,7 @@ class _LatticeCell(TwoWayCell):
 
     @nn.nowrap
     def whole_step(self, weights: JoinedWeights, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Computes the products with both states as one batched product, before and after gating.
+        """Runs one step, with a batched product of both states before gating, and one after.
 
         A GPU takes about as long to launch a small product as to compute it.
         """
@@ -143,7 +143,8 @@ class PSLRUCell(_LatticeCell):
     h1' = z * c2 + (1 - z) * h1,   h2' = z * c1 + (1 - z) * h2
 
     Parameters: three dense layers, drawn from U(-1/sqrt(H), 1/sqrt(H)). `gates` maps [h1; h2] to
-    z and r; `candidate1` takes [h1; r * h2], `candidate2` takes [r * h1; h2].
+    the preactivations of z and r, `candidate1` takes [h1; r * h2], and `candidate2` takes
+    [r * h1; h2]. The formulas omit the biases.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
 
@@ -167,7 +168,8 @@ class RGLRUCell(_LatticeCell):
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
     h1' = z * c2 + (1 - z) * h1,   h2' = z * c1 + (1 - z) * h2
 
-    Parameters: those of `PSLRUCell`, except that `gates` outputs z, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` outputs the preactivations of z, r1 and
+    r2, and that r is r2 for `candidate1` and r1 for `candidate2`.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
@@ -184,7 +186,8 @@ class LRUCell(_LatticeCell):
 
     Here z weights the candidate; in a GRU, z weights the state.
 
-    Parameters: those of `PSLRUCell`, except that `gates` outputs z1, z2, r1 and r2.
+    Parameters: those of `PSLRUCell`, except that `gates` outputs the preactivations of z1, z2, r1
+    and r2, and that r is r2 for `candidate1` and r1 for `candidate2`.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """

@@ -30,9 +30,12 @@ def plot_modulus(
       axis: a Matplotlib axis.
       lam: `(N,)` complex.
       initial: `(N,)` complex, drawn in gray; or None.
-      ring: (r_min, r_max). For comparison, the distribution of |lambda| for eigenvalues uniform on
-        this ring is drawn; (0, 1) gives the circular law.
-      edges: the edges of the bins; by default, 20 bins that cover all values.
+      ring: (r_min, r_max), or None. For comparison, a dotted line shows the distribution of
+        |lambda| for eigenvalues uniform on this ring; (0, 1) gives the circular law.
+      edges: the edges of the bins; by default, those of 20 bins that cover all values.
+
+    Returns:
+      The axis.
     """
     edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)
     if ring is not None:
@@ -52,7 +55,7 @@ def plot_frequency(
 ) -> Any:
     """Draws a histogram of |arg lambda|, in radians per step.
 
-    For the arguments, see `plot_modulus`.
+    For the arguments and the result, see `plot_modulus`.
     """
     _draw(axis, frequencies, lam, initial, edges, partial(linear_edges, least=0.0, most=math.pi))
     axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="fraction of modes")
@@ -69,7 +72,7 @@ def plot_time_scales(
     """Draws a histogram of -1/log|lambda| on a logarithmic axis.
 
     Modes on or outside the unit circle have an infinite time scale, and are counted in the last
-    bin. For the arguments, see `plot_modulus`.
+    bin. For the arguments and the result, see `plot_modulus`.
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")
@@ -80,13 +83,17 @@ def plot_time_scales(
 def linear_edges(
     values: np.ndarray, least: float | None = None, most: float = math.inf
 ) -> np.ndarray:
-    """Returns edges of bins that cover all values, from `least`, if given, to at most `most`."""
+    """Returns the edges of equal bins that cover all values.
+
+    `least` and `most` are bounds of the values. The first edge is `least`, if given, and the last
+    edge is at most `most`.
+    """
     low = values.min() if least is None else least
     return np.linspace(low, min(max(values.max(), low + 1e-6), most), _BINS + 1)
 
 
 def log_edges(values: np.ndarray) -> np.ndarray:
-    """Returns logarithmically spaced edges of bins that cover the positive, finite values."""
+    """Returns logarithmically spaced edges of bins that cover all positive, finite values."""
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
     return np.geomspace(low, max(high, 1.01 * low), _BINS + 1)
@@ -100,7 +107,7 @@ def _draw(
     edges: np.ndarray | None,
     choose_edges: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Draws both histograms in the same bins, and returns the edges."""
+    """Draws the histograms of trained and initial modes in the same bins; returns the edges."""
     values = [quantity(modes) for modes in (lam, initial) if modes is not None]
     edges = choose_edges(np.concatenate(values)) if edges is None else edges
     if initial is not None:

@@ -1,4 +1,4 @@
-"""The modes of a model's layers, from each layer's method `modes`."""
+"""Finds the modes of a model's layers, by a layer's method `modes` or its parameters' names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
     """Returns the layers of a model that have a method `modes`, by path; computes no outputs.
 
     Args:
-      model: any Flax module.
+      model: any Flax Linen module.
       inputs: an example of the model's inputs, or their shape and type.
 
     Example:
@@ -66,7 +66,7 @@ def noted_layers() -> Iterator[dict[str, nn.Module]]:
 
 
 def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ...]:
-    """Returns the modes of each direction of a layer; `()` if it has none.
+    """Returns the modes of each direction of a layer; `()` if it has none, or they are unknown.
 
     Args:
       params: the layer's parameters.
@@ -90,7 +90,7 @@ def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ..
 
 
 def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
-    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, concatenates all channels.
+    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, those of all channels.
 
     Args:
       params, layer: see `layer_modes`.
@@ -113,7 +113,7 @@ def model_modes(
 ) -> dict[str, tuple[Modes, ...]]:
     """Returns `layer_modes` of every layer with modes in a tree of parameters, by path.
 
-    A warning names each layer that seems to have modes but cannot be read.
+    A warning names each layer that seems to have modes that cannot be determined.
 
     Args:
       params: the tree of parameters.

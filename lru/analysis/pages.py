@@ -1,4 +1,4 @@
-"""Figures of a run's modes: one page with all plots, and an animation of the eigenvalues."""
+"""Figures of a run's modes: a page of plots, and an animation of the eigenvalues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Layers = Mapping[str, tuple[Modes, ...]]
 _MOST_LAYERS = 6  # more would be too small to read
 _FEWEST_MODES = 20  # a histogram of fewer modes is not informative
 _MOST_FRAMES = 150
-_SECONDS, _HELD_SECONDS = 4.0, 2.0  # before the last frame (longer for many), and on it
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # before the last frame (more for many frames), and on it
 _MOST_STEPS = 100_000
 _LINES: tuple[dict[str, Any], ...] = (  # one per direction
     {"linestyle": "-"},
@@ -47,7 +47,7 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
 
     Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle. If
     every layer shown has 20 modes or more, there are histograms of moduli, phases and time scales.
-    If there are more than six layers, the page shows six of them, evenly spaced.
+    If there are more than six layers, the page shows six of them, evenly spaced in depth.
 
     Args:
       initial: the modes of every layer before training; see `lru.spectrum.model_modes`.
@@ -56,7 +56,7 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
       title: the title of the figure.
 
     Raises:
-      UserError: if the format is unknown.
+      UserError: if the path has no suffix, or the suffix of an unknown format.
     """
     numbers = _chosen(len(trained))
     names = [list(trained)[number] for number in numbers]
@@ -93,8 +93,8 @@ def save_animation(
     """Saves a GIF of the trajectories of the layers' eigenvalues, one frame per evaluation.
 
     The animation shows at most six layers and 150 evaluations; if there are more, it shows evenly
-    spaced ones. The last frame is held for two seconds. The frames before it take up to four
-    seconds, or 80 milliseconds each if there are more than 50 frames.
+    spaced layers or evaluations. The last frame is held for two seconds. The frames before it take
+    up to four seconds, or 80 milliseconds each if there are more than 50 frames.
 
     Args:
       steps: the steps of the evaluations, `(K,)`.
@@ -123,7 +123,7 @@ def save_animation(
         figure.suptitle(f"step {steps[frame]:,}", fontsize=11)
         canvas.draw()
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-        figure.set_layout_engine("none")  # keep the first layout: computing it is slow
+        figure.set_layout_engine("none")  # keep the first layout, as computing one is slow
     milliseconds = max(round(1000 * _SECONDS / len(images)), 80)
     durations = [milliseconds] * (len(images) - 1) + [round(1000 * _HELD_SECONDS)]
     first, *others = images
@@ -143,7 +143,7 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Returns the number of steps in which the slowest mode decays to e^-5, up to a maximum."""
+    """Returns how many steps the slowest decaying mode takes to decay to e^-5, up to a maximum."""
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)
     return int(min(math.ceil(5 * longest), _MOST_STEPS))
@@ -174,7 +174,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Draws a legend of the disk's markers, and of the lines that have other labels."""
+    """Draws a legend of the disk's markers, and of the response lines that have other labels."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:

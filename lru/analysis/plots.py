@@ -1,4 +1,4 @@
-"""Plots of modes: functions that draw arrays on a Matplotlib axis, and return the axis.
+"""Plots of modes: each function `plot_...` draws on a Matplotlib axis, and returns the axis.
 
 Initial modes are gray and trained modes are dark blue; the two also differ in print without color.
 The plots of distributions are in `lru.analysis.histograms`.
@@ -39,7 +39,9 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
 
 def near_circle(lam: np.ndarray) -> bool:
-    """Returns whether all eigenvalues are too close to the unit circle to be distinct on a disk.
+    """Returns whether all eigenvalues are inside the unit circle, but close to it.
+
+    On a disk, such eigenvalues cannot be told apart.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -73,7 +75,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def set_log_ticks(scale: Any) -> None:
     """Labels the powers of ten on a logarithmic scale.
 
-    If there are few, it also labels two and five times each power.
+    If the scale has few of them, it also labels two and five times each power.
 
     Args:
       scale: the `xaxis` or the `yaxis` of a Matplotlib axis.
@@ -111,7 +113,7 @@ def plot_impulse_responses(
     Args:
       axis: a Matplotlib axis.
       steps: `(K,)`, positive.
-      responses: by name, the norms `(K,)` and the style of their line.
+      responses: the norms `(K,)` and the style of each line, by its label.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -144,7 +146,7 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws gains predicted by Proposition 3.3, and measured gains, against 1 - r_max.
+    """Draws the gains that Proposition 3.3 predicts, and measured gains, against 1 - r_max.
 
     Args:
       axis: a Matplotlib axis.

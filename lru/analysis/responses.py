@@ -17,7 +17,7 @@ def impulse_response(
     The skip term D, which adds to K_0, is left out.
 
     Args:
-      modes: the modes of one direction of a layer, except S4D, whose channels do not mix.
+      modes: the modes of one direction of a layer other than S4D, whose channels do not mix.
       steps: k, `(K,)`.
       outputs, inputs: the indices of the channels to compute. A long response of all channels,
         `(K, H, H)`, takes much memory.
@@ -37,9 +37,9 @@ def impulse_response(
 def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
-    For M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2.
-    Both terms are forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p. The
-    cost of a step is therefore N^2.
+    If M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2. Both
+    terms are quadratic forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p,
+    where o is the elementwise product. The cost of a step is therefore N^2.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
     if modes.lam.ndim == 2:  # S4D: each channel has its own response
@@ -89,8 +89,9 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 def ring_gain(r_min: float, r_max: float) -> float:
     """Returns the long-run E|h|^2 / E|Bu|^2 for white noise, a ring of eigenvalues, and no gamma.
 
-    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), Proposition 3.3 of Orvieto et al.
-    (2023); 1 / (1 - r^2) if the ring is a circle. With gamma, the ratio is one.
+    By Proposition 3.3 of Orvieto et al. (2023), the ratio is
+    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), or 1 / (1 - r^2) if the ring is a
+    circle of radius r. With gamma, it is one.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)
@@ -102,7 +103,7 @@ def ring_gain(r_min: float, r_max: float) -> float:
 
 
 def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
-    """Returns E|h_k|^2 / E|Bu_k|^2 over the second half of h_k = lambda h_{k-1} + Bu_k.
+    """Returns E|h|^2 / E|Bu|^2 over the second half of the steps h_k = lambda h_{k-1} + Bu_k.
 
     Proposition 3.3 holds in the long run, so T must be much longer than the longest time scale.
 

@@ -44,7 +44,7 @@ def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
       edges: `(K + 1,)`, increasing.
 
     Returns:
-      `(K,)`, which sums to one.
+      `(K,)`, which sums to one, or to zero if there are no values.
 
     Example:
       >>> fractions(np.array([0.1, 0.2, 0.9, 7.0]), np.array([0.0, 0.5, 1.0])).tolist()
@@ -57,9 +57,10 @@ def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
     """Returns the expected fraction of moduli in each bin, for eigenvalues uniform on a ring.
 
-    They are uniform in area, so F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), Lemma 3.2 of Orvieto
-    et al. (2023). The whole disk is the limit for large Glorot matrices: the circular law, Theorem
-    3.1.
+    The eigenvalues are uniform in area. The distribution function of their moduli is therefore
+    F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), by Lemma 3.2 of Orvieto et al. (2023). On the
+    whole disk, this is the limiting distribution for large Glorot matrices: the circular law,
+    Theorem 3.1.
 
     Raises:
       ValueError: if r_min is not below r_max.
@@ -96,7 +97,8 @@ def _ring_area(r_min: float, r_max: float) -> float:
 def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.ndarray:
     """Returns the density of |arg lambda| in [0, pi] for phases uniform on [0, max_phase].
 
-    Phases beyond pi fold back, so each phase with a given frequency contributes 1 / max_phase.
+    Phases beyond pi fold back, so each phase that has a given frequency contributes 1 / max_phase.
+    `max_phase` is at most 2 pi.
 
     Example:
       >>> (np.pi * phase_density(np.array([0.5, 3.0]))).round(6).tolist()
@@ -110,7 +112,7 @@ def glorot_eigenvalues(rng: np.random.Generator, n: int) -> np.ndarray:
     """Returns the eigenvalues `(n,)` of a real Gaussian matrix with entries of variance 1/n.
 
     In the limit of large n, they are uniform on the unit disk (Theorem 3.1, Figure 2). A finite
-    matrix has a few eigenvalues outside the disk.
+    matrix may have a few eigenvalues outside the disk.
 
     Example:
       >>> lam = glorot_eigenvalues(np.random.default_rng(0), 300)

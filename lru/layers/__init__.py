@@ -1,1 +1,1 @@
-"""Layers, one per file, and the call interface that they share."""
+"""Layers, recurrent cells, and the call interface that all layers share."""

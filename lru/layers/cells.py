@@ -1,8 +1,9 @@
 """Recurrent cells with one input and one output in depth, and one of each in time.
 
 The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
-to step. A cell's methods are pure functions of its weights. Therefore `lru.layers.stacks`, which
-runs the lattice, can compute a product for many steps at once, or for many layers in one batch.
+to step. The methods that compute a step are pure functions of the cell's weights. Therefore
+`lru.layers.stacks`, which runs the lattice, can compute a product for many steps at once, or for
+many layers in one batch.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class TwoWayCell(nn.RNNCellBase):
 
     Attributes:
       features: H, the width of inputs and outputs.
-      dtype: the type of the matrix products and the outputs; by default, the common type of inputs
-        and parameters, as in Flax's cells. The carry is always at least float32.
+      dtype: the type of the factors of matrix products and of the outputs; by default, the common
+        type of inputs and parameters, as in Flax's cells. The carry is always at least float32.
       param_dtype: the type of the parameters.
     """
 
@@ -46,7 +47,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @property
     def state_size(self) -> int:
-        """N, the size of one sequence's carry."""
+        """N, the size of the cell's carry for one sequence."""
         return self.features
 
     @nn.nowrap
@@ -76,12 +77,12 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def join(self, weights: Any) -> Any:
-        """Returns weights arranged as `whole_step` takes them."""
+        """Returns packed weights in the arrangement that `whole_step` uses."""
         return weights
 
     @nn.nowrap
     def whole_step(self, weights: Any, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Runs one step whose `input_projection` was not computed ahead."""
+        """Runs one step, including its `input_projection`."""
         return self.step(weights, carry, input, self.input_projection(weights, input))
 
     @nn.nowrap
@@ -96,12 +97,12 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def bound(self, shape: tuple[int, int]) -> float:
-        """Returns b, such that a dense layer of this shape is drawn from U(-b, b)."""
+        """Returns the bound b of U(-b, b), from which a dense layer of this shape is drawn."""
         return 1 / math.sqrt(self.features)
 
     @nn.nowrap
     def draw(self, key: PRNGKeyArray) -> dict[str, Dense]:
-        """Draws all parameters."""
+        """Draws the parameters of all dense layers, by name."""
         check_sizes(features=self.features)
         shapes = self.shapes()
         keys = jax.random.split(key, len(shapes))
@@ -112,7 +113,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def count(self) -> int:
-        """Returns the number of parameters."""
+        """Returns the number of parameters of the cell."""
         return sum(rows * columns + columns for rows, columns in self.shapes().values())
 
     @nn.compact
@@ -162,7 +163,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns x times a kernel, in the cell's dtype, summed in at least float32."""
+        """Returns x times a kernel: factors in the cell's dtype, sums in at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap
@@ -186,5 +187,5 @@ def draw_dense(key: PRNGKeyArray, shape: tuple[int, int], bound: float, dtype: A
 
 
 def add_bias(x: Real[Array, "*B M"], bias: Real[Array, "M"]) -> Real[Array, "*B M"]:
-    """Returns x + bias, for x of any rank."""
+    """Returns x + bias, for x with any number of batch axes."""
     return x + bias.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)

@@ -39,7 +39,7 @@ class DenseDirection(Direction):
       a, b, c: the transposes of A, B and C, because arrays hold states and inputs as rows.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
       activation: the name of f.
-      dtype: the type of the matrix products and the outputs.
+      dtype: the type of the factors of matrix products, and of the outputs.
       chunk_size: see `lru.LRU`.
     """
 
@@ -86,8 +86,8 @@ def haiku_normal(fan_in: int) -> Initializer:
     """Returns an initializer of N(0, 1 / fan_in), truncated at two standard deviations.
 
     Haiku's vanilla RNN draws its matrices from this distribution. Truncation multiplies the
-    standard deviation by 0.88, without a correction, so a large square matrix has a spectral radius
-    of about 0.88.
+    standard deviation by 0.88, and nothing corrects for it. As a square matrix grows, its spectral
+    radius therefore approaches 0.88.
 
     Example:
       >>> import jax
@@ -98,10 +98,10 @@ def haiku_normal(fan_in: int) -> Initializer:
 
 
 def limit_spectral_radius(draw: Initializer) -> Initializer:
-    """Makes an initializer scale its square matrices to a spectral radius of at most 1.
+    """Returns an initializer that scales matrices of `draw` to a spectral radius of at most 1.
 
-    The spectral radius of a matrix A is at most ||A^1024||^(1/1024), and at most a few thousandths
-    smaller. If this bound is above 1, A is divided by it.
+    The spectral radius of a square matrix A is bounded by ||A^1024||^(1/1024), and for random
+    matrices only a few thousandths smaller. If this bound is above 1, A is divided by it.
 
     Example:
       >>> import jax
@@ -130,16 +130,17 @@ class DenseRNN(Mixer):
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1)
 
     Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
-    N(0, 1) and applied elementwise, as in the LRU, so that this ablation differs from the next only
-    in A; and, in a bidirectional layer, `C2 (H, N)`. At small N, one A in ten has an eigenvalue
-    outside the unit circle, and the state of a linear layer then overflows float32 within a
-    thousand steps. Therefore `limit_spectral_radius` is applied to the A of a linear layer. (At the
-    paper's N, it makes no difference.)
+    N(0, 1) and applied elementwise, as in the LRU; and, in a bidirectional layer, `C2 (H, N)`. If N
+    is small, many A have an eigenvalue outside the unit circle: about one in ten at N = 64. The
+    state of a linear layer may then overflow float32 within a thousand steps. Therefore
+    `limit_spectral_radius` is applied to the A of a linear layer. At the paper's N, this almost
+    never changes A.
 
     Attributes:
       d_state: N.
       activation: f: `"relu"`, `"tanh"` or `"linear"` (the identity).
-      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`; the state is at least float32.
+      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. The state is at least
+        float32.
 
     Example:
       >>> import jax, jax.numpy as jnp

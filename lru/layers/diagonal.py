@@ -2,8 +2,9 @@
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
-Each ablation has its own parameterization of Lambda, and lacks the LRU's gamma. The last one, with
-gamma and with log theta as a parameter, becomes `lru.LRU`.
+The ablations differ in the parameterization of Lambda, and lack the LRU's gamma. With gamma, and
+with log theta in place of theta as a parameter, the parameterization `"stable_exp"` is that of
+`lru.LRU`.
 """
 
 from __future__ import annotations
@@ -72,8 +73,13 @@ def draw_eigenvalues(
 ) -> dict[str, Float[Array, "N"]]:
     """Draws the parameters of N eigenvalues that are uniform in area on a ring (Lemma 3.2).
 
+    Args:
+      key: the key of the random draws.
+      d_state: N.
+      parameterization, r_min, r_max, max_phase: see `DiagonalRNN`.
+
     Raises:
-      ValueError: if the parameterization is unknown, or the ring or the phase is invalid.
+      ValueError: if the parameterization is unknown, or the ring or `max_phase` is invalid.
 
     Example:
       >>> import jax
@@ -94,7 +100,7 @@ def draw_eigenvalues(
 
 
 class DiagonalRNN(Mixer):
-    """A linear RNN with a diagonal, complex Lambda: `lru.LRU` without gamma.
+    """A linear RNN with a diagonal, complex Lambda: an ablation of `lru.LRU`, without gamma.
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
@@ -112,7 +118,8 @@ class DiagonalRNN(Mixer):
         default is the whole disk, as for a large Gaussian matrix (Theorem 3.1); the ablation
         "ring init" uses a ring.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. All methods except
-        `"sequential"` multiply eigenvalues together, so Lambda must stay inside the unit disk.
+        `"sequential"` multiply eigenvalues together; with them, Lambda must stay inside the unit
+        disk.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Factories of the layers inside a layer, from a function, a partial, or an instance to copy."""
+"""Makes factories of inner layers, from a function, a partial, or an instance to copy."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import jax
 
 
 def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.Module]:
-    """Returns a function that makes a Linen layer, such as `functools.partial(lru.LRU, 64)`.
+    """Returns a factory of Linen layers, such as `functools.partial(lru.LRU, 64)`.
 
     Args:
       name: the argument's name, for the error message.
-      module: such a function, or an instance to copy, such as `lru.LRU(64)`.
+      module: a class or function that makes a Linen layer, or an instance to copy, such as
+        `lru.LRU(64)`.
       cells: whether the layer may be a recurrent cell.
 
     Raises:
-      ValueError: if `module` is not of this kind, or is a recurrent cell where none is allowed.
+      ValueError: if `module` is neither, belongs to Flax NNX, or is a recurrent cell although
+        `cells` is False.
 
     Example:
       >>> as_factory("mixer", nn.Dense(4))().features

@@ -27,8 +27,9 @@ class GRUCell(TwoWayCell):
     h' = z * h + (1 - z) * c
 
     Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
-    each are r, z and c, in that order. Both have a bias, as in PyTorch, whose layers the paper
-    uses. A cell has 6 H^2 + 6 H parameters.
+    each are terms of the preactivations of r, z and c, in that order. Both layers have biases, of
+    which the formulas show only b; the authors of the paper use PyTorch's GRU, which also has them.
+    A cell has 6 H^2 + 6 H parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
@@ -79,8 +80,8 @@ class LSTMCell(TwoWayCell):
     The carry is [h; c], `(..., 2 H)`.
 
     Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
-    each are i, f, g and o, in that order, and both have a bias, as in PyTorch. A cell has
-    8 H^2 + 8 H parameters.
+    each are terms of the preactivations of i, f, g and o, in that order. As in PyTorch, both layers
+    have biases, which the formulas omit. A cell has 8 H^2 + 8 H parameters.
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
@@ -110,8 +111,8 @@ class GridLSTMCell(TwoWayCell):
     h1', m1' = LSTM1(input h2, state h1, m1),   h2', m2' = LSTM2(input h1', state h2, m2)
 
     The carry in time is [h2; m2], `(..., 2 H)`. At every step, the memory in depth, m1, starts
-    from zero in the first layer. (In the authors' code, it does so only in the first chunk of a
-    text. In each later chunk, it starts from the last layer's m1 at the same position in the
+    from zero in the first layer. (In the authors' code, m1 does so only in the first chunk of a
+    text. In each later chunk, m1 starts from the last layer's m1 at the same position in the
     previous chunk. The outputs then depend on where the text is cut, so streaming is ill-defined.)
 
     Parameters: dense layers `depth_input depth_state time_input time_state`, each like one of the
@@ -172,11 +173,12 @@ class RHNCell(TwoWayCell):
 
     The first micro-step also adds a product with x inside the sigmoid and another inside the tanh.
     Unlike the network of Zilly et al., this one has no dropout, and its transform gates have no
-    negative initial bias. It is therefore a weak baseline, as published.
+    negative initial bias. It is therefore a weak baseline, as in the comparison.
 
     Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s. The
-    outputs of each are h and t, in that order. They are drawn like PyTorch's linear layers, from
-    U(-b, b) with b = 1/sqrt(rows). A cell has 4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
+    outputs of each are the preactivations of the tanh and of t, in that order. The layers are drawn
+    like PyTorch's linear layers, from U(-b, b) with b = 1/sqrt(rows). A cell has
+    4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.

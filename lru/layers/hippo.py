@@ -1,4 +1,4 @@
-"""Initialization and discretization of S4D and S5: HiPPO's eigenvalues and step sizes.
+"""Initialization and discretization of S4D and S5: HiPPO matrices, step sizes, discrete modes.
 
 h' = Lambda h + B u,   y = C h + D u          Lambda diagonal, complex, in conjugate pairs
 """
@@ -22,7 +22,9 @@ Discretization = Literal["zoh", "bilinear"]
 
 
 def hippo_legs(d_state: int) -> np.ndarray:
-    """The HiPPO-LegS matrix A (N, N), Eq. (2) of Gu et al., "Efficiently Modeling Long Sequences".
+    """Returns the HiPPO-LegS matrix A `(N, N)`.
+
+    Eq. (2) of Gu et al., "Efficiently Modeling Long Sequences with Structured State Spaces":
 
     A_nk = -sqrt((2n + 1)(2k + 1)) for n > k,   -(n + 1) for n = k,   0 for n < k
 
@@ -35,9 +37,10 @@ def hippo_legs(d_state: int) -> np.ndarray:
 
 
 def hippo_normal(d_state: int) -> np.ndarray:
-    """The HiPPO-N matrix A + P P^T, P_n = sqrt(n + 1/2): -I/2 plus a skew-symmetric matrix.
+    """Returns the HiPPO-N matrix A + P P^T: -I/2 plus a skew-symmetric matrix.
 
-    S5 and S4D-LegS use it instead of HiPPO-LegS, which cannot be diagonalized stably.
+    A is the HiPPO-LegS matrix, and P_n = sqrt(n + 1/2). S5 and S4D-LegS use HiPPO-N, because
+    HiPPO-LegS cannot be diagonalized with numerical stability.
 
     Example:
       >>> hippo_normal(2).round(3).tolist()
@@ -65,7 +68,7 @@ def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     eigenvalues are in order of decreasing imaginary part. Both arrays are complex128.
 
     Raises:
-      ValueError: if N is not even.
+      ValueError: if N is not an even number of at least 2.
     """
     check_even(d_state)
     matrix = hippo_normal(d_state)

@@ -1,4 +1,4 @@
-"""The Linear Recurrent Unit (Orvieto et al. 2023): pure functions, and their Flax Linen modules.
+"""The Linear Recurrent Unit (Orvieto et al. 2023): pure functions, and Flax Linen modules.
 
 h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
 y_k = Re[C h_k] + D * u_k                              Appendix A
@@ -81,12 +81,12 @@ def lru_step(
 
     Args:
       params: the parameters of a unidirectional `LRU`.
-      carry: the state before, `(..., N)`.
+      carry: the state before the step, `(..., N)`.
       inputs: `(..., H)`.
       dtype: see `LRU`.
 
     Returns:
-      `(carry, outputs)`, `(..., N)` and `(..., H)`.
+      `(carry, outputs)`, of shapes `(..., N)` and `(..., H)`.
     """
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
@@ -94,7 +94,7 @@ def lru_step(
 
 
 class LRUOptions(LayerOptions, total=False):
-    """The options of `lru_layer`, for type checkers and its message about an unknown option."""
+    """The options of `lru_layer` except `return_carry`, for type checkers and error messages."""
 
     dtype: Any
     method: Method
@@ -134,7 +134,7 @@ def lru_layer(
     sequence_axis: str | None = None,
     **call: Any,
 ) -> Any:
-    """Applies the layer as a function of its parameters.
+    """Applies an LRU layer as a function of its parameters.
 
     The layer is bidirectional if `C2_re` and `C2_im` are among the parameters.
 
@@ -144,7 +144,7 @@ def lru_layer(
       dtype, method, chunk_size, sequence_axis: see `LRU`.
       return_carry: see `lru.layers.mixers.Mixer.__call__`.
       call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`; see
-        there too.
+        the same method.
 
     Raises:
       TypeError: if an option is unknown.
@@ -170,7 +170,7 @@ def lru_layer(
 class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    It takes the arguments of that call. The size means something else: `LRU(64)` has 64 complex
+    Its call has the same arguments, but its size means something else: `LRU(64)` has 64 complex
     modes, and its outputs are as wide as its inputs.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
@@ -183,18 +183,20 @@ class LRU(Mixer):
 
     Attributes:
       d_state: N, the number of complex modes.
-      r_min, r_max: the ring of the unit disk in which the eigenvalues are drawn.
+      r_min, r_max: the radii of the ring, in the unit disk, on which the eigenvalues are drawn.
       max_phase: the phases are drawn from [0, max_phase], in radians.
-      bidirectional: whether to add a second state, which runs right to left and is read by `C2`.
+      bidirectional: whether to add a second state, which runs in the opposite direction and is read
+        by `C2`.
       method: see `lru.linear_recurrence`.
-      chunk_size: steps computed at a time, so the N-wide states of the whole sequence are never
-        in memory at once, not even in the backward pass; chosen from the shape if None, all if 0.
-      sequence_axis: the axis of the mesh set by `jax.set_mesh` along which time is sharded over
-        devices, each of which computes its whole shard at once. T must be a multiple of the size
-        of the axis. None: time is not sharded.
-      dtype: of the matrix products and the outputs; by default the common type of inputs and
-        parameters. The state is complex64 at least in any case.
-      param_dtype: of the parameters.
+      chunk_size: the number of steps computed at a time; 0 means all steps, and None chooses the
+        number from the device and the shape of the inputs. In chunks, the N-wide states of the
+        whole sequence are never in memory at once, not even in the backward pass.
+      sequence_axis: the axis, in the mesh set by `jax.set_mesh`, along which time is sharded over
+        devices; None if time is not sharded. Each device computes its whole shard at once. T must
+        be a multiple of the size of the axis.
+      dtype: the type of the factors of matrix products, and of the outputs; by default, the common
+        type of inputs and parameters. The carry is always at least complex64.
+      param_dtype: the type of the parameters.
       time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
         as in `nn.RNN`; keyword arguments only.
 
@@ -221,12 +223,12 @@ class LRU(Mixer):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input, and time is not sharded over devices."""
+        """True if no output depends on a later input, and time is not sharded over devices."""
         return not (self.bidirectional or self.reverse or self.sequence_axis)
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """Returns one sequence's state; None if each device computes its whole shard at once."""
+        """Returns the shape and type of one sequence's state; None if time is sharded."""
         return None if self.sequence_axis else diagonal_state(self.d_state)
 
     @nn.nowrap
@@ -235,7 +237,7 @@ class LRU(Mixer):
         return modes_of(lru_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
-        """Returns one direction, read by `C`, or two: `C` left to right and `C2` right to left."""
+        """Returns the direction that `C` reads and, in a bidirectional layer, that of `C2`."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         return lru_directions(
             params,
@@ -247,7 +249,7 @@ class LRU(Mixer):
 
 
 class LRUCell(nn.RNNCellBase):
-    """One step of the LRU, Eq. (7), with the layer's parameters, for streams and `nn.RNN`.
+    """One step of the LRU, with the same parameters as the layer, for streams and `nn.RNN`.
 
     Attributes: see `LRU`.
 
@@ -285,7 +287,7 @@ class LRUCell(nn.RNNCellBase):
 
     @nn.nowrap
     def modes(self, params: Any) -> tuple[Modes, ...]:
-        """Returns the modes of the one direction."""
+        """Returns the modes of the only direction, as a tuple with one entry."""
         return modes_of(lru_directions, params)
 
     @property
@@ -294,7 +296,7 @@ class LRUCell(nn.RNNCellBase):
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
-    """Returns the parameters of a Linen module with `LRU`'s attributes; `init` creates them."""
+    """Returns the parameters of a module with the attributes of `LRU`; `init` creates them."""
     table = lru_initializers(
         d_model,
         module.d_state,

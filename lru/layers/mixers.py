@@ -5,8 +5,8 @@ and chunks, for every layer of the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
-Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. So only
-H-wide arrays are ever transposed.
+Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. Thus the
+states, which may be wider than the inputs, are never transposed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from lru.ops.recurrence import earlier, fits, zero_where
 class Direction(struct.PyTreeNode):
     """One direction of a layer: its weights, and the layer's equations as methods.
 
-    A subclass defines `d_model`, `state` and the four methods after them, whose arrays have time
-    first. Or it overrides `chunk`, to compute the outputs in another way.
+    A subclass defines `d_model`, `state`, and the methods `input_projection`, `transition`,
+    `recurrence` and `output_projection`. Instead of these methods, it may override `chunk`, to
+    compute the outputs in another way. In arrays of several steps, time is the first axis.
     """
 
     @property
@@ -44,15 +45,15 @@ class Direction(struct.PyTreeNode):
 
     @property
     def state(self) -> jax.ShapeDtypeStruct:
-        """The shape and the least precise type of one sequence's state."""
+        """The shape of one sequence's state, and the least precise type that the state may have."""
         raise NotImplementedError
 
     def encode(self, carry: Any) -> Any:
-        """Returns the state in the form that the methods below take, for a carry `(..., N)`."""
+        """Converts a carry `(..., N)` to a state in the form that the methods below use."""
         return carry
 
     def decode(self, h: Any) -> Any:
-        """Returns the carry `(..., N)` of one state in the form of the methods below."""
+        """Converts a state in the form that the methods below use to a carry `(..., N)`."""
         return h
 
     def input_projection(self, u: Any) -> Any:
@@ -64,13 +65,13 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
-        """Returns all states h_k = f(A h_{k-1} + x_k) `(T, ..., N)`, and the last.
+        """Returns all states h_k = f(A h_{k-1} + x_k), `(T, ..., N)`, and the last one consumed.
 
         Args:
           x: B u, `(T, ..., N)`.
-          h0: the state before, `(..., N)`; None for zero.
-          clear: `(T, ..., 1)`; True clears the state before that step, as in
-            `lru.linear_recurrence`. None means nowhere.
+          h0: the state before the first step consumed, `(..., N)`; None means zero.
+          clear: `(T, ..., 1)`; True clears the state before that step is consumed, as in
+            `lru.linear_recurrence`. None means that the state is never cleared.
           reverse: whether to consume the last step first.
         """
         raise NotImplementedError
@@ -80,9 +81,9 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
-        """Returns the steps to compute at a time, 0 for all, for inputs `(*time_and_batch, H)`.
+        """Returns the number of steps per chunk, 0 for all, for inputs `(*time_and_batch, H)`.
 
-        A direction that can run in chunks has a field `chunk_size`, see `lru.LRU`.
+        A direction that can run in chunks has a field `chunk_size`; see `lru.LRU`.
         """
         return chunk_size_for_state(getattr(self, "chunk_size", 0), time_and_batch, self.state)
 
@@ -92,14 +93,17 @@ class Direction(struct.PyTreeNode):
         """Runs this direction on a whole sequence or a chunk of it.
 
         Args:
-          carry: the state before, `(..., N)`; None for zero, only for a whole sequence.
-          inputs_and_reset: `(T, ..., H)`, and `(T, ...)` or None.
-          seq_lengths: `(...)`, from 0 to T; None for T.
+          carry: the carry before the first step consumed, `(..., N)`; None means zero, and is
+            allowed only for a whole sequence.
+          inputs_and_reset: the inputs `(T, ..., H)`, and the resets `(T, ...)` or None.
+          seq_lengths: `(...)`, the number of valid steps of each sequence, from 0 to T; None if all
+            are valid.
           reverse: whether to go right to left.
 
         Returns:
-          The state after the last valid step consumed (arbitrary if no step is valid, where
-          `scan_chunks` keeps the state before), and the outputs in the inputs' order.
+          The carry after the last valid step consumed, and the outputs in the order of the inputs.
+          If a sequence has no valid step, its carry is arbitrary, and `scan_chunks` keeps the
+          previous one.
         """
         u, reset = inputs_and_reset
         h0 = None if carry is None else self.encode(full_state(carry, u, self.state))
@@ -114,7 +118,7 @@ class Direction(struct.PyTreeNode):
             # gradients into the padding, but there they multiply zero inputs and zero states.
             enters = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
             x, h0 = x + jnp.where(enters, self.transition(h0)[None], jnp.zeros_like(x)), None
-        if reverse and reset is not None:  # clear the state after a first step, not before it
+        if reverse and reset is not None:  # clear the state after the reset step, not before
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
         if reverse and reset is not None:
@@ -128,7 +132,8 @@ class Direction(struct.PyTreeNode):
 class Mixer(nn.Module, kw_only=True):
     """A layer that moves information along time, with outputs as wide as its inputs.
 
-    A subclass creates its parameters in `directions`. It inherits the call of `flax.linen.RNN`.
+    A subclass creates its parameters in `directions`, and inherits a call that has the arguments of
+    `flax.linen.RNN`'s call.
 
     Attributes:
       time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
@@ -142,14 +147,15 @@ class Mixer(nn.Module, kw_only=True):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input, so chunks can be run one after another."""
+        """True if no output depends on a later input, so that chunks can run one after another."""
         return False
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """Returns one sequence's state if the layer can run in chunks; None if it needs all steps.
+        """Returns the shape and type of one sequence's state, which determine the size of chunks.
 
-        A layer that returns a state has an attribute `chunk_size`.
+        Returns None if the layer has no chunks, or does not use them in every call. A layer that
+        returns a state has an attribute `chunk_size`.
         """
         return None
 
@@ -168,7 +174,10 @@ class Mixer(nn.Module, kw_only=True):
 
     @nn.nowrap
     def rematerialises(self, time_and_batch: Shape) -> bool:
-        """Returns whether such inputs run in chunks, storing little for the backward pass."""
+        """Returns whether inputs `(*time_and_batch, H)` are computed in several chunks.
+
+        If they are, the layer stores little for the backward pass.
+        """
         state = self.chunked_state()
         if state is None:
             return False
@@ -176,7 +185,7 @@ class Mixer(nn.Module, kw_only=True):
         return chunk_size not in (0, time_and_batch[0])
 
     def directions(self, inputs: Any) -> Sequence[Direction]:
-        """Creates the parameters, and returns one direction, or two of opposite order.
+        """Creates the parameters, and returns one direction, or two of opposite orders.
 
         Args:
           inputs: the inputs of the call.
@@ -210,38 +219,39 @@ class Mixer(nn.Module, kw_only=True):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Applies the layer. Its arguments are those of `flax.linen.RNN`, and `reset`.
+        """Applies the layer, with the arguments of `flax.linen.RNN`'s call, and `reset`.
 
         If `return_carry`, `time_major`, `reverse` or `keep_order` is None, the layer's attribute of
         that name is used.
 
         Args:
           inputs: real numbers `(..., T, H)`, with any number of batch axes.
-          initial_carry: the state before the first step, `(..., N)` for a state of N numbers, as
-            `return_carry` returned it for the steps before; zero if not given. A bidirectional
-            layer takes a pair of states, the one that `C` reads first. (There, running the chunks
-            of a sequence does not equal running the whole, because the state that `C2` reads
-            comes from the steps that follow.)
-          init_key: unused, for `flax.linen.Bidirectional`; the initial carry is zero, not random.
-          seq_lengths: whole numbers `(...)`, the number of valid steps of each sequence: none if
-            negative, all if above T. The padding on their right changes no result, in either
-            direction. Outputs on padding are zero, and the carry is the state after the last valid
-            step consumed.
+          initial_carry: the state before the first step consumed, `(..., N)` for a state of N
+            numbers; zero by default. To continue a sequence, give the carry that the call for the
+            steps before returned. A bidirectional layer takes a pair of states, of which `C` reads
+            the first and `C2` the second. Its results for the chunks of a sequence differ from its
+            result for the whole sequence, because one of the two states comes from later steps.
+          init_key: unused; `flax.linen.Bidirectional` passes it. The default initial carry is zero,
+            not random.
+          seq_lengths: whole numbers `(...)`, the number of valid steps of each sequence. A negative
+            number means 0, and a number above T means T. Padding follows the valid steps, and
+            changes no result, in either direction. Outputs on padding are zero, and the carry is
+            the state after the last valid step consumed.
           reset: `(..., T)`; True (or not zero) at the first step of a new sequence. The state is
-            never passed between that step and the one before it, in either direction. (So right to
-            left the state is cleared *after* that step, carry included, unlike in
-            `lru.linear_recurrence`.)
-          return_carry: return `(carry, outputs)` instead of the outputs.
-          time_major: inputs, outputs and `reset` have time first, `(T, ..., H)`.
-          reverse: consume the sequence right to left, and return the outputs in that order, with
-            padding still last.
-          keep_order: in reverse, return the outputs in the order of the inputs.
+            never passed between that step and the step to its left, in either direction. Right to
+            left, the state is therefore cleared *after* that step, unlike in
+            `lru.linear_recurrence`; if that step is the last one consumed, the carry is zero.
+          return_carry: whether to return `(carry, outputs)` instead of the outputs.
+          time_major: whether time is the first axis of inputs, outputs and `reset`.
+          reverse: whether to consume the sequence right to left, and return the outputs in that
+            order, with padding still last.
+          keep_order: whether to return the outputs in the order of the inputs even in reverse.
 
         Returns:
           The outputs `(..., T, H)`, or `(carry, outputs)`.
 
         Raises:
-          ValueError: if the arguments do not fit together, or T is 0.
+          ValueError: if the shapes or types of the arguments do not fit together, or T is 0.
         """
         flags: dict[str, Any] = dict(
             return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order
@@ -268,7 +278,7 @@ def as_inputs(inputs: Any) -> Array:
     """Returns a layer's inputs as an array of real numbers with axes for time and width.
 
     Raises:
-      ValueError: if they are complex, or have fewer axes.
+      ValueError: if the inputs are complex, or have fewer than two axes.
     """
     inputs = as_array("inputs", inputs)
     if jnp.iscomplexobj(inputs):
@@ -293,7 +303,7 @@ def over_time(
     """Runs a layer's directions over time and sums their outputs: the call of every layer.
 
     Args:
-      directions: one, or two of opposite order.
+      directions: the layer's directions: one, or two of opposite orders.
       inputs, initial_carry, seq_lengths, reset: see `Mixer.__call__`.
       return_carry, time_major, reverse, keep_order: see `Mixer.__call__`.
     """
@@ -336,7 +346,7 @@ def _check_inputs(inputs, d_model, time_major) -> None:
 
 
 def _initial_carries(initial_carry, count, shape):
-    """Returns the carry that each direction starts from, None for zero."""
+    """Returns the carry that each direction starts from; None means zero."""
     if initial_carry is None:
         return (None,) * count
     carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
@@ -360,13 +370,19 @@ def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
 def chunk_size_for_state(
     chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
 ) -> int:
-    """Returns the steps of a chunk, 0 for all, given the option `chunk_size` and a state."""
+    """Returns the number of steps per chunk, 0 for all, given `chunk_size` and a state."""
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1
     return resolve_chunk_size(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
 
 def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
-    """Broadcasts the carry before inputs `(T, ..., H)` to `(..., *state.shape)`, and casts it."""
+    """Broadcasts a carry, or zero for None, to `(..., *state.shape)`, for inputs `(T, ..., H)`.
+
+    The result has the common type of the carry and the state.
+
+    Raises:
+      ValueError: if the carry is complex and the state is real.
+    """
     if carry is None:  # zeros with the sharding of the inputs
         carry = jnp.zeros_like(inputs[0, ..., :1], state.dtype)
         carry = jnp.expand_dims(carry, tuple(range(carry.ndim, carry.ndim + len(state.shape) - 1)))
@@ -377,14 +393,14 @@ def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
 
 
 def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Returns x `(T, *B)` or `(T, *B, ...)` with zeros (or False) on padding, NaN included."""
+    """Returns x, `(T, *B)` or `(T, *B, ...)`, with padding, even NaN, replaced by zero or False."""
     if seq_lengths is None:
         return x
     return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
 
 
 def steps(x: Any) -> Any:
-    """Returns 0 ... T-1 along the leading axis, `(T, 1, ..., 1)`."""
+    """Returns the numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
     return _with_axes(jnp.arange(x.shape[0]), x.ndim)
 
 

@@ -1,8 +1,9 @@
 """The reference LRU, written as in Appendix A of Orvieto et al. (2023).
 
 Its functions process one sequence, and `vmap` applies them to a batch. They use complex matrix
-products, and `lax.associative_scan` with Lambda repeated for every step. This is slower than
-`lru.LRU` and takes more memory, but is easy to compare with the paper. Tests and benchmarks use it.
+products, and `lax.associative_scan` with Lambda repeated for every step. They are slower than
+`lru.LRU` and take more memory, but are easy to compare with the paper. Tests and benchmarks use
+them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float
 
 
 def forward_bidirectional(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
-    """Computes `forward`, and adds Re[C2 h] for the states h of the mirrored sequence."""
+    """Returns the states and outputs of a bidirectional layer for one sequence.
+
+    The states are a pair: those of the sequence, and those of the mirrored sequence, in its order.
+    The latter add Re[C2 h] to the outputs of `forward`.
+    """
     states, outputs = forward(params, inputs)
     mirrored, _ = forward(params, inputs[::-1])
     return (states, mirrored), outputs + _read_out(params, "C2", mirrored[::-1])
@@ -49,7 +54,7 @@ def _combine(left, right):
 
 
 class AppendixA(nn.Module):
-    """The layer `lru.LRU`, computed by these functions from the same parameters.
+    """The layer `lru.LRU`, computed by the functions of this module from the same parameters.
 
     It takes whole sequences, and starts from a zero state.
 
@@ -74,7 +79,7 @@ class AppendixA(nn.Module):
         return_carry: bool = False,
         time_major: bool = False,
     ) -> Any:
-        """Applies the layer, like `lru.LRU`; arguments that must be None are not supported."""
+        """Applies the layer like `lru.LRU`; ignores `initial_carry`, `seq_lengths` and `reset`."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         axis = 1 if time_major else 0
         run = forward_bidirectional if self.bidirectional else forward

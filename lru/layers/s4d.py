@@ -2,10 +2,11 @@
 
     h' = Lambda h + u,   y = 2 Re[C h] + D u          for each of H channels separately
 
-Discretized with step size Delta, a channel is a recurrence, and also a convolution of its inputs
-with the kernel K_k = 2 Re[C scale exp(k log_lam)], where `lru.layers.hippo.discretize` gives scale
-and log_lam. Without resets, the layer computes the convolution by FFT. The final state is then a
-separate sum, which the compiler removes if the state is not used.
+Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
+convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
+`lru.layers.hippo.discretize` gives scale and log_lam. Without resets, the layer computes the
+convolution of several steps by FFT. The final state is then a separate sum, which the compiler
+removes if the state is not used.
 """
 
 from __future__ import annotations
@@ -117,15 +118,16 @@ class S4D(Mixer):
     h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) u_k
     y_k = 2 Re[C h_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
 
-    from Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models"
-    (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published layer ends with
-    GELU and a gated linear unit that mixes the channels; here, both are in the block around it.
+    This is the layer of Gu et al., "On the Parameterization and Initialization of Diagonal State
+    Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published
+    layer ends with GELU and a gated linear unit that mixes the channels; here, both are in the
+    block around it.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
 
     Attributes:
-      d_state: N, even: each channel has N/2 modes and their conjugates.
+      d_state: N, an even number: each channel has N/2 modes and their conjugates.
       frequencies: the initial Lambda_im, for n = 0 ... N/2 - 1: `"lin"`: pi n; `"inv"`:
         N / pi (N / (2n + 1) - 1); `"legs"`: the imaginary parts of HiPPO-N's eigenvalues. The
         initial real parts are -1/2.
@@ -244,8 +246,8 @@ def s4d_directions(
 def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
     """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, for k = 0 ... T - 1.
 
-    It is computed in chunks, and recomputed in the backward pass, because all powers together
-    take N times the memory of the kernel.
+    Unless memory is ample, a long kernel is computed in chunks, and recomputed in the backward
+    pass, because all powers together take N times the memory of the kernel.
     """
 
     def chunk(direction, carry, steps, _):
@@ -258,7 +260,7 @@ def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
 
 
 def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-    """Returns y_t = sum_s K_{t-s} u_s of each channel, by FFTs of length 2 T."""
+    """Returns y_t = sum_{s <= t} K_{t-s} u_s of each channel, by FFTs of length 2 T."""
     time = u.shape[0]
     transform = functools.partial(jnp.fft.rfft, n=2 * time, axis=0)
     k = k.reshape(time, *(1,) * (u.ndim - 2), -1)
@@ -268,7 +270,7 @@ def convolve(k: Float[Array, "T H"], u: Float[Array, "T *B H"]) -> Float[Array, 
 def decay(
     direction: S4DDirection, h0: Complex[Array, "*B H N"], time: int
 ) -> Float[Array, "T *B H"]:
-    """Returns 2 Re[C Lambda^(t+1) h0], the contribution of the state h0 to later outputs."""
+    """Returns 2 Re[C exp((t + 1) log_lam) h0], the contribution of the state h0 to output t."""
     powers = direction.c[None] * _powers(direction, jnp.arange(1, time + 1))
     return 2 * jnp.einsum("thn,...hn->t...h", powers, h0).real
 
@@ -285,7 +287,7 @@ def final_state(
       direction: the layer's direction.
       h0: the state before the first step; None for zero.
       u: the inputs in reverse order, from the last valid step of each sequence. Then the input at
-        index k is multiplied by the k-th power of Lambda, whatever the lengths are.
+        index k is multiplied by exp(k log_lam), whatever the lengths are.
       seq_lengths: the number of valid steps of each sequence; None if all steps are valid.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))

@@ -2,8 +2,8 @@
 
     h' = Lambda h + B u,   y = 2 Re[C h] + D * u
 
-Discretized with a step size Delta for each mode, it is `lru.LRU` with different parameters for the
-same products. The modes come in conjugate pairs, and only one mode of each pair is computed.
+Discretized with a step size Delta for each mode, it computes the same products as `lru.LRU`, from
+different parameters. The modes come in conjugate pairs, and only one mode of each pair is computed.
 """
 
 from __future__ import annotations
@@ -43,18 +43,19 @@ class S5(Mixer):
     h_k = exp(Lambda Delta) h_{k-1} + Lambda^-1 (exp(Lambda Delta) - 1) B u_k
     y_k = 2 Re[C h_k] + D * u_k
 
-    Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence Modeling"
-    (ICLR 2023), with the initialization published in lindermanlab/S5.
+    These are Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence
+    Modeling" (ICLR 2023), with the initialization published in lindermanlab/S5.
 
     Parameters, for N/2 pairs of modes: `Lambda_re Lambda_im log_step (N/2,)`, `B_re B_im
     (N/2, H)`, `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
 
     Attributes:
-      d_state: N, even: N/2 modes and their conjugates.
-      blocks: the number of HiPPO-N matrices along the diagonal, each of size N / blocks.
+      d_state: N, an even number: the layer has N/2 modes and their conjugates.
+      blocks: the number of HiPPO-N matrices, each of size N / blocks, along the diagonal of the
+        initial state matrix.
       dt_min, dt_max: the bounds between which each mode's step size is drawn log-uniformly.
       c_init: the distribution of C, named as in lindermanlab/S5. `"trunc_standard_normal"` and
-        `"lecun_normal"` draw a matrix (H, N), of variance 1/N and 1/(N H) respectively, and
+        `"lecun_normal"` draw a complex matrix (H, N), of variance 1/N and 1/(N H) respectively, and
         multiply it by the eigenvectors V (N, N/2) of HiPPO-N. `"complex_normal"` draws C itself,
         with variance 1/2. The real and the imaginary parts each have the given variance.
       discretization: `"zoh"`, as above, or `"bilinear"`.
@@ -135,7 +136,7 @@ def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of a block-diagonal HiPPO-N.
 
     Raises:
-      ValueError: if N is not an even multiple of the number of blocks.
+      ValueError: if N is not a positive, even multiple of the number of blocks.
 
     Example:
       >>> lam, vectors = block_modes(8, 2)

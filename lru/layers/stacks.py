@@ -43,15 +43,16 @@ class RecurrentStack(Mixer):
     Attributes:
       features: H, the width of inputs and outputs.
       num_layers: L.
-      order: the order of computing the cells; all orders give the same values and derivatives.
+      order: the order of computing the cells; all orders give the same values and derivatives, up
+        to rounding.
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        `"auto"`: plain on a CPU, where both take about the same time. Elsewhere, where a wavefront
-        launches fewer kernels, a wavefront if there are several layers and at least as many steps
-        as layers.
-      dtype: the type of the matrix products and the outputs; by default, the common type of inputs
-        and parameters. The carry is always at least float32.
+        `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
+        wavefront launches fewer kernels; it is chosen if there are several layers and at least as
+        many steps as layers.
+      dtype: the type of the factors of matrix products and of the outputs; by default, the common
+        type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.
     """
 
@@ -67,7 +68,7 @@ class RecurrentStack(Mixer):
 
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
-        """Returns the cell of one layer; a subclass implements it with `make`."""
+        """Returns the cell of one layer; a subclass implements this method with `make`."""
         raise NotImplementedError(f"{type(self).__name__} has no cell")
 
     @nn.nowrap
@@ -79,7 +80,7 @@ class RecurrentStack(Mixer):
           options: the cell's other attributes.
 
         Raises:
-          ValueError: if the result is not a cell of this package.
+          ValueError: if the result is not a `TwoWayCell`.
         """
         attributes = dict(param_dtype=self.param_dtype, parent=None, **options)
         if isinstance(unit, nn.Module):
@@ -195,7 +196,7 @@ def wavefront(
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """Computes the same as `layer_by_layer`, but batches the cells of each anti-diagonal."""
+    """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch."""
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # cells outside the lattice are still invalid
@@ -232,9 +233,9 @@ _ORDERS = {"plain": layer_by_layer, "wavefront": wavefront}
 def _resolve_order(order: str, num_layers: int, time: Any) -> str:
     """Returns "plain" or "wavefront" for an order, which may be "auto".
 
-    The products alone keep a CPU busy: in results/benchmark_cpu_language.json, a training step in
-    wavefront order takes 1.02 times as long. In a short sequence, most cells of a wavefront are
-    idle.
+    The products alone keep a CPU busy: in results/benchmark_cpu_language.json, a training step
+    takes 1.02 times as long in wavefront order as in plain order. In a short sequence, most cells
+    of a wavefront are idle.
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers

@@ -1,9 +1,9 @@
-"""Layers of N independent modes: the equations that the LRU, its ablations and S5 share.
+"""Layers of N independent modes: the equations that the LRU, its diagonal ablations and S5 share.
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k          Lambda diagonal, complex
 
-Complex matrices are stored as real and imaginary parts, `B_re`, `B_im`. A product with them is one
-real product with both parts side by side.
+Complex matrices are stored as real and imaginary parts, such as `B_re` and `B_im`. A product with a
+complex matrix is one real product with both parts side by side.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Parameters = Mapping[str, Array]
 
 
 class Modes(NamedTuple):
-    """One direction of a layer in double precision: h_k = lam h_{k-1} + into u_k, y = Re[out h].
+    """The modes of one direction of a layer: h_k = lam h_{k-1} + into u_k, y_k = Re[out h_k].
 
-    It leaves out the skip D u. If a layer computes only one mode of each conjugate pair, `out` is
-    doubled.
+    The skip term D u_k is left out. If a layer computes only one mode of each conjugate pair, `out`
+    is doubled.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`; for S4D `(H, N/2)`, one row per channel.
-      into: complex `(N, H)`: B with gamma, or discretized; for S4D `(H, N/2)`.
-      out: complex `(H, N)`: C; for S4D `(H, N/2)`.
+      into: B, with gamma or the discretization included, complex `(N, H)`; for S4D `(H, N/2)`.
+      out: C, complex `(H, N)`; for S4D `(H, N/2)`.
     """
 
     lam: Any
@@ -46,15 +46,15 @@ class Modes(NamedTuple):
 class DiagonalDirection(Direction):
     """One direction of a diagonal complex layer.
 
-    The carry is complex, `(..., N)`. The equations have real and imaginary parts side by side,
-    `(..., 2N)`: so the input product writes x, and so the output product reads h.
+    The carry is complex, `(..., N)`. Inside the direction, states have real and imaginary parts
+    side by side, `(..., 2N)`, as the input product writes them and the output product reads them.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`.
-      b: B transposed, `(H, 2N)`.
-      c: C transposed, `(2N, H)`.
-      d: D, `(H,)`; None if the other direction of the same inputs has it.
-      dtype: of the matrix products and the outputs.
+      b: the transposes of Re B and Im B side by side, `(H, 2N)`; see `Modes.into`.
+      c: the transposes of Re C and -Im C, one above the other, `(2N, H)`.
+      d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
+      dtype: the type of the factors of matrix products, and of the outputs.
       method, chunk_size, sequence_axis: see `lru.LRU`.
     """
 
@@ -122,7 +122,7 @@ class DiagonalDirection(Direction):
     def step(
         self, carry: Num[Array, "*B N"], u: Real[Array, "*B H"]
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-        """Maps the state before, `(..., N)`, and inputs `(..., H)` to `(carry, outputs)`."""
+        """Maps the previous carry `(..., N)` and inputs `(..., H)` to `(carry, outputs)`."""
         # `nn.RNN` scans over the steps, so the carry must keep its type.
         dtype = result_type(carry, self.lam)
         h = self.transition(self.encode(carry.astype(dtype))) + matmul(u, self.b, self.dtype)
@@ -137,12 +137,12 @@ def pack(
     scale: float = 1.0,
     **options: Any,
 ) -> tuple[DiagonalDirection, ...]:
-    """Returns the direction of `C`, which has the skip, and that of `C2`, if any.
+    """Returns the direction of `C`, which adds the skip term, and the direction of `C2`, if any.
 
     Args:
-      params: the output matrices `C_re C_im (H, N)`, perhaps `C2_re C2_im`, and `D (H,)`.
+      params: contains `C_re C_im (H, N)` and `D (H,)`; in a bidirectional layer also `C2_re C2_im`.
       lam: the eigenvalues.
-      b_re, b_im: the input matrix.
+      b_re, b_im: the parts of the input matrix.
       scale: the factor of the output matrices: 2 if each mode represents a conjugate pair.
       options: the directions' other attributes.
     """
@@ -199,7 +199,7 @@ def _cpu() -> jax.Device | None:
 
 
 def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
-    """Returns the shape and type of one sequence's state of N modes: complex64 at least."""
+    """Returns the shape and type of one sequence's state of N modes, at least complex64."""
     return jax.ShapeDtypeStruct((d_state,), result_type(jnp.complex64, *dtypes))
 
 

@@ -16,9 +16,9 @@ from lru.ops.dtypes import at_least_float32
 class BatchStatistics(nn.Module):
     """Computes mean, scale and bias `(H,)` of batch normalization, (x - mean) * scale + bias.
 
-    The statistics are taken over time and batch. They are computed first, so that each chunk of x
-    can be normalized where it is used. The parameters and running statistics are those of
-    `flax.linen.BatchNorm`.
+    The statistics are taken over time and batch, without padding. They are computed first, so that
+    each chunk of x can be normalized where it is used. The parameters and running statistics are
+    those of `flax.linen.BatchNorm`.
 
     Attributes:
       momentum: the momentum of the running statistics.
@@ -56,7 +56,7 @@ def _mean_and_variance(x, mask):
 
 
 def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
-    """Returns `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
+    """Returns a mask `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
     if seq_lengths is None:
         return None
     return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]

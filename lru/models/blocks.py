@@ -1,10 +1,10 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
 A mixer moves information along time. It is any module with the call signature of `flax.linen.RNN`
-whose outputs are as wide as its inputs; it is passed a `reset` only if the block is. Blocks and
-stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They return the mixers' carries,
-so a model can be streamed if its mixers can. Internally, time is the first axis, so that a chunk of
-time is contiguous in memory.
+whose outputs are as wide as its inputs. It receives `reset` only if the block does. Blocks and
+stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They can return the mixers'
+carries, so a model can be streamed if its mixers can. Internally, time is the first axis, so that a
+chunk of time is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class BlockOptions(nn.Module, kw_only=True):
       glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
         z * sigmoid(W z + b).
       dropout: the dropout rate, both after the GELU and after the GLU.
-      tie_dropout: whether to drop a channel at all steps of a sequence (each sequence has its own
-        mask).
+      tie_dropout: whether the same channels are dropped at all steps of a sequence; each sequence
+        has its own mask.
       remat: whether to recompute the values inside a block in the backward pass instead of saving
-        them; None: unless the device has the memory to save them. If the mixer is `causal`, the
-        whole block runs chunk by chunk. A causal mixer promises that no output depends on a later
-        input, and that its initial carry is zero.
+        them. None means True on a CPU or a device with little memory, and False elsewhere. With
+        rematerialization, a block whose mixer is `causal` runs chunk by chunk. A causal mixer
+        promises that no output depends on a later input, and that its initial carry is zero.
       chunk_size: the number of steps in each of these chunks; None chooses it from the shape, and 0
         means all steps.
       dtype: the type of the activations.
@@ -80,8 +80,8 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 class _Layers(NamedTuple):
     """A block's layers as functions: bound to the block, or applied to given parameters.
 
-    Each field has the name of the layer's subtree of parameters. A new layer is a field here, a
-    line in `_factories`, and its use in `_forward`; `lru.models.budget` counts its parameters.
+    Each field has the name of the layer's subtree of parameters. A new layer needs a field here, a
+    line in `_factories` and a call in `_forward`; `lru.models.budget` must count its parameters.
     """
 
     norm: Callable[..., Any]
@@ -90,10 +90,10 @@ class _Layers(NamedTuple):
 
 
 class ResidualBlock(BlockOptions):
-    """inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))), on `(B, T, H)`.
+    """A residual block: inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))).
 
-    Figure 1 of Orvieto et al. (2023); normalization comes first in the residual
-    branch (Appendix D.1).
+    It maps `(B, T, H)` to `(B, T, H)`, as in Figure 1 of Orvieto et al. (2023). Normalization comes
+    first in the residual branch (Appendix D.1).
 
     Attributes: those of `BlockOptions`, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
@@ -117,7 +117,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input: True for a causal mixer and layer norm."""
+        """True for a causal mixer and layer norm: no output then depends on a later input."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
@@ -163,7 +163,7 @@ class ResidualBlock(BlockOptions):
         """Runs the block on a whole sequence or a chunk of it, given the batch's statistics.
 
         Args:
-          layers: `_Layers`.
+          layers: the block's layers, as functions.
           shared: the values common to all steps: batch statistics and tied dropout masks.
           carry: the mixer's carry.
           xs: the values of each step: inputs `(T, B, H)`, resets, untied dropout masks.
@@ -193,7 +193,7 @@ class ResidualBlock(BlockOptions):
     def _run(self, shared, carry, xs, seq_lengths):
         """Runs `_forward` in one of four ways, which store different values for the backward pass.
 
-        1. `remat=False`, or initialization: on the whole sequence, storing everything.
+        1. Initialization, or no rematerialization: on the whole sequence, storing everything.
         2. A causal mixer with no variables but parameters, and several chunks: chunk by chunk,
            storing the inputs and the carries between chunks.
         3. A mixer that is not causal, but runs in chunks of its own and so stores little: on the
@@ -350,7 +350,7 @@ class ResidualStack(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """Whether no output depends on a later input: True if the blocks are causal."""
+        """True if the blocks are causal: no output then depends on a later input."""
         return is_causal(self.block(parent=None))
 
     @nn.compact
@@ -400,7 +400,7 @@ def residual_stack(model):
 
 
 def check_model_sizes(model):
-    """Checks each size of a model that is not None."""
+    """Checks that each size of a model is None, or a whole number of at least 1."""
     for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
         if (size := getattr(model, name, None)) is not None:
             check_sizes(**{name: size})

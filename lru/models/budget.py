@@ -1,4 +1,4 @@
-"""Chooses the width of a recurrent stack for a parameter budget, for models of equal size."""
+"""Chooses the width of a stack for a parameter budget, so that models have about equal sizes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def count_layer(stack: Stack, d_model: int) -> int:
 
 
 def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
-    """Returns the number of parameters of a `lru.models.LanguageModel` with a recurrent stack.
+    """Returns the number of parameters of a `lru.models.LanguageModel`.
 
-    The model has L layers, an embedding with V H parameters, and a head with V H + V.
+    The model has L layers, an embedding with V H parameters, and a head with V H + V parameters.
 
     Args:
       stack, d_model: see `count_layer`.

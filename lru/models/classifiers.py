@@ -50,7 +50,7 @@ class SequenceModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether sequences can be processed chunk by chunk: True if the mixers are causal."""
+        """True if the mixers are causal, so that sequences can be processed chunk by chunk."""
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
@@ -145,7 +145,8 @@ class SequenceClassifier(SequenceModel):
             the logits.
           reset: `(B, T)`, passed to the mixers; pooling ignores it.
           return_carry: whether to return `(carry, logits)`.
-          train: whether to use batch statistics and dropout, which needs an rng named `dropout`.
+          train: whether to use dropout and the statistics of the batch, and to update the running
+            statistics. Dropout needs an rng named `dropout`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.

@@ -1,4 +1,4 @@
-"""A table of vectors by token, whose gradient is fast on a GPU if the table is small."""
+"""An embedding of tokens, whose gradient is fast on a GPU if the table of vectors is small."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lru.ops import platform
 from lru.ops.array_typing import Array, ArrayLike, Float, Int
 from lru.ops.matmul import by_rows
 
-SMALL_VOCABULARY = 1024  # tokens; one-hot vectors of more would take more memory than they save
+SMALL_VOCABULARY = 1024  # tokens; beyond this, one-hot vectors take more memory than they save
 
 
 class Embedding(nn.Module):
-    """`flax.linen.Embed`, with the same parameter and values.
+    """A layer like `flax.linen.Embed`, with the same parameter and the same outputs.
 
-    The gradient of a table is a sum over all occurrences of a token. A GPU adds them by atomic
-    operations, in an order that changes from run to run, or sorts them first. For a small table the
-    gradient is a product with one-hot vectors there instead, which is deterministic.
+    The gradient of a table's row is a sum over all occurrences of a token. A GPU adds the terms by
+    atomic operations, in an order that changes from run to run, or sorts them first. Therefore, on
+    a GPU, the gradient of a small table is a product with one-hot vectors, which is deterministic.
 
     Attributes:
       num_embeddings: V.
       features: H.
-      dtype: of the vectors; None for that of the table.
-      embedding_init: draws the table.
+      dtype: the type of the vectors; None means that of the table.
+      embedding_init: the initializer of the table.
     """
 
     num_embeddings: int
@@ -50,7 +50,7 @@ class Embedding(nn.Module):
 
 @jax.custom_jvp
 def lookup(table: Float[Array, "V H"], tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
-    """Returns `table[tokens]`; the derivative in the table is a product with one-hot vectors.
+    """Returns `table[tokens]`; the table's derivative is a product with one-hot vectors.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -32,10 +32,10 @@ class LanguageModel(BlockOptions):
     """A language model: logits of the next token at every step of a sequence of tokens.
 
     The model consists of an embedding, layers that move information along time, and a dense layer.
-    In the model of Ahuja & Morency (2018), the layers between the other two are a stack of
-    recurrent layers, without normalization or dropout. As in their model, the embedding is drawn
-    from N(0, 1), and the dense layer from U(-1/sqrt(H), 1/sqrt(H)). The logits are at least
-    float32.
+    In the model of Ahuja & Morency (2018), the layers between the embedding and the dense layer are
+    a stack of recurrent layers, without normalization or dropout. As in their model, the embedding
+    is drawn from N(0, 1), and the dense layer from U(-1/sqrt(H), 1/sqrt(H)). The logits are at
+    least float32.
 
     Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"` by default, and
       vocab_size: V.
@@ -75,14 +75,15 @@ class LanguageModel(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """Whether no logits depend on a later token: True if the layers are causal."""
+        """True if the layers are causal: no logits then depend on a later token."""
         return is_causal((self._stack() or self.mixer)(parent=None))
 
     def _stack(self) -> Callable[..., nn.Module] | None:
         """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: if neither blocks nor a stack are given, or both are.
+          ValueError: unless either residual blocks or a stack are given, and not both; or if the
+            options of blocks are given with a stack.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
@@ -138,15 +139,15 @@ class LanguageModel(BlockOptions):
             the logits of valid steps, and the logits of padding are zero.
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
           return_carry: whether to return `(carry, logits)`.
-          train: whether to use dropout, if the model has any; needs an rng named `dropout`.
+          train: whether to use dropout, if the model has any. Dropout needs an rng named `dropout`.
 
         Returns:
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
           ValueError: if a layer depends on later steps, or cannot continue from a state; if the
-            blocks use batch normalization, whose statistics are over all steps; or if neither
-            blocks nor a stack are given, or both are.
+            blocks use batch normalization, whose statistics include later steps; if the inputs do
+            not have two axes; or unless either residual blocks or a stack are given, and not both.
         """
         stack = self._stack()
         if not self.causal:

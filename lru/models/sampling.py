@@ -30,7 +30,7 @@ def sample(
 
     Args:
       model: a `lru.models.LanguageModel`.
-      variables: the model's parameters.
+      variables: the model's variables, as returned by its `init`.
       prompt: the tokens to continue, at least one.
       seed: the seed of the random draws.
       temperature: see above. Below 1, likely tokens become more frequent; at 0, the likeliest token

@@ -24,17 +24,18 @@ def stream(
     """Returns the model as a function of its carry and the next inputs.
 
     Args:
-      model: a module that takes `initial_carry` and `return_carry`, starts from a zero carry, and
-        whose attribute `causal` is True, such as `lru.LRU` or `lru.models.SequenceClassifier`.
+      model: a module whose call takes `initial_carry` and `return_carry`, whose default carry is
+        zero, and whose attribute `causal` is True, such as `lru.LRU` or
+        `lru.models.SequenceClassifier`.
       variables: the model's parameters and statistics. They become constants of the program, so
         everything that depends on them alone is computed during compilation; new variables need a
         new call of `stream`.
-      inputs: an example of the inputs: one step `(B, 1, ...)`, or a chunk of several steps.
+      inputs: an example of the inputs of a call: one step `(B, 1, ...)`, or several steps.
 
     Returns:
       `(step, carry)`, where `carry` is the carry before the first step. `step(carry, inputs)`
-      returns `(carry, outputs)`, like the model without dropout and with its running statistics. A
-      step donates its carry: to use a carry again, copy it first.
+      returns `(carry, outputs)` as the model does without dropout, with its running statistics. The
+      call donates its carry: to use a carry again, copy it first.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.
@@ -66,7 +67,7 @@ def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
     Args:
       model: see `stream`.
       variables: see `stream`; only their shapes and types matter.
-      inputs: an example of a step `(B, 1, ...)`; only its shape and type matter.
+      inputs: an example of one step, `(B, 1, ...)`; only its shape and type matter.
     """
     apply = functools.partial(model.apply, return_carry=True)
     shapes, _ = jax.eval_shape(apply, variables, inputs)

@@ -75,13 +75,13 @@ _ADVICE = "export it again, or take the config.json that belongs to it"
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of nested dicts, in order, named `a/b/c` for the path a, b, c."""
+    """Returns the leaves of nested dicts by name: a leaf at the path a, b, c is named `a/b/c`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads all arrays of a file, by name, and its metadata, without reference to a model.
+    """Reads all arrays of a file, by name, and the file's metadata, without need of a model.
 
     Raises:
       UserError: if the file is missing or damaged.

@@ -115,9 +115,9 @@ class LRU(nnx.Module):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Applies the layer, with the arguments of `lru.LRU`.
+        """Applies the layer, with the arguments of `lru.LRU`'s call.
 
-        `rngs` is unused; `flax.nnx.Bidirectional` passes it.
+        `init_key` and `rngs` are unused; `flax.nnx.Bidirectional` passes `rngs`.
         """
         flags: dict[str, Any] = dict(
             return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order

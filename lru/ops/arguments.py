@@ -64,7 +64,7 @@ def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | 
 
 
 def _on_host(seq_lengths):
-    """Clips lengths to int32 with NumPy, because JAX would wrap larger int64 values around."""
+    """Clips whole lengths to int32 with NumPy, because JAX would wrap larger int64 values."""
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:
@@ -84,7 +84,7 @@ def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
       shape: the shape of the inputs without their last axis.
 
     Raises:
-      ValueError: if the resets are complex, or have another shape.
+      ValueError: if the resets are not real numbers, or have another shape.
 
     Example:
       >>> as_resets([0.0, 1.0], (2,)).tolist()
@@ -99,10 +99,10 @@ def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
 
 
 def as_bool(reset: Any) -> Bool[Array, "..."]:
-    """Returns a reset of any shape as booleans, True where it is True or nonzero.
+    """Returns resets of any shape as booleans, True where a reset is True or nonzero.
 
     Raises:
-      ValueError: if the reset is complex, or not an array of numbers.
+      ValueError: if the resets are complex, or not an array of numbers.
     """
     reset = as_array("reset", reset)
     if jnp.iscomplexobj(reset):

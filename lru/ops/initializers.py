@@ -1,7 +1,7 @@
 """Initializers of the Linear Recurrent Unit's parameters: pure functions of a key.
 
-An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. Names,
-shapes and distributions are those of Appendix A of Orvieto et al. (2023).
+An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. The
+parameters' names, shapes and distributions are those of Appendix A of Orvieto et al. (2023).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
     """Returns log sqrt(1 - |lambda|^2), the normalization of Eq. (7).
 
-    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` keeps its precision
-    up to |lambda| = 1; squaring a float32 modulus of 0.9999 and subtracting it from 1 does not.
+    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise even for
+    |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
 
     Example:
       >>> modulus = jnp.array([0.6])
@@ -92,9 +92,9 @@ def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
 def scaled_normal(variance: float) -> Initializer:
     """Returns an initializer of N(0, variance).
 
-    The real and imaginary parts of B have variance 1/(2H), and those of C have variance 1/N. So
-    E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N, and the layer preserves the variance of white noise: the
-    factor 2 compensates for the imaginary part that Re[Cx] drops.
+    In an LRU, the real and imaginary parts of B have variance 1/(2H), and those of C have variance
+    1/N. Then E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N. With gamma, and without D, the layer preserves
+    the variance of white noise: the 2 compensates for the imaginary part that Re[C h] drops.
 
     Example:
       >>> scaled_normal(1 / 64)(jax.random.key(0), (32, 64)).shape
@@ -106,7 +106,8 @@ def scaled_normal(variance: float) -> Initializer:
 def uniform(bound: float) -> Initializer:
     """Returns an initializer of U(-bound, bound).
 
-    PyTorch draws the parameters of most layers from it, with bound = 1 / sqrt(fan_in).
+    PyTorch draws the parameters of its linear layers from this distribution, with
+    bound = 1 / sqrt(fan_in).
 
     Example:
       >>> import jax
@@ -157,7 +158,7 @@ def lru_initializers(
 
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
-    """Draws from the open interval (0, 1), because the logarithms at its ends are infinite."""
+    """Draws from the open interval (0, 1), because parameters may be infinite at its ends."""
     dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

@@ -16,13 +16,13 @@ from lru.ops.dtypes import at_least_float32
 def matmul(
     x: Real[Array, "*B K"], w: Real[Array, "K M"], dtype: Any, result: Any = None
 ) -> Real[Array, "*B M"]:
-    """Returns x w with operands of type `dtype`, summed in float32 at least.
+    """Returns x w, with factors of type `dtype`.
 
     Args:
       x: `(..., K)`.
       w: `(K, M)`.
-      dtype: of the operands.
-      result: the type that the result is stored in; float32 at least if None.
+      dtype: the type to which both factors are converted.
+      result: the type of the result; None means the common type of `dtype` and float32.
     """
     stored = at_least_float32(dtype) if result is None else result
     x, w = x.astype(dtype), w.astype(dtype)
@@ -32,8 +32,8 @@ def matmul(
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:
     """Applies f, which maps each row (K,) to a row (M,), to x with time and batch as one axis.
 
-    The gradient of a matrix sums over all rows. Where time and batch are two axes, XLA first makes
-    a transposed copy of the outputs' gradients. On several devices the axes stay as they are,
+    The gradient of a matrix sums over all rows. If time and batch are two axes, XLA first makes a
+    transposed copy of the outputs' gradients. On several devices, the axes stay as they are,
     because a batch sharded over devices cannot stay sharded as part of a longer axis.
 
     Args:

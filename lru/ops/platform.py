@@ -1,7 +1,7 @@
-"""What the defaults choose by platform: the one place where the device is asked what it can do.
+"""Choices that depend on the platform: the one place that asks what the device can do.
 
-Every choice here changes speed and memory, and at most the last bits of results. Each can be made
-by hand instead: `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
+These choices change speed and memory, and change results only by rounding. Most of them can be made
+explicitly instead: `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
 `matmul_precision` of training.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import jax
 from jax.export import is_symbolic_dim
 
-MOST_UNROLLED = 64  # steps; a program of more would take long to compile
-AMPLE_BYTES = 48 * 2**30  # a step of the Long Range Arena saves up to 40 GB without rematerialising
+MOST_UNROLLED = 64  # steps; a program with more of them would take long to compile
+AMPLE_BYTES = 48 * 2**30  # a step of the Long Range Arena saves up to 40 GB without remat
 
 
 def is_cpu() -> bool:
-    """Returns whether programs run on a CPU, where launches are free and memory is slow."""
+    """Returns whether programs run on a CPU, where launches cost little and memory is slow."""
     return jax.default_backend() == "cpu"
 
 
@@ -30,9 +30,10 @@ def is_gpu() -> bool:
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether the kernel of `lru.ops.pallas` can be compiled for the one device here.
+    """Returns whether the kernel of `lru.ops.pallas` can be compiled for the only device, a GPU.
 
-    XLA cannot divide the kernel among several devices, and Triton needs compute capability 8.
+    XLA cannot divide the kernel among several devices, and Triton needs compute capability 8 or
+    more of an NVIDIA GPU.
     """
     if not is_gpu() or jax.device_count() > 1:
         return False
@@ -47,9 +48,9 @@ def kernel_compiles() -> bool:
 
 @functools.cache
 def has_ample_memory() -> bool:
-    """Returns whether the values of a whole training step fit in memory.
+    """Returns whether the device is an accelerator with enough memory for a whole training step.
 
-    An accelerator that does not tell its memory counts as ample.
+    An accelerator that does not report the size of its memory counts as one with enough.
     """
     if is_cpu():
         return False
@@ -58,23 +59,26 @@ def has_ample_memory() -> bool:
 
 
 def scan_unroll(steps: Any) -> int:
-    """Returns how many steps of a scan over small matrix products are one step of its loop.
+    """Returns how many steps of a scan over small matrix products to unroll.
 
-    On a GPU the steps of a short scan are not a loop: a loop copies the values that it saves for
-    the backward pass, each by a kernel of its own, and such a scan waits for launches.
+    On a GPU, a short scan is unrolled completely. A loop would launch a kernel for each copy of the
+    values that it saves for the backward pass, and the time of such a scan is that of launches.
     """
     short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
     return steps if is_gpu() and short else 1
 
 
 def product_precision(name: str) -> str:
-    """Returns the precision of float32 products, by a name that JAX knows, for one or "auto".
+    """Returns the precision of float32 products, as JAX names it; "auto" depends on the platform.
 
-    GPUs have TensorFloat-32, JAX's own default for them; elsewhere products are exact.
+    On a GPU, "auto" is TensorFloat-32, which is JAX's own default there. Elsewhere, it is float32.
     """
     return ("tensorfloat32" if is_gpu() else "float32") if name == "auto" else name
 
 
 def rematerialises(remat: bool | None) -> bool:
-    """Returns whether a block computes its values again in the backward pass; None: if it must."""
+    """Returns `remat` or, if it is None, True unless the device has ample memory.
+
+    True means that a block recomputes its values in the backward pass.
+    """
     return not has_ample_memory() if remat is None else remat

@@ -1,10 +1,10 @@
 """The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
 
-There is one public function, and one private function per method. Checks, types and the choice of
-the method are shared. All methods have the signature `(a, x, h0, reset, reverse) -> h`, with time
-first and arrays of equal rank: x and h are `(T, ..., N)`, h0 is `(1, ..., N)` or None, and reset is
-`(T, ..., 1)` or None. a is `(1, ..., N)` if it is constant and `(T, ..., N)` if not, with batch
-axes of size 1 where all sequences share it.
+Users call `linear_recurrence`, and layers call `recur`. Each method of computing it is a private
+function; checks, types and the choice of the method are shared. All methods have the signature
+`(a, x, h0, reset, reverse) -> h`, with time first and arrays of equal rank: x and h are
+`(T, ..., N)`, h0 is `(1, ..., N)` or None, and reset is `(T, ..., 1)` or None. a is `(1, ..., N)`
+if it is constant and `(T, ..., N)` if not, with batch axes of size 1 if all sequences share it.
 """
 
 from __future__ import annotations
@@ -39,31 +39,33 @@ def linear_recurrence(
     """Solves h_t = a_t * h_{t-1} + x_t, elementwise in N, for all t.
 
     This is the recurrence of Eq. (7) of Orvieto et al. (2023), with a = Lambda and
-    x_t = exp(gamma_log) * (B u_t). All methods give the same values and the same derivatives.
+    x_t = exp(gamma_log) * (B u_t). All methods give the same values and derivatives, up to
+    rounding.
 
     Args:
       a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
-        reset may be left out, or be 1, where all sequences share them.
+        reset may be left out, or have size 1, if all sequences share the values.
       x: the terms added, `(..., T, N)` with T >= 1, real or complex.
-      h0: the state before the first step consumed, `(..., N)`; zero if not given.
+      h0: the state before the first step consumed, `(..., N)`; by default, zero.
       reset: `(..., T)`; True (or not zero) clears the state *before* that step is consumed:
-        h_t = x_t there, whatever came before, h0 and NaN included. In reverse, too, h_t = x_t at
-        that step itself.
-      reverse: consume the last step first: h_t = a_t * h_{t+1} + x_t.
-      method: how to compute it:
-        `"sequential"`, a `lax.scan`: least work, least memory.
-        `"associative"`, the paper's `lax.associative_scan`: log2(T) rounds, for parallel hardware.
-        `"pallas"`: a GPU kernel that reads x once, or twice where the batch has few channels, and
+        h_t = x_t there, whatever came before, even h0 or NaN. In reverse, too, h_t = x_t at that
+        step itself.
+      reverse: whether to consume the last step first: h_t = a_t * h_{t+1} + x_t.
+      method: the method of computing the states:
+        `"sequential"`: a `lax.scan`, with the least work and memory.
+        `"associative"`: the paper's `lax.associative_scan`, log2(T) rounds for parallel hardware.
+        `"pallas"`: a GPU kernel that reads x once, or twice if the batch has few channels, and
         writes h once (`lru/ops/pallas.py`).
-        `"auto"`: sequential on a CPU, where it is the fastest on record, and for a single step;
-        the kernel where it can be compiled, on one GPU; elsewhere associative.
-        All but the sequential method multiply factors together, so only that one is safe where
-        products of factors overflow float32.
+        `"auto"`: sequential on a CPU, where it was the fastest in benchmarks, and for a single or
+        a symbolic number of steps. On other devices, the kernel if it can be compiled, which needs
+        a single GPU, and associative if not.
+        All methods but the sequential one multiply factors together, so only the sequential method
+        is safe if products of factors overflow float32.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
-      `(..., N)`, which is `h[..., -1, :]`, or `h[..., 0, :]` in reverse. Both are float32 or
-      complex64 at least, whatever the inputs are.
+      `(..., N)`, which is `h[..., -1, :]`, or `h[..., 0, :]` in reverse. Both are at least
+      float32 or complex64, whatever the types of the inputs.
 
     Raises:
       ValueError: if the shapes do not fit together, T is 0, or the method is unknown.
@@ -89,13 +91,13 @@ def linear_recurrence(
 
 @functools.partial(jax.jit, static_argnames=("reverse", "method", "pairs"))
 def recur(a, x, h0, reset, reverse, method, pairs=False):
-    """Computes `linear_recurrence` for arrays as the methods take them: time first, equal ranks.
+    """Computes `linear_recurrence` for arrays with time first and equal numbers of axes.
 
     Args:
       a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`.
-      pairs: a, x and h0 are complex numbers as pairs, see `to_pairs`, and so are the results. The
-        kernel computes on pairs, the other methods on complex numbers. Its results have the type of
-        x, which may be bfloat16.
+      pairs: whether a, x, h0 and the results are complex numbers as pairs; see `to_pairs`. The
+        kernel computes on pairs, and the other methods on complex numbers. With pairs, the kernel's
+        results have the type of x, which may be bfloat16.
     """
     method = resolve_method(method, x.shape)
     on_pairs = method == "pallas" and (
@@ -127,8 +129,8 @@ def _states_jvp(reverse, numbers, primals, tangents):
     """Differentiates the linear system h - a * (h one step earlier) = x, with h0 before it.
 
     The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
-    in place of x, or its transpose, which runs the other way. So no method has to be
-    differentiated.
+    in place of x. In the backward pass, its transpose is solved, a recurrence in the other
+    direction. So no method has to be differentiated.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
@@ -156,12 +158,12 @@ def _states_jvp(reverse, numbers, primals, tangents):
 
 
 def to_pairs(v):
-    """Returns real and imaginary parts side by side, `(..., 2N)`, of complex numbers `(..., N)`."""
+    """Returns the real and imaginary parts of v `(..., N)`, side by side, as `(..., 2N)`."""
     return v if v is None else jnp.concatenate([v.real, v.imag], axis=-1)
 
 
 def from_pairs(v):
-    """Returns complex numbers `(..., N)`, given real parts and then imaginary parts `(..., 2N)`."""
+    """Returns the complex numbers `(..., N)` of pairs `(..., 2N)`; the inverse of `to_pairs`."""
     return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
 
 
@@ -178,10 +180,10 @@ def _conjugate_pairs(a):
 def resolve_method(method: str, shape: Shape) -> str:
     """Returns the name of a method for x `(T, ..., N)`; the one place where "auto" is resolved.
 
-    Where a program with symbolic sizes is exported, it is a method that needs no sizes.
+    While a program with symbolic sizes is exported, "auto" is a method that does not need them.
 
     Raises:
-      ValueError: if the method is unknown, or needs the sizes.
+      ValueError: if the method is unknown, or needs sizes that are symbolic.
     """
     if method != "auto" and method not in _METHODS:
         known = ", ".join(_METHODS)
@@ -201,7 +203,7 @@ def resolve_method(method: str, shape: Shape) -> str:
 
 
 def earlier(v, edge, reverse):
-    """Returns the step consumed before each step; `edge` (1, ...) before the first."""
+    """Returns, for each step, the value of the step consumed before it; for the first, `edge`."""
     return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
 
 
@@ -287,7 +289,7 @@ class _Numbers(NamedTuple):
     Attributes:
       run: the method.
       times: the product of two arrays.
-      transpose: the factor that multiplication by a factor has as its transpose.
+      transpose: the function from a factor to the factor of the transposed multiplication.
     """
 
     run: Callable[..., Any]

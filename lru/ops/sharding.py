@@ -7,8 +7,9 @@ shard,
     s_d = P_d * s_{d-1} + e_d                              s_{-1} = h0
     h_t = (h_t from zero) + (product of the shard's factors up to t) * s_{d-1}
 
-the last term only before the shard's first reset. So each device communicates only e_d and P_d,
-`(..., N)`; nothing with a time axis moves.
+If the shard has a reset, s_d = e_d, and the last term of h_t counts only before the first reset.
+So each device communicates only e_d and P_d, `(..., N)` each, and whether its shard has a reset.
+Nothing with a time axis moves.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def recur_sharded(a, x, h0, reset, reverse, method, axis):
     """Computes `lru.ops.recurrence.recur` with time, the leading axis, sharded along a mesh axis.
 
     Args:
+      a, x, h0, reset, reverse, method: see `recur`.
       axis: the name of an axis of the mesh that `jax.set_mesh` has set. Its size must divide T. The
-        compiler handles other axes of the mesh, for example over the batch.
+        compiler handles other axes of the mesh, such as one for the batch.
 
     Raises:
       ValueError: if no mesh with that axis is set, or its size does not divide T.
@@ -49,7 +51,7 @@ def recur_sharded(a, x, h0, reset, reverse, method, axis):
 
 
 def _devices(axis: str, time: int) -> int:
-    """Returns the size of the mesh axis, which must divide time."""
+    """Returns the number of devices along the mesh axis, which must divide T."""
     mesh = jax.sharding.get_abstract_mesh()
     if axis not in mesh.shape:
         raise ValueError(
@@ -65,7 +67,7 @@ def _devices(axis: str, time: int) -> int:
 
 
 def _recur_shard(a, x, h0, reset, *, reverse, method, axis):
-    """Returns the states of one device's shard, and the last of them with a leading axis of 1."""
+    """Returns the states of one device's shard, and the last one consumed, `(1, ..., N)`."""
     last = slice(1) if reverse else slice(-1, None)
     h, _ = recur(a, x, None, reset, reverse, method)
     products = lax.cumprod(jnp.broadcast_to(a, (len(x), *a.shape[1:])), reverse=reverse)

@@ -1,7 +1,7 @@
 """The settings that the eight character language models share.
 
-A variant names a data set, a budget and a depth: `configs/charlm_lru.py:ptb,10m,l2`. A name that is
-left out has the default in parentheses.
+A variant names a data set, a budget and a depth: `configs/charlm_lru.py:ptb,10m,l2`. For a part
+that is left out, the default in parentheses is used.
 
 data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own text in UTF-8:
              --config=configs/charlm_lru.py:file,quick --config.data.path=my.txt
@@ -10,14 +10,15 @@ budget       (10m) the paper's: ten million parameters in all, which determine t
   talk       that of the first author's talk of May 2017: 0.90 million parameters per layer
   quick      0.3 million parameters, a tenth of the text (all of your own text), 3 epochs: minutes
              on two CPU cores
-  converge   as quick, but on 2 % of the text (all of your own text), and until the authors'
-             stopping rule ends the run, at most 60 epochs; --config.data.percent=5 sets another
-             share
+  converge   as quick, but on 2 % of the text (all of your own text), for up to 60 epochs, or until
+             the authors' stopping rule ends the run; --config.data.percent=5 sets another share
   smoke      a few synthetic words and a tiny model, for tests: seconds
-depth        (l2) l1 ... l8: layers; the paper does not give its depth, the talk has l2, l4, l6, l8
+depth        (l2) l1 ... l8: layers; the paper does not give its depth; the talk has l2, l4, l6, l8
 
-Widths follow from the number of parameters, embedding and read-out included. "The paper" is Ahuja &
-Morency (2018). Options that the paper does not give are those of its authors' published code.
+Unless the budget is talk or smoke, the width follows from the number of parameters, including those
+of the embedding and of the dense layer that computes the logits. "The paper" is Ahuja & Morency
+(2018). Options that the paper does not give are those of its authors' published code, unless a
+comment says otherwise.
 """
 
 from pkgutil import resolve_name
@@ -46,7 +47,7 @@ DATA = {
     "file": ("lru.data.text_file:TextFile.create", 100),  # a guess, which affects only the width
 }
 PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
-TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # the talk's table
+TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # widths, from the talk's table
 BUDGETS = (*PARAMETERS, "talk", "smoke")
 DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
 
@@ -55,8 +56,8 @@ def build(model: str, variant: str) -> ConfigDict:
     """Returns the config of a variant for one of the models in `STACKS`.
 
     Raises:
-      UserError: if a name in the variant does not exist, or if it names two data sets, two budgets
-        or two depths.
+      UserError: if a name in the variant does not exist, if the variant names two data sets, two
+        budgets or two depths, or if no width fits the budget.
     """
     data, budget, depth = choose(variant, DATA, BUDGETS, DEPTHS)
     data, budget, depth = data or "ptb", budget or "10m", depth or "l2"
@@ -109,7 +110,7 @@ def converge(config: ConfigDict) -> None:
     if "path" not in config.data:
         config.data.percent = 2
     config.train.update(epochs=60, batch_size=20, checkpoint_every=500)
-    config.train.eval_batch_size = 100  # evaluations with 20 streams would outlast the epochs
+    config.train.eval_batch_size = 100  # evaluations with 20 streams would take longer than epochs
 
 
 def smoke(config: ConfigDict) -> None:
@@ -159,5 +160,5 @@ def _width(name: str, data: str, budget: str, depth: int) -> int:
     if budget == "talk":
         gru = count_layer(resolve_name(STACKS["gru"]), TALK["gru"])
         return nearest(lambda width: count_layer(stack, width), gru)
-    # Small budgets have few widths to choose from. A width that is over 1 % off is logged.
+    # Small budgets have few widths to choose from. A difference of more than 1 % is logged.
     return hidden_size(stack, PARAMETERS[budget], DATA[data][1], depth, within=0.05)

@@ -4,7 +4,7 @@ A variant of a task is a size, an ablation, or both: `configs/lra_text.py:quick`
 `:quick,s5`.
 
 size         (none) the paper's; quick: minutes on two CPU cores; smoke: seconds, for tests
-ablation     the recurrence of every block, by the tables of Orvieto et al. (2023)
+ablation     the recurrence of every block, and its tables in Orvieto et al. (2023)
   relu       dense, x_k = ReLU(A x_{k-1} + B u_k)                    Tables 1 and 6
   tanh       dense, with tanh                                        Tables 1 and 6
   linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from lru.training.recipes.variants import choose
 
-# The names in each layer of A (in the LRU: nu and theta), B, gamma and Delta of Appendix D.2.
+# What the layers call A (in the LRU: nu and theta), B, gamma and Delta of Appendix D.2.
 RECURRENT = (
     r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
@@ -59,7 +59,7 @@ def common() -> ConfigDict:
     config.optimizer.b2 = 0.999  # not in the paper: the usual value
     config.optimizer.eps = 1e-8  # not in the paper: the usual value
     config.optimizer.warmup_fraction = 0.1  # Appendix D.2
-    config.optimizer.end_learning_rate = 1e-7  # Appendix D.2: the first rate and the last
+    config.optimizer.end_learning_rate = 1e-7  # Appendix D.2: also the rate at the start of warm-up
 
     config.train = ConfigDict()
     config.train.eval_batch_size = 50
@@ -94,10 +94,10 @@ def build(
       quick: changes that config to a small size.
       smoke: changes that config to a tiny size.
       ablations: mixer options by name, which this task adds to `ABLATIONS`.
-      **starts: mixer options for this task alone, by ablation. Those of `ring` are its radii, which
-        may differ from the LRU's. On the Long Range Arena, those of `s5` and `s4d` are from the
-        published script of S5 and config of S4 for the same task. If N is not a multiple of 2
-        `blocks`, S5 has one block instead.
+      **starts: further mixer options for this task, by ablation, such as the radii for `ring`,
+        which may differ from the LRU's. For the tasks of the Long Range Arena, the options for `s5`
+        are those of S5's published script for the task, and those for `s4d` are those of S4's
+        published config. If N is not a multiple of 2 * `blocks`, S5 uses a single block.
 
     Raises:
       UserError: if a size or ablation does not exist, or if two sizes or two ablations are named.
@@ -130,7 +130,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def _set_mixer(config: ConfigDict, ablation: str, options: Mapping[str, Any]) -> None:
-    """Replaces the mixer with an ablation's; keeps N, the directions and the dtype."""
+    """Replaces the mixer with that of an ablation; keeps N, `bidirectional`, method and dtype."""
     lru = config.model.mixer
     shared = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
     mixer = ConfigDict({**shared, **options})

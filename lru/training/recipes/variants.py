@@ -6,7 +6,7 @@ from lru.errors import UserError, did_you_mean
 
 
 def choose(variant: str, *groups: Iterable[str]) -> list[str | None]:
-    """Returns the name from each group that a variant contains; None for a group without one.
+    """Returns, for each group, the name in it that the variant contains, or None.
 
     Raises:
       UserError: if a name is in no group, or two names are in the same group.
