@@ -262,7 +262,8 @@ def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
     split is read again for it.
     """
     if not platform.is_gpu():
-        return tuple(jnp.split(x, 2, axis=-1))
+        first, second = jnp.split(x, 2, axis=-1)
+        return first, second
     half = x.shape[-1] // 2
     return x[..., :half], x[..., half:]
 
