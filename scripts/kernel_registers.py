@@ -91,8 +91,9 @@ def main() -> int:
     print("kernel | block | unroll | chunks | registers | spilled bytes")
     total = 0
     for case in CASES:
+        loads = 2 + 2 * case.varying + case.reset
         itemsize = jnp.dtype(case.dtype).itemsize
-        planned = pallas.plan(case.time, case.batch * case.modes, 2 * itemsize)
+        planned = pallas.plan(case.time, case.batch * case.modes, loads, itemsize)
         columns = case.name, planned.block, planned.unroll, planned.chunks
         for registers, spilled in kernels(case):
             print(*columns, registers, spilled, sep=" | ", flush=True)

@@ -36,8 +36,8 @@ from lru.ops.dtypes import at_least_float32
 
 WARP = 32
 IN_FLIGHT = 2**21  # bytes to have on their way: an H100's latency times its bandwidth, about
-MOST_UNROLL = 32  # steps loaded together; more of them do not fit into the registers
-MIN_UNROLL = 8
+LOADED = 64  # numbers that a thread loads together; it has as many again from the time before
+MIN_UNROLL = 8  # steps loaded together
 THREADS = 2**17  # the number of threads to aim for with chunks: a thousand per multiprocessor
 MIN_CHUNK = 32  # steps: joining the chunks takes time too, so short ones do not pay
 
@@ -58,23 +58,27 @@ class Plan(NamedTuple):
     chunks: int
 
 
-def plan(time: int, channels: int, step_bytes: int) -> Plan:
+def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
     """Chooses blocks, unrolling and chunks from the shape; the only place where they are chosen.
 
     Args:
       time: T.
       channels: N times the number of sequences.
-      step_bytes: the bytes that one channel reads at each step.
+      loads: the numbers that a thread loads at each step: the parts of x, those of a if it varies,
+        and the reset.
+      itemsize: the bytes of one of them.
 
     Example:
-      >>> plan(2048, 32 * 256, 8)
+      >>> plan(2048, 32 * 256)
       Plan(block=32, unroll=32, steps=2048, chunks=1)
-      >>> plan(2048, 256, 8)
+      >>> plan(2048, 256)
       Plan(block=128, unroll=8, steps=32, chunks=64)
     """
-    wanted = pl.next_power_of_2(pl.cdiv(IN_FLIGHT, channels * step_bytes))
-    unroll = min(max(wanted, MIN_UNROLL), MOST_UNROLL)
-    if 2 * channels * step_bytes * unroll >= IN_FLIGHT or time < 2 * MIN_CHUNK:
+    step_bytes = channels * loads * itemsize
+    wanted = pl.next_power_of_2(pl.cdiv(IN_FLIGHT, step_bytes))
+    most = 2 ** (LOADED // loads).bit_length() // 2  # a power of 2 that fits into the registers
+    unroll = max(MIN_UNROLL, min(wanted, most))
+    if 2 * step_bytes * unroll >= IN_FLIGHT or time < 2 * MIN_CHUNK:
         unroll = min(unroll, pl.next_power_of_2(time))
         return Plan(WARP, unroll, pl.cdiv(time, unroll) * unroll, 1)
     chunks = max(1, min(THREADS // channels, time // MIN_CHUNK))
@@ -129,7 +133,8 @@ def _scan_chunks(a, x, h0, reset, layout):
       layout: of the numbers.
     """
     time, width = x.shape
-    planned = plan(time, width // layout.parts, layout.parts * x.dtype.itemsize)
+    loads = layout.parts * (2 if len(a) > 1 else 1) + (reset is not None)
+    planned = plan(time, width // layout.parts, loads, x.dtype.itemsize)
     run = functools.partial(_run_kernel, a, x, reset, planned=planned, layout=layout)
     if planned.chunks > 1:
         # No chunk starts from the end of the last.
