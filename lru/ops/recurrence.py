@@ -99,10 +99,9 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
         kernel computes on pairs, and the other methods on complex numbers. With pairs, the kernel's
         results have the type of x, which may be bfloat16.
     """
-    method = resolve_method(method, x.shape)
-    on_pairs = method == "pallas" and (
-        pairs or jnp.issubdtype(result_type(a, x), jnp.complexfloating)
-    )
+    resolved = resolve_method(method, x.shape)
+    is_complex = pairs or jnp.issubdtype(result_type(a, x), jnp.complexfloating)
+    on_pairs = resolved == "pallas" and is_complex
     if on_pairs != pairs:
         a, x, h0 = map(to_pairs if on_pairs else from_pairs, (a, x, h0))
     stored = x.dtype
@@ -112,7 +111,11 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
         x = x.astype(stored)
     if h0 is not None:
         h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
-    h = _states(a, x, h0, reset, reverse, _PAIRS if on_pairs else _Numbers(_METHODS[method]))
+    numbers = _Numbers(_METHODS[resolved])
+    if resolved == "pallas":
+        run = functools.partial(_kernel_or_scan if method == "auto" else _pallas, pairs=on_pairs)
+        numbers = _Numbers(run, _times_pairs, _conjugate_pairs) if on_pairs else _Numbers(run)
+    h = _states(a, x, h0, reset, reverse, numbers)
     last = h[0 if reverse else -1]
     if on_pairs != pairs:
         h, last = map(from_pairs if on_pairs else to_pairs, (h, last))
@@ -276,6 +279,21 @@ def _pallas(a, x, h0, reset, reverse, pairs=False):
     return pallas.solve(a, x, h0, reset, reverse, pairs)
 
 
+def _kernel_or_scan(a, x, h0, reset, reverse, pairs):
+    """Runs the kernel in a program for a GPU, and the scan in one for the CPU beside it."""
+
+    def kernel(a, x, h0, reset):
+        return _pallas(a, x, h0, reset, reverse, pairs)
+
+    def scan(a, x, h0, reset):
+        if not pairs:
+            return _sequential(a, x, h0, reset, reverse)
+        h = _sequential(*map(from_pairs, (a, x, h0)), reset, reverse)
+        return to_pairs(h).astype(x.dtype)
+
+    return lax.platform_dependent(a, x, h0, reset, cuda=kernel, rocm=kernel, default=scan)
+
+
 _METHODS = {
     "associative": _associative,
     "sequential": _sequential,
@@ -295,6 +313,3 @@ class _Numbers(NamedTuple):
     run: Callable[..., Any]
     times: Callable[..., Any] = operator.mul
     transpose: Callable[..., Any] = lambda a: a
-
-
-_PAIRS = _Numbers(functools.partial(_pallas, pairs=True), _times_pairs, _conjugate_pairs)

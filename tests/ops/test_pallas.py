@@ -81,6 +81,18 @@ def test_the_long_range_arena_is_read_once(time, batch, modes):
     assert 2 * planned.unroll <= pallas.LOADED
 
 
+@pytest.mark.parametrize("real", [False, True])
+def test_auto_on_the_cpu_beside_a_gpu_is_the_scan(real, monkeypatch):
+    monkeypatch.setattr("lru.ops.platform.kernel_compiles", lambda: True)
+    monkeypatch.setattr("lru.ops.platform.is_cpu", lambda: False)
+    a, x, h0, reset = draw((2,), 21, 3)
+    if real:
+        a, x, h0 = (v.real for v in (a, x, h0))
+    got, want = (value_and_gradient(m, a, x, h0, reset) for m in ("auto", "sequential"))
+    np.testing.assert_array_equal(got[1], want[1])
+    assert_close(got, want)
+
+
 def test_nan_passes_through_a_chunk_whose_factors_underflow():
     x = jnp.ones((200, 1)).at[5].set(jnp.nan)  # 0.001 ** 32 is 0 in float32
     h, _ = lru.linear_recurrence(
