@@ -92,8 +92,11 @@ def test_vocabulary_sizes_are_those_of_the_data(name, shared_data, tmp_path):
     assert dataset.vocab_size == DATA[name]
 
 
-@pytest.mark.parametrize(("model", "data"), list(zip(MODELS, 2 * list(DATA))))
-def test_every_model_trains_on_synthetic_text(model, data, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [("lru", "ptb"), ("linear_lru", "warpeace"), ("grid_lstm", "enwik8"), ("gru", "text8")],
+)
+def test_models_of_every_kind_train_on_synthetic_text(model, data, tmp_path):
     config = load(model, f"{data},smoke", "--config.train.epochs=2")
     record = train_and_evaluate(config, tmp_path / "run", data_dir=tmp_path)
     first, last = (loss for _, loss in record["curves"]["validation"])
@@ -122,7 +125,7 @@ def test_default_trains_on_the_whole_released_text_for_100_epochs(data):
     assert config.data.get("split") == ("mikolov" if data == "ptb" else None)
     assert (config.train.epochs, config.train.steps, config.train.test_curve) == (100, 0, True)
     assert (config.optimizer.b1, config.optimizer.b2, config.optimizer.eps) == (0.9, 0.999, 1e-8)
-    assert config.train.matmul_precision == config.model.dtype == "float32"
+    assert (config.train.matmul_precision, config.model.dtype) == ("auto", "float32")
 
 
 def test_quick_trains_on_a_tenth_of_the_text_for_three_epochs():

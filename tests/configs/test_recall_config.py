@@ -83,8 +83,8 @@ def test_unknown_ablation_raises():
         load("full_phas")
 
 
-@pytest.mark.parametrize("ablation", ["", *ABLATIONS])
-def test_every_ablation_trains(ablation, data_dir):
+@pytest.mark.parametrize("ablation", ["", "full_phase", "ring_full_phase", "s4d_fit", "s5_fit"])
+def test_the_ablations_of_recall_alone_train(ablation, data_dir):
     experiment = Experiment(load(f"smoke,{ablation}"), data_dir)
     before = experiment.init_state()
     untouched = jax.tree.map(np.asarray, before.params)  # the state is donated

@@ -572,7 +572,9 @@ def test_an_invalid_factory_raises(mixer):
 
 def test_an_nnx_instance_as_a_mixer_raises():
     layer = lru.nnx.LRU(H, 6, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"mixer is a lru.nnx.LRU; expected a Flax Linen layer"):
+    with pytest.raises(
+        ValueError, match=r"mixer is a lru.nnx.linear.LRU; expected a Flax Linen layer"
+    ):
         SequenceClassifier(2, H, 1, layer)
 
 

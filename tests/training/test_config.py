@@ -299,7 +299,9 @@ def test_a_method_of_an_earlier_version_is_chosen_again():
 
 def test_every_name_in_the_records_of_results_still_exists():
     files = Path(__file__).resolve().parents[2].glob("results/*/*.json")
-    configs = [json.loads(file.read_text())["config"] for file in files]
+    records = [json.loads(file.read_text()) for file in files]
+    configs = [record["config"] for record in records if "config" in record]
+    assert len(configs) > 100
     for name in {name for config in configs for name in _types(config)}:
         assert callable(resolve(name, "config"))
 

@@ -129,7 +129,7 @@ def test_the_mean_covers_every_character_but_the_first(data_dir):
     experiment = Experiment(load(), data_dir)
     tokens = experiment.dataset.tokens("test")
     for size in (2, 4, 6):
-        batches = list(experiment.task.evaluation("test", size))
+        batches = list(experiment.task.evaluation("test", size, slice(None)))
         assert sum(batch["weight"].sum() for batch in batches) == len(tokens) - 1
 
 

@@ -84,9 +84,10 @@ def test_two_processes_train_the_run_of_one(tmp_path, config, devices):
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert "test " in first[1] and second[1] == ""  # only the first writes a log
     assert_same_run(rows(tmp_path / "two"), wanted)
-    evaluated = finish(start(2, [tmp_path / "two"] * 2, config, module="lru.evaluate"))
-    test = next(line for line in first[1].splitlines() if line.startswith("test "))
-    assert [output for _, output, _ in evaluated] == [test + "\n", ""]
+    if config == LISTOPS:
+        evaluated = finish(start(2, [tmp_path / "two"] * 2, config, module="lru.evaluate"))
+        test = next(line for line in first[1].splitlines() if line.startswith("test "))
+        assert [output for _, output, _ in evaluated] == [test + "\n", ""]
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
     assert files[0] == files[1]
 
