@@ -24,7 +24,7 @@ from flax import struct
 from flax.linen.recurrent import flip_sequences
 
 from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, Int, LayerOptions, Shape
+from lru.ops.array_typing import Array, ArrayLike, Carry, Int, LayerOptions, Lengths, Resets, Shape
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import result_type
 from lru.ops.recurrence import earlier, fits, zero_where
@@ -80,7 +80,7 @@ class Direction(struct.PyTreeNode):
         """Returns C h + D u for states `(T, ..., N)` and inputs `(T, ..., H)`."""
         raise NotImplementedError
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
         """Returns the number of steps per chunk, 0 for all, for inputs `(*time_and_batch, H)`.
 
         A direction that can run in chunks has a field `chunk_size`; see `lru.LRU`.
@@ -88,7 +88,7 @@ class Direction(struct.PyTreeNode):
         return chunk_size_for_state(getattr(self, "chunk_size", 0), time_and_batch, self.state)
 
     def chunk(
-        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
         """Runs this direction on a whole sequence or a chunk of it.
 
@@ -210,10 +210,10 @@ class Mixer(nn.Module, kw_only=True):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
+        initial_carry: Carry = None,
         init_key: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -292,9 +292,9 @@ def over_time(
     directions: Sequence[Direction],
     inputs: ArrayLike,
     *,
-    initial_carry: Any = None,
-    seq_lengths: Any = None,
-    reset: Any = None,
+    initial_carry: Carry = None,
+    seq_lengths: Lengths = None,
+    reset: Resets = None,
     return_carry: bool = False,
     time_major: bool = False,
     reverse: bool = False,

@@ -27,7 +27,7 @@ from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes
 from lru.layers.mixers import Direction, Mixer, flip, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, modes_of, readouts, with_rank
 from lru.ops.arguments import check_sizes
-from lru.ops.array_typing import Array, Complex, Float, Real, Shape
+from lru.ops.array_typing import Array, Complex, Float, Lengths, Real, Resets, Shape
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import scaled_normal
@@ -64,7 +64,7 @@ class S4DDirection(Direction):
     def state(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(self.c.shape, self.c.dtype)
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
         if self._convolves(time_and_batch[0], reset):
             return 0
         return super().chunk_steps(time_and_batch, reset)
@@ -87,7 +87,7 @@ class S4DDirection(Direction):
         return add_skip(y, self.d, u).astype(self.dtype)
 
     def chunk(
-        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
         """Computes one convolution of all steps, or the recurrence if `_convolves` is False."""
         inputs, reset = inputs_and_reset
@@ -108,7 +108,7 @@ class S4DDirection(Direction):
         return Modes(jnp.exp(self.log_lam), self.scale, 2 * self.c)
 
     @staticmethod
-    def _convolves(time: Any, reset: Any) -> bool:
+    def _convolves(time: Any, reset: Resets) -> bool:
         return reset is None and not is_symbolic_dim(time) and time > 1
 
 
@@ -279,7 +279,7 @@ def final_state(
     direction: S4DDirection,
     h0: Complex[Array, "*B H N"] | None,
     u: Float[Array, "T *B H"],
-    seq_lengths: Any,
+    seq_lengths: Lengths,
 ) -> Complex[Array, "*B H N"]:
     """Returns the state after the last valid step.
 

@@ -22,7 +22,7 @@ from lru.layers.cells import TwoWayCell
 from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
 from lru.ops import platform
 from lru.ops.arguments import check_sizes
-from lru.ops.array_typing import Array, Bool, Float
+from lru.ops.array_typing import Array, Bool, Float, Lengths
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.recurrence import earlier, zero_where
 
@@ -126,7 +126,7 @@ class StackDirection(Direction):
         return jax.ShapeDtypeStruct(shape, at_least_float32(self.dtype))
 
     def chunk(
-        self, carry: Any, inputs_and_reset: Any, seq_lengths: Any, *, reverse: bool
+        self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
         """Runs all layers over all steps, in the stack's order; if `reverse`, on flipped inputs."""
         (inputs, reset), valid = inputs_and_reset, None

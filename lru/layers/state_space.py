@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 
 from lru.layers.mixers import Direction
-from lru.ops.array_typing import Array, Complex, Float, Num, Real, Shape
+from lru.ops.array_typing import Array, Complex, Float, Num, Real, Resets, Shape
 from lru.ops.dtypes import at_least_float32, result_type
 from lru.ops.matmul import matmul
 from lru.ops.recurrence import Method, from_pairs, recur, resolve_method, to_pairs
@@ -75,7 +75,7 @@ class DiagonalDirection(Direction):
     def state(self) -> jax.ShapeDtypeStruct:
         return diagonal_state(len(self.lam), self.lam.dtype, self.dtype)
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Any) -> int:
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
         if self.sequence_axis:  # each device computes its whole shard of time at once
             return 0
         return super().chunk_steps(time_and_batch, reset)

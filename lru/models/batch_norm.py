@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lru.ops.array_typing import Array, Float, Int, Num
+from lru.ops.array_typing import Array, Float, Int, Lengths, Num
 from lru.ops.dtypes import at_least_float32
 
 
@@ -29,7 +29,7 @@ class BatchStatistics(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: Float[Array, "T B H"], seq_lengths: Any, train: bool) -> Any:
+    def __call__(self, x: Float[Array, "T B H"], seq_lengths: Lengths, train: bool) -> Any:
         shape = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)

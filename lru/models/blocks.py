@@ -23,7 +23,7 @@ from lru.layers.mixers import as_inputs, is_causal
 from lru.models.batch_norm import BatchStatistics
 from lru.ops import platform
 from lru.ops.arguments import as_lengths, as_resets, check_sizes
-from lru.ops.array_typing import Array, ArrayLike, Num
+from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, Num, Resets
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import promoted, result_type
 from lru.ops.matmul import by_rows
@@ -125,9 +125,9 @@ class ResidualBlock(BlockOptions):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool = False,
         time_major: bool = False,
         train: bool = False,
@@ -287,7 +287,7 @@ def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
 
 
 def time_first(
-    inputs: ArrayLike, seq_lengths: Any, reset: Any, time_major: bool
+    inputs: ArrayLike, seq_lengths: Lengths, reset: Resets, time_major: bool
 ) -> tuple[Array, Any, Any]:
     """Checks a block's arguments, and returns inputs `(T, B, H)`, lengths `(B,)`, resets `(T, B)`.
 
@@ -358,9 +358,9 @@ class ResidualStack(nn.Module):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool = False,
         time_major: bool = False,
         train: bool = False,

@@ -15,7 +15,7 @@ from lru.models.blocks import BlockOptions, Norm, check_model_sizes, residual_st
 from lru.models.embedding import Embedding
 from lru.models.pooling import POOL, Pooling
 from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, ModelOptions
+from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, ModelOptions, Resets
 from lru.ops.dtypes import at_least_float32
 
 
@@ -128,9 +128,9 @@ class SequenceClassifier(SequenceModel):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -207,9 +207,9 @@ class SequenceMatcher(SequenceModel):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:

@@ -21,7 +21,7 @@ from lru.models.blocks import (
 )
 from lru.models.embedding import Embedding
 from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, ModelOptions
+from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, ModelOptions, Resets
 from lru.ops.dtypes import at_least_float32
 from lru.ops.initializers import uniform
 
@@ -124,9 +124,9 @@ class LanguageModel(BlockOptions):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:

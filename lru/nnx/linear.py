@@ -15,7 +15,17 @@ from flax import nnx
 
 from lru.layers.linear import Parameters, lru_directions, lru_layer, lru_step
 from lru.layers.state_space import Modes, diagonal_state, modes_of
-from lru.ops.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    Complex,
+    Float,
+    LayerOptions,
+    Lengths,
+    Resets,
+    Shape,
+)
 from lru.ops.initializers import gamma_log, lru_initializers
 from lru.ops.recurrence import Method
 
@@ -105,11 +115,11 @@ class LRU(nnx.Module):
         self,
         inputs: ArrayLike,
         *,
-        initial_carry: Any = None,
+        initial_carry: Carry = None,
         init_key: Any = None,
         rngs: Any = None,
-        seq_lengths: Any = None,
-        reset: Any = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,

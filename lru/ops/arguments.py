@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lru.ops.array_typing import Array, Bool, Int, Num, Shape
+from lru.ops.array_typing import Array, Bool, Int, Lengths, Num, Resets, Shape
 
 
 def as_array(name: str, value: Any) -> Num[Array, "..."]:
@@ -33,7 +33,7 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
     return array
 
 
-def as_lengths(seq_lengths: Any, batch: Shape, time: Any) -> Int[Array, "*B"] | None:
+def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"] | None:
     """Returns the number of valid steps of each sequence, from 0 to T; None means all.
 
     Args:
@@ -76,7 +76,7 @@ def _on_host(seq_lengths):
     return np.clip(lengths, 0, np.iinfo(np.int32).max).astype(np.int32)
 
 
-def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
+def as_resets(reset: Resets, shape: Shape) -> Bool[Array, "..."] | None:
     """Returns resets as booleans, True where a reset is True or nonzero; None means no resets.
 
     Args:
@@ -98,7 +98,7 @@ def as_resets(reset: Any, shape: Shape) -> Bool[Array, "..."] | None:
     return reset
 
 
-def as_bool(reset: Any) -> Bool[Array, "..."]:
+def as_bool(reset: Resets) -> Bool[Array, "..."]:
     """Returns resets of any shape as booleans, True where a reset is True or nonzero.
 
     Raises:

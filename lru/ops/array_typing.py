@@ -38,17 +38,19 @@ else:
 
 Shape = tuple[Any, ...]  # whole numbers, or symbols while a program is exported
 
+# The roles of arguments. Arrays may be JAX or NumPy arrays, or lists.
+Carry = Any  # the state between two calls: an array, or a tree of arrays; None at the start
+Lengths = Any  # the number of valid steps of each sequence, integers (*B,); None: all steps
+Resets = Any  # where a new sequence starts, booleans (*B, T); None: nowhere
+
 
 class LayerOptions(TypedDict, total=False):
-    """The keyword arguments of a layer's call except `return_carry`, for type checkers.
+    """The keyword arguments of a layer's call except `return_carry`, for type checkers."""
 
-    Lengths, resets and states may be JAX or NumPy arrays, or lists.
-    """
-
-    initial_carry: Any
+    initial_carry: Carry
     init_key: Any
-    seq_lengths: Any
-    reset: Any
+    seq_lengths: Lengths
+    reset: Resets
     time_major: bool | None
     reverse: bool | None
     keep_order: bool | None
@@ -57,13 +59,13 @@ class LayerOptions(TypedDict, total=False):
 class ModelOptions(TypedDict, total=False):
     """The keyword arguments of a model's call except `return_carry`, for type checkers."""
 
-    initial_carry: Any
-    seq_lengths: Any
-    reset: Any
+    initial_carry: Carry
+    seq_lengths: Lengths
+    reset: Resets
     train: bool
 
 
 __all__ = [
-    "Array", "ArrayLike", "Bool", "Complex", "Float", "Int", "LayerOptions", "ModelOptions", "Num",
-    "PRNGKeyArray", "Real", "Shape",
+    "Array", "ArrayLike", "Bool", "Carry", "Complex", "Float", "Int", "LayerOptions", "Lengths",
+    "ModelOptions", "Num", "PRNGKeyArray", "Real", "Resets", "Shape",
 ]  # fmt: skip
