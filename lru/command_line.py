@@ -42,7 +42,7 @@ def not_empty(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """Returns an argument as a path, see `not_empty`."""
+    """Returns an argument as a path; see `not_empty`."""
     return Path(not_empty(text))
 
 

@@ -26,7 +26,7 @@ _LEAST_MOMENT = 1e-4  # as a share of the largest, so no direction of the inputs
 
 
 class Balanced(NamedTuple):
-    """A real system whose two Gramians are both diag(sigma), see `balance`.
+    """A real system whose two Gramians are both diag(sigma); see `balance`.
 
     Attributes:
       a, b, c: real, `(n, n)`, `(n, H)`, `(outputs, n)`. n is 2N, less the states whose Hankel
@@ -53,7 +53,7 @@ def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
     Args:
       lam: eigenvalues inside the unit disk, `(N,)`.
       rows: B for the controllability Gramian. C transposed gives the observability Gramian, up to
-        the sign of the imaginary parts, see `balance`.
+        the sign of the imaginary parts; see `balance`.
 
     Example:
       >>> np.diag(gramian(np.array([0.6j]), np.array([[1.0]]))).round(4).tolist()

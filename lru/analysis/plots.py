@@ -55,7 +55,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     """Draws eigenvalues by phase and distance from the unit circle, on logarithmic axes.
 
     Modes on or outside the unit circle, and modes with phase 0, are left out. For the arguments and
-    the result, see `plot_eigenvalues`.
+    the result; see `plot_eigenvalues`.
     """
     points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
               if x is not None]  # fmt: skip

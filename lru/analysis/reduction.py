@@ -133,7 +133,7 @@ def balanced_truncation(
     """Reduces an LRU to K modes by balanced truncation.
 
     The layer's real system of 2N states is balanced, its first states are kept, and the result is
-    diagonalised, see `lru.analysis.balancing`. Its eigenvalues are inside the unit disk.
+    diagonalised; see `lru.analysis.balancing`. Its eigenvalues are inside the unit disk.
     A conjugate pair of states is one mode, and so is a real one. So 2K states are kept, or fewer if
     some eigenvalues are real.
 
@@ -171,7 +171,7 @@ def singular_perturbation(
     `lru.analysis.balancing.perturb`. For K directions of the inputs (fewer if some eigenvalues are
     real), the response to a constant input is that of the whole layer; for all inputs if 2H states
     are kept. Otherwise it is closer than that of balanced truncation, which is closer at other
-    frequencies. For arguments and result, see `balanced_truncation`.
+    frequencies. For arguments and result; see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 
@@ -181,7 +181,7 @@ def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dic
 
     The gain of a mode is |C_i| |B_i| / (1 - |lambda_i|), with |B_i S^(1/2)| for moments S, and the
     error is at most the sum of the dropped gains. The modes kept are unchanged. For arguments and
-    result, see `balanced_truncation`.
+    result; see `balanced_truncation`.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))

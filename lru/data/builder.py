@@ -59,7 +59,7 @@ class SequenceDataset(
       options_class: the class of the data set's options, a subclass of `Options`.
       num_classes: the number of classes; labels are 0 .. num_classes - 1.
       class_names: the names of the classes, in the order of the labels; empty if they have none.
-      paths: during a preparation, the directories that it uses, see `lru.data.released.Paths`.
+      paths: during a preparation, the directories that it uses; see `lru.data.released.Paths`.
       found: during a preparation, the files that `release_needed` names.
     """
 

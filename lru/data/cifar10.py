@@ -192,7 +192,7 @@ def read_images(path: Path) -> Images:
 
 
 def synthetic_images(rng: np.random.Generator, number: int) -> Images:
-    """Returns noise images with a bright bar, for class c in rows 3 c to 3 c + 2, and labels."""
+    """Returns noise images and labels; class c has a bright bar in rows 3 c to 3 c + 2."""
     labels = rng.integers(10, size=number, dtype=np.uint8)
     pixels = rng.integers(156, size=(number, 32, 32, 3), dtype=np.uint8)
     pixels[labels[:, None] == np.arange(32) // 3] += 100

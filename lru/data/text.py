@@ -124,7 +124,7 @@ class Text(CharacterDataset):
     def _synthetic(self) -> dict[str, list[Review]]:
         options, rng, splits = self.options, np.random.default_rng(self.options.seed), {}
         sizes = options.synthetic_sizes
-        if options.protocol == "paper":  # `made_up_validation` must have no effect, see `unused`
+        if options.protocol == "paper":  # `made_up_validation` must have no effect; see `unused`
             del sizes["validation"]
         for split, size in sizes.items():
             labels = rng.integers(2, size=size).tolist()

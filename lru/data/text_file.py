@@ -36,7 +36,10 @@ class TextFileOptions(StreamOptions):
         return {*super().unused(), "path"}  # the digest replaces it
 
     def directory_name(self) -> str:
-        """Returns the options and a digest of the file, so changed files are prepared again."""
+        """Returns a name made of the used options and the file's digest.
+
+        A changed file is therefore prepared again. A synthetic text has no digest.
+        """
         used = super().directory_name()
         return used if self.synthetic else f"{used},sha256={self.digest}"
 

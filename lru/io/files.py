@@ -57,7 +57,7 @@ def read_object(file: Path, fields: Fields, advice: str) -> dict[str, Any]:
 
     Args:
       file: the file.
-      fields: the fields that the object must have, see `parse_object`.
+      fields: the fields that the object must have; see `parse_object`.
       advice: what the user can do if the file is damaged; the end of the error message.
 
     Raises:

@@ -34,7 +34,7 @@ def build(
       where: the section's path in the config, for messages.
       later: arguments that will be passed to the partial.
       allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
-        may name, see `lru.training.names`; None for a config that the user wrote.
+        may name; see `lru.training.names`; None for a config that the user wrote.
 
     Raises:
       UserError: `type` is missing, or the object that it names does not exist or is not accepted;

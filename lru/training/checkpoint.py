@@ -67,7 +67,7 @@ class Checkpoints:
           step: the step of the state.
           state: the arrays.
           best: the step of the best checkpoint, which must not be deleted; None if there is none.
-          history: the history of the run, see `lru.training.history`.
+          history: the history of the run; see `lru.training.history`.
 
         Raises:
           UserError: this checkpoint or the previous one cannot be written.
@@ -135,7 +135,7 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, target: Any) -> Any:
-        """Restores the state saved at a step; for `target`, see `restore_latest`.
+        """Restores the state saved at a step; for `target`; see `restore_latest`.
 
         Raises:
           UserError: the checkpoint cannot be read.

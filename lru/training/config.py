@@ -26,8 +26,8 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
     Args:
       argument: the file and, after a colon, the variant to pass to its `get_config`. For relative
-        paths, see `find_config`.
-      overrides: arguments `--config.key.subkey=value`, see `lru.training.overrides`.
+        paths; see `find_config`.
+      overrides: arguments `--config.key.subkey=value`; see `lru.training.overrides`.
 
     Returns:
       The config, unlocked, so that it may be changed further.

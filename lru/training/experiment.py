@@ -113,9 +113,9 @@ class Experiment:
       task: the task to learn on the data set.
       model: the model.
       layers: the model's layers that have a method `modes`, by path.
-      base_schedule: the base learning rate as a function of the step, see `OptimizerSettings`.
+      base_schedule: the base learning rate as a function of the step; see `OptimizerSettings`.
       groups: the table of parameter groups.
-      origin: the source of the initial weights, see `set_initial_variables`; None if they are
+      origin: the source of the initial weights; see `set_initial_variables`; None if they are
         drawn at random.
 
     Raises:

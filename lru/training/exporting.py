@@ -43,7 +43,7 @@ def export_run(
     Args:
       workdir: the work directory of the run.
       out: the folder; it must be missing or empty.
-      step: whether to write `step.jaxexport` too, see `lru.models.streaming.export_step`.
+      step: whether to write `step.jaxexport` too; see `lru.models.streaming.export_step`.
       data_dir, manual_dir: the directories of the data set, which is read only if the work
         directory has no `dataset.json`.
       allow: more packages that the config may name, as in `load`.
@@ -94,8 +94,8 @@ def write_export(
     """Writes an export atomically, and adds the digest of its weights to `about`.
 
     Args:
-      out: the folder, see `check_out`.
-      about: the content of `config.json`, see `describe_export`.
+      out: the folder; see `check_out`.
+      about: the content of `config.json`; see `describe_export`.
       experiment: the experiment of the config in `about`.
       variables: its model's variables.
       step, allow: see `export_run`.
@@ -236,7 +236,7 @@ def _one_step(experiment: Experiment) -> Any:
 def describe_export(
     experiment: Experiment, workdir: Path, config: ConfigDict, step: int
 ) -> dict[str, Any]:
-    """Returns the content of `config.json`, see `export_run`; the run's record is in `workdir`."""
+    """Returns the content of `config.json`; see `export_run`; the run's record is in `workdir`."""
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names

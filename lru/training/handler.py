@@ -39,7 +39,7 @@ class SealedSave(ocp.args.StandardSave):
     """The arguments for saving a state.
 
     Attributes:
-      history: the history of the run, see `lru.training.history`.
+      history: the history of the run; see `lru.training.history`.
     """
 
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)

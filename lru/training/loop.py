@@ -73,7 +73,7 @@ def train_and_evaluate(
     has more steps or epochs than the record. A stopped run leaves a record without that key.
 
     Args:
-      config: the config to train, see `Experiment`.
+      config: the config to train; see `Experiment`.
       workdir: the work directory; no other run may use it.
       data_dir: the directory of prepared data sets.
       manual_dir: the directory with files of official releases.

@@ -72,7 +72,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
     Args:
       workdir: the work directory of the run.
       split: the split to evaluate on, or None.
-      reading: `data_dir`, `manual_dir` and `allow`, see `lru.training.best.restore_best`.
+      reading: `data_dir`, `manual_dir` and `allow`; see `lru.training.best.restore_best`.
 
     Raises:
       UserError: there is no run, no evaluated checkpoint, no LRU in the model, or its LRUs have
@@ -109,7 +109,7 @@ def each_layer(
     Args:
       function: `balanced_truncation`, `enough_modes` or another.
       run: the run.
-      moments: the second moments of each layer's inputs, see `input_moments`; {} for white noise.
+      moments: the second moments of each layer's inputs; see `input_moments`; {} for white noise.
       options: the other arguments.
 
     Raises:

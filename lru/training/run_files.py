@@ -132,7 +132,7 @@ class RunFiles:
             writer.write(row)
 
     def save(self, step: int, state: State, best: int | None) -> None:
-        """Starts saving a checkpoint with the run's history, see `lru.training.history`."""
+        """Starts saving a checkpoint with the run's history; see `lru.training.history`."""
         history = {
             "config": self._config,
             "metrics": self.metrics.rows,

@@ -20,7 +20,7 @@ from lru.training.tasks import Task
 class State(struct.PyTreeNode):
     """The state of training: what a step needs besides its batch.
 
-    A checkpoint saves it beside the run's history, see `lru.training.history`.
+    A checkpoint saves it beside the run's history; see `lru.training.history`.
 
     Attributes:
       seed: the config's seed, for dropout. It is an array, so runs that differ only in their seed

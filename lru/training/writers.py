@@ -34,7 +34,7 @@ class JsonLines:
 
     Args:
       path: the file to append to.
-      fields: the fields of every line, see `lru.io.files.parse_object`.
+      fields: the fields of every line; see `lru.io.files.parse_object`.
 
     Attributes:
       rows: the lines of the last `rewrite` or `rewind`, and the lines written since then.

@@ -3,7 +3,7 @@
     candidate       program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
     LRU, wavefront  the same unit, anti-diagonal by anti-diagonal
-    products        only the matrix products of "LRU, plain", see `products`
+    products        only the matrix products of "LRU, plain"; see `products`
     GRU             `lru.baselines.GRU`
     nn.GRUCell      Flax's cell of the same width, one `nn.RNN` for each layer
     linear LRU      residual blocks of the Linear Recurrent Unit

@@ -93,7 +93,7 @@ class ListOps(SequenceDataset):
     """ListOps expressions, each labeled with its value, a digit.
 
     An input consists of the tokens of an expression, the end of sequence, and padding up to T. The
-    vocabulary has 18 tokens, see `lru.data.listops.trees.VOCABULARY`.
+    vocabulary has 18 tokens; see `lru.data.listops.trees.VOCABULARY`.
     """
 
     name = "listops"

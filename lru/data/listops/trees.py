@@ -101,7 +101,8 @@ def parse(text: str) -> np.ndarray:
 def to_text(tokens: Iterable[int]) -> str:
     """Returns the official text form of an expression, the inverse of `parse`.
 
-    A pair of parentheses joins every argument, and the closing bracket, to everything before it.
+    For each argument of an operator, and for its closing bracket, a pair of parentheses encloses
+    everything from the operator up to and including it.
 
     Example:
       >>> to_text([14, 5, 12, 17])

@@ -45,7 +45,7 @@ class PathfinderOptions(ReleasedOptions):
     """The options of Pathfinder, in addition to those of `ReleasedOptions`.
 
     Attributes:
-      source: "generated"; "released", LRA's images; or "made_up", see `ReleasedOptions`.
+      source: "generated"; "released", LRA's images; or "made_up"; see `ReleasedOptions`.
       resolution: the side of an image in pixels: 32 for Pathfinder; 128 for Path-X; 64 or 256,
         which LRA has too; or 16, which LRA does not have.
       difficulty: the length of the paths: "hard", 14 dashes, as in LRA's results; "intermediate",

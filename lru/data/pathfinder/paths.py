@@ -34,7 +34,7 @@ class Dash(NamedTuple):
     """
 
     end: tuple[int, int]  # y points down, x to the right
-    pose: int  # encodes the direction of the line from the end, see `Dashes`
+    pose: int  # encodes the direction of the line from the end; see `Dashes`
 
 
 Path = list[Dash]

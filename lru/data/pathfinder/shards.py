@@ -35,8 +35,8 @@ class Shards:
 
     Attributes:
       directory: the directory of the files; shards that already exist are not drawn again.
-      resolution: the resolution of the images, see `Rules.of`.
-      difficulty: the difficulty of the images, see `Rules.of`.
+      resolution: the resolution of the images; see `Rules.of`.
+      difficulty: the difficulty of the images; see `Rules.of`.
       seed: the seed of the images.
       number: the total number of images.
     """
