@@ -55,7 +55,7 @@ def plot_frequency(
 ) -> Any:
     """Draws a histogram of |arg lambda|, in radians per step.
 
-    For the arguments and the result; see `plot_modulus`.
+    For the arguments and the result, see `plot_modulus`.
     """
     _draw(axis, frequencies, lam, initial, edges, partial(linear_edges, least=0.0, most=math.pi))
     axis.set(xlabel="phase |arg λ| (radians per step)", ylabel="fraction of modes")
@@ -72,7 +72,7 @@ def plot_time_scales(
     """Draws a histogram of -1/log|lambda| on a logarithmic axis.
 
     Modes on or outside the unit circle have an infinite time scale, and are counted in the last
-    bin. For the arguments and the result; see `plot_modulus`.
+    bin. For the arguments and the result, see `plot_modulus`.
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")

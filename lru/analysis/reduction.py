@@ -1,17 +1,18 @@
 """Model reduction of trained LRUs: the same outputs, nearly, from fewer modes.
 
-A trained layer is a linear system, and its Hankel singular values measure how much each state
-contributes from inputs to outputs. Three reductions return the layer's parameters again, with K
-instead of N modes, and the names of Appendix A of Orvieto et al. (2023):
+A trained layer is a linear system. The Hankel singular values measure how much each state of its
+balanced realization contributes to the mapping from inputs to outputs. Each of three reductions
+returns parameters of the same layer with K modes instead of N, under the names of Appendix A of
+Orvieto et al. (2023):
 
-balanced truncation     drops the states of the smallest Hankel singular values
-singular perturbation   the same, and keeps the gain of constant inputs
-modal truncation        drops the modes of the smallest gains
+balanced truncation     drops the states with the smallest Hankel singular values
+singular perturbation   drops the same states, but keeps the response to some constant inputs
+modal truncation        drops the modes with the smallest gains
 
 Forgione, Mejari & Piga (2024), "Model order reduction of deep structured state-space models: A
-system-theoretic approach", reduce trained LRUs so, and regularise their training for it. Chahine et
-al. (2026), "The Curious Case of In-Training Compression of State Space Models" (CompreSSM),
-truncate while training. Here the real system of 2N states is balanced, see
+system-theoretic approach", reduce trained LRUs in these ways, and regularize their training so that
+less is lost. Chahine et al. (2026), "The Curious Case of In-Training Compression of State Space
+Models" (CompreSSM), truncate during training. Here, the real system of 2N states is balanced; see
 `lru.analysis.balancing`.
 
 A bidirectional layer has one Lambda and one B for both directions. They are reduced together, as
@@ -171,7 +172,7 @@ def singular_perturbation(
     `lru.analysis.balancing.perturb`. For K directions of the inputs (fewer if some eigenvalues are
     real), the response to a constant input is that of the whole layer; for all inputs if 2H states
     are kept. Otherwise it is closer than that of balanced truncation, which is closer at other
-    frequencies. For arguments and result; see `balanced_truncation`.
+    frequencies. For the arguments and the result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 

@@ -58,7 +58,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 
 
 def diagonal_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
-    """Returns the directions of a `DiagonalRNN`; for the options; see `DiagonalDirection`."""
+    """Returns the directions of a `DiagonalRNN`. For the options, see `DiagonalDirection`."""
     return pack(params, eigenvalues(params), params["B_re"], params["B_im"], **options)
 
 

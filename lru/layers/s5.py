@@ -158,7 +158,7 @@ def s5_directions(
     clip_eigenvalues: bool = False,
     **options: Any,
 ) -> tuple[DiagonalDirection, ...]:
-    """Returns the directions of an `S5`, discretized; for the options; see `DiagonalDirection`."""
+    """Returns the directions of an `S5`, discretized. For the options, see `DiagonalDirection`."""
     real, imaginary, log_step, b_re, b_im = (
         params[name].astype(at_least_float32(params[name]))
         for name in ("Lambda_re", "Lambda_im", "log_step", "B_re", "B_im")

@@ -87,10 +87,10 @@ class DiagonalDirection(Direction):
         return from_pairs(h)
 
     def stored(self, steps: Any) -> Any:
-        """Returns the type of x and h in memory.
+        """Returns the type of x and h in memory: `dtype` for the kernel, else at least float32.
 
-        The kernel keeps its state in float32 and rounds what it stores, as the product that reads
-        h would.
+        The kernel keeps its state in float32, and rounds only what it stores. The matrix product
+        that reads h would round it in the same way.
         """
         kernel = self.sequence_axis is None and resolve_method(self.method, steps) == "pallas"
         return self.dtype if kernel else at_least_float32(self.dtype)

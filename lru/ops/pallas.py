@@ -193,10 +193,10 @@ def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
 
 
 def _kernel(a, x, reset, h_in, *outputs, planned, layout):
-    """Computes one program: a chunk of steps, for a block of channels.
+    """Runs one program: a chunk of steps for a block of channels.
 
-    The arguments are references to arrays, or None. It writes either h, or the state after the
-    chunk and, if there is a reference for it, the product of the chunk's factors.
+    The positional arguments are references to arrays, or None. The kernel writes either h, or the
+    state after the chunk and, if there is a reference for it, the product of the chunk's factors.
     """
     (h, h_out, products), (block, unroll, steps, _) = outputs, planned
     at, dtype, chunk = _Columns(x, block, layout), at_least_float32(x), pl.program_id(1)

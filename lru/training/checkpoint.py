@@ -135,7 +135,7 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, target: Any) -> Any:
-        """Restores the state saved at a step; for `target`; see `restore_latest`.
+        """Restores the state saved at a step. For `target`, see `restore_latest`.
 
         Raises:
           UserError: the checkpoint cannot be read.

@@ -163,7 +163,7 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
       workdir: the work directory of the run.
       rows: the rows of `metrics.jsonl`.
       first: the step of the first checkpoint. It is saved in the background, so a run that was
-        killed before twice this step may have no checkpoint.
+        killed before step `2 * first` may have no checkpoint.
 
     Raises:
       UserError: the run has had checkpoints, and they are gone.
