@@ -56,7 +56,7 @@ class JoinedWeights(NamedTuple):
 
 
 class _LatticeCell(TwoWayCell):
-    """Base class of the three units, which differ only in the gates that they share.
+    """Base class of the three cells, which differ only in which gates h1 and h2 share.
 
     `gate_order` lists the positions of z1, z2, r1 and r2 among the outputs of the dense layer
     `gates`.
@@ -106,7 +106,8 @@ class _LatticeCell(TwoWayCell):
     def whole_step(self, weights: JoinedWeights, carry: Any, input: Any) -> tuple[Any, Any]:
         """Runs one step, with a batched product of both states before gating, and one after.
 
-        A GPU takes about as long to launch a small product as to compute it.
+        These two batched products replace four small ones. A GPU takes about as long to launch a
+        small product as to compute it.
         """
         states = input, carry
         projected, recurrent = self._times_both(states, weights.input)

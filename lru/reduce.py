@@ -1,10 +1,11 @@
 """Reduces a trained LRU: `python -m lru.reduce --workdir=DIR --modes=K --out=FOLDER`.
 
-Every LRU of the model gets K modes instead of N. K is given, or it is the fewest with which each
-layer keeps a share of the sum of its Hankel singular values (`--energy`), or an error in the
-H-infinity norm (`--tolerance`). A model has one K for all layers: the largest that any of them
-needs. The command writes an export, which `lru.export.load`, `lru.evaluate` and
-`lru.train --init_from` read. With `--sweep` it writes accuracy against K instead.
+Every LRU of the model gets K modes instead of N. K is given (`--modes`), or is as large as balanced
+truncation needs to keep a share of the sum of each layer's Hankel singular values (`--energy`), or
+to keep the relative error of each layer in the H-infinity norm below a bound (`--tolerance`). All
+layers get the same K, the largest that any layer needs. The command writes an export, which
+`lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes
+accuracy against K instead of an export.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _reduce(restored: Any, known: Any) -> None:
 
 
 def _reduced_layers(restored: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the reduced layers by path, and how they were reduced."""
+    """Returns the reduced layers, by path, and the method and numbers of modes as a dict."""
     from lru.training.reducing import each_layer, input_moments
 
     moments = input_moments(restored) if known.inputs == "measured" else {}

@@ -3,10 +3,10 @@
     python scripts/kernel_registers.py
 
 The script needs JAX with CUDA support (`pip install "jax[cuda13]"`), whose compiler and assembler
-also run on machines without a GPU. Each line of the output describes one kernel: its shape; the
-block, the unrolling and the chunks that `lru.ops.pallas.plan` chooses; the number of registers of
-each thread; and the number of spilled bytes, which are stored and loaded because they do not fit
-into the registers. The exit code is 1 if any bytes are spilled.
+also run on machines without a GPU. After a header, each line of the output describes one kernel:
+the name of its case; the block, the unrolling and the chunks that `lru.ops.pallas.plan` chooses;
+the number of registers of each thread; and the number of spilled bytes, which are stored and loaded
+because they do not fit into the registers. The exit code is 1 if any bytes are spilled.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ NAME = "NVIDIA H100 80GB HBM3"
 
 
 class Case(NamedTuple):
-    """A shape and options to compile the kernel for.
+    """A shape and the options for which to compile the kernel.
 
     Attributes:
       name: the name to print.
-      batch, time, modes: B, T, N.
+      batch, time, modes: B, T and N.
       dtype: the type of the inputs.
       reset: whether to pass resets.
       varying: whether the factors differ from step to step.

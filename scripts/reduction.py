@@ -1,11 +1,12 @@
-"""Reduces a run to fewer modes and fine-tunes it with half of them, for docs/reduction.md.
+"""Reduces a run to fewer modes, and fine-tunes it with half its modes, for docs/reduction.md.
 
     python scripts/reduction.py --workdir=runs/listops --config=configs/lra_listops.py:quick \
-        --out=results/reduction/listops-seed0
+        --data_dir=data --out=results/reduction/listops-seed0
 
-It writes `OUT.json` and `OUT.png`: the sweep of `lru.reduce`, evaluated on --split; and for each of
-four reductions to half the modes the test score before and after fine-tuning. Other arguments, such
-as `--config.optimizer.learning_rate=0.001`, change the config of fine-tuning.
+It writes two files. `OUT.json` has the sweep of `lru.reduce`, evaluated on --split, and the test
+scores of four reductions to half the modes, before and after fine-tuning. `OUT.png` is the figure
+of the sweep. Other arguments, such as `--config.optimizer.learning_rate=0.001`, change the config
+of fine-tuning.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _sweep(known: Any, scratch: Path) -> dict[str, Any]:
 def _half(
     known: Any, scratch: Path, method: str, inputs: str, overrides: list[str], found: Any
 ) -> dict[str, Any]:
-    """Returns the test scores of the run, reduced to half its modes, and fine-tuned."""
+    """Returns the test accuracy of the run, of its reduction to half the modes, and fine-tuned."""
     modes, export, tuned = found["d_state"] // 2, scratch / "export", scratch / "tuned"
     more = [f"--method={method}", f"--inputs={inputs}", f"--modes={modes}", f"--out={export}"]
     _run("lru.reduce", known, [f"--workdir={known.workdir}", *more])

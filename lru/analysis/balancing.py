@@ -1,16 +1,17 @@
 """Balanced realizations of layers of independent modes, in double precision.
 
-The layer h_k = Lambda h_{k-1} + B u_k, y_k = Re[C h_k] is a real system of 2N states, the real and
-imaginary parts s = [Re h, Im h]:
+The layer h_k = Lambda h_{k-1} + B u_k, y_k = Re[C h_k] is a real system. Its 2N states are the real
+and imaginary parts of h, s = [Re h, Im h]:
 
     s_k = A s_{k-1} + B' u_k,   y_k = C' s_k           A (2N, 2N), B' (2N, H), C' = [Re C, -Im C]
 
-This is the system to reduce. The complex system of N states has outputs C h, whose imaginary parts
-nobody reads, and a mode and the conjugate of another one may give nearly the same real outputs.
+This is the system to reduce. The complex system of N states has the outputs C h, whose imaginary
+parts are not used, and a mode and the conjugate of another mode may give nearly the same real
+outputs.
 
-Gramians are those of white noise, in which all directions of u have the same size. A layer's own
-inputs may lie in a few directions. If their second moments E[u u^T] = S are given, the system with
-B' S^(1/2) is balanced instead, whose inputs are white.
+The Gramians are those for white noise, in which all directions of u have the same size. The actual
+inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are given, the
+system with B' S^(1/2), whose inputs are white, is balanced instead.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ import numpy as np
 from lru.layers.state_space import Modes
 
 _FLOOR = 1e-13  # Hankel singular values below this share of the largest are rounding errors
-_LEAST_MOMENT = 1e-4  # as a share of the largest, so no direction of the inputs is lost
+_LEAST_MOMENT = 1e-4  # as a share of the largest; it keeps every direction of the inputs
 
 
 class Balanced(NamedTuple):
-    """A real system whose two Gramians are both diag(sigma); see `balance`.
+    """A real system balanced by `balance`, or its reduction by `truncate` or `perturb`.
 
     Attributes:
-      a, b, c: real, `(n, n)`, `(n, H)`, `(outputs, n)`. n is 2N, less the states whose Hankel
-        singular values are zero to rounding.
-      sigma: the Hankel singular values of these states, `(n,)`, decreasing.
+      a, b, c: the real matrices, `(n, n)`, `(n, H)` and `(outputs, n)`. Before a reduction, n is 2N
+        less the number of states whose Hankel singular values are zero up to rounding.
+      sigma: the Hankel singular values of the n states, `(n,)`, decreasing.
     """
 
     a: np.ndarray
@@ -43,7 +44,7 @@ class Balanced(NamedTuple):
 def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns the Gramian of [Re h, Im h], `(2N, 2N)`, in closed form.
 
-    It is the covariance of the state for white noise. With rows b_i of B,
+    It is the covariance of the state if the inputs are white noise. With the rows b_i of B,
 
         E[h h*]_ij  = b_i b_j* / (1 - lambda_i conj(lambda_j))
         E[h h^T]_ij = b_i b_j^T / (1 - lambda_i lambda_j)
@@ -52,8 +53,8 @@ def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Args:
       lam: eigenvalues inside the unit disk, `(N,)`.
-      rows: B for the controllability Gramian. C transposed gives the observability Gramian, up to
-        the sign of the imaginary parts; see `balance`.
+      rows: B `(N, H)` for the controllability Gramian. The transpose of C gives the observability
+        Gramian, up to the signs of the off-diagonal blocks; see `balance`.
 
     Example:
       >>> np.diag(gramian(np.array([0.6j]), np.array([[1.0]]))).round(4).tolist()
@@ -73,7 +74,7 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     Postlethwaite, 1987).
 
     Args:
-      modes: one direction of a layer.
+      modes: the modes of a layer; `out` may stack the output matrices of two directions.
       moments: the second moments of the inputs, `(H, H)`; None for white noise.
 
     Raises:
@@ -104,7 +105,9 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
 
 
 def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns S^(1/2) and S^(-1/2), symmetric, with the smallest eigenvalues of S raised.
+    """Returns the symmetric matrices S^(1/2) and S^(-1/2).
+
+    Eigenvalues of S smaller than 1e-4 times the largest are raised to this bound first.
 
     Example:
       >>> root, inverse = input_roots(np.diag([4.0, 0.0]))
@@ -117,7 +120,7 @@ def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram. Cholesky's needs a definite matrix, and this one may not be."""
+    """Returns R with R R^T = gram, which need not be definite, as a Cholesky factor requires."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     return vectors * np.sqrt(np.maximum(values, 0))
 
@@ -126,9 +129,10 @@ def truncate(system: Balanced, order: int) -> Balanced:
     """Keeps the first states and drops the others: balanced truncation (Moore, 1981).
 
     The transfer function's error is at most twice the sum of the dropped sigma in the H-infinity
-    norm (Enns, 1984; Glover, 1984). With second moments S of the inputs, this is the error of
-    G S^(1/2). Reading s_k instead of s_{k-1} multiplies both transfer functions by z, which leaves
-    the norm of their difference.
+    norm (Enns, 1984; Glover, 1984). With second moments S of the inputs, this bounds the error of
+    G S^(1/2), where G is the transfer function. A layer's outputs read s_k, while the theorem's
+    read s_{k-1}. This multiplies both transfer functions by z, which does not change the norm of
+    their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])
@@ -137,15 +141,16 @@ def truncate(system: Balanced, order: int) -> Balanced:
 def perturb(system: Balanced, order: int) -> Balanced:
     """Keeps the first states and puts the others at rest: singular perturbation.
 
-    The dropped states s2 = A21 s1 + A22 s2 + B2 u are eliminated from the equation of the kept ones
-    (Liu & Anderson, 1989):
+    The dropped states at rest, s2 = A21 s1 + A22 s2 + B2 u, are eliminated from the equation of the
+    kept states (Liu & Anderson, 1989):
 
         A = A11 + A12 (I - A22)^-1 A21,   B = B1 + A12 (I - A22)^-1 B2
 
-    A constant input u then brings the kept states to their exact rest X1 u; that of the dropped
-    states is X2 u. The textbook's outputs would need a full matrix D, and the layer's is diagonal.
-    So C = C1 + C2 M, where M maps X1 to X2 on the `order // 2` directions of u (all, if there are
-    fewer) that the kept states respond to most. More directions would fit badly conditioned ones.
+    With a constant input u, the kept states then come to rest at their exact values X1 u. In the
+    whole system, the dropped states rest at X2 u. The textbook's outputs would need a full matrix
+    D, but the layer's D is diagonal. So C = C1 + C2 M, where M maps X1 to X2 for `order // 2`
+    directions of u (at least one, and at most all), those to which the kept states respond most.
+    For more directions, the problem would be badly conditioned.
     """
     a, b, c, sigma = system
     kept, dropped = slice(order), slice(order, None)
@@ -169,7 +174,8 @@ def perturb(system: Balanced, order: int) -> Balanced:
 def diagonalize(system: Balanced) -> Modes:
     """Returns the modes of a real system, one for each conjugate pair or real eigenvalue.
 
-    Phases are in [0, pi]. The outputs of a pair are twice the real part of one of its modes.
+    All phases are in [0, pi]. For a pair, `out` is doubled, because the outputs of the pair are
+    twice the real part of the outputs of one of its modes.
     """
     lam, vectors = np.linalg.eig(system.a)
     into, out = np.linalg.solve(vectors, system.b.astype(vectors.dtype)), system.c @ vectors

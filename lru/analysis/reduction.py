@@ -1,22 +1,22 @@
 """Model reduction of trained LRUs: the same outputs, nearly, from fewer modes.
 
 A trained layer is a linear system. The Hankel singular values measure how much each state of its
-balanced realization contributes to the mapping from inputs to outputs. Each of three reductions
-returns parameters of the same layer with K modes instead of N, under the names of Appendix A of
-Orvieto et al. (2023):
+balanced realization contributes to the mapping from inputs to outputs. Three reductions are
+available. Each returns the parameters of a layer with K modes instead of N, with the names of
+Appendix A of Orvieto et al. (2023):
 
 balanced truncation     drops the states with the smallest Hankel singular values
 singular perturbation   drops the same states, but keeps the response to some constant inputs
 modal truncation        drops the modes with the smallest gains
 
 Forgione, Mejari & Piga (2024), "Model order reduction of deep structured state-space models: A
-system-theoretic approach", reduce trained LRUs in these ways, and regularize their training so that
-less is lost. Chahine et al. (2026), "The Curious Case of In-Training Compression of State Space
-Models" (CompreSSM), truncate during training. Here, the real system of 2N states is balanced; see
-`lru.analysis.balancing`.
+system-theoretic approach", reduce trained LRUs in these ways, and regularize training so that the
+reduction loses less. Chahine et al. (2026), "The Curious Case of In-Training Compression of State
+Space Models" (CompreSSM), truncate during training. This module balances the real system of 2N
+states; see `lru.analysis.balancing`.
 
-A bidirectional layer has one Lambda and one B for both directions. They are reduced together, as
-one system with the outputs [C; C2].
+A bidirectional layer has one Lambda and one B for both directions, so both directions are reduced
+together, as one system with the output matrix [C; C2].
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ _NAMES = {"nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im", "D
 def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarray:
     """Returns the Hankel singular values of an LRU, `(2N,)`, decreasing.
 
-    They are sqrt(eigenvalues of P Q), where P and Q are the Gramians of the real system of 2N
-    states, two for each mode; see `lru.analysis.balancing`. With all but the first 2K dropped, the
-    H-infinity error of balanced truncation is at most twice the sum of the others. For a
-    bidirectional layer this bounds the error of the outputs [C; C2] of one state, and sqrt(2) times
-    as much bounds that of the layer, which adds the outputs of two.
+    They are the square roots of the eigenvalues of P Q, where P and Q are the Gramians of the real
+    system of 2N states, two for each mode; see `lru.analysis.balancing`. If balanced truncation
+    keeps the first 2K states, the H-infinity norm of its error is at most twice the sum of the
+    other values. For a bidirectional layer, this bound holds for the system with the output matrix
+    [C; C2]. The layer adds the outputs of its two directions, and its bound is sqrt(2) times this.
 
     Args:
       params: the parameters of an `lru.LRU`.
       moments: the second moments E[u u^T] of the layer's inputs, `(H, H)`; None for white noise.
 
     Raises:
-      ValueError: if these are other parameters, not finite, or without any effect.
+      ValueError: if `params` are not those of an `lru.LRU`, or not finite; if an eigenvalue is not
+        inside the unit disk; or if the inputs have no effect on the outputs through the state.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -67,7 +68,7 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
 
 
 def model_hankel_singular_values(params: Parameters) -> dict[str, np.ndarray]:
-    """Returns `hankel_singular_values` of every LRU in a tree of parameters, by path."""
+    """Returns the Hankel singular values of every LRU in a tree of parameters, by path."""
     return {path: hankel_singular_values(layer) for path, layer in find_lrus(params).items()}
 
 
@@ -96,18 +97,21 @@ def enough_modes(
     tolerance: float | None = None,
     moments: Any = None,
 ) -> int:
-    """Returns the fewest modes with which balanced truncation satisfies one of two conditions.
+    """Returns the number of modes that balanced truncation needs to satisfy one of two conditions.
+
+    These are the modes of the fewest states that satisfy the condition.
 
     Args:
       params: the parameters of an `lru.LRU`.
       energy: the share of the sum of all Hankel singular values to keep, in (0, 1].
-      tolerance: an upper bound, positive, of the relative H-infinity error. The condition is
+      tolerance: a positive upper bound on the relative H-infinity error. The condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
-        most the layer's own norm. Errors are often ten times smaller than this bound.
+        most the H-infinity norm of the system. The error is often ten times smaller than the bound.
       moments: see `hankel_singular_values`.
 
     Raises:
-      ValueError: unless exactly one of the two is given, and is in its range.
+      ValueError: unless exactly one of `energy` and `tolerance` is given, and is in its range; see
+        also `hankel_singular_values`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -133,19 +137,20 @@ def balanced_truncation(
 ) -> dict[str, np.ndarray]:
     """Reduces an LRU to K modes by balanced truncation.
 
-    The layer's real system of 2N states is balanced, its first states are kept, and the result is
-    diagonalised; see `lru.analysis.balancing`. Its eigenvalues are inside the unit disk.
-    A conjugate pair of states is one mode, and so is a real one. So 2K states are kept, or fewer if
-    some eigenvalues are real.
+    Balances the layer's real system of 2N states, keeps the first states, and diagonalizes the
+    result; see `lru.analysis.balancing`. All eigenvalues of the result are inside the unit disk. A
+    conjugate pair of eigenvalues takes one mode, and so does a real eigenvalue. Therefore at most
+    2K states are kept, and fewer if some eigenvalues are real.
 
     Args:
-      params: the parameters of an `lru.LRU`, in one or both directions.
+      params: the parameters of an `lru.LRU` with one or two directions.
       modes: K, at most N.
-      moments: see `hankel_singular_values`. The error is then small for inputs like these.
+      moments: see `hankel_singular_values`. The error is small for inputs with these moments.
 
     Returns:
-      The parameters of the layer with `d_state=K`, in the types given. gamma is
-      sqrt(1 - |lambda|^2), as `lru.LRU` begins, and each mode has columns of B and C of one size.
+      The parameters of the layer with `d_state=K`, with the types of `params`. gamma is
+      sqrt(1 - |lambda|^2), its initial value in `lru.LRU`. Each mode's row of B and its column of C
+      (of [C; C2] for two directions) have the same norm, except that unused modes have C = 0.
 
     Raises:
       ValueError: if K is not from 1 to N; see also `hankel_singular_values`.
@@ -168,21 +173,22 @@ def singular_perturbation(
 ) -> dict[str, np.ndarray]:
     """Reduces an LRU to K modes by singular perturbation of its balanced realization.
 
-    The dropped states are replaced by their rest for the kept ones, see
-    `lru.analysis.balancing.perturb`. For K directions of the inputs (fewer if some eigenvalues are
-    real), the response to a constant input is that of the whole layer; for all inputs if 2H states
-    are kept. Otherwise it is closer than that of balanced truncation, which is closer at other
-    frequencies. For the arguments and the result, see `balanced_truncation`.
+    The dropped states are replaced by their values at rest; see `lru.analysis.balancing.perturb`.
+    For K directions of the input (fewer if some eigenvalues are real), the response to a constant
+    input is that of the whole layer; if 2H states are kept, this holds for every constant input.
+    For other constant inputs, the response is usually closer than with balanced truncation, which
+    is usually closer at high frequencies. For arguments and result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 
 
 def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dict[str, np.ndarray]:
-    """Reduces an LRU to the K of its modes with the largest gain at their own frequency.
+    """Reduces an LRU to the K modes with the largest gains, without changing these modes.
 
-    The gain of a mode is |C_i| |B_i| / (1 - |lambda_i|), with |B_i S^(1/2)| for moments S, and the
-    error is at most the sum of the dropped gains. The modes kept are unchanged. For arguments and
-    result; see `balanced_truncation`.
+    The gain of a mode at its own frequency is |C_i| |B_i| / (1 - |lambda_i|), where B includes
+    gamma. With moments S, |B_i S^(1/2)| replaces |B_i|. The H-infinity norm of the error is at most
+    the sum of the dropped gains, or sqrt(2) times this sum for a bidirectional layer. For arguments
+    and result, see `balanced_truncation`, but the kept modes keep their gamma, B and C here.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))
@@ -200,13 +206,13 @@ METHODS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
 
 
 def pad_modes(params: Parameters, modes: int) -> dict[str, np.ndarray]:
-    """Adds modes to an LRU that no output reads, so that its outputs stay the same.
+    """Adds unused modes to an LRU, whose outputs therefore stay the same.
 
-    They repeat the modes that are there, with C = 0, so they can still learn.
+    The new modes are copies of existing modes, but with C = 0. Training can change them.
 
     Args:
       params: the parameters of an `lru.LRU` of K modes.
-      modes: the number of modes to return, at least K.
+      modes: the number of modes of the result, at least K.
     """
     k = len(params["nu_log"])
     padded = _take(params, np.arange(modes) % k)
@@ -216,7 +222,7 @@ def pad_modes(params: Parameters, modes: int) -> dict[str, np.ndarray]:
 
 
 def _take(params: Parameters, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the parameters of some modes."""
+    """Returns D, and the parameters of the modes with the given indices."""
     return {
         name: np.asarray(value)[..., kept] if name.startswith("C")
         else np.array(value) if name == "D"
@@ -226,7 +232,7 @@ def _take(params: Parameters, kept: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _joint_modes(params: Parameters) -> Modes:
-    """Returns the modes of an LRU, the outputs of both directions one above the other."""
+    """Returns the modes of an LRU, with C and C2 of a bidirectional layer stacked as one `out`."""
     if set(params) - {"C2_re", "C2_im"} != _NAMES:
         raise ValueError(
             f"the parameters are {', '.join(params)}; expected those of an lru.LRU: "
@@ -249,7 +255,8 @@ def _reduced(
     _check(modes, len(whole.lam))
     system = balance(whole, moments)
     order = min(2 * modes, len(system.sigma))
-    # A real eigenvalue takes a whole mode. One on the circle can only come from rounding.
+    # A real eigenvalue takes a whole mode. An eigenvalue outside the open unit disk can only come
+    # from rounding.
     while len((found := diagonalize(cut(system, order))).lam) > modes or _unstable(found):
         order -= 1
     return pad_modes(_parameters(found, params), modes)
@@ -260,13 +267,13 @@ def _unstable(modes: Modes) -> bool:
 
 
 def _parameters(modes: Modes, params: Parameters) -> dict[str, np.ndarray]:
-    """Returns modes with phases in [0, pi] as parameters, with the types and the D of others."""
+    """Returns modes with phases in [0, pi] as parameters, with D and the types from `params`."""
     nu, theta = -np.log(np.abs(modes.lam)), np.angle(modes.lam)
-    # exp(theta_log) cannot be 0: a phase far below the mode's bandwidth changes nothing.
+    # exp(theta_log) cannot be 0. A phase far below the mode's bandwidth has the same effect as 0.
     theta = np.maximum(theta, np.finfo(np.float32).eps * nu)
     gamma = np.sqrt(-np.expm1(-2 * nu))
     into = modes.into / gamma[:, None]
-    # The product of B_i and C_i is given: share it equally.
+    # Only the product of B_i and C_i matters, so give both the same norm.
     ratio = np.sqrt(np.linalg.norm(modes.out, axis=0) / np.linalg.norm(into, axis=1))
     b, out = into * ratio[:, None], modes.out / ratio
     found = {"nu_log": np.log(nu), "theta_log": np.log(theta), "gamma_log": np.log(gamma),

@@ -1,4 +1,4 @@
-"""Recurrent cells with one input and one output in depth, and one of each in time.
+"""Recurrent cells that pass one value to the next layer, and one to the next time step.
 
 The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
 to step. The methods that compute a step are pure functions of the cell's weights. Therefore
@@ -65,9 +65,9 @@ class TwoWayCell(nn.RNNCellBase):
         """Runs one step.
 
         Args:
-          weights: see `pack`.
+          weights: the result of `pack`.
           carry: the carry from the previous step, `(..., N)`.
-          input: the output of the layer below, `(..., D)`.
+          input: the output of the layer below, or of `encode` for the first layer, `(..., D)`.
           projected: the result of `input_projection` for this input.
 
         Returns:
@@ -82,7 +82,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def whole_step(self, weights: Any, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Runs one step, including its `input_projection`."""
+        """Runs one step, including its `input_projection`, given the result of `join`."""
         return self.step(weights, carry, input, self.input_projection(weights, input))
 
     @nn.nowrap
@@ -102,7 +102,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def draw(self, key: PRNGKeyArray) -> dict[str, Dense]:
-        """Draws the parameters of all dense layers, by name."""
+        """Draws the parameters of every dense layer, and returns them by name."""
         check_sizes(features=self.features)
         shapes = self.shapes()
         keys = jax.random.split(key, len(shapes))

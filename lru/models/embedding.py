@@ -14,20 +14,21 @@ from lru.ops import platform
 from lru.ops.array_typing import Array, ArrayLike, Float, Int
 from lru.ops.matmul import by_rows
 
-SMALL_VOCABULARY = 1024  # tokens; beyond this, one-hot vectors take more memory than they save
+SMALL_VOCABULARY = 1024  # tokens; for more, one-hot vectors would take too much memory
 
 
 class Embedding(nn.Module):
     """A layer like `flax.linen.Embed`, with the same parameter and the same outputs.
 
-    The gradient of a table's row is a sum over all occurrences of a token. A GPU adds the terms by
-    atomic operations, in an order that changes from run to run, or sorts them first. Therefore, on
-    a GPU, the gradient of a small table is a product with one-hot vectors, which is deterministic.
+    The gradient of a row of the table is a sum over all occurrences of the row's token. A GPU adds
+    the terms by atomic operations, in an order that changes from run to run, or sorts them first.
+    Therefore, on a GPU, the gradient of a small table is computed as a product with one-hot
+    vectors, which is deterministic.
 
     Attributes:
-      num_embeddings: V.
-      features: H.
-      dtype: the type of the vectors; None means that of the table.
+      num_embeddings: V, the number of tokens.
+      features: H, the size of a vector.
+      dtype: the type of the outputs; None means the type of the table.
       embedding_init: the initializer of the table.
     """
 

@@ -1,7 +1,7 @@
 """Flax NNX modules: the LRU and its cell, the lattice and its cells, the block and the models.
 
-Weights move between Linen and NNX by name: `nnx.update(module, variables["params"])` reads those of
-Linen, and `nnx.to_pure_dict(nnx.state(module, nnx.Param))` returns them for Linen.
+Parameters are copied by name: `nnx.update(module, variables["params"])` copies them from Linen, and
+`nnx.to_pure_dict(nnx.state(module, nnx.Param))` returns them for Linen.
 """
 
 from lru.nnx.linear import LRU, LRUCell

@@ -38,9 +38,9 @@ class LRU(nnx.Module):
       d_state: N, the number of complex modes.
       r_min, r_max, max_phase, bidirectional, method, chunk_size, sequence_axis: see `lru.LRU`.
       dtype, param_dtype: see `lru.LRU`.
-      time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
-        as in `nnx.RNN`.
-      rngs: the random streams; only `params` is used.
+      time_major, return_carry, reverse, keep_order: the defaults of the call's arguments with these
+        names, as in `nnx.RNN`.
+      rngs: random streams, of which `params` is used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -191,7 +191,7 @@ class LRUCell(nnx.RNNCellBase):
         return _parameters(self)
 
     def modes(self) -> tuple[Modes, ...]:
-        """Returns the modes of the one direction."""
+        """Returns the modes of the cell's only direction, in a tuple of length 1."""
         return modes_of(lru_directions, self.parameters())
 
     def __call__(

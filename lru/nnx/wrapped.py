@@ -1,7 +1,8 @@
-"""The Linen modules of this package as NNX modules.
+"""NNX modules that wrap Linen modules of this package.
 
-They have the parameters and statistics of the Linen modules, by the same names, so weights move
-both ways as for `lru.nnx.LRU`. Mixers and units are given as Linen modules: `lru.LRU(64)`.
+They have the parameters and statistics of the Linen modules, with the same names, so parameters can
+be copied both ways, as for `lru.nnx.LRU`. Mixers are given as Linen modules, such as `lru.LRU(64)`,
+and units as classes of Linen modules, such as `lru.lattice.LRUCell`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from lru.ops.array_typing import Shape
 
 
 class Wrapped(nnx.bridge.ToNNX):
-    """Base class: a Linen module whose variables are attributes.
+    """Base class of NNX modules that wrap a Linen module, and have its variables as attributes.
 
-    Dropout takes the stream `dropout` of `rngs`, of the call or else of the constructor.
+    Dropout uses the stream `dropout` of the call's `rngs` or, by default, of the constructor's.
     """
 
     def __init__(self, module: nn.Module, *inputs: Any, rngs: nnx.Rngs):
@@ -34,8 +35,9 @@ class Wrapped(nnx.bridge.ToNNX):
 
         Args:
           inputs: the positional arguments.
-          train: use dropout, and use and update batch statistics; only for modules that have it.
-          call: the other arguments; `rngs` replaces the random streams of the constructor.
+          train: whether to use dropout, and to use and update batch statistics; only for modules
+            whose Linen call has this argument.
+          call: the other keyword arguments; `rngs` replaces the random streams of the constructor.
         """
         if train is not None:
             call |= dict(train=train, mutable=["batch_stats"] if train else None)
@@ -46,9 +48,9 @@ class ResidualBlock(Wrapped):
     """`lru.models.blocks.ResidualBlock` for NNX, from `(B, T, H)` to `(B, T, H)`.
 
     Args:
-      in_features: H.
+      in_features: H, the width of inputs and outputs.
       mixer: a Linen layer.
-      rngs: random streams: `params`, and `dropout` if the block has any.
+      rngs: random streams: `params`, and `dropout` if the block uses dropout.
       options: the other attributes of the Linen block.
 
     Example:
@@ -70,9 +72,9 @@ class SequenceClassifier(Wrapped):
 
     Args:
       num_classes, d_model, num_layers, mixer: see `lru.models.SequenceClassifier`.
-      vocab_size: V, for tokens.
-      in_features: the width of feature vectors, if there are no tokens.
-      rngs: random streams: `params`, and `dropout` if the model has any.
+      vocab_size: V, if the inputs are tokens.
+      in_features: the width of the inputs, if they are feature vectors.
+      rngs: random streams: `params`, and `dropout` if the model uses dropout.
       options: the other attributes of the Linen model.
 
     Raises:
@@ -115,7 +117,7 @@ class LanguageModel(Wrapped):
 
     Args:
       vocab_size, d_model: see `lru.models.LanguageModel`.
-      rngs: random streams: `params`, and `dropout` if the model has any.
+      rngs: random streams: `params`, and `dropout` if the model uses dropout.
       options: the other attributes of the Linen model, such as `stack=Lattice(16, 2)`.
     """
 
@@ -125,10 +127,11 @@ class LanguageModel(Wrapped):
 
 
 class Lattice(Wrapped):
-    """`lru.lattice.Lattice` for NNX: layers of a unit of the Lattice Recurrent Unit.
+    """`lru.lattice.Lattice` for NNX: a stack of the cells of the Lattice Recurrent Unit.
 
     Args:
-      features, num_layers: H and L.
+      features: H, the width of inputs and outputs.
+      num_layers: L.
       unit: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
       rngs: random streams, of which `params` is used.
       options: the other attributes of `lru.lattice.Lattice`.
@@ -148,10 +151,10 @@ class Lattice(Wrapped):
 
 
 class LatticeCell(Wrapped, nnx.RNNCellBase):
-    """One unit of the Lattice Recurrent Unit for NNX, for streams and `nnx.RNN`.
+    """A cell of the Lattice Recurrent Unit for NNX, for streams and `nnx.RNN`.
 
     Args:
-      features: H.
+      features: H, the width of inputs and outputs.
       unit: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
       rngs: random streams, of which `params` is used.
       options: the other attributes of the unit.

@@ -1,23 +1,23 @@
 """The recurrence h_t = a_t * h_{t-1} + x_t as a GPU kernel, written with Pallas for Triton.
 
-Triton has no complex numbers. Here they are pairs: the last axis of an array has all real parts
-first, then all imaginary parts, as a matrix product with both parts side by side leaves them in
-memory. So the kernel reads what the product in front of it wrote, and writes what the product
-behind it reads.
+Triton has no complex numbers. Here complex numbers are pairs: the last axis of an array has all
+real parts first and then all imaginary parts, which is the layout of a matrix product with both
+parts side by side. So the kernel reads the result of the product before it, and the product after
+it reads the result of the kernel, without a copy.
 
 One thread owns one channel, which is one n < N of one sequence, and scans along time with the state
-in registers. It loads the steps that follow before it computes those that it has, so that enough
-bytes are on their way to keep the memory busy. Where the batch has enough channels, x is read once.
-Where it has not, time is split in chunks, each with its own threads. With K chunks and P_k the
-product of chunk k's factors:
+in registers. It loads the next steps before it computes the loaded ones, so that enough loads are
+in flight to keep the memory busy. If the batch has enough channels, or T is small, x is read once.
+Otherwise, time is split into chunks, each with its own threads, and x is read twice. With K chunks,
+and P_k the product of chunk k's factors:
 
     1. e_k, the state after chunk k started from zero, and P_k    (reads x)
-    2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K steps of the same recurrence)
+    2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K - 1 steps of this recurrence)
     3. h of chunk k, started from s_{k-1}                         (reads x, writes h)
 
-Without a GPU the kernel is interpreted, slowly, for tests; they also lower it for CUDA. XLA cannot
-divide a kernel among devices: where the batch is sharded over several, each device computes the
-whole batch, unless `jax.shard_map` divides it.
+Without a GPU, the kernel is interpreted, which is slow and meant for tests; the tests also lower
+the kernel for CUDA. XLA cannot divide a kernel among devices: if the batch is sharded over several
+devices, each of them computes the whole batch, unless `jax.shard_map` divides it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from jax.experimental.pallas import triton
 from lru.ops.dtypes import at_least_float32
 
 WARP = 32
-IN_FLIGHT = 2**21  # bytes to have on their way: an H100's latency times its bandwidth, about
-LOADED = 64  # numbers that a thread loads together; it has as many again from the time before
+IN_FLIGHT = 2**21  # bytes to have in flight: about the latency of an H100 times its bandwidth
+LOADED = 64  # numbers that a thread loads together; it holds as many from the previous load
 MIN_UNROLL = 8  # steps loaded together
-THREADS = 2**17  # the number of threads to aim for with chunks: a thousand per multiprocessor
-MIN_CHUNK = 32  # steps: joining the chunks takes time too, so short ones do not pay
+THREADS = 2**17  # the number of threads to aim for with chunks: about 1,000 per multiprocessor
+MIN_CHUNK = 32  # steps; for shorter chunks, joining takes more time than they save
 
 
 class Plan(NamedTuple):
-    """How to run the kernel on a shape.
+    """The division of a recurrence among programs, and of a program's steps into loads.
 
     Attributes:
-      block: channels of a program, one per thread.
-      unroll: steps loaded together.
-      steps: steps of a chunk, a multiple of `unroll`.
+      block: the number of channels of a program, one per thread.
+      unroll: the number of steps loaded together.
+      steps: the number of steps of a chunk, a multiple of `unroll`.
       chunks: the number of chunks; with one, x is read once.
     """
 
@@ -59,14 +59,14 @@ class Plan(NamedTuple):
 
 
 def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
-    """Chooses blocks, unrolling and chunks from the shape; the only place where they are chosen.
+    """Chooses the block, the unrolling and the chunks for a shape.
 
     Args:
       time: T.
       channels: N times the number of sequences.
-      loads: the numbers that a thread loads at each step: the parts of x, those of a if it varies,
-        and the reset.
-      itemsize: the bytes of one of them.
+      loads: how many numbers a thread loads at each step: the parts of x, the parts of a if a
+        varies, and the reset if there is one.
+      itemsize: the size of a number in bytes.
 
     Example:
       >>> plan(2048, 32 * 256)
@@ -89,15 +89,16 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
 def solve(a, x, h0, reset, reverse, pairs):
     """Returns all h_t = a_t * h_{t-1} + x_t.
 
-    It cannot be differentiated; `lru.ops.recurrence` defines the derivatives of every method.
+    This function cannot be differentiated; `lru.ops.recurrence` defines the derivatives, for every
+    method.
 
     Args:
-      a: the factors, `(1, ..., M)` if constant, `(T, ..., M)` if not, with M = 2N for pairs.
+      a: the factors, `(1, ..., M)` if constant, `(T, ..., M)` if not. M is 2N for pairs, else N.
       x: the terms added, `(T, ..., M)`.
       h0: the state before the first step consumed, `(1, ..., M)`; None for zero.
       reset: `(T, ..., 1)`, True where the state is cleared before the step; or None.
-      reverse: consume the last step first.
-      pairs: whether the numbers are complex, real parts first; otherwise they are real, and M = N.
+      reverse: whether to consume the last step first.
+      pairs: whether the numbers are complex, with all real parts first; otherwise they are real.
 
     Returns:
       h, `(T, ..., M)`, with the type of x.
@@ -115,7 +116,13 @@ def solve(a, x, h0, reset, reverse, pairs):
 
 
 class _Layout(NamedTuple):
-    """N, the real parts of a number (2 for pairs), and the direction."""
+    """The layout of the numbers, and the direction of the recurrence.
+
+    Attributes:
+      modes: N.
+      parts: 2 for pairs, 1 for real numbers.
+      reverse: whether the last step is consumed first.
+    """
 
     modes: int
     parts: int
@@ -123,21 +130,21 @@ class _Layout(NamedTuple):
 
 
 def _scan_chunks(a, x, h0, reset, layout):
-    """Runs the three phases, or the last alone.
+    """Runs the three phases that the module describes, or only the third if there is one chunk.
 
     Args:
-      a: `(1 or T, M or S M)`, with S sequences.
-      x: `(T, S M)`.
-      h0: `(1, S M)`, or None.
+      a: the factors, `(1 or T, M or S M)`, where S is the number of sequences.
+      x: the terms added, `(T, S M)`.
+      h0: the state before the first step consumed, `(1, S M)`; None for zero.
       reset: `(T, S)`, or None.
-      layout: of the numbers.
+      layout: the layout of the numbers, and the direction.
     """
     time, width = x.shape
     loads = layout.parts * (2 if len(a) > 1 else 1) + (reset is not None)
     planned = plan(time, width // layout.parts, loads, x.dtype.itemsize)
     run = functools.partial(_run_kernel, a, x, reset, planned=planned, layout=layout)
     if planned.chunks > 1:
-        # No chunk starts from the end of the last.
+        # No chunk follows the last one, so its final state is not needed here.
         ends = jax.ShapeDtypeStruct((planned.chunks - 1, width), at_least_float32(x))
         _, h_out, products = run(None, (None, ends, ends if len(a) > 1 else None))
         if products is None:
@@ -149,7 +156,7 @@ def _scan_chunks(a, x, h0, reset, layout):
 
 
 def _power(a, exponent, parts):
-    """Returns a to a whole power, by squaring."""
+    """Raises a to a positive whole power, by repeated squaring."""
     square, result = jnp.split(a, parts, axis=-1), None
     while exponent:
         if exponent % 2:
@@ -159,7 +166,7 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Reduces (T, S) to (K - 1, S): whether each of the chunks but the last has a reset."""
+    """Returns `(K - 1, S)`: for each chunk but the last, whether a sequence has a reset in it."""
     if reset is None:
         return None
     chunks, steps = planned.chunks - 1, planned.steps
@@ -168,10 +175,10 @@ def _any_reset(reset, planned, reverse):
 
 
 def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
-    """Runs the kernel on a grid of blocks and chunks; interprets it where it cannot be compiled.
+    """Runs the kernel on a grid of blocks and chunks; interprets it if the device is not a GPU.
 
-    With outputs `(h, None, None)` all chunks are run, each from its row of h_in. Otherwise those
-    that end before the last step are run from zero.
+    With the outputs `(h, None, None)`, runs every chunk from its row of h_in, or from zero if h_in
+    is None. Otherwise, runs every chunk but the last, from zero.
     """
     chunks = planned.chunks if outputs[1] is None else outputs[1].shape[0]
 
@@ -219,7 +226,7 @@ def _kernel(a, x, reset, h_in, *outputs, planned, layout):
 
     def compute_steps(index, carry):
         state, product, loaded = carry
-        ahead = load_steps(index + 1)  # before the loaded steps are used, so they arrive meanwhile
+        ahead = load_steps(index + 1)  # before using the loaded steps, so they arrive meanwhile
         for i, (factor, xt, clear) in enumerate(loaded):
             factor = constant or factor
             for cleared in clear:
@@ -246,8 +253,8 @@ class _Columns:
     """The columns of one program's channels, in rows of pairs or of real numbers.
 
     Attributes:
-      inside: which threads have a channel.
-      sequence: the sequence of each channel.
+      inside: a mask of the threads that have a channel.
+      sequence: the index of each channel's sequence.
     """
 
     def __init__(self, x, block, layout):
@@ -259,7 +266,7 @@ class _Columns:
         self._own = [self.sequence * (layout.parts * layout.modes) + c for c in self._shared]
 
     def load(self, ref, row, mask):
-        """Loads the parts of a row of all sequences, or of one that they share."""
+        """Loads the parts of the program's channels from a row; the sequences may share the row."""
         columns = self._own if ref.shape[1] == self._width else self._shared
         return tuple(
             _load(ref, row, column, mask).astype(at_least_float32(ref)) for column in columns
@@ -271,12 +278,12 @@ class _Columns:
 
 
 def _load(ref, row, column, mask):
-    """Loads a block of one row; zero, or False, outside the mask."""
+    """Loads a block of one row, with zero or False outside the mask."""
     return triton.load(ref.at[row, column], mask=mask, other=jnp.zeros((), ref.dtype))
 
 
 def _times(a, b):
-    """Multiplies two real or complex numbers given as real parts."""
+    """Multiplies two numbers given as tuples: `(real,)`, or `(real, imaginary)`."""
     if len(a) == 1:
         return (a[0] * b[0],)
     return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]

@@ -1,7 +1,7 @@
 """Choices that depend on the platform: the one place that asks what the device can do.
 
-These choices change speed and memory, and change results only by rounding. Most of them can be made
-explicitly instead: `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
+These choices change speed and memory, and change results only by rounding. Users can make most of
+them explicitly instead: `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
 `matmul_precision` of training.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import jax
 from jax.export import is_symbolic_dim
 
-MOST_UNROLLED = 64  # steps; a program with more of them would take long to compile
-AMPLE_BYTES = 48 * 2**30  # a step of the Long Range Arena saves up to 40 GB without remat
+MOST_UNROLLED = 64  # steps; a program with more unrolled steps would take long to compile
+AMPLE_BYTES = 48 * 2**30  # enough for every step of the Long Range Arena without remat
 
 
 def is_cpu() -> bool:
@@ -30,10 +30,10 @@ def is_gpu() -> bool:
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether the kernel of `lru.ops.pallas` can be compiled for the only device, a GPU.
+    """Returns whether there is one device, a GPU that the kernel of `lru.ops.pallas` compiles for.
 
-    XLA cannot divide the kernel among several devices, and Triton needs compute capability 8 or
-    more of an NVIDIA GPU.
+    XLA cannot divide the kernel among several devices, and on NVIDIA GPUs, Triton needs compute
+    capability 8 or more.
     """
     if not is_gpu() or jax.device_count() > 1:
         return False
@@ -61,8 +61,8 @@ def has_ample_memory() -> bool:
 def scan_unroll(steps: Any) -> int:
     """Returns how many steps of a scan over small matrix products to unroll.
 
-    On a GPU, a short scan is unrolled completely. A loop would launch a kernel for each copy of the
-    values that it saves for the backward pass, and the time of such a scan is that of launches.
+    On a GPU, a short scan is unrolled completely. A loop would also launch a kernel for each copy
+    of the values that it saves for the backward pass, and launches take most of such a scan's time.
     """
     short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
     return steps if is_gpu() and short else 1

@@ -65,8 +65,9 @@ def restore_best(
 ) -> tuple[Experiment, State, int]:
     """Restores a run's best checkpoint.
 
-    The source of the run may be untrusted: of the packages that its config names, only `lru`,
-    `flax` and those in `allow` are imported.
+    A missing or damaged `config.json` is first written again from a checkpoint, if possible. The
+    source of the run may be untrusted: of the packages that its config names, only `lru`, `flax`
+    and those in `allow` are imported.
 
     Args:
       workdir: the work directory of the run.
@@ -77,11 +78,11 @@ def restore_best(
         `dataset.json`.
 
     Returns:
-      The experiment of the run, the restored state, and its step.
+      The experiment of the run, the restored state, and the step of the checkpoint.
 
     Raises:
-      UserError: there is no run or no evaluated checkpoint, the checkpoint cannot be read, or the
-        config names a package that is not allowed.
+      UserError: there is no run or no evaluated checkpoint, the checkpoint or the data set cannot
+        be read, or the config names a package that is not allowed.
     """
     processes.in_turn(lambda: restore_config(workdir, _logger.warning))
     config, allow = load_run_config(workdir), check_allow(allow)
@@ -106,10 +107,10 @@ def restore_best(
 def evaluated_rows(
     workdir: Path, checkpoints: Checkpoints
 ) -> tuple[Sequence[Mapping[str, Any]], bool]:
-    """Returns a run's rows of metrics, and whether they certainly include the best one.
+    """Returns a run's rows of metrics, and whether they certainly include the best row.
 
     Raises:
-      UserError: no checkpoint was evaluated.
+      UserError: none of the saved checkpoints was evaluated.
     """
     saved = set(checkpoints.steps())
     if not saved:

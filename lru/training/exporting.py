@@ -53,11 +53,11 @@ def export_run(
       that depend on the data; `inputs`, the shape and type of one step of one sequence, as returned
       by the data set's `decode`; `tokens`, the readable name of each token, if the tokens have
       names; `data`, the provenance of the data; `step`, the step of the checkpoint; `commit` and
-      `test` from the run's record, None where the record lacks them; `sha256`, the digest of the
-      weights.
+      `test` from the run's record, None if the record lacks them or does not exist; `sha256`, the
+      digest of the weights.
 
     Raises:
-      UserError: there is no run, it cannot be exported, or the folder exists already.
+      UserError: there is no run, it cannot be exported, or `out` is not a missing or empty folder.
     """
     from lru.training.best import restore_best
     from lru.training.run_config import load_run_config
@@ -76,7 +76,7 @@ def check_out(out: Path) -> None:
     """Checks that the folder to write is missing or empty.
 
     Raises:
-      UserError: it is not.
+      UserError: `out` is a file, or a folder that is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another --out")
@@ -97,11 +97,11 @@ def write_export(
       out: the folder; see `check_out`.
       about: the content of `config.json`; see `describe_export`.
       experiment: the experiment of the config in `about`.
-      variables: its model's variables.
+      variables: the variables of the experiment's model.
       step, allow: see `export_run`.
 
     Raises:
-      UserError: the model has no step, or the export could not be loaded.
+      UserError: `step` is True and the model is not causal, or the export could not be loaded.
     """
     if step and not getattr(experiment.model, "causal", False):
         raise UserError(
@@ -139,8 +139,9 @@ def _write(
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    The source of the folder may be untrusted: only Flax modules of `lru`, `flax` and the packages
-    in `allow` are created. A model that names another package is rejected before any import.
+    The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
+    packages in `allow` are created. A model that names another package is rejected before any
+    package that it names is imported.
 
     Args:
       folder: a folder that `python -m lru.export` has written.
@@ -203,7 +204,9 @@ def evaluate_export(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluates an export on its data set, as `lru.training.best.evaluate_best` does a run.
+    """Evaluates an export on a split of its data set, and returns the result as a row of metrics.
+
+    For the arguments, see `lru.training.best.evaluate_best`.
 
     Raises:
       UserError: see `load`; or the config or the data set does not belong to the model.
@@ -236,7 +239,10 @@ def _one_step(experiment: Experiment) -> Any:
 def describe_export(
     experiment: Experiment, workdir: Path, config: ConfigDict, step: int
 ) -> dict[str, Any]:
-    """Returns the content of `config.json`; see `export_run`; the run's record is in `workdir`."""
+    """Returns the content of `config.json` except `sha256`; see `export_run`.
+
+    `commit` and `test` come from the run's record in `workdir`, if it has one.
+    """
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names
@@ -263,7 +269,13 @@ def _model(
 
 
 def _check_modules(maker: Any, where: str) -> None:
-    """Rejects functions: those of an allowed package could do more than create a module."""
+    """Checks that a model is made of Flax modules only.
+
+    A function of an allowed package could do more than create a module, so a function is rejected.
+
+    Raises:
+      UserError: the model, or one of its parts, is not a Flax module.
+    """
     import flax.linen as nn
 
     if not (isinstance(maker.func, type) and issubclass(maker.func, nn.Module)):

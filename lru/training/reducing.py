@@ -27,20 +27,20 @@ from lru.training.names import resolve
 from lru.training.run_config import load_run_config
 
 _logger = logging.getLogger(__name__)
-_BATCH, _REPEATS = 8, 10  # of a timed forward pass
+_BATCH, _REPEATS = 8, 10  # sequences in a timed forward pass, and passes to time
 _MOMENT_BATCHES = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run's best checkpoint, and its Linear Recurrent Units.
+    """A run's best checkpoint, and the Linear Recurrent Units in it.
 
     Attributes:
-      workdir: the work directory.
+      workdir: the work directory of the run.
       experiment, state, step: see `lru.training.best.restore_best`.
       layers: the parameters of every LRU, by path.
       split: the split to evaluate on; None if the data set is not read.
-      reading: `data_dir`, `manual_dir` and `allow`, as given.
+      reading: `data_dir`, `manual_dir` and `allow`, as passed to `restore_run`.
     """
 
     workdir: Path
@@ -57,7 +57,11 @@ class TrainedRun:
         return len(next(iter(self.layers.values()))["nu_log"])
 
     def evaluate(self, layers: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Returns loss and accuracy with other layers, of N modes or fewer."""
+        """Returns the metrics, such as loss and accuracy, of the run on its split.
+
+        Args:
+          layers: layers of at most N modes, by path, that replace those of the run; or None.
+        """
         padded = {path: pad_modes(layer, self.d_state) for path, layer in (layers or {}).items()}
         params = replace_layers(self.state.params, padded)
         assert self.split is not None
@@ -65,9 +69,9 @@ class TrainedRun:
 
 
 def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
-    """Restores the best checkpoint of a run to reduce.
+    """Restores the best checkpoint of a run whose layers are to be reduced.
 
-    If the data set cannot be read, a note is logged and the result's `split` is None.
+    If the data set cannot be read, logs a note and returns a `TrainedRun` whose `split` is None.
 
     Args:
       workdir: the work directory of the run.
@@ -83,7 +87,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
     except UserError as error:
         if split is None:
             raise
-        found = restore_best(workdir, **reading, read_data=False)  # raises again if it is not that
+        found = restore_best(workdir, **reading, read_data=False)  # raises again if this is not why
         _logger.warning("note: no accuracy, because the data set cannot be read: %s", error)
         split = None
     layers = find_lrus(jax.device_get(found[1].params))
@@ -104,13 +108,14 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
 def each_layer(
     function: Callable[..., Any], run: TrainedRun, moments: Mapping[str, Any], **options: Any
 ) -> dict[str, Any]:
-    """Returns a function of `lru.analysis.reduction` of every layer, by path.
+    """Applies a function of `lru.analysis.reduction` to every layer, and returns results by path.
 
     Args:
-      function: `balanced_truncation`, `enough_modes` or another.
+      function: a function that takes `moments`, such as `balanced_truncation` or `enough_modes`.
       run: the run.
-      moments: the second moments of each layer's inputs; see `input_moments`; {} for white noise.
-      options: the other arguments.
+      moments: the second moments of each layer's inputs, by path; see `input_moments`. {} stands
+        for white noise.
+      options: the function's other arguments.
 
     Raises:
       UserError: an option is out of range, or a layer cannot be reduced.
@@ -130,13 +135,14 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     They are means over the valid steps of 16 training batches.
 
     Raises:
-      UserError: the data set was not read, or the model calls its layers in a way of its own.
+      UserError: the data set was not read, or the model does not call a layer as a Flax module, so
+        that its inputs cannot be measured.
     """
     if run.split is None:
         raise UserError("--inputs=measured needs the data set; expected a --split, and its data")
     experiment, task = run.experiment, run.experiment.task
     model, variables = experiment.model, experiment.variables(run.state)
-    if hasattr(model, "remat"):  # rematerialised layers are functions, without a path
+    if hasattr(model, "remat"):  # rematerialized layers are functions without a path
         model = model.clone(remat=False)
     carry = task.initial_carry(model, variables, run.experiment.settings.batch_size)
 
@@ -158,7 +164,11 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
-    """Yields a dict that collects, of each `LRU` called inside, sum(u u^T) and the valid steps."""
+    """Intercepts calls of `LRU` modules, and yields a dict of the moments of their inputs.
+
+    For the path of each module called, the dict has the sum of u u^T over the valid steps, and the
+    number of these steps.
+    """
     found = {}
 
     def record(call, args, kwargs, context):
@@ -193,10 +203,10 @@ def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> 
 
 
 def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigDict]:
-    """Returns the experiment of the run's config with K modes in every LRU, and this config.
+    """Returns the experiment of the run's config with K modes in every LRU, and the new config.
 
     Raises:
-      UserError: the config does not name the LRUs of the model.
+      UserError: the config's model has no section of an LRU with a `d_state`.
     """
     config = load_run_config(run.workdir)
     allow = run.reading.get("allow", ())
@@ -210,7 +220,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigD
 
 
 def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
-    """Sets `d_state` of every LRU in a section; returns whether there is one."""
+    """Sets the `d_state` of every LRU in a section; returns whether any was set."""
     inner = [value for value in section.values() if isinstance(value, ConfigDict)]
     found = [_set_modes(value, modes, allow) for value in inner]
     if "d_state" not in section or not _is_lru(section.get("type"), allow):
@@ -232,17 +242,17 @@ def export_reduced(
     step: bool = False,
     about: Mapping[str, Any],
 ) -> Experiment:
-    """Writes an export of the run with reduced layers, and returns its experiment.
+    """Writes an export of the run with reduced layers, and returns the reduced experiment.
 
     Args:
       run: the run.
       layers: the layers with K modes, by path.
       out: the folder; it must be missing or empty.
       step: see `lru.training.exporting.export_run`.
-      about: more entries of `config.json`.
+      about: additional entries of `config.json`.
 
     Raises:
-      UserError: see `lru.training.exporting.write_export`.
+      UserError: see `reduced_experiment` and `lru.training.exporting.write_export`.
     """
     modes = len(next(iter(layers.values()))["nu_log"])
     experiment, config = reduced_experiment(run, modes)
@@ -255,11 +265,13 @@ def export_reduced(
 
 
 def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[float]:
-    """Returns the shortest time of a forward pass of each model, measured in turns.
+    """Returns the shortest time of a forward pass of each model, in seconds.
+
+    The models take turns.
 
     Args:
       models: pairs `(model, variables)`.
-      inputs: the inputs of all models.
+      inputs: the inputs of every model.
     """
     passes = [(jax.jit(model.apply), variables) for model, variables in models]
     seconds = np.full((_REPEATS + 1, len(passes)), np.inf)
@@ -268,11 +280,11 @@ def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[floa
             start = time.perf_counter()
             jax.block_until_ready(apply(variables, inputs))
             row[i] = time.perf_counter() - start
-    return seconds[1:].min(axis=0).tolist()  # the first includes compilation
+    return seconds[1:].min(axis=0).tolist()  # the first row includes compilation
 
 
 def timed_inputs(experiment: Experiment) -> Any:
-    """Returns zeros as inputs of 8 sequences: whole ones, or the steps of a text's update."""
+    """Returns zeros as the inputs of 8 sequences; for a text, as long as those of one update."""
     inputs = experiment.task.example()
     steps = experiment.settings.unroll or 1
     return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)

@@ -1,4 +1,4 @@
-"""Accuracy against the number of modes: balanced and modal truncation of a trained run."""
+"""Scores of a trained run against its number of modes, for several methods of reduction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lru.training.figures import run_name
 from lru.training.reducing import TrainedRun, each_layer, input_moments
 from lru.training.run_config import load_run_config
 
-WAYS = {  # by the name of its line: --method and --inputs of lru.reduce
+WAYS = {  # for each line of the figure, by label: --method and --inputs of lru.reduce
     "balanced": ("balanced", "white"),
     "balanced, measured inputs": ("balanced", "measured"),
     "perturbation, measured inputs": ("perturbation", "measured"),
@@ -34,14 +34,16 @@ _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def sweep(run: TrainedRun) -> dict[str, Any]:
-    """Evaluates a run with an eighth to three quarters of its modes.
+    """Evaluates a run reduced to between an eighth and three quarters of its modes.
 
-    The methods are balanced truncation for white inputs, the same and singular perturbation for the
-    inputs that the layers have in training, and modal truncation.
+    The reductions are those of `WAYS`: balanced truncation for white noise, balanced truncation and
+    singular perturbation for the inputs of the layers in training, and modal truncation.
 
     Returns:
-      `name`, `split` and `step` of the evaluation; `modes`, the numbers K; `whole`, loss and
-      accuracy with all N modes; by method, those with each K; `hankel_singular_values` by layer.
+      `name`, the run's name; `split`, the split evaluated; `step`, the step of the checkpoint;
+      `d_state`, N; `modes`, the numbers K; `whole`, the metrics with all N modes; for each key of
+      `WAYS`, a list of the metrics with each K; and `hankel_singular_values`, by layer, for white
+      noise.
 
     Raises:
       UserError: the data set was not read, or a layer cannot be reduced.

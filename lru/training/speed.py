@@ -1,8 +1,8 @@
 """The speed settings that a run used: the values in its config, and the choices of its platform.
 
 Speed settings change time, memory and rounding, but not what is learned. A run may therefore be
-continued with different speed settings, for example on another machine. The lines of `timing.jsonl`
-and the record contain the settings that were used.
+continued with different speed settings, for example on another machine. A line of `timing.jsonl`
+contains the settings if they have changed since the line before, and the record lists them by step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BY_PLATFORM = (
 def speed_settings(config: ConfigDict) -> dict[str, Any]:
     """Returns the settings of `BY_PLATFORM` in a config, resolved for this platform.
 
-    The precision of products is included even if the config does not have it.
+    `train.matmul_precision` is included even if the config lacks it.
 
     Example:
       >>> config = ConfigDict({"model": {"remat": True, "mixer": {"method": "auto"}}, "train": {}})
@@ -59,7 +59,7 @@ def latest_settings(timing: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def format_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Formats the changes of the settings; "" if there are none, or if `before` is empty.
+    """Describes the changed settings; returns "" if none changed, or if `before` is empty.
 
     Example:
       >>> format_change({"model.remat": True}, {"model.remat": False})
