@@ -56,7 +56,7 @@ def _sweep(known: Any, scratch: Path) -> dict[str, Any]:
 def _half(
     known: Any, scratch: Path, method: str, inputs: str, overrides: list[str], found: Any
 ) -> dict[str, Any]:
-    """Returns the test accuracy of the run, of its reduction to half the modes, and fine-tuned."""
+    """Returns test accuracies: of the whole run, reduced to half its modes, and then fine-tuned."""
     modes, export, tuned = found["d_state"] // 2, scratch / "export", scratch / "tuned"
     more = [f"--method={method}", f"--inputs={inputs}", f"--modes={modes}", f"--out={export}"]
     _run("lru.reduce", known, [f"--workdir={known.workdir}", *more])

@@ -120,7 +120,7 @@ def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram, which need not be definite, as a Cholesky factor requires."""
+    """Returns R with R R^T = gram, which may be singular, unlike for a Cholesky factorization."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     return vectors * np.sqrt(np.maximum(values, 0))
 
@@ -130,9 +130,9 @@ def truncate(system: Balanced, order: int) -> Balanced:
 
     The transfer function's error is at most twice the sum of the dropped sigma in the H-infinity
     norm (Enns, 1984; Glover, 1984). With second moments S of the inputs, this bounds the error of
-    G S^(1/2), where G is the transfer function. A layer's outputs read s_k, while the theorem's
-    read s_{k-1}. This multiplies both transfer functions by z, which does not change the norm of
-    their difference.
+    G S^(1/2), where G is the transfer function. The outputs of a layer read s_k, while those of
+    the theorem read s_{k-1}. This multiplies both transfer functions by z, which does not change
+    the norm of their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])

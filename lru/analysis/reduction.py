@@ -222,7 +222,7 @@ def pad_modes(params: Parameters, modes: int) -> dict[str, np.ndarray]:
 
 
 def _take(params: Parameters, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns D, and the parameters of the modes with the given indices."""
+    """Returns the parameters of the modes with the given indices, and D."""
     return {
         name: np.asarray(value)[..., kept] if name.startswith("C")
         else np.array(value) if name == "D"

@@ -166,7 +166,7 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns `(K - 1, S)`: for each chunk but the last, whether a sequence has a reset in it."""
+    """Returns whether each sequence has a reset in each chunk but the last, `(K - 1, S)`."""
     if reset is None:
         return None
     chunks, steps = planned.chunks - 1, planned.steps

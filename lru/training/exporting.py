@@ -57,7 +57,7 @@ def export_run(
       digest of the weights.
 
     Raises:
-      UserError: there is no run, it cannot be exported, or `out` is not a missing or empty folder.
+      UserError: there is no run, it cannot be exported, or `out` exists and is not empty.
     """
     from lru.training.best import restore_best
     from lru.training.run_config import load_run_config

@@ -284,7 +284,7 @@ def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[floa
 
 
 def timed_inputs(experiment: Experiment) -> Any:
-    """Returns zeros as the inputs of 8 sequences; for a text, as long as those of one update."""
+    """Returns zeros as the inputs of 8 sequences, as long as the sequences in training."""
     inputs = experiment.task.example()
     steps = experiment.settings.unroll or 1
     return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)
