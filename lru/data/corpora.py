@@ -257,7 +257,8 @@ def read(path: Path) -> bytes:
     """Returns the content of a file.
 
     Raises:
-      UserError: if the file cannot be read, or contains a block of zeros, as a crash may leave.
+      UserError: if the file cannot be read, or contains a block of zero bytes,
+        such as a crash may leave.
     """
     try:
         content = path.read_bytes()

@@ -37,7 +37,7 @@ def count_layer(stack: Stack, d_model: int) -> int:
 
 
 def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: int) -> int:
-    """Returns the number of parameters of a `lru.models.LanguageModel`.
+    """Returns the number of parameters of an `lru.models.LanguageModel`.
 
     The model has L layers, an embedding with V H parameters, and a head with V H + V parameters.
 

@@ -39,7 +39,7 @@ def pool_mean(
 def pool_last(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """Returns the last valid step of each sequence, which may be earlier than all steps of x."""
+    """Returns each sequence's last valid step: from x, or from `before` if x has none of it."""
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
     last = jnp.take_along_axis(x, index, axis=0)[0]

@@ -29,7 +29,7 @@ def sample(
     outside the vocabulary, is never drawn.
 
     Args:
-      model: a `lru.models.LanguageModel`.
+      model: an `lru.models.LanguageModel`.
       variables: the model's variables, as returned by its `init`.
       prompt: the tokens to continue, at least one.
       seed: the seed of the random draws.

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, each with the run's history and its digests."""
+"""Orbax checkpoints: the latest two and the best, each with the run's history and with digests of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss that training minimizes and the accuracy, as sums and means over examples."""
+"""The accuracy, and the loss that training minimizes, as sums and means over examples."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class JsonLines:
         self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads all complete lines; ignores an incomplete last line, as a killed process may leave.
+        """Reads all complete lines; ignores an incomplete last line of a killed process.
 
         Raises:
           UserError: a line is not JSON, or lacks a field.

@@ -102,7 +102,7 @@ def to_text(tokens: Iterable[int]) -> str:
     """Returns the official text form of an expression, the inverse of `parse`.
 
     For each argument of an operator, and for its closing bracket, a pair of parentheses encloses
-    everything from the operator up to and including it.
+    everything from the operator to the end of that argument or bracket.
 
     Example:
       >>> to_text([14, 5, 12, 17])
