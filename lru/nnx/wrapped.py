@@ -35,8 +35,8 @@ class Wrapped(nnx.bridge.ToNNX):
 
         Args:
           inputs: the positional arguments.
-          train: whether to use dropout, to normalize with the statistics of the batch, and to update
-            the running statistics; only for modules whose Linen call has this argument.
+          train: whether to use dropout, to normalize with the statistics of the batch, and to
+            update the running statistics; only for modules whose Linen call has this argument.
           call: the other keyword arguments; `rngs` replaces the random streams of the constructor.
         """
         if train is not None:

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, each with the run's history and with digests of its files."""
+"""Orbax checkpoints: the latest two and the best, with the run's history and digests of files."""
 
 from __future__ import annotations
 
