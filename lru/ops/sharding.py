@@ -70,7 +70,8 @@ def _recur_shard(a, x, h0, reset, *, reverse, method, axis):
     """Returns the states of one device's shard, and the last one consumed, `(1, ..., N)`."""
     last = slice(1) if reverse else slice(-1, None)
     h, _ = recur(a, x, None, reset, reverse, method)
-    products = lax.cumprod(jnp.broadcast_to(a, (len(x), *a.shape[1:])), reverse=reverse)
+    nothing, one = jnp.zeros((len(x), *a.shape[1:]), a.dtype), jnp.ones_like(a[:1])
+    products, _ = recur(a, nothing, one, None, reverse, method)
     was_reset = None if reset is None else lax.cumsum(reset.astype(int), reverse=reverse) > 0
     ends = products[last], h[last], None if was_reset is None else was_reset[last]
     shard_products, from_zero, shard_reset = lax.all_gather(ends, axis, tiled=True)
