@@ -19,14 +19,13 @@ from lru.training.description import Description
 from lru.training.experiment import Experiment
 from lru.training.names import check_allow, check_config
 from lru.training.recovery import (
+    best_available,
     check_rows,
     known_rows,
-    missing_best_warning,
     read_run_record,
     restore_config,
 )
 from lru.training.run_config import load_run_config
-from lru.training.selection import best_row
 from lru.training.step import State
 
 _logger = logging.getLogger(__name__)
@@ -96,7 +95,8 @@ def restore_best(
         if not complete:
             steps = checkpoints.steps()
             check_rows(rows, steps, settings.eval_every, workdir / "metrics.jsonl")
-        best = best_available(rows, checkpoints, settings.select)
+        best = best_available(rows, checkpoints, settings.select, _logger.warning)
+        assert best is not None  # one of the rows has a checkpoint
         return (
             experiment,
             checkpoints.restore(best["step"], experiment.state_shapes()),
@@ -119,25 +119,6 @@ def evaluated_rows(
     if not any(row["split"] == "validation" and row["step"] in saved for row in rows):
         raise _no_checkpoint(workdir)
     return rows, complete
-
-
-def best_available(
-    rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str
-) -> Mapping[str, Any]:
-    """Returns the row of the best existing checkpoint, and warns if a better one is missing.
-
-    Args:
-      rows: the rows returned by `evaluated_rows`.
-      checkpoints: the checkpoints of the run.
-      select: "accuracy" or "loss", the metric that ranks the checkpoints.
-    """
-    saved = set(checkpoints.steps())
-    available = best_row([row for row in rows if row["step"] in saved], select)
-    best = best_row(rows, select)
-    assert available is not None and best is not None
-    if available is not best:
-        _logger.warning(missing_best_warning(checkpoints.path(best["step"]), available))
-    return available
 
 
 def build_experiment(

@@ -21,10 +21,11 @@ from ml_collections import ConfigDict
 from lru.errors import UserError
 from lru.io.files import read_object
 from lru.models.weights import array_type, by_path, read_tensors, read_weights, write_weights
-from lru.training.best import best_available, evaluated_rows
+from lru.training.best import evaluated_rows
 from lru.training.checkpoint import Checkpoints
 from lru.training.description import Description
 from lru.training.experiment import Experiment
+from lru.training.recovery import best_available
 from lru.training.run_config import load_run_config
 
 FILE = "initial.safetensors"
@@ -170,7 +171,8 @@ def _read_run(workdir: Path) -> Source:
     description = Description.load(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         rows, _ = evaluated_rows(workdir, checkpoints)
-        best = best_available(rows, checkpoints, select)
+        best = best_available(rows, checkpoints, select, _logger.warning)
+        assert best is not None  # one of the rows has a checkpoint
         state = checkpoints.restore(best["step"], checkpoints.shapes(best["step"]))
     variables = {key: state[key] for key in ("params", "batch_stats") if state.get(key)}
     tensors = {name: np.asarray(value) for name, value in by_path(variables).items()}

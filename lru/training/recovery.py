@@ -14,10 +14,12 @@ from typing import Any
 
 from lru.errors import UserError
 from lru.io.files import write_atomically
+from lru.training.checkpoint import Checkpoints
 from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.history import METRICS, TIMING, checkpoint_steps, latest_history
 from lru.training.record import read_record
 from lru.training.run_config import differences, load_run_config
+from lru.training.selection import best_row
 from lru.training.writers import JsonLines
 
 Log = Callable[[str], None]
@@ -194,12 +196,25 @@ def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None
     check_spectra(EigenvalueLog(workdir / "spectra", history["spectra"]), workdir / "spectra", log)
 
 
-def missing_best_warning(checkpoint: Path, available: Mapping[str, Any] | None) -> str:
-    """Returns a warning that the best checkpoint of a run is missing.
+def best_available(
+    rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str, log: Log
+) -> Mapping[str, Any] | None:
+    """Returns the best row whose checkpoint exists, and logs if that of a better row is missing.
 
     Args:
-      checkpoint: the path of the missing checkpoint.
-      available: the row of the best remaining checkpoint; None if there is none.
+      rows: the rows of a run's metrics.
+      checkpoints: the checkpoints of the run.
+      select: "accuracy" or "loss", the metric that ranks the checkpoints.
+      log: called with a line of text.
+
+    Returns:
+      The row; None if no evaluated checkpoint exists.
     """
-    instead = f"that of step {available['step']:,}" if available else "the next evaluated one"
-    return f"checkpoint {checkpoint}, the best so far, is missing; {instead} replaces it"
+    saved = set(checkpoints.steps())
+    available = best_row([row for row in rows if row["step"] in saved], select)
+    best = best_row(rows, select)
+    if best is not None and best is not available:
+        instead = f"that of step {available['step']:,}" if available else "the next evaluated one"
+        checkpoint = checkpoints.path(best["step"])
+        log(f"checkpoint {checkpoint}, the best so far, is missing; {instead} replaces it")
+    return available

@@ -18,14 +18,13 @@ from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 from lru.training.history import METRICS, TIMING
 from lru.training.recovery import (
+    best_available,
     check_no_lost_checkpoints,
     check_rows,
     check_spectra,
-    missing_best_warning,
     restore_rows,
 )
 from lru.training.run_config import load_run_config
-from lru.training.selection import best_row
 from lru.training.step import State
 from lru.training.writers import JsonLines, TensorBoard, Writer
 
@@ -33,7 +32,7 @@ from lru.training.writers import JsonLines, TensorBoard, Writer
 class RunFiles:
     """The files of an experiment in a work directory.
 
-    Of several processes, only the first writes into the work directory. Each of the others writes
+    Only the first of several processes writes into the work directory. Each of the others writes
     files of its own into a temporary directory. All processes write the checkpoints together.
 
     Args:
@@ -118,13 +117,8 @@ class RunFiles:
 
     def best_available(self) -> Mapping[str, Any] | None:
         """Returns the best row that has a checkpoint, and warns if a better row has none."""
-        rows, by = self.metrics.rows, self._experiment.settings.select
-        saved = set(self.checkpoints.steps())
-        best = best_row(rows, by)
-        available = best_row([row for row in rows if row["step"] in saved], by)
-        if best is not None and best is not available:
-            log(missing_best_warning(self.checkpoints.path(best["step"]), available))
-        return available
+        select = self._experiment.settings.select
+        return best_available(self.metrics.rows, self.checkpoints, select, log)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes a row of metrics."""
