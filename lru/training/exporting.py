@@ -6,13 +6,12 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lru.errors import UserError
-from lru.io.files import Fields, read_object
+from lru.io.files import Fields, new_folder, read_object
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -108,13 +107,9 @@ def write_export(
             "the model is not causal: its mixers read later steps, so it cannot run step by step; "
             "leave out --step"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
-        folder = Path(temporary) / "whole"
-        folder.mkdir()
+    with new_folder(out) as folder:
         _write(folder, about, experiment, variables, step)
         load(folder, allow)  # an export that cannot be loaded must not be written
-        os.replace(folder, out)
 
 
 def _write(

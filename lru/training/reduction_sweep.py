@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lru.analysis.reduction import METHODS, hankel_singular_values
 from lru.errors import UserError
+from lru.io.files import new_folder
 from lru.training.figures import run_name
 from lru.training.reducing import TrainedRun, each_layer, input_moments
 from lru.training.run_config import load_run_config
@@ -73,13 +72,9 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
 
 def save_sweep(found: Mapping[str, Any], out: Path) -> None:
     """Writes `sweep.json` and `sweep.png` into a new folder, atomically."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{out.name}.part.", dir=out.parent) as temporary:
-        folder = Path(temporary) / "whole"
-        folder.mkdir()
+    with new_folder(out) as folder:
         (folder / "sweep.json").write_text(json.dumps(found) + "\n")
         draw_sweep(found).savefig(folder / "sweep.png", dpi=110)
-        os.replace(folder, out)
 
 
 def draw_sweep(found: Mapping[str, Any]) -> Figure:
