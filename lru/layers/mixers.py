@@ -253,11 +253,13 @@ class Mixer(nn.Module, kw_only=True):
         Raises:
           ValueError: if the shapes or types of the arguments do not fit together, or T is 0.
         """
-        flags: dict[str, Any] = dict(
-            return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order
+        flags = with_defaults(
+            self,
+            return_carry=return_carry,
+            time_major=time_major,
+            reverse=reverse,
+            keep_order=keep_order,
         )
-        for name, flag in flags.items():
-            flags[name] = getattr(self, name) if flag is None else flag
         inputs = as_inputs(inputs)
         return over_time(
             self.directions(inputs),
@@ -267,6 +269,11 @@ class Mixer(nn.Module, kw_only=True):
             reset=reset,
             **flags,
         )
+
+
+def with_defaults(layer: Any, **flags: bool | None) -> dict[str, Any]:
+    """Returns the flags of a call, where None stands for the layer's attribute of that name."""
+    return {name: getattr(layer, name) if flag is None else flag for name, flag in flags.items()}
 
 
 def is_causal(module: Any) -> bool:

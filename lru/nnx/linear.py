@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lru.layers.linear import Parameters, lru_directions, lru_layer, lru_step
+from lru.layers.mixers import with_defaults
 from lru.layers.state_space import Modes, diagonal_state, modes_of
 from lru.ops.array_typing import (
     Array,
@@ -30,7 +31,31 @@ from lru.ops.initializers import gamma_log, lru_initializers
 from lru.ops.recurrence import Method
 
 
-class LRU(nnx.Module):
+class _LRUModule(nnx.Module):
+    """Base class: a module that has the parameters of an LRU as attributes."""
+
+    def _draw(
+        self, rngs: nnx.Rngs, in_features: int, d_state: int, param_dtype: Any, **options: Any
+    ) -> None:
+        """Draws the parameters, and sets them as attributes."""
+        table = lru_initializers(in_features, d_state, **options)
+        params = {
+            name: init(rngs.params(), shape, param_dtype) for name, (init, shape) in table.items()
+        }
+        params["gamma_log"] = gamma_log(params["nu_log"])
+        for name, value in params.items():
+            setattr(self, name, nnx.Param(value))
+
+    def parameters(self) -> Parameters:
+        """Returns the parameters by name, as plain arrays."""
+        return {name: p[...] for name, p in vars(self).items() if isinstance(p, nnx.Param)}
+
+    def modes(self) -> tuple[Modes, ...]:
+        """Returns the modes of each direction."""
+        return modes_of(lru_directions, self.parameters())
+
+
+class LRU(_LRUModule):
     """`lru.LRU` for NNX, a replacement for `nnx.RNN(nnx.GRUCell(...))` in a model.
 
     Args:
@@ -76,18 +101,10 @@ class LRU(nnx.Module):
         self.dtype = dtype
         self.time_major, self.return_carry = time_major, return_carry
         self.reverse, self.keep_order = reverse, keep_order
-        _set_parameters(
-            self, rngs, in_features, d_state, param_dtype,
+        self._draw(
+            rngs, in_features, d_state, param_dtype,
             r_min=r_min, r_max=r_max, max_phase=max_phase, bidirectional=bidirectional,
         )  # fmt: skip
-
-    def parameters(self) -> Parameters:
-        """Returns the parameters by name, as plain arrays."""
-        return _parameters(self)
-
-    def modes(self) -> tuple[Modes, ...]:
-        """Returns the modes of each direction."""
-        return modes_of(lru_directions, self.parameters())
 
     if TYPE_CHECKING:
 
@@ -129,11 +146,13 @@ class LRU(nnx.Module):
 
         `init_key` and `rngs` are unused; `flax.nnx.Bidirectional` passes `rngs`.
         """
-        flags: dict[str, Any] = dict(
-            return_carry=return_carry, time_major=time_major, reverse=reverse, keep_order=keep_order
+        flags = with_defaults(
+            self,
+            return_carry=return_carry,
+            time_major=time_major,
+            reverse=reverse,
+            keep_order=keep_order,
         )
-        for name, flag in flags.items():
-            flags[name] = getattr(self, name) if flag is None else flag
         return lru_layer(
             self.parameters(),
             inputs,
@@ -148,7 +167,7 @@ class LRU(nnx.Module):
         )
 
 
-class LRUCell(nnx.RNNCellBase):
+class LRUCell(_LRUModule, nnx.RNNCellBase):
     """`lru.LRUCell` for NNX: one step of the LRU, for streams and `nnx.RNN`.
 
     Args:
@@ -181,18 +200,10 @@ class LRUCell(nnx.RNNCellBase):
     ):
         self.in_features, self.d_state = in_features, d_state
         self.dtype, self.param_dtype = dtype, param_dtype
-        _set_parameters(
-            self, rngs, in_features, d_state, param_dtype,
+        self._draw(
+            rngs, in_features, d_state, param_dtype,
             r_min=r_min, r_max=r_max, max_phase=max_phase, bidirectional=False,
         )  # fmt: skip
-
-    def parameters(self) -> Parameters:
-        """Returns the parameters by name, as plain arrays."""
-        return _parameters(self)
-
-    def modes(self) -> tuple[Modes, ...]:
-        """Returns the modes of the cell's only direction, in a tuple of length 1."""
-        return modes_of(lru_directions, self.parameters())
 
     def __call__(
         self, carry: ArrayLike, inputs: ArrayLike
@@ -210,18 +221,3 @@ class LRUCell(nnx.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         return 1
-
-
-def _set_parameters(
-    module: nnx.Module, rngs: nnx.Rngs, in_features: int, d_state: int, dtype: Any, **options: Any
-) -> None:
-    """Draws the parameters of an LRU, and sets them as attributes of a module."""
-    table = lru_initializers(in_features, d_state, **options)
-    params = {name: init(rngs.params(), shape, dtype) for name, (init, shape) in table.items()}
-    params["gamma_log"] = gamma_log(params["nu_log"])
-    for name, value in params.items():
-        setattr(module, name, nnx.Param(value))
-
-
-def _parameters(module: nnx.Module) -> Parameters:
-    return {name: p[...] for name, p in vars(module).items() if isinstance(p, nnx.Param)}
