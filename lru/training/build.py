@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
-from lru.training.names import check_names, resolve
+from lru.training.names import check_names, current_options, resolve
 from lru.training.ranges import check_ranges
 
 
@@ -43,8 +43,7 @@ def build(
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
         check_names(section, where, allow)  # in all subsections, before any import
-        if section.get("method") == "chunked":  # a method of an earlier version
-            section["method"] = "auto"
+        section = current_options(section)
     if "type" not in section:
         raise UserError(f"{where} has no key 'type'; expected \"module:name\"")
     target = resolve(section.pop("type"), where, allow)

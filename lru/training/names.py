@@ -85,6 +85,23 @@ def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
 _MOVED = {"lru.baselines.recurrent:": "lru.baselines:"}
 
 
+# Values of options in configs of earlier versions, and those that replace them.
+_REPLACED = {("method", "chunked"): "auto"}
+
+
+def current_options(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a section of a config of an earlier version, as they are now.
+
+    Example:
+      >>> current_options({"d_state": 4, "method": "chunked"})
+      {'d_state': 4, 'method': 'auto'}
+    """
+    return {
+        key: _REPLACED.get((key, value), value) if isinstance(value, str) else value
+        for key, value in section.items()
+    }
+
+
 def current_name(name: Any) -> Any:
     """Translates the name of a class in a config of an earlier version to its current name.
 

@@ -48,6 +48,7 @@ DATA = {
 }
 PARAMETERS = {"10m": 10_000_000, "24m": 24_000_000, "quick": 300_000, "converge": 300_000}
 TALK = {"gru": 387, "lstm": 335, "grid_lstm": 237, "rg_lru": 300}  # widths, from the talk's table
+PERCENT = {"quick": 10, "converge": 2}
 BUDGETS = (*PARAMETERS, "talk", "smoke")
 DEPTHS = {f"l{depth}": depth for depth in range(1, 9)}
 
@@ -63,7 +64,7 @@ def build(model: str, variant: str) -> ConfigDict:
     data, budget, depth = data or "ptb", budget or "10m", depth or "l2"
     config = ConfigDict()
     config.seed = 0
-    config.data = _data(data)
+    config.data = _data(data, budget)
     config.model = _model(model, _width(model, data, budget, DEPTHS[depth]), DEPTHS[depth])
 
     config.optimizer = ConfigDict()
@@ -101,14 +102,10 @@ def build(model: str, variant: str) -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> None:
-    if "path" not in config.data:
-        config.data.percent = 10
     config.train.update(epochs=3, batch_size=20, checkpoint_every=500)
 
 
 def converge(config: ConfigDict) -> None:
-    if "path" not in config.data:
-        config.data.percent = 2
     config.train.update(epochs=60, batch_size=20, checkpoint_every=500)
     config.train.eval_batch_size = 100  # evaluations with 20 streams would take longer than epochs
 
@@ -118,7 +115,7 @@ def smoke(config: ConfigDict) -> None:
     config.train.update(epochs=3, batch_size=4, unroll=10, log_every=20, checkpoint_every=30)
 
 
-def _data(name: str) -> ConfigDict:
+def _data(name: str, budget: str) -> ConfigDict:
     data = ConfigDict()
     data.type = DATA[name][0]
     data.source = "released"
@@ -126,7 +123,8 @@ def _data(name: str) -> ConfigDict:
         data.path = ""  # required: --config.data.path=my.txt
     if name == "ptb":
         data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
-    data.percent = 100  # of the text to train on; the paper: 20, 40, 60, 80, 100
+    # Of the text to train on; the paper: 20, 40, 60, 80, 100. Your own text is read whole.
+    data.percent = 100 if name == "file" else PERCENT.get(budget, 100)
     data.fraction_test = "fixed"  # or "moving": the authors' code
     return data
 
