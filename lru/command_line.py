@@ -148,6 +148,9 @@ def cache_compilations() -> None:
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
+_PROCESSES = "lru.training.processes"  # not imported here, because it imports JAX
+
+
 class _Stopped(BaseException):
     """SIGTERM arrived while no other handler was installed."""
 
@@ -182,7 +185,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
             raise
         return _print_error(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
     except RuntimeError as error:
-        if not (message := _lost_process(error) or _device_error(error)):
+        processes = sys.modules.get(_PROCESSES)
+        lost = processes.lost(error) if processes else ""
+        if not (message := lost or _device_error(error)):
             raise
         return _print_error(message, 2)
     except KeyboardInterrupt:
@@ -246,17 +251,11 @@ def _device_error(error: RuntimeError) -> str:
     return ""
 
 
-def _lost_process(error: RuntimeError) -> str:
-    if (processes := sys.modules.get("lru.training.processes")) is None:
-        return ""
-    return processes.lost(error)
-
-
 def _print_error(text: str, exit_code: int) -> int:
     with suppress(BrokenPipeError):
         log(f"error: {text}", sys.stderr)
-    processes = sys.modules.get("lru.training.processes")
-    if processes is not None and processes.are_several():
+    processes = sys.modules.get(_PROCESSES)
+    if processes and processes.are_several():
         processes.leave(exit_code)  # not through JAX's exit, which waits for the other processes
     return exit_code
 

@@ -235,15 +235,13 @@ class Experiment:
         """
         split, spans = self._on_device, self.settings.spans(first_step)
         rows = self._devices.rows(self.settings.batch_size)
+        put = functools.partial(self._devices.put, sharding=self._devices.split_calls)
         batches = self.task.batches(self._seed, indices=split is not None, rows=rows)
         # In chunks, because a list of all calls would take hours and memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):
-            calls = stacked(batches, some, self.settings.most_steps_per_call).map(self._put)
+            calls = stacked(batches, some, self.settings.most_steps_per_call).map(put)
             for (_, count), given in zip(some, prefetch(calls)):
                 yield Call(count, given) if split is None else Call(count, split, given)
-
-    def _put(self, given: Any) -> Any:
-        return self._devices.put(given, self._devices.split_calls)
 
     @functools.cached_property
     def train_steps(self) -> Any:
