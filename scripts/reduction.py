@@ -11,7 +11,6 @@ of fine-tuning.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -20,17 +19,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lru.command_line import Parser, path, run
 from lru.training.record import environment
 from lru.training.reduction_sweep import WAYS, draw_sweep
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", required=True, type=Path, help="a finished run")
+def main(argv: Sequence[str]) -> None:
+    parser = Parser(prog="python scripts/reduction.py", description=__doc__)
+    parser.add_argument("--workdir", required=True, type=path, help="a finished run")
     parser.add_argument("--config", required=True, help="its config")
-    parser.add_argument("--out", required=True, type=Path, help="without a suffix")
-    parser.add_argument("--data_dir", required=True, type=Path)
-    parser.add_argument("--manual_dir", type=Path)
+    parser.add_argument("--out", required=True, type=path, help="without a suffix")
+    parser.add_argument("--data_dir", required=True, type=path)
+    parser.add_argument("--manual_dir", type=path)
     parser.add_argument("--split", default="test", help="of the sweep")
     parser.add_argument("--steps", type=int, default=300, help="of fine-tuning")
     known, overrides = parser.parse_known_args(argv)
@@ -80,4 +80,4 @@ def _run(module: str, known: Any, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -64,8 +64,8 @@ def check_even(d_state: int) -> None:
 def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns eigenvalues `(N/2,)` and orthonormal eigenvectors `(N, N/2)` of HiPPO-N.
 
-    Of each conjugate pair, the eigenvalue with a positive imaginary part is returned. The
-    eigenvalues are in order of decreasing imaginary part. Both arrays are complex128.
+    The eigenvalues are those with positive imaginary parts, one from each conjugate pair, in order
+    of decreasing imaginary part. Both arrays are complex128.
 
     Raises:
       ValueError: if N is not an even number of at least 2.

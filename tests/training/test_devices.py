@@ -8,6 +8,7 @@ from lru.errors import UserError
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
 
+LISTOPS = "configs/lra_listops.py:smoke"
 SMOKE = "configs/lra_pathx.py:smoke"
 TIME = ["model.mixer.sequence_axis=time"]
 
@@ -27,6 +28,18 @@ def losses(experiment):
     for _ in range(2):
         state = experiment.train_steps(state, next(calls))
     return float(state.metrics.loss), experiment.evaluate(state, "test")["loss"]
+
+
+@pytest.mark.several_devices
+def test_a_batch_size_that_is_not_a_multiple_of_the_devices_raises(data_dir):
+    with pytest.raises(UserError, match="batch_size is 7; expected a multiple of 2"):
+        make(data_dir, 2, "train.batch_size=7", config=LISTOPS)
+
+
+@pytest.mark.several_devices
+def test_one_and_two_devices_give_the_same_losses(data_dir):
+    one, two = (losses(make(data_dir, number, config=LISTOPS)) for number in (1, 2))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
 @pytest.mark.several_devices

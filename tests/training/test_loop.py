@@ -625,26 +625,6 @@ def damaged_latest(run, tmp_path):
     return tmp_path
 
 
-@pytest.mark.several_devices
-def test_a_batch_size_that_is_not_a_multiple_of_the_devices_raises(data_dir):
-    config = load_config(SMOKE, ["--config.train.batch_size=7"])
-    with pytest.raises(UserError, match="batch_size is 7; expected a multiple of 2"):
-        Experiment(config, data_dir, devices=jax.local_devices()[:2])
-
-
-@pytest.mark.several_devices
-def test_one_and_two_devices_give_the_same_losses(data_dir):
-    devices = jax.local_devices()[:2]
-    losses = []
-    for used in (devices[:1], devices):
-        experiment = Experiment(load_config(SMOKE), data_dir, devices=used)
-        state, calls = experiment.init_state(), experiment.training_calls(0)
-        for _ in range(2):
-            state = experiment.train_steps(state, next(calls))
-        losses.append([float(state.metrics.loss), experiment.evaluate(state, "test")["loss"]])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-
-
 def test_a_run_with_a_truncated_checkpoint_ends_the_same(whole, run, damaged_latest, capsys):
     run(damaged_latest)
     assert "checkpoints/10 cannot be read" in capsys.readouterr().out
