@@ -1,1 +1,1 @@
-"""Functions of arrays: the recurrence and its helpers, without Flax modules."""
+"""Functions of arrays, without Flax modules: the linear recurrence, initializers and helpers."""

@@ -17,10 +17,10 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
 
     Args:
       name: the argument's name, for the error message.
-      value: a JAX or NumPy array, a number, or nested lists of numbers.
+      value: a JAX or NumPy array, a number, or nested lists of numbers; booleans count as numbers.
 
     Raises:
-      ValueError: if the value is none of these.
+      ValueError: if the value cannot be converted to an array of numbers.
     """
     try:
         array = jnp.asarray(value)
@@ -34,11 +34,11 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
 
 
 def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"] | None:
-    """Returns the number of valid steps of each sequence, from 0 to T; None means all.
+    """Returns the lengths of sequences as int32, clipped to the range from 0 to T.
 
     Args:
-      seq_lengths: whole numbers `(*batch)`, or None, which is returned unchanged. A negative number
-        means 0, and a number above T means T.
+      seq_lengths: the number of valid steps of each sequence, whole numbers `(*batch)`; or None,
+        which means that all steps are valid, and is returned unchanged.
       batch: the shape of the batch.
       time: T, the number of steps.
 
@@ -64,7 +64,10 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
 
 
 def _on_host(seq_lengths):
-    """Clips whole lengths to int32 with NumPy, because JAX would wrap larger int64 values."""
+    """Clips lengths to [0, 2^31 - 1] with NumPy, because JAX would wrap larger int64 values.
+
+    Values that are not integers are returned unchanged, for `as_lengths` to reject.
+    """
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:
@@ -84,7 +87,7 @@ def as_resets(reset: Resets, shape: Shape) -> Bool[Array, "..."] | None:
       shape: the shape of the inputs without their last axis.
 
     Raises:
-      ValueError: if the resets are not real numbers, or have another shape.
+      ValueError: if the resets are not real numbers or booleans, or have another shape.
 
     Example:
       >>> as_resets([0.0, 1.0], (2,)).tolist()

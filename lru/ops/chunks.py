@@ -1,9 +1,9 @@
 """Scans over the chunks of a long sequence, storing little for the backward pass.
 
-The body of such a scan is a layer or a whole block, as a function of its parameters. It takes a
-state and a chunk of inputs, and returns the next state and a chunk of outputs. Only the inputs and
-the states between chunks are stored. The backward pass recomputes the values inside a chunk. On a
-CPU, these values stay in the cache.
+The body of such a scan is a function of parameters, such as a layer or a whole block. It takes a
+state and a chunk of inputs, and returns the next state and a chunk of outputs. For the backward
+pass, only the inputs and the states between chunks are stored; the values inside each chunk are
+recomputed. On a CPU, these values stay in the cache.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ def scan_chunks(
     Args:
       body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Calling it on two chunks of a
         sequence in turn, passing on the carry, must give the same result as one call on both.
-      params: a tree of arrays that the body depends on, such as parameters.
-      carry: the state before the first step, with the structure and types that the body returns;
-        the leading axes of each array are those of the batch. Only if there is a single chunk may
-        it be None, which is then passed to the body.
-      xs: arrays with time first; the first of them is `(T, ..., H)`.
-      chunk_size: the number of steps in a chunk; 0 for all steps. A sequence that fits in one chunk
-        takes a single call of the body.
+      params: a tree of arrays that the body depends on, such as a layer's parameters.
+      carry: the state before the first step consumed, with the structure and types of the carry
+        that the body returns. The leading axes of each array are those of the batch. If there is a
+        single chunk, the carry may be None, which is passed to the body.
+      xs: a tree of arrays with time first; the first array is `(T, ..., H)`.
+      chunk_size: the number of steps in a chunk; 0 for all steps. A sequence that fits in one
+        chunk, or whose T is symbolic, takes a single call of the body.
       seq_lengths: `(...)`, the number of valid steps of each sequence; None if all are valid. The
-        body receives the numbers for its chunk. If there are several chunks and T is not a multiple
-        of `chunk_size`, it receives them in any case, because the last chunk is padded.
+        body receives the number of valid steps in its chunk. If there are several chunks and T is
+        not a multiple of `chunk_size`, the body receives numbers even for None, because the last
+        chunk is padded.
       reverse: whether the body, and therefore the scan over chunks, goes from right to left.
 
     Returns:
-      `(carry, ys)`.
+      `(carry, ys)`: the state after the last step consumed, and the outputs of all T steps.
     """
     first = jax.tree.leaves(xs)[0]
     time, batch = first.shape[0], first.shape[1:-1]
@@ -84,16 +85,16 @@ def scan_chunks(
     )
 
 
-# The size of one chunk in bytes, on a CPU (True) or another device (False). The CPU's value was
-# found by measurement, and is about the size of a core's cache. The other value is for accelerators
-# with little memory. Accelerators with ample memory compute all steps at once.
+# The largest size of a chunk in bytes, on a CPU (True) or another device (False). The CPU's value
+# was found by measurement, and is about the size of a core's cache. The other value is for
+# accelerators with little memory. Accelerators with ample memory compute all steps at once.
 _CHUNK_BYTES = {True: 2**21, False: 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
     """Returns the number of steps per chunk, such that equal chunks fit in `_CHUNK_BYTES`.
 
-    Each step of a sequence takes `width` float32 values. Chunks of up to 16 steps may be larger
+    Each step of each sequence takes `width` float32 values. Chunks of up to 16 steps may be larger
     than `_CHUNK_BYTES`. If memory is ample, all steps are one chunk. While a program is exported, T
     must be a number, and symbolic axes of the batch count as 1.
     """
@@ -108,7 +109,8 @@ def best_chunk_size(time_and_batch: Shape, width: int) -> int:
 def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
     """Returns the number of steps per chunk, or 0 for all; None means `best_chunk_size`.
 
-    While a program with a symbolic T is exported, returns 0, because such a T cannot be divided.
+    While a program with a symbolic T is exported, returns 0, because such a T cannot be divided
+    into chunks.
 
     Raises:
       ValueError: if `chunk_size` is not a whole number, or is negative.

@@ -1,7 +1,7 @@
 """The types that layers compute with.
 
-JAX refuses to mix types if `jax_numpy_dtype_promotion` is `"strict"`. Therefore layers get the type
-of each result from these functions, and convert to it explicitly.
+JAX refuses to mix types if `jax_numpy_dtype_promotion` is `"strict"`. Therefore, layers get the
+type of each result from these functions, and convert to that type explicitly.
 """
 
 from __future__ import annotations

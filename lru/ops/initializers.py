@@ -1,7 +1,8 @@
-"""Initializers of the Linear Recurrent Unit's parameters: pure functions of a key.
+"""Initializers of the Linear Recurrent Unit's parameters, and of other layers' weights.
 
-An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. The
-parameters' names, shapes and distributions are those of Appendix A of Orvieto et al. (2023).
+An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. The names,
+shapes and distributions of the Linear Recurrent Unit's parameters are those of Appendix A of
+Orvieto et al. (2023).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ Initializer = Callable[..., Array]
 def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
     """Returns an initializer of nu_log, for eigenvalues on the ring r_min <= |lambda| <= r_max.
 
-    The modulus is |lambda| = exp(-exp(nu_log)). With u ~ U[0, 1],
+    The modulus is |lambda| = exp(-exp(nu_log)). With u ~ U[0, 1] and theta ~ U[0, 2 pi],
     nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta) uniform in area on the
-    ring (Lemma 3.2 of Orvieto et al. 2023). u never reaches 0 or 1, so nu_log is finite even for
-    the full disk, r_min = 0 and r_max = 1.
+    ring (Lemma 3.2 of Orvieto et al. 2023). The u drawn here never reaches 0 or 1, so nu_log is
+    finite even for the full disk, r_min = 0 and r_max = 1.
 
     Raises:
       ValueError: unless 0 <= r_min <= r_max <= 1, r_max > 0 and r_min < 1.
@@ -76,10 +77,10 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 
 
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
-    """Returns log sqrt(1 - |lambda|^2), the normalization of Eq. (7).
+    """Returns log sqrt(1 - |lambda|^2), the logarithm of the normalization gamma in Eq. (7).
 
-    With it, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise even for
-    |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
+    With gamma, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise even
+    for |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
 
     Example:
       >>> modulus = jnp.array([0.6])

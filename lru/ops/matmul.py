@@ -30,14 +30,14 @@ def matmul(
 
 
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:
-    """Applies f, which maps each row (K,) to a row (M,), to x with time and batch as one axis.
+    """Applies a function of rows to x, with time and batch as one axis.
 
     The gradient of a matrix sums over all rows. If time and batch are two axes, XLA first makes a
     transposed copy of the outputs' gradients. On several devices, the axes stay as they are,
     because a batch sharded over devices cannot stay sharded as part of a longer axis.
 
     Args:
-      f: the function of the rows.
+      f: a function that maps each row `(K,)` of its argument to a row `(M,)`.
       x: `(..., K)`.
     """
     if x.ndim < 3 or jax.device_count() > 1:

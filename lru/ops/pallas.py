@@ -5,19 +5,19 @@ real parts first and then all imaginary parts, which is the layout of a matrix p
 parts side by side. So the kernel reads the result of the product before it, and the product after
 it reads the result of the kernel, without a copy.
 
-One thread owns one channel, which is one n < N of one sequence, and scans along time with the state
-in registers. It loads the next steps before it computes the loaded ones, so that enough loads are
-in flight to keep the memory busy. If the batch has enough channels, or T is small, x is read once.
-Otherwise, time is split into chunks, each with its own threads, and x is read twice. With K chunks,
-and P_k the product of chunk k's factors:
+One thread computes one channel, which is one n < N of one sequence. It scans along time with the
+state in registers. The thread loads the next steps before it computes the loaded steps, so that
+enough loads are in flight to keep the memory busy. If the batch has enough channels, or T is small,
+x is read once. Otherwise, time is split into chunks, each with its own threads, and x is read
+twice. With K chunks, and P_k the product of chunk k's factors:
 
-    1. e_k, the state after chunk k started from zero, and P_k    (reads x)
+    1. e_k, the state after chunk k run from zero, and P_k        (reads x)
     2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K - 1 steps of this recurrence)
-    3. h of chunk k, started from s_{k-1}                         (reads x, writes h)
+    3. h of chunk k, run from s_{k-1}                             (reads x, writes h)
 
 Without a GPU, the kernel is interpreted, which is slow and meant for tests; the tests also lower
 the kernel for CUDA. XLA cannot divide a kernel among devices: if the batch is sharded over several
-devices, each of them computes the whole batch, unless `jax.shard_map` divides it.
+devices, each device computes the whole batch, unless `jax.shard_map` divides the batch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
       block: the number of channels of a program, one per thread.
       unroll: the number of steps loaded together.
       steps: the number of steps of a chunk, a multiple of `unroll`.
-      chunks: the number of chunks; with one, x is read once.
+      chunks: the number of chunks; with a single chunk, x is read only once.
     """
 
     block: int
@@ -59,10 +59,10 @@ class Plan(NamedTuple):
 
 
 def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
-    """Chooses the block, the unrolling and the chunks for a shape.
+    """Chooses how to divide a recurrence, given the sizes of its arrays.
 
     Args:
-      time: T.
+      time: T, the number of steps.
       channels: N times the number of sequences.
       loads: how many numbers a thread loads at each step: the parts of x, the parts of a if a
         varies, and the reset if there is one.
@@ -87,7 +87,7 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
 
 
 def solve(a, x, h0, reset, reverse, pairs):
-    """Returns all h_t = a_t * h_{t-1} + x_t.
+    """Returns all states h_t = a_t * h_{t-1} + x_t.
 
     This function cannot be differentiated; `lru.ops.recurrence` defines the derivatives, for every
     method.
@@ -119,7 +119,7 @@ class _Layout(NamedTuple):
     """The layout of the numbers, and the direction of the recurrence.
 
     Attributes:
-      modes: N.
+      modes: N, the state size.
       parts: 2 for pairs, 1 for real numbers.
       reverse: whether the last step is consumed first.
     """
@@ -130,13 +130,13 @@ class _Layout(NamedTuple):
 
 
 def _scan_chunks(a, x, h0, reset, layout):
-    """Runs the three phases that the module describes, or only the third if there is one chunk.
+    """Runs the three phases in the module's docstring, or only the third if there is one chunk.
 
     Args:
       a: the factors, `(1 or T, M or S M)`, where S is the number of sequences.
       x: the terms added, `(T, S M)`.
       h0: the state before the first step consumed, `(1, S M)`; None for zero.
-      reset: `(T, S)`, or None.
+      reset: `(T, S)`, True where the state is cleared before the step; or None.
       layout: the layout of the numbers, and the direction.
     """
     time, width = x.shape
@@ -166,7 +166,7 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns whether each sequence has a reset in each chunk but the last, `(K - 1, S)`."""
+    """Returns whether each sequence has a reset in each chunk except the last, `(K - 1, S)`."""
     if reset is None:
         return None
     chunks, steps = planned.chunks - 1, planned.steps
@@ -177,8 +177,8 @@ def _any_reset(reset, planned, reverse):
 def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
     """Runs the kernel on a grid of blocks and chunks; interprets it if the device is not a GPU.
 
-    With the outputs `(h, None, None)`, runs every chunk from its row of h_in, or from zero if h_in
-    is None. Otherwise, runs every chunk but the last, from zero.
+    If the outputs are `(h, None, None)`, runs every chunk from its row of h_in, or from zero if
+    h_in is None. Otherwise, runs every chunk except the last from zero.
     """
     chunks = planned.chunks if outputs[1] is None else outputs[1].shape[0]
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 from jax.export import is_symbolic_dim
 
-MOST_UNROLLED = 64  # steps; a program with more unrolled steps would take long to compile
-AMPLE_BYTES = 48 * 2**30  # enough for every step of the Long Range Arena without remat
+MOST_UNROLLED = 64  # steps; a program with more unrolled steps would take too long to compile
+AMPLE_BYTES = 48 * 2**30  # enough to train on any Long Range Arena task without remat
 
 
 def is_cpu() -> bool:
@@ -77,8 +77,8 @@ def product_precision(name: str) -> str:
 
 
 def rematerialises(remat: bool | None) -> bool:
-    """Returns `remat` or, if it is None, True unless the device has ample memory.
+    """Returns whether a block recomputes its values in the backward pass.
 
-    True means that a block recomputes its values in the backward pass.
+    This is `remat` itself or, if `remat` is None, True unless the device has ample memory.
     """
     return not has_ample_memory() if remat is None else remat

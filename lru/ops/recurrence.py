@@ -1,10 +1,10 @@
 """The diagonal linear recurrence h_t = a_t * h_{t-1} + x_t.
 
-Users call `linear_recurrence`, and layers call `recur`. Each method of computing it is a private
-function; checks, types and the choice of the method are shared. All methods have the signature
-`(a, x, h0, reset, reverse) -> h`, with time first and arrays of equal rank: x and h are
+Users call `linear_recurrence`, and layers call `recur`. Each method of computing the states is a
+private function; checks, types and the choice of the method are shared. All methods have the
+signature `(a, x, h0, reset, reverse) -> h`, with time first and arrays of equal rank: x and h are
 `(T, ..., N)`, h0 is `(1, ..., N)` or None, and reset is `(T, ..., 1)` or None. a is `(1, ..., N)`
-if it is constant and `(T, ..., N)` if not, with batch axes of size 1 if all sequences share it.
+if it is constant and `(T, ..., N)` if not, with batch axes of size 1 if all sequences share a.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def linear_recurrence(
         step itself.
       reverse: whether to consume the last step first: h_t = a_t * h_{t+1} + x_t.
       method: the method of computing the states:
-        `"sequential"`: a `lax.scan`, with the least work and memory.
-        `"associative"`: the paper's `lax.associative_scan`, log2(T) rounds for parallel hardware.
+        `"sequential"`: a `lax.scan`, which needs the least work and memory.
+        `"associative"`: the paper's `lax.associative_scan`, in O(log T) parallel rounds.
         `"pallas"`: a GPU kernel that reads x once, or twice if the batch has few channels, and
         writes h once (`lru/ops/pallas.py`).
         `"auto"`: sequential on a CPU, where it was the fastest in benchmarks, and for a single or
-        a symbolic number of steps. On other devices, the kernel if it can be compiled, which needs
-        a single GPU, and associative if not.
-        All methods but the sequential one multiply factors together, so only the sequential method
-        is safe if products of factors overflow float32.
+        a symbolic number of steps. On other devices, the kernel if all sizes are known and the only
+        device is a GPU that it compiles for, and otherwise associative.
+        All methods except the sequential one may multiply factors together, so only the sequential
+        method is safe if products of factors overflow float32.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -68,7 +68,8 @@ def linear_recurrence(
       float32 or complex64, whatever the types of the inputs.
 
     Raises:
-      ValueError: if the shapes do not fit together, T is 0, or the method is unknown.
+      ValueError: if the shapes or types of the arguments do not fit together, T is 0, or the method
+        is unknown or needs sizes that are symbolic.
 
     Example:
       >>> import jax.numpy as jnp, lru
@@ -94,7 +95,8 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
     """Computes `linear_recurrence` for arrays with time first and equal numbers of axes.
 
     Args:
-      a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`.
+      a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`, and reset is
+        `(T, ..., 1)`.
       pairs: whether a, x, h0 and the results are complex numbers as pairs; see `to_pairs`. The
         kernel computes on pairs, and the other methods on complex numbers. With pairs, the kernel's
         results have the type of x, which may be bfloat16.
@@ -129,11 +131,11 @@ def _states(a, x, h0, reset, reverse, numbers):
 
 @_states.defjvp
 def _states_jvp(reverse, numbers, primals, tangents):
-    """Differentiates the linear system h - a * (h one step earlier) = x, with h0 before it.
+    """Differentiates the linear system h - a * (h one step earlier) = x, which starts from h0.
 
     The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
-    in place of x. In the backward pass, its transpose is solved, a recurrence in the other
-    direction. So no method has to be differentiated.
+    in place of x, plus a * dh0 at the first step. The backward pass solves the transposed system,
+    which is a recurrence in the other direction. So no method has to be differentiated.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
@@ -181,9 +183,9 @@ def _conjugate_pairs(a):
 
 
 def resolve_method(method: str, shape: Shape) -> str:
-    """Returns the name of a method for x `(T, ..., N)`; the one place where "auto" is resolved.
+    """Returns the name of the method for x `(T, ..., N)`, with "auto" resolved.
 
-    While a program with symbolic sizes is exported, "auto" is a method that does not need them.
+    While a program is exported, "auto" selects a method that does not need the symbolic sizes.
 
     Raises:
       ValueError: if the method is unknown, or needs sizes that are symbolic.
@@ -193,7 +195,7 @@ def resolve_method(method: str, shape: Shape) -> str:
         raise ValueError(f"method {method!r} is unknown; expected one of auto, {known}")
     symbolic, symbolic_time = any(map(is_symbolic_dim, shape)), is_symbolic_dim(shape[0])
     if method == "auto":
-        # the scan led in results/benchmark_cpu_recurrence.json
+        # the scan was fastest in results/benchmark_cpu_recurrence.json
         if platform.is_cpu() or symbolic_time or shape[0] == 1:
             return "sequential"
         return "pallas" if not symbolic and platform.kernel_compiles() else "associative"
@@ -206,7 +208,10 @@ def resolve_method(method: str, shape: Shape) -> str:
 
 
 def earlier(v, edge, reverse):
-    """Returns, for each step, the value of the step consumed before it; for the first, `edge`."""
+    """Returns v shifted by one step: at each step, the value at the step consumed before it.
+
+    At the first step consumed, the value is `edge`, `(1, ...)`.
+    """
     return jnp.concatenate([v[1:], edge] if reverse else [edge, v[:-1]])
 
 
@@ -280,7 +285,7 @@ def _pallas(a, x, h0, reset, reverse, pairs=False):
 
 
 def _kernel_or_scan(a, x, h0, reset, reverse, pairs):
-    """Runs the kernel in a program for a GPU, and the scan in one for the CPU beside it."""
+    """Runs the kernel in a program compiled for a GPU, and the sequential scan in any other."""
 
     def kernel(a, x, h0, reset):
         return _pallas(a, x, h0, reset, reverse, pairs)
@@ -302,12 +307,12 @@ _METHODS = {
 
 
 class _Numbers(NamedTuple):
-    """A method, and the arithmetic of the numbers that it computes with.
+    """A method of the recurrence, and the arithmetic of the numbers that it computes with.
 
     Attributes:
-      run: the method.
-      times: the product of two arrays.
-      transpose: the function from a factor to the factor of the transposed multiplication.
+      run: the method's function, `(a, x, h0, reset, reverse) -> h`.
+      times: a function that multiplies two arrays.
+      transpose: a function that maps a factor to the factor of the transposed multiplication.
     """
 
     run: Callable[..., Any]

@@ -1,15 +1,15 @@
 """The recurrence h_t = a_t * h_{t-1} + x_t with time sharded over devices.
 
-Each device runs its shard of the steps from a zero state. With e_d the state after shard d run from
-zero, P_d the product of the shard's factors, and s_d the state of the whole sequence after the
-shard,
+Each device runs the recurrence on its shard of the steps, from a zero state. Let e_d be the state
+after shard d run from zero, P_d the product of the shard's factors, and s_d the state of the whole
+sequence after the shard. Then
 
     s_d = P_d * s_{d-1} + e_d                              s_{-1} = h0
     h_t = (h_t from zero) + (product of the shard's factors up to t) * s_{d-1}
 
 If the shard has a reset, s_d = e_d, and the last term of h_t counts only before the first reset.
-So each device communicates only e_d and P_d, `(..., N)` each, and whether its shard has a reset.
-Nothing with a time axis moves.
+So each device communicates only e_d and P_d, `(..., N)` each, and whether its shard has a reset,
+but no array with a time axis.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def recur_sharded(a, x, h0, reset, reverse, method, axis):
     Args:
       a, x, h0, reset, reverse, method: see `recur`.
       axis: the name of an axis of the mesh that `jax.set_mesh` has set. Its size must divide T. The
-        compiler handles other axes of the mesh, such as one for the batch.
+        compiler handles other axes of the mesh, such as an axis for the batch.
 
     Raises:
-      ValueError: if no mesh with that axis is set, or its size does not divide T.
+      ValueError: if no mesh with that axis is set, or the axis's size does not divide T.
     """
     if _devices(axis, len(x)) == 1:  # the compiler fails on a manual axis of one device
         return recur(a, x, h0, reset, reverse, method)
@@ -67,7 +67,7 @@ def _devices(axis: str, time: int) -> int:
 
 
 def _recur_shard(a, x, h0, reset, *, reverse, method, axis):
-    """Returns the states of one device's shard, and the last one consumed, `(1, ..., N)`."""
+    """Returns the states of one device's shard, and the state `(1, ..., N)` after all its steps."""
     last = slice(1) if reverse else slice(-1, None)
     h, _ = recur(a, x, None, reset, reverse, method)
     nothing, one = jnp.zeros((len(x), *a.shape[1:]), a.dtype), jnp.ones_like(a[:1])
