@@ -1,4 +1,4 @@
-"""The baselines of the papers: layers with the call signature of `lru.LRU`."""
+"""Baseline layers for comparison with the two LRUs, with the call signature of `lru.LRU`."""
 
 from lru.layers.dense import DenseRNN
 from lru.layers.diagonal import DiagonalRNN

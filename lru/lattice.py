@@ -23,11 +23,11 @@ class Weights(NamedTuple):
     """A cell's matrices, grouped so that h1 and h2 each need only one product before gating.
 
     Attributes:
-      input: W of the gates and of candidate 1, for h1.
+      input: W of the gates and of candidate 1, applied to h1.
       input_bias: the biases of the gates and of candidate 1.
-      recurrent: U of the gates and of candidate 2, for h2.
-      reset_recurrent: U of candidate 1, for r2 * h2.
-      reset_input: W of candidate 2, for r1 * h1.
+      recurrent: U of the gates and of candidate 2, applied to h2.
+      reset_recurrent: U of candidate 1, applied to r2 * h2.
+      reset_input: W of candidate 2, applied to r1 * h1.
       reset_input_bias: the bias of candidate 2.
     """
 
@@ -40,12 +40,13 @@ class Weights(NamedTuple):
 
 
 class JoinedWeights(NamedTuple):
-    """A cell's matrices for a batched product of both states before gating, and one after.
+    """A cell's matrices for two batched products: one of both states before gating, and one after.
 
     Attributes:
-      input: `Weights.input` and `Weights.recurrent`, stacked, for h1 and h2.
+      input: `Weights.input` and `Weights.recurrent`, stacked, applied to h1 and h2.
       input_bias: see `Weights`.
-      reset: `Weights.reset_input` and `Weights.reset_recurrent`, stacked, for r1 * h1 and r2 * h2.
+      reset: `Weights.reset_input` and `Weights.reset_recurrent`, stacked, applied to r1 * h1 and
+        r2 * h2.
       reset_bias: `Weights.reset_input_bias`.
     """
 
@@ -132,12 +133,12 @@ class _LatticeCell(TwoWayCell):
         candidate1 = jnp.tanh(projected[..., -width:] + reset_recurrent)
         reset_input = add_bias(reset_input, reset_input_bias)
         candidate2 = jnp.tanh(reset_input + recurrent[..., -width:])
-        # The candidates cross: h1' uses the one in which h2 is not reset, and h2' the other.
+        # The candidates cross: h1' uses candidate 2, in which h2 is not reset, and h2' candidate 1.
         return z2 * candidate1 + (1 - z2) * h2, z1 * candidate2 + (1 - z1) * h1
 
 
 class PSLRUCell(_LatticeCell):
-    """The Projected State LRU: the gates of a GRU, and one candidate per direction.
+    """The Projected State LRU: the gates of a GRU, and one candidate per state.
 
     z = sigmoid(W^z h1 + U^z h2),   r = sigmoid(W^r h1 + U^r h2)
     c1 = tanh(W1 h1 + U1 (r * h2)),   c2 = tanh(W2 (r * h1) + U2 h2)
@@ -163,7 +164,7 @@ class PSLRUCell(_LatticeCell):
 
 
 class RGLRUCell(_LatticeCell):
-    """The Reset Gate LRU: one reset gate per direction, and one update gate.
+    """The Reset Gate LRU: one reset gate per state, and one update gate that both states share.
 
     z = sigmoid(W^z h1 + U^z h2),   ri = sigmoid(Wi^r h1 + Ui^r h2)   for i = 1, 2
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
@@ -179,7 +180,7 @@ class RGLRUCell(_LatticeCell):
 
 
 class LRUCell(_LatticeCell):
-    """The Lattice Recurrent Unit: one reset gate and one update gate per direction.
+    """The Lattice Recurrent Unit: one reset gate and one update gate per state.
 
     zi = sigmoid(Wi^z h1 + Ui^z h2),   ri = sigmoid(Wi^r h1 + Ui^r h2)   for i = 1, 2
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
@@ -197,7 +198,7 @@ class LRUCell(_LatticeCell):
 
 
 class Lattice(RecurrentStack):
-    """A stack of the paper's cells, with the call signature of `lru.LRU`.
+    """A stack of Lattice Recurrent Unit cells, with the call signature of `lru.LRU`.
 
     h1 is the input of the first layer and the output of the last; h2 is the carry between steps. A
     layer has 8 H^2 + 4 H parameters for the PS-LRU, 10 H^2 + 5 H for the RG-LRU, and 12 H^2 + 6 H

@@ -57,7 +57,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def input_projection(self, weights: Any, input: Real[Array, "*B H"]) -> Any:
-        """Returns the terms of a step that depend on the input alone, not on the carry."""
+        """Returns the terms of a step's preactivations that depend only on the input."""
         raise NotImplementedError(f"{type(self).__name__} has no input_projection")
 
     @nn.nowrap
@@ -67,11 +67,12 @@ class TwoWayCell(nn.RNNCellBase):
         Args:
           weights: the result of `pack`.
           carry: the carry from the previous step, `(..., N)`.
-          input: the output of the layer below, or of `encode` for the first layer, `(..., D)`.
+          input: the output of the layer below, or of `encode` for the first layer, `(..., D)`; D is
+            H unless the cell overrides `encode`.
           projected: the result of `input_projection` for this input.
 
         Returns:
-          `(carry, output)`.
+          `(carry, output)`, of shapes `(..., N)` and `(..., D)`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
@@ -130,7 +131,7 @@ class TwoWayCell(nn.RNNCellBase):
           `(carry, outputs)`, which are h2' and h1'.
 
         Raises:
-          ValueError: if the width of the inputs is not H, or an argument is complex.
+          ValueError: if the width of the inputs is not H, or an argument is not real numbers.
         """
         carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
         if jnp.iscomplexobj(carry):

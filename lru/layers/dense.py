@@ -100,8 +100,8 @@ def haiku_normal(fan_in: int) -> Initializer:
 def limit_spectral_radius(draw: Initializer) -> Initializer:
     """Returns an initializer that scales matrices of `draw` to a spectral radius of at most 1.
 
-    The spectral radius of a square matrix A is bounded by ||A^1024||^(1/1024), and for random
-    matrices only a few thousandths smaller. If this bound is above 1, A is divided by it.
+    The spectral radius of a square matrix A is at most ||A^1024||^(1/1024), and for random matrices
+    it is only a few thousandths smaller. If this bound is above 1, A is divided by it.
 
     Example:
       >>> import jax
@@ -131,16 +131,16 @@ class DenseRNN(Mixer):
 
     Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
     N(0, 1) and applied elementwise, as in the LRU; and, in a bidirectional layer, `C2 (H, N)`. If N
-    is small, many A have an eigenvalue outside the unit circle: about one in ten at N = 64. The
+    is small, some A have an eigenvalue outside the unit circle: about one in ten at N = 64. The
     state of a linear layer may then overflow float32 within a thousand steps. Therefore
     `limit_spectral_radius` is applied to the A of a linear layer. At the paper's N, this almost
     never changes A.
 
     Attributes:
       d_state: N.
-      activation: f: `"relu"`, `"tanh"` or `"linear"` (the identity).
-      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. The state is at least
-        float32.
+      activation: the name of f, `"relu"`, `"tanh"` or `"linear"` (the identity).
+      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. The carry is always at
+        least float32.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Ablations of the LRU: diagonal linear RNNs, Tables 2, 7 and 8 of Orvieto et al. (2023).
+"""Ablations of the LRU: the diagonal linear RNNs in Tables 2, 7 and 8 of Orvieto et al. (2023).
 
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
@@ -71,7 +71,7 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """Draws the parameters of N eigenvalues that are uniform in area on a ring (Lemma 3.2).
+    """Draws the parameters of N eigenvalues, uniform in area on a ring or its sector (Lemma 3.2).
 
     Args:
       key: the key of the random draws.
@@ -115,11 +115,11 @@ class DiagonalRNN(Mixer):
         `"stable_exp"`: exp(-exp(nu_log) + i theta), with parameters `nu_log theta`.
         During training, the eigenvalues of the first two may leave the unit disk.
       r_min, r_max, max_phase: the region from which the eigenvalues are drawn; see `lru.LRU`. The
-        default is the whole disk, as for a large Gaussian matrix (Theorem 3.1); the ablation
-        "ring init" uses a ring.
+        default is the whole disk, as for the eigenvalues of a large Gaussian matrix (Theorem 3.1).
+        The ablation "ring init" uses a ring.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. All methods except
-        `"sequential"` multiply eigenvalues together; with them, Lambda must stay inside the unit
-        disk.
+        `"sequential"` may multiply eigenvalues together, so products may overflow if Lambda leaves
+        the unit disk.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Makes factories of inner layers, from a function, a partial, or an instance to copy."""
+"""Makes factories of inner layers from a class, a function, or an instance to copy."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def as_factory(name: str, module: Any, cells: bool = False) -> Callable[..., nn.
       cells: whether the layer may be a recurrent cell.
 
     Raises:
-      ValueError: if `module` is neither, belongs to Flax NNX, or is a recurrent cell although
-        `cells` is False.
+      ValueError: if `module` is neither callable nor a Linen layer, belongs to Flax NNX, or is a
+        recurrent cell although `cells` is False.
 
     Example:
       >>> as_factory("mixer", nn.Dense(4))().features

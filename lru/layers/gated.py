@@ -154,11 +154,11 @@ class GridLSTMCell(TwoWayCell):
 def lstm(
     preactivations: Real[Array, "*B M"], memory: Real[Array, "*B H"]
 ) -> tuple[Real[Array, "*B H"], Real[Array, "*B H"]]:
-    """Returns h' and c' of an LSTM.
+    """Returns the new hidden state h' and the new memory c' of an LSTM.
 
     Args:
       preactivations: i, f, g, o before their nonlinearities, `(..., 4 H)`.
-      memory: c, `(..., H)`.
+      memory: c, the memory before the step, `(..., H)`.
     """
     i, f, g, o = jnp.split(preactivations, 4, axis=-1)
     memory = nn.sigmoid(f) * memory + nn.sigmoid(i) * jnp.tanh(g)
@@ -177,7 +177,7 @@ class RHNCell(TwoWayCell):
 
     Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s. The
     outputs of each are the preactivations of the tanh and of t, in that order. The layers are drawn
-    like PyTorch's linear layers, from U(-b, b) with b = 1/sqrt(rows). A cell has
+    like PyTorch's linear layers, from U(-b, b) with b = 1/sqrt(fan_in). A cell has
     4 H^2 + 2 H^2 (k - 1) + 2 H k parameters.
 
     Attributes:

@@ -103,8 +103,8 @@ def discretize(
     Delta / (1 - lam Delta / 2).
 
     Args:
-      lam: continuous-time eigenvalues.
-      step: Delta, in the time unit of lam.
+      lam: the continuous-time eigenvalues.
+      step: the step size Delta, which must broadcast to the shape of lam.
       method: `"zoh"` or `"bilinear"`.
 
     Returns:

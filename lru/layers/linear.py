@@ -82,7 +82,7 @@ def lru_step(
     Args:
       params: the parameters of a unidirectional `LRU`.
       carry: the state before the step, `(..., N)`.
-      inputs: `(..., H)`.
+      inputs: the inputs of the step, `(..., H)`.
       dtype: see `LRU`.
 
     Returns:
@@ -170,8 +170,9 @@ def lru_layer(
 class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    Its call has the same arguments, but its size means something else: `LRU(64)` has 64 complex
-    modes, and its outputs are as wide as its inputs.
+    The call has the arguments of `nn.RNN`'s call, and `reset`. But unlike in `nn.GRUCell(64)`, the
+    size in `LRU(64)` is not the width of the outputs: the layer has 64 complex modes, and its
+    outputs are as wide as its inputs.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
@@ -184,7 +185,7 @@ class LRU(Mixer):
     Attributes:
       d_state: N, the number of complex modes.
       r_min, r_max: the radii of the ring, in the unit disk, on which the eigenvalues are drawn.
-      max_phase: the phases are drawn from [0, max_phase], in radians.
+      max_phase: the largest phase in radians; the phases are drawn from [0, max_phase].
       bidirectional: whether to add a second state, which runs in the opposite direction and is read
         by `C2`.
       method: see `lru.linear_recurrence`.
@@ -296,7 +297,9 @@ class LRUCell(nn.RNNCellBase):
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
-    """Returns the parameters of a module with the attributes of `LRU`; `init` creates them."""
+    """Returns the parameters of a module that has the initialization attributes of `LRU`.
+
+    The module's `init` creates the parameters."""
     table = lru_initializers(
         d_model,
         module.d_state,

@@ -61,17 +61,17 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def transition(self, h: Any) -> Any:
-        """Returns A h for one state `(..., N)`."""
+        """Returns A h for the state of one step, `(..., N)`."""
         raise NotImplementedError
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
-        """Returns all states h_k = f(A h_{k-1} + x_k), `(T, ..., N)`, and the last one consumed.
+        """Returns all states h_k = f(A h_{k-1} + x_k), `(T, ..., N)`, and the final state.
 
         Args:
           x: B u, `(T, ..., N)`.
           h0: the state before the first step consumed, `(..., N)`; None means zero.
-          clear: `(T, ..., 1)`; True clears the state before that step is consumed, as in
-            `lru.linear_recurrence`. None means that the state is never cleared.
+          clear: `(T, ..., 1)`; True at a step clears the state before that step is consumed, as
+            in `lru.linear_recurrence`. None means that the state is never cleared.
           reverse: whether to consume the last step first.
         """
         raise NotImplementedError
@@ -133,7 +133,7 @@ class Mixer(nn.Module, kw_only=True):
     """A layer that moves information along time, with outputs as wide as its inputs.
 
     A subclass creates its parameters in `directions`, and inherits a call that has the arguments of
-    `flax.linen.RNN`'s call.
+    `flax.linen.RNN`'s call, and `reset`.
 
     Attributes:
       time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
@@ -154,8 +154,8 @@ class Mixer(nn.Module, kw_only=True):
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
         """Returns the shape and type of one sequence's state, which determine the size of chunks.
 
-        Returns None if the layer has no chunks, or does not use them in every call. A layer that
-        returns a state has an attribute `chunk_size`.
+        Returns None if the layer has no chunks, or does not use them in every call. A layer for
+        which this method does not return None must have an attribute `chunk_size`.
         """
         return None
 
@@ -174,9 +174,9 @@ class Mixer(nn.Module, kw_only=True):
 
     @nn.nowrap
     def rematerialises(self, time_and_batch: Shape) -> bool:
-        """Returns whether inputs `(*time_and_batch, H)` are computed in several chunks.
+        """Returns whether every call on inputs `(*time_and_batch, H)` runs in several chunks.
 
-        If they are, the layer stores little for the backward pass.
+        If so, the layer stores little for the backward pass.
         """
         state = self.chunked_state()
         if state is None:
@@ -227,9 +227,9 @@ class Mixer(nn.Module, kw_only=True):
         Args:
           inputs: real numbers `(..., T, H)`, with any number of batch axes.
           initial_carry: the state before the first step consumed, `(..., N)` for a state of N
-            numbers; zero by default. To continue a sequence, give the carry that the call for the
-            steps before returned. A bidirectional layer takes a pair of states, of which `C` reads
-            the first and `C2` the second. Its results for the chunks of a sequence differ from its
+            numbers; zero by default. To continue a sequence, give the carry returned by the call
+            for the preceding steps. A bidirectional layer takes a pair of states: `C` reads the
+            first, and `C2` the second. Its results for the chunks of a sequence differ from its
             result for the whole sequence, because one of the two states comes from later steps.
           init_key: unused; `flax.linen.Bidirectional` passes it. The default initial carry is zero,
             not random.
@@ -248,7 +248,7 @@ class Mixer(nn.Module, kw_only=True):
           keep_order: whether to return the outputs in the order of the inputs even in reverse.
 
         Returns:
-          The outputs `(..., T, H)`, or `(carry, outputs)`.
+          The outputs `(..., T, H)`, or `(carry, outputs)` if `return_carry`.
 
         Raises:
           ValueError: if the shapes or types of the arguments do not fit together, or T is 0.
@@ -272,7 +272,7 @@ class Mixer(nn.Module, kw_only=True):
 
 
 def with_defaults(layer: Any, **flags: bool | None) -> dict[str, Any]:
-    """Returns the flags of a call, where None stands for the layer's attribute of that name."""
+    """Returns the flags of a call, with None replaced by the layer's attribute of that name."""
     return {name: getattr(layer, name) if flag is None else flag for name, flag in flags.items()}
 
 
@@ -285,7 +285,7 @@ def as_inputs(inputs: Any) -> Array:
     """Returns a layer's inputs as an array of real numbers with axes for time and width.
 
     Raises:
-      ValueError: if the inputs are complex, or have fewer than two axes.
+      ValueError: if the inputs are not real numbers, or have fewer than two axes.
     """
     inputs = as_array("inputs", inputs)
     if jnp.iscomplexobj(inputs):
@@ -313,6 +313,9 @@ def over_time(
       directions: the layer's directions: one, or two of opposite orders.
       inputs, initial_carry, seq_lengths, reset: see `Mixer.__call__`.
       return_carry, time_major, reverse, keep_order: see `Mixer.__call__`.
+
+    Returns:
+      The outputs, or `(carry, outputs)` if `return_carry`.
     """
     inputs, (first, *others) = as_inputs(inputs), directions
     _check_inputs(inputs, first.d_model, time_major)
@@ -377,7 +380,9 @@ def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
 def chunk_size_for_state(
     chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
 ) -> int:
-    """Returns the number of steps per chunk, 0 for all, given `chunk_size` and a state."""
+    """Returns the number of steps per chunk, or 0 for all, for a state of the given shape and type.
+
+    For `chunk_size`, see `lru.ops.chunks.resolve_chunk_size`."""
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1
     return resolve_chunk_size(chunk_size, time_and_batch, numbers * math.prod(state.shape))
 
@@ -407,7 +412,7 @@ def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
 
 
 def steps(x: Any) -> Any:
-    """Returns the numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
+    """Returns the step numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
     return _with_axes(jnp.arange(x.shape[0]), x.ndim)
 
 

@@ -25,7 +25,7 @@ def drawn_together(module: nn.Module, draw: Draw, dtype: Any) -> dict[str, Array
     is_new = any(not module.has_variable("params", name) for name in names)
     key = module.make_rng("params") if is_new else None
 
-    def init(own_key, name):  # `own_key` is used only to get shapes, when nothing is created
+    def init(own_key, name):  # `own_key` is used only for shapes, when no parameter is created
         return draw(own_key if key is None else key)[name].astype(dtype)
 
     return {name: module.param(name, init, name) for name in names}

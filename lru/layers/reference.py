@@ -31,8 +31,8 @@ def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float
 def forward_bidirectional(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Any]:
     """Returns the states and outputs of a bidirectional layer for one sequence.
 
-    The states are a pair: those of the sequence, and those of the mirrored sequence, in its order.
-    The latter add Re[C2 h] to the outputs of `forward`.
+    The states are a pair: those of the sequence, and those of the mirrored sequence, in mirrored
+    order. The states of the mirrored sequence add Re[C2 h] to the outputs of `forward`.
     """
     states, outputs = forward(params, inputs)
     mirrored, _ = forward(params, inputs[::-1])

@@ -4,8 +4,8 @@
 
 Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
 convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
-`lru.layers.hippo.discretize` gives scale and log_lam. Without resets, the layer computes the
-convolution of several steps by FFT. The final state is then a separate sum, which the compiler
+`lru.layers.hippo.discretize` gives scale and log_lam. If there are several steps and no resets, the
+layer computes the convolution by FFT. The final state is then a separate sum, which the compiler
 removes if the state is not used.
 """
 

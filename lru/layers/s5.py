@@ -2,7 +2,7 @@
 
     h' = Lambda h + B u,   y = 2 Re[C h] + D * u
 
-Discretized with a step size Delta for each mode, it computes the same products as `lru.LRU`, from
+Discretized with a step size Delta for each mode, this model is the recurrence of `lru.LRU` with
 different parameters. The modes come in conjugate pairs, and only one mode of each pair is computed.
 """
 

@@ -49,8 +49,8 @@ class RecurrentStack(Mixer):
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
         `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
-        wavefront launches fewer kernels; it is chosen if there are several layers and at least as
-        many steps as layers.
+        wavefront, which launches fewer kernels, if there are several layers and a known number of
+        steps, at least as large as the number of layers; otherwise plain.
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
         type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.

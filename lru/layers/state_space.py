@@ -33,9 +33,10 @@ class Modes(NamedTuple):
     is doubled.
 
     Attributes:
-      lam: the eigenvalues, complex `(N,)`; for S4D `(H, N/2)`, one row per channel.
-      into: B, with gamma or the discretization included, complex `(N, H)`; for S4D `(H, N/2)`.
-      out: C, complex `(H, N)`; for S4D `(H, N/2)`.
+      lam: the eigenvalues, complex `(N,)`; `(N/2,)` for S5; `(H, N/2)` for S4D.
+      into: B, with gamma or the discretization included, complex `(N, H)`; `(N/2, H)` for S5;
+        `(H, N/2)` for S4D.
+      out: C, complex `(H, N)`; `(H, N/2)` for S5 and S4D.
     """
 
     lam: Any
@@ -48,6 +49,7 @@ class DiagonalDirection(Direction):
 
     The carry is complex, `(..., N)`. Inside the direction, states have real and imaginary parts
     side by side, `(..., 2N)`, as the input product writes them and the output product reads them.
+    In an `S5`, N/2 takes the place of N.
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`.
@@ -157,7 +159,7 @@ def pack(
 
 
 def readouts(bidirectional: bool) -> tuple[str, ...]:
-    """Returns the names of the read-outs, one per direction."""
+    """Returns the names of the output matrices, one per direction."""
     return ("C", "C2") if bidirectional else ("C",)
 
 
@@ -204,5 +206,5 @@ def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
 
 
 def with_rank(lam: Num[Array, "*N"], ndim: int) -> Num[Array, "..."]:
-    """Reshapes Lambda to `(1, ..., *N)`, with `ndim` axes."""
+    """Reshapes Lambda `(*N)` to `(1, ..., 1, *N)`, with `ndim` axes."""
     return lam.reshape((1,) * (ndim - lam.ndim) + lam.shape)

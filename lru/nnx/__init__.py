@@ -1,7 +1,7 @@
-"""Flax NNX modules: the LRU and its cell, the lattice and its cells, the block and the models.
+"""Flax NNX modules: the LRU and its cell, the lattice and its cells, a residual block and models.
 
-Parameters are copied by name: `nnx.update(module, variables["params"])` copies them from Linen, and
-`nnx.to_pure_dict(nnx.state(module, nnx.Param))` returns them for Linen.
+Parameters have the same names as in Linen. `nnx.update(module, variables["params"])` copies them
+from Linen, and `nnx.to_pure_dict(nnx.state(module, nnx.Param))` returns them for Linen.
 """
 
 from lru.nnx.linear import LRU, LRUCell

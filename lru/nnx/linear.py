@@ -32,7 +32,7 @@ from lru.ops.recurrence import Method
 
 
 class _LRUModule(nnx.Module):
-    """Base class: a module that has the parameters of an LRU as attributes."""
+    """Base class of modules that have the parameters of an LRU as attributes."""
 
     def _draw(
         self, rngs: nnx.Rngs, in_features: int, d_state: int, param_dtype: Any, **options: Any

@@ -1,8 +1,8 @@
 """NNX modules that wrap Linen modules of this package.
 
 They have the parameters and statistics of the Linen modules, with the same names, so parameters can
-be copied both ways, as for `lru.nnx.LRU`. Mixers are given as Linen modules, such as `lru.LRU(64)`,
-and units as classes of Linen modules, such as `lru.lattice.LRUCell`.
+be copied both ways, as for `lru.nnx.LRU`. A mixer is given as a Linen module, such as
+`lru.LRU(64)`, and the cell of a lattice as a class of Linen modules, such as `lru.lattice.LRUCell`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Wrapped(nnx.bridge.ToNNX):
         Args:
           inputs: the positional arguments.
           train: whether to use dropout, to normalize with the statistics of the batch, and to
-            update the running statistics; only for modules whose Linen call has this argument.
+            update the running statistics; only for modules whose Linen call has this argument. None
+            leaves the Linen module's default.
           call: the other keyword arguments; `rngs` replaces the random streams of the constructor.
         """
         if train is not None:
@@ -49,7 +50,7 @@ class ResidualBlock(Wrapped):
 
     Args:
       in_features: H, the width of inputs and outputs.
-      mixer: a Linen layer.
+      mixer: a Linen layer, or a function that makes one, as in the Linen block.
       rngs: random streams: `params`, and `dropout` if the block uses dropout.
       options: the other attributes of the Linen block.
 
@@ -118,7 +119,8 @@ class LanguageModel(Wrapped):
     Args:
       vocab_size, d_model: see `lru.models.LanguageModel`.
       rngs: random streams: `params`, and `dropout` if the model uses dropout.
-      options: the other attributes of the Linen model, such as `stack=Lattice(16, 2)`.
+      options: the other attributes of the Linen model, such as
+        `stack=lru.lattice.Lattice(16, 2)`.
     """
 
     def __init__(self, vocab_size: int, d_model: int, *, rngs: nnx.Rngs, **options: Any):
@@ -131,8 +133,8 @@ class Lattice(Wrapped):
 
     Args:
       features: H, the width of inputs and outputs.
-      num_layers: L.
-      unit: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
+      num_layers: L, the number of layers.
+      unit: the class of the cells: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
       rngs: random streams, of which `params` is used.
       options: the other attributes of `lru.lattice.Lattice`.
     """
@@ -155,7 +157,7 @@ class LatticeCell(Wrapped, nnx.RNNCellBase):
 
     Args:
       features: H, the width of inputs and outputs.
-      unit: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
+      unit: the class of the cell: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
       rngs: random streams, of which `params` is used.
       options: the other attributes of the unit.
 
