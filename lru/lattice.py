@@ -20,7 +20,7 @@ from lru.ops.array_typing import Array, Float
 
 
 class Weights(NamedTuple):
-    """A cell's matrices, grouped so that h1 and h2 each need only one product before gating.
+    """A cell's weights, grouped so that h1 and h2 each need only one product before gating.
 
     Attributes:
       input: W of the gates and of candidate 1, applied to h1.
@@ -40,7 +40,7 @@ class Weights(NamedTuple):
 
 
 class JoinedWeights(NamedTuple):
-    """A cell's matrices for two batched products: one of both states before gating, and one after.
+    """A cell's weights for two batched products over both states: one before gating, one after.
 
     Attributes:
       input: `Weights.input` and `Weights.recurrent`, stacked, applied to h1 and h2.
@@ -105,7 +105,7 @@ class _LatticeCell(TwoWayCell):
 
     @nn.nowrap
     def whole_step(self, weights: JoinedWeights, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Runs one step, with a batched product of both states before gating, and one after.
+        """Runs one step, with one batched product over both states before gating, and one after.
 
         These two batched products replace four small ones. A GPU takes about as long to launch a
         small product as to compute it.

@@ -164,7 +164,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns x times a kernel: factors in the cell's dtype, sums in at least float32."""
+        """Multiplies x by a kernel, with factors in the cell's dtype and sums in at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

@@ -1,4 +1,4 @@
-"""Recurrent networks with a dense state matrix: the first ablations on the way to the LRU.
+"""Recurrent networks with a dense state matrix: the paper's first steps from an RNN to the LRU.
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
 
@@ -86,8 +86,8 @@ def haiku_normal(fan_in: int) -> Initializer:
     """Returns an initializer of N(0, 1 / fan_in), truncated at two standard deviations.
 
     Haiku's vanilla RNN draws its matrices from this distribution. Truncation multiplies the
-    standard deviation by 0.88, and nothing corrects for it. As a square matrix grows, its spectral
-    radius therefore approaches 0.88.
+    standard deviation by 0.88, and nothing corrects for this. As a square matrix grows, its
+    spectral radius therefore approaches 0.88.
 
     Example:
       >>> import jax
@@ -98,10 +98,10 @@ def haiku_normal(fan_in: int) -> Initializer:
 
 
 def limit_spectral_radius(draw: Initializer) -> Initializer:
-    """Returns an initializer that scales matrices of `draw` to a spectral radius of at most 1.
+    """Returns an initializer that scales the matrices of `draw` to a spectral radius of at most 1.
 
     The spectral radius of a square matrix A is at most ||A^1024||^(1/1024), and for random matrices
-    it is only a few thousandths smaller. If this bound is above 1, A is divided by it.
+    it is only a few thousandths smaller. If this bound is above 1, A is divided by the bound.
 
     Example:
       >>> import jax
@@ -132,12 +132,12 @@ class DenseRNN(Mixer):
     Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
     N(0, 1) and applied elementwise, as in the LRU; and, in a bidirectional layer, `C2 (H, N)`. If N
     is small, some A have an eigenvalue outside the unit circle: about one in ten at N = 64. The
-    state of a linear layer may then overflow float32 within a thousand steps. Therefore
+    state of a linear layer may then overflow float32 within a thousand steps. Therefore,
     `limit_spectral_radius` is applied to the A of a linear layer. At the paper's N, this almost
     never changes A.
 
     Attributes:
-      d_state: N.
+      d_state: N, the state size.
       activation: the name of f, `"relu"`, `"tanh"` or `"linear"` (the identity).
       bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. The carry is always at
         least float32.

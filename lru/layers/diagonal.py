@@ -71,11 +71,11 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """Draws the parameters of N eigenvalues, uniform in area on a ring or its sector (Lemma 3.2).
+    """Draws the parameters of N eigenvalues, uniform in area on a ring or a sector (Lemma 3.2).
 
     Args:
       key: the key of the random draws.
-      d_state: N.
+      d_state: N, the number of eigenvalues.
       parameterization, r_min, r_max, max_phase: see `DiagonalRNN`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Makes factories of inner layers from a class, a function, or an instance to copy."""
+"""Factories of inner layers, made from a class, a function, or a layer to copy."""
 
 from __future__ import annotations
 

@@ -24,9 +24,10 @@ Discretization = Literal["zoh", "bilinear"]
 def hippo_legs(d_state: int) -> np.ndarray:
     """Returns the HiPPO-LegS matrix A `(N, N)`.
 
-    Eq. (2) of Gu et al., "Efficiently Modeling Long Sequences with Structured State Spaces":
-
     A_nk = -sqrt((2n + 1)(2k + 1)) for n > k,   -(n + 1) for n = k,   0 for n < k
+
+    This is Eq. (2) of Gu et al., "Efficiently Modeling Long Sequences with Structured State
+    Spaces".
 
     Example:
       >>> hippo_legs(2).round(3).tolist()
@@ -40,7 +41,7 @@ def hippo_normal(d_state: int) -> np.ndarray:
     """Returns the HiPPO-N matrix A + P P^T: -I/2 plus a skew-symmetric matrix.
 
     A is the HiPPO-LegS matrix, and P_n = sqrt(n + 1/2). S5 and S4D-LegS use HiPPO-N, because
-    HiPPO-LegS cannot be diagonalized with numerical stability.
+    HiPPO-LegS cannot be diagonalized in a numerically stable way.
 
     Example:
       >>> hippo_normal(2).round(3).tolist()
@@ -108,7 +109,7 @@ def discretize(
       method: `"zoh"` or `"bilinear"`.
 
     Returns:
-      `(log_lam, scale)`.
+      `(log_lam, scale)`, both of the shape of lam.
 
     Raises:
       ValueError: if the method is unknown.

@@ -52,7 +52,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 
 
 def lru_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
-    """Returns the directions of an LRU: two if `C2_re` and `C2_im` are among the parameters.
+    """Returns the directions of an LRU: two if the parameters include `C2_re`, otherwise one.
 
     Args:
       params: the parameters of an `LRU`.
@@ -136,15 +136,18 @@ def lru_layer(
 ) -> Any:
     """Applies an LRU layer as a function of its parameters.
 
-    The layer is bidirectional if `C2_re` and `C2_im` are among the parameters.
+    The layer is bidirectional if the parameters include `C2_re` and `C2_im`.
 
     Args:
       params: the parameters of an `LRU`.
-      inputs: `(..., T, H)`.
+      inputs: real numbers `(..., T, H)`.
       dtype, method, chunk_size, sequence_axis: see `LRU`.
       return_carry: see `lru.layers.mixers.Mixer.__call__`.
       call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`; see
         the same method.
+
+    Returns:
+      The outputs `(..., T, H)`, or `(carry, outputs)` if `return_carry`.
 
     Raises:
       TypeError: if an option is unknown.
@@ -170,9 +173,8 @@ def lru_layer(
 class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    The call has the arguments of `nn.RNN`'s call, and `reset`. But unlike in `nn.GRUCell(64)`, the
-    size in `LRU(64)` is not the width of the outputs: the layer has 64 complex modes, and its
-    outputs are as wide as its inputs.
+    The call has the arguments of `nn.RNN`'s call, and `reset`. `LRU(64)` has 64 complex modes, but
+    its outputs are as wide as its inputs, unlike those of `nn.GRUCell(64)`.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
@@ -184,7 +186,8 @@ class LRU(Mixer):
 
     Attributes:
       d_state: N, the number of complex modes.
-      r_min, r_max: the radii of the ring, in the unit disk, on which the eigenvalues are drawn.
+      r_min, r_max: the inner and outer radii of the ring from which the eigenvalues are drawn,
+        between 0 and 1.
       max_phase: the largest phase in radians; the phases are drawn from [0, max_phase].
       bidirectional: whether to add a second state, which runs in the opposite direction and is read
         by `C2`.
@@ -238,7 +241,7 @@ class LRU(Mixer):
         return modes_of(lru_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
-        """Returns the direction that `C` reads and, in a bidirectional layer, that of `C2`."""
+        """Returns the directions that `C` and, in a bidirectional layer, `C2` read."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         return lru_directions(
             params,
@@ -297,9 +300,14 @@ class LRUCell(nn.RNNCellBase):
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
-    """Returns the parameters of a module that has the initialization attributes of `LRU`.
+    """Returns the LRU parameters of a Linen module, whose `init` creates them.
 
-    The module's `init` creates the parameters."""
+    Args:
+      module: an `LRU`, or another module with its attributes `d_state`, `r_min`, `r_max`,
+        `max_phase` and `param_dtype`.
+      d_model: H, the width of inputs and outputs.
+      bidirectional: whether to include `C2_re` and `C2_im`.
+    """
     table = lru_initializers(
         d_model,
         module.d_state,

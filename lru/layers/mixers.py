@@ -1,4 +1,4 @@
-"""The call that all layers share, and one direction of a layer over time.
+"""Base classes of layers and of their directions over time, and the call that all layers share.
 
 This module handles the order of axes, checks of arguments, padding, resets, one or two directions,
 and chunks, for every layer of the form
@@ -90,11 +90,11 @@ class Direction(struct.PyTreeNode):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Runs this direction on a whole sequence or a chunk of it.
+        """Runs this direction on whole sequences, or on one chunk of each.
 
         Args:
           carry: the carry before the first step consumed, `(..., N)`; None means zero, and is
-            allowed only for a whole sequence.
+            allowed only for whole sequences.
           inputs_and_reset: the inputs `(T, ..., H)`, and the resets `(T, ...)` or None.
           seq_lengths: `(...)`, the number of valid steps of each sequence, from 0 to T; None if all
             are valid.
@@ -388,7 +388,7 @@ def chunk_size_for_state(
 
 
 def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
-    """Broadcasts a carry, or zero for None, to `(..., *state.shape)`, for inputs `(T, ..., H)`.
+    """Broadcasts a carry to `(..., *state.shape)`, for inputs `(T, ..., H)`; None means zero.
 
     The result has the common type of the carry and the state.
 

@@ -89,7 +89,7 @@ class S4DDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Computes one convolution of all steps, or the recurrence if `_convolves` is False."""
+        """Computes one convolution, or the recurrence if `_convolves` returns False."""
         inputs, reset = inputs_and_reset
         if not self._convolves(inputs.shape[0], reset):
             return super().chunk(carry, inputs_and_reset, seq_lengths, reverse=reverse)
@@ -121,7 +121,7 @@ class S4D(Mixer):
     This is the layer of Gu et al., "On the Parameterization and Initialization of Diagonal State
     Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published
     layer ends with GELU and a gated linear unit that mixes the channels; here, both are in the
-    block around it.
+    block around the layer.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
@@ -201,7 +201,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
     """Returns Im Lambda `(N/2,)` of S4D-Lin, S4D-Inv or S4D-LegS.
 
     Raises:
-      ValueError: if `kind` is unknown, or N is not even.
+      ValueError: if `kind` is unknown, or N is not an even number of at least 2.
 
     Example:
       >>> (initial_frequencies("lin", 6) / math.pi).tolist()
@@ -286,8 +286,8 @@ def final_state(
     Args:
       direction: the layer's direction.
       h0: the state before the first step; None for zero.
-      u: the inputs in reverse order, from the last valid step of each sequence. Then the input at
-        index k is multiplied by exp(k log_lam), whatever the lengths are.
+      u: the inputs in reverse order, from the last valid step consumed to the first, followed by
+        zeros. So the input at index k is multiplied by scale exp(k log_lam), whatever the length.
       seq_lengths: the number of valid steps of each sequence; None if all steps are valid.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))

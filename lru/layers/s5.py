@@ -133,7 +133,7 @@ class S5(Mixer):
 
 
 def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of a block-diagonal HiPPO-N.
+    """Returns eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of a block-diagonal HiPPO-N matrix.
 
     Raises:
       ValueError: if N is not a positive, even multiple of the number of blocks.
@@ -172,7 +172,7 @@ def s5_directions(
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
-    """Returns V* B for a real B (N, H) with variance 1/N; its fan-in is N, as published."""
+    """Returns V* B for a real B (N, H) with variance 1/N: B's fan-in is N, as published."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
     rotation = jnp.asarray(vectors.conj().T)
     return rotation @ b.astype(result_type(rotation, b))

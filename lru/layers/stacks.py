@@ -42,15 +42,15 @@ class RecurrentStack(Mixer):
 
     Attributes:
       features: H, the width of inputs and outputs.
-      num_layers: L.
+      num_layers: L, the number of layers.
       order: the order of computing the cells; all orders give the same values and derivatives, up
         to rounding.
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
         `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
-        wavefront, which launches fewer kernels, if there are several layers and a known number of
-        steps, at least as large as the number of layers; otherwise plain.
+        wavefront, which launches fewer kernels, if there are several layers, and T is known and at
+        least L; otherwise plain.
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
         type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.

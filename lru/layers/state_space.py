@@ -124,7 +124,7 @@ class DiagonalDirection(Direction):
     def step(
         self, carry: Num[Array, "*B N"], u: Real[Array, "*B H"]
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-        """Maps the previous carry `(..., N)` and inputs `(..., H)` to `(carry, outputs)`."""
+        """Maps a carry `(..., N)` and inputs `(..., H)` to the new carry and outputs `(..., H)`."""
         # `nn.RNN` scans over the steps, so the carry must keep its type.
         dtype = result_type(carry, self.lam)
         h = self.transition(self.encode(carry.astype(dtype))) + matmul(u, self.b, self.dtype)
@@ -144,7 +144,7 @@ def pack(
     Args:
       params: contains `C_re C_im (H, N)` and `D (H,)`; in a bidirectional layer also `C2_re C2_im`.
       lam: the eigenvalues.
-      b_re, b_im: the parts of the input matrix.
+      b_re, b_im: the real and imaginary parts of the input matrix.
       scale: the factor of the output matrices: 2 if each mode represents a conjugate pair.
       options: the directions' other attributes.
     """
@@ -173,7 +173,7 @@ def add_skip(
 
 
 def modes_of(make: Callable[[Any], Sequence[Any]], params: Mapping[str, Any]) -> tuple[Modes, ...]:
-    """Returns the modes of each direction, in double precision.
+    """Returns the modes of each direction, as NumPy arrays in double precision.
 
     Args:
       make: a function from the parameters to the directions.

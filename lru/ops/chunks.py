@@ -107,7 +107,7 @@ def best_chunk_size(time_and_batch: Shape, width: int) -> int:
 
 
 def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
-    """Returns the number of steps per chunk, or 0 for all; None means `best_chunk_size`.
+    """Returns the number of steps per chunk, or 0 for all; replaces None by `best_chunk_size`.
 
     While a program with a symbolic T is exported, returns 0, because such a T cannot be divided
     into chunks.

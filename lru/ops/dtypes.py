@@ -43,7 +43,7 @@ def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
       inputs: an array of real numbers, of any type.
       params: a tree of the arrays that the inputs are multiplied by.
       dtype: the type that the user asks for. None means the common type of inputs and parameters,
-        or float32 if that is an integer type.
+        or float32 if the common type is an integer type.
 
     Raises:
       ValueError: if the inputs are complex, or `dtype` is not a real floating-point type.

@@ -159,7 +159,7 @@ def lru_initializers(
 
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
-    """Draws from the open interval (0, 1), because parameters may be infinite at its ends."""
+    """Draws uniformly from (0, 1), but never 0 or 1, where parameters may be infinite."""
     dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

@@ -19,8 +19,8 @@ def matmul(
     """Returns x w, with factors of type `dtype`.
 
     Args:
-      x: `(..., K)`.
-      w: `(K, M)`.
+      x: the inputs, `(..., K)`.
+      w: the matrix, `(K, M)`.
       dtype: the type to which both factors are converted.
       result: the type of the result; None means the common type of `dtype` and float32.
     """
@@ -38,7 +38,7 @@ def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> 
 
     Args:
       f: a function that maps each row `(K,)` of its argument to a row `(M,)`.
-      x: `(..., K)`.
+      x: the rows, `(..., K)`.
     """
     if x.ndim < 3 or jax.device_count() > 1:
         return f(x)

@@ -64,8 +64,8 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
     Args:
       time: T, the number of steps.
       channels: N times the number of sequences.
-      loads: how many numbers a thread loads at each step: the parts of x, the parts of a if a
-        varies, and the reset if there is one.
+      loads: the number of values that a thread loads at each step: the parts of x, the parts of a
+        if a varies, and the reset if there is one.
       itemsize: the size of a number in bytes.
 
     Example:
@@ -156,7 +156,7 @@ def _scan_chunks(a, x, h0, reset, layout):
 
 
 def _power(a, exponent, parts):
-    """Raises a to a positive whole power, by repeated squaring."""
+    """Raises `a` to a positive integer power by repeated squaring."""
     square, result = jnp.split(a, parts, axis=-1), None
     while exponent:
         if exponent % 2:
@@ -166,7 +166,10 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns whether each sequence has a reset in each chunk except the last, `(K - 1, S)`."""
+    """Returns whether each sequence has a reset in each chunk except the last, `(K - 1, S)`.
+
+    Returns None if there are no resets.
+    """
     if reset is None:
         return None
     chunks, steps = planned.chunks - 1, planned.steps
@@ -266,7 +269,10 @@ class _Columns:
         self._own = [self.sequence * (layout.parts * layout.modes) + c for c in self._shared]
 
     def load(self, ref, row, mask):
-        """Loads the parts of the program's channels from a row; the sequences may share the row."""
+        """Loads the values of the program's channels from a row, one array per part of a number.
+
+        The row may hold one value for each channel, or values that all sequences share.
+        """
         columns = self._own if ref.shape[1] == self._width else self._shared
         return tuple(
             _load(ref, row, column, mask).astype(at_least_float32(ref)) for column in columns

@@ -1,7 +1,7 @@
-"""Choices that depend on the platform: the one place that asks what the device can do.
+"""Choices of methods and settings that depend on the platform.
 
-These choices change speed and memory, and change results only by rounding. Users can make most of
-them explicitly instead: `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
+The choices affect speed and memory, and results only by rounding. Users can make most of them
+explicitly instead, by `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
 `matmul_precision` of training.
 """
 
@@ -19,7 +19,7 @@ AMPLE_BYTES = 48 * 2**30  # enough to train on any Long Range Arena task without
 
 
 def is_cpu() -> bool:
-    """Returns whether programs run on a CPU, where launches cost little and memory is slow."""
+    """Returns whether programs run on a CPU, where kernel launches are cheap and memory is slow."""
     return jax.default_backend() == "cpu"
 
 
@@ -59,7 +59,7 @@ def has_ample_memory() -> bool:
 
 
 def scan_unroll(steps: Any) -> int:
-    """Returns how many steps of a scan over small matrix products to unroll.
+    """Returns the number of steps to unroll in a scan over small matrix products.
 
     On a GPU, a short scan is unrolled completely. A loop would also launch a kernel for each copy
     of the values that it saves for the backward pass, and launches take most of such a scan's time.
@@ -79,6 +79,6 @@ def product_precision(name: str) -> str:
 def rematerialises(remat: bool | None) -> bool:
     """Returns whether a block recomputes its values in the backward pass.
 
-    This is `remat` itself or, if `remat` is None, True unless the device has ample memory.
+    `remat` is returned unchanged; None means True unless the device has ample memory.
     """
     return not has_ample_memory() if remat is None else remat

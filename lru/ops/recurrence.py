@@ -134,8 +134,8 @@ def _states_jvp(reverse, numbers, primals, tangents):
     """Differentiates the linear system h - a * (h one step earlier) = x, which starts from h0.
 
     The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
-    in place of x, plus a * dh0 at the first step. The backward pass solves the transposed system,
-    which is a recurrence in the other direction. So no method has to be differentiated.
+    in place of x, plus a * dh0 at the first step consumed. The backward pass solves the transposed
+    system, which is a recurrence in the other direction. So no method has to be differentiated.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
@@ -208,7 +208,7 @@ def resolve_method(method: str, shape: Shape) -> str:
 
 
 def earlier(v, edge, reverse):
-    """Returns v shifted by one step: at each step, the value at the step consumed before it.
+    """Returns v shifted by one step: at each step, the value at the step consumed before.
 
     At the first step consumed, the value is `edge`, `(1, ...)`.
     """
