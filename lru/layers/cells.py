@@ -131,7 +131,8 @@ class TwoWayCell(nn.RNNCellBase):
           `(carry, outputs)`, which are h2' and h1'.
 
         Raises:
-          ValueError: if the width of the inputs is not H, or an argument is not real numbers.
+          ValueError: if the width of the inputs is not H, or an argument is not an array of real
+            numbers.
         """
         carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
         if jnp.iscomplexobj(carry):
@@ -164,7 +165,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Multiplies x by a kernel, with factors in the cell's dtype and sums in at least float32."""
+        """Returns x times a kernel, with factors of the cell's dtype and at least float32 sums."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

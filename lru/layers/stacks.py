@@ -137,7 +137,7 @@ class StackDirection(Direction):
         if reset is not None:
             reset = zero_padding(reset[..., None], seq_lengths)
         clear = reset
-        if reverse:  # a reset separates its step from the previous one: clear the carry after it
+        if reverse:  # right to left, a reset clears the carry after its step
             inputs = flip(inputs, seq_lengths)
             if reset is not None:
                 clear = flip(earlier(reset, jnp.zeros_like(reset[:1]), reverse=True), seq_lengths)

@@ -229,7 +229,7 @@ def _kernel(a, x, reset, h_in, *outputs, planned, layout):
 
     def compute_steps(index, carry):
         state, product, loaded = carry
-        ahead = load_steps(index + 1)  # before using the loaded steps, so they arrive meanwhile
+        ahead = load_steps(index + 1)  # first, so that these loads overlap with the computation
         for i, (factor, xt, clear) in enumerate(loaded):
             factor = constant or factor
             for cleared in clear:
