@@ -303,7 +303,7 @@ def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters
     """Returns the LRU parameters of a Linen module, whose `init` creates them.
 
     Args:
-      module: an `LRU`, or another module with its attributes `d_state`, `r_min`, `r_max`,
+      module: an `LRU`, or another module that has the attributes `d_state`, `r_min`, `r_max`,
         `max_phase` and `param_dtype`.
       d_model: H, the width of inputs and outputs.
       bidirectional: whether to include `C2_re` and `C2_im`.

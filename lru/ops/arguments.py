@@ -37,8 +37,8 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
     """Returns the lengths of sequences as int32, clipped to the range from 0 to T.
 
     Args:
-      seq_lengths: the number of valid steps of each sequence, whole numbers `(*batch)`; or None,
-        which means that all steps are valid, and is returned unchanged.
+      seq_lengths: the number of valid steps of each sequence, whole numbers `(*batch)`. None means
+        that all steps are valid, and is returned unchanged.
       batch: the shape of the batch.
       time: T, the number of steps.
 
@@ -83,7 +83,7 @@ def as_resets(reset: Resets, shape: Shape) -> Bool[Array, "..."] | None:
     """Returns resets as booleans, True where a reset is True or nonzero; None means no resets.
 
     Args:
-      reset: real numbers or booleans, or None, which is returned unchanged.
+      reset: real numbers or booleans. None is returned unchanged.
       shape: the shape of the inputs without their last axis.
 
     Raises:
