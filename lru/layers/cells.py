@@ -1,4 +1,4 @@
-"""Recurrent cells that pass one value to the next layer, and one to the next time step.
+"""Recurrent cells that pass one value to the next layer, and another to the next time step.
 
 The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
 to step. The methods that compute a step are pure functions of the cell's weights. Therefore

@@ -21,7 +21,7 @@ from lru.ops.array_typing import Array, Float
 
 
 def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float[Array, "T H"]]:
-    """Returns all states h_k `(T, N)` and outputs y_k of one sequence, by the paper's Eq. (7)."""
+    """Returns all states h_k `(T, N)` and outputs y_k of one sequence, as in Appendix A."""
     b_norm = (params["B_re"] + 1j * params["B_im"]) * jnp.exp(params["gamma_log"])[:, None]
     lambdas = jnp.repeat(eigenvalues(params)[None], len(inputs), axis=0)
     _, states = jax.lax.associative_scan(_combine, (lambdas, _input_projection(b_norm, inputs)))
