@@ -1,4 +1,4 @@
-"""Code that the command lines share: arguments, signals, and errors in one or two lines."""
+"""Code shared by the command lines: arguments, signals, and error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def not_empty(text: str) -> str:
     """Returns an argument that names a file, after checking that it is not empty.
 
     Raises:
-      ArgumentTypeError: the argument is empty, which `Path` would take for the current directory.
+      ArgumentTypeError: if the argument is empty; `Path` would take it for the current directory.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
@@ -50,9 +50,9 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
     """Adds `--data_dir` and `--manual_dir`, the directories of data sets.
 
     Args:
-      parser: the parser to add them to.
+      parser: the parser to add the arguments to.
       needed: False if the command reads the data set only for runs without a description of their
-        data.
+        data. If True, `--data_dir` is required unless there is a default.
     """
     default = default_data_dir()
     parser.add_argument(
@@ -65,7 +65,7 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
 
 
 def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
-    """Adds the arguments of a trained run: `--workdir`, `--allow` and those of its data."""
+    """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run."""
     parser.add_argument("--workdir", required=True, type=path, help="as given to lru.train")
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
@@ -152,16 +152,19 @@ _PROCESSES = "lru.training.processes"  # not imported here, because it imports J
 
 
 class _Stopped(BaseException):
-    """SIGTERM arrived while no other handler was installed."""
+    """Raised when SIGTERM arrives while no other handler is installed."""
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code.
 
-    Exit codes: 0 for success; the `exit_code` of a `UserError`; 2 if a file cannot be read or
-    written, a package or a device is missing, or memory is exhausted; 130 or 143 if SIGINT or
-    SIGTERM ended the command, whether or not its work was saved; 141 if the reader of its output
-    has closed the pipe.
+    Returns:
+      The `exit_code` of a `UserError`, or one of these codes:
+        0: success.
+        2: a file cannot be read or written, a package or a device is missing, JAX runs out of
+          memory, or another process of the run is lost.
+        130, 143: SIGINT or SIGTERM ended the command, whether or not its work was saved.
+        141: the reader of the output has closed the pipe.
     """
     _open_streams()
     # A script's background job inherits an ignored SIGINT, and only a handler lets SIGINT stop it.
@@ -224,7 +227,7 @@ def _open_streams() -> None:
 
 
 def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Calls a command and flushes its output, because a failed write may only show then."""
+    """Calls a command and flushes its output, because a failed write may raise only then."""
     try:
         main(argv)
     except SystemExit:  # after --help
@@ -242,7 +245,7 @@ def _drop_unwritten() -> None:
 
 
 def _device_error(error: RuntimeError) -> str:
-    """Returns JAX's message about too little memory or a missing device, in one or two lines."""
+    """Returns a short message if JAX lacks memory or a device; otherwise an empty string."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
         return f"{first[:200]}\na smaller config.train.batch_size needs less memory"
@@ -278,9 +281,9 @@ class _Printable(logging.Formatter):
 
 @contextmanager
 def _plain_log() -> Iterator[None]:
-    """Logs this package's messages as plain lines, and suppresses the messages of libraries.
+    """Logs this package's messages as plain lines, and suppresses those of absl and asyncio.
 
-    The libraries also raise the errors that they log, so every error is still printed, once.
+    These libraries also raise the errors that they log, so every error is still printed, once.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

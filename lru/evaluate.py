@@ -21,7 +21,7 @@ from lru.io.terminal import log
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, evaluates, and prints the result in the format of training."""
+    """Parses the arguments, evaluates the model, and prints the result as training does."""
     parser = Parser(prog="python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser, needs_data=True)
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])

@@ -2,8 +2,8 @@
 
 The folder contains `model.safetensors`, with the parameters and batch statistics of the best
 checkpoint, and `config.json`, with everything else that `lru.export.load(FOLDER)` needs to create
-the model without its data. With `--step`, the folder also contains `step.jaxexport`: one step of a
-causal model, as a program that needs only JAX to run.
+the model without the data set. With `--step`, the folder also contains `step.jaxexport`: one step
+of a causal model, as a program that needs only JAX to run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["export_run", "load", "main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, exports, and lists the files in the folder."""
+    """Parses the arguments, exports the model, and prints the names of the files written."""
     parser = Parser(prog="python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
     parser.add_argument("--out", required=True, type=path, help="a new folder")

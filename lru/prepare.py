@@ -1,7 +1,7 @@
 """Prepares a data set ahead of time: `python -m lru.prepare --task=listops`.
 
-Training prepares missing data itself. This command prepares data in advance. For releases that
-it does not download, give the directory of the files (--manual_dir=DIRECTORY). It can also write
+Without this command, training prepares missing data itself. For releases that the command does not
+download, give the directory of the files (--manual_dir=DIRECTORY). The command can also write
 ListOps in LRA's file format (--write_tsv=DIRECTORY), and an image with examples
 (--write_sheet=FILE.png). The documentation of the data set explains the options.
 """
@@ -17,7 +17,7 @@ from lru.command_line import Parser, add_data_arguments, path, run
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepares the data set; if requested, writes it as text, and some examples as an image."""
+    """Prepares the data set and, if requested, writes it as text, and examples as an image."""
     from lru.data import dataset_class
     from lru.data.builder import SPLITS
     from lru.errors import UserError

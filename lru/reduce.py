@@ -4,8 +4,8 @@ Every LRU of the model gets K modes instead of N. K is given (`--modes`), or is 
 truncation needs to keep a share of the sum of each layer's Hankel singular values (`--energy`), or
 to keep the relative error of each layer in the H-infinity norm below a bound (`--tolerance`). All
 layers get the same K, the largest that any layer needs. The command writes an export, which
-`lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes
-accuracy against K instead of an export.
+`lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, the command
+writes accuracy against K instead of an export.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _reduce(restored: Any, known: Any) -> None:
 
 
 def _reduced_layers(restored: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the reduced layers, by path, and the method and numbers of modes as a dict."""
+    """Returns the reduced layers, by path, and a dict of the options and the numbers of modes."""
     from lru.training.reducing import each_layer, input_moments
 
     moments = input_moments(restored) if known.inputs == "measured" else {}

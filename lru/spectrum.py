@@ -91,11 +91,11 @@ def read_run(
 
     Args:
       workdir, allow: see `lru.training.best.restore_best`.
-      data_dir, manual_dir: the directories of the data set, which is read only if the version that
-        started the run wrote no `dataset.json`.
+      data_dir, manual_dir: the directories of the data set, which is read only if the work
+        directory has no `dataset.json`.
 
     Raises:
-      UserError: there is no run, no evaluated checkpoint, or no diagonal layer in the model.
+      UserError: if there is no run, no evaluated checkpoint, or no diagonal layer in the model.
     """
     from lru.training.best import restore_best
     from lru.training.init_from import set_initial_weights

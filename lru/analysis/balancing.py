@@ -1,17 +1,17 @@
 """Balanced realizations of layers of independent modes, in double precision.
 
-The layer h_k = Lambda h_{k-1} + B u_k, y_k = Re[C h_k] is a real system. Its 2N states are the real
-and imaginary parts of h, s = [Re h, Im h]:
+The layer h_k = Lambda h_{k-1} + B u_k, y_k = Re[C h_k] is a real linear system. Its 2N states are
+the real and imaginary parts of h, s = [Re h, Im h]:
 
     s_k = A s_{k-1} + B' u_k,   y_k = C' s_k           A (2N, 2N), B' (2N, H), C' = [Re C, -Im C]
 
-This is the system to reduce. The complex system of N states has the outputs C h, whose imaginary
-parts are not used, and a mode and the conjugate of another mode may give nearly the same real
-outputs.
+This real system is reduced, not the complex system of N states with the outputs C h. The imaginary
+parts of C h are not used, and a mode and the conjugate of another mode may give nearly the same
+real parts.
 
-The Gramians are those for white noise, in which all directions of u have the same size. The actual
-inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are given, the
-system with B' S^(1/2), whose inputs are white, is balanced instead.
+By default, the Gramians are those for white noise, in which all directions of u have the same size.
+The actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
+given, the system with B' S^(1/2), whose inputs are white, is balanced instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from lru.layers.state_space import Modes
 
 _FLOOR = 1e-13  # Hankel singular values below this share of the largest are rounding errors
-_LEAST_MOMENT = 1e-4  # as a share of the largest; it keeps every direction of the inputs
+_LEAST_MOMENT = 1e-4  # as a share of the largest, so that no direction of u is lost
 
 
 class Balanced(NamedTuple):
@@ -49,7 +49,8 @@ def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
         E[h h*]_ij  = b_i b_j* / (1 - lambda_i conj(lambda_j))
         E[h h^T]_ij = b_i b_j^T / (1 - lambda_i lambda_j)
 
-    Their real and imaginary parts are sums and differences of the covariances of Re h and Im h.
+    The real and imaginary parts of these two matrices are sums and differences of the covariances
+    of Re h and Im h.
 
     Args:
       lam: eigenvalues inside the unit disk, `(N,)`.
@@ -69,13 +70,13 @@ def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     """Balances the real system of 2N states by the square-root method.
 
-    With P = R R^T, Q = L L^T and the singular value decomposition L^T R = U diag(sigma) V^T, the
-    projections sigma^(-1/2) U^T L^T and R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs &
-    Postlethwaite, 1987).
+    The controllability Gramian is P = R R^T, and the observability Gramian is Q = L L^T. With the
+    singular value decomposition L^T R = U diag(sigma) V^T, the projections sigma^(-1/2) U^T L^T and
+    R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs & Postlethwaite, 1987).
 
     Args:
       modes: the modes of a layer; `out` may stack the output matrices of two directions.
-      moments: the second moments of the inputs, `(H, H)`; None for white noise.
+      moments: the second moments S of the inputs, `(H, H)`; None for white noise.
 
     Raises:
       ValueError: if an eigenvalue is not inside the unit disk, a value is not finite, or the
@@ -105,9 +106,9 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
 
 
 def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the symmetric matrices S^(1/2) and S^(-1/2).
+    """Returns the symmetric matrices S^(1/2) and S^(-1/2) for second moments S.
 
-    Eigenvalues of S smaller than 1e-4 times the largest are raised to this bound first.
+    Eigenvalues of S below 1e-4 times the largest are raised to this bound first.
 
     Example:
       >>> root, inverse = input_roots(np.diag([4.0, 0.0]))
@@ -120,7 +121,7 @@ def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram, which may be singular, unlike for a Cholesky factorization."""
+    """Returns R with R R^T = gram; unlike in a Cholesky factorization, gram may be singular."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     return vectors * np.sqrt(np.maximum(values, 0))
 
@@ -128,29 +129,30 @@ def _root(gram: np.ndarray) -> np.ndarray:
 def truncate(system: Balanced, order: int) -> Balanced:
     """Keeps the first states and drops the others: balanced truncation (Moore, 1981).
 
-    The transfer function's error is at most twice the sum of the dropped sigma in the H-infinity
-    norm (Enns, 1984; Glover, 1984). With second moments S of the inputs, this bounds the error of
-    G S^(1/2), where G is the transfer function. The outputs of a layer read s_k, while those of
-    the theorem read s_{k-1}. This multiplies both transfer functions by z, which does not change
-    the norm of their difference.
+    In the H-infinity norm, the error of the transfer function G is at most twice the sum of the
+    dropped sigma (Enns, 1984; Glover, 1984). If the system was balanced for second moments S of the
+    inputs, this is a bound on the error of G S^(1/2). The outputs of a layer read s_k, while those
+    of the theorem read s_{k-1}. The extra factor z in both transfer functions does not change the
+    norm of their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])
 
 
 def perturb(system: Balanced, order: int) -> Balanced:
-    """Keeps the first states and puts the others at rest: singular perturbation.
+    """Keeps the first states s1 and puts the others, s2, at rest: singular perturbation.
 
     The dropped states at rest, s2 = A21 s1 + A22 s2 + B2 u, are eliminated from the equation of the
     kept states (Liu & Anderson, 1989):
 
         A = A11 + A12 (I - A22)^-1 A21,   B = B1 + A12 (I - A22)^-1 B2
 
-    With a constant input u, the kept states then come to rest at their exact values X1 u. In the
-    whole system, the dropped states rest at X2 u. The textbook's outputs would need a full matrix
-    D, but the layer's D is diagonal. So C = C1 + C2 M, where M maps X1 to X2 for `order // 2`
-    directions of u (at least one, and at most all), those to which the kept states respond most.
-    For more directions, the problem would be badly conditioned.
+    With a constant input u, the kept states then come to rest at X1 u, as in the whole system. The
+    dropped states of the whole system come to rest at X2 u. The textbook's output equation would
+    need a full matrix D, but the layer's D is diagonal. Therefore C = C1 + C2 M, where M X1 u is
+    X2 u for `order // 2` directions of u (at least one, and at most all). They are the directions
+    to which the kept states respond most. For more directions, the problem would be badly
+    conditioned.
     """
     a, b, c, sigma = system
     kept, dropped = slice(order), slice(order, None)

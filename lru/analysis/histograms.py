@@ -28,8 +28,8 @@ def plot_modulus(
 
     Args:
       axis: a Matplotlib axis.
-      lam: `(N,)` complex.
-      initial: `(N,)` complex, drawn in gray; or None.
+      lam: the eigenvalues after training, `(N,)` complex.
+      initial: the eigenvalues before training, `(N,)` complex, drawn in gray; or None.
       ring: (r_min, r_max), or None. For comparison, a dotted line shows the distribution of
         |lambda| for eigenvalues uniform on this ring; (0, 1) gives the circular law.
       edges: the edges of the bins; by default, those of 20 bins that cover all values.
@@ -53,7 +53,7 @@ def plot_frequency(
     *,
     edges: np.ndarray | None = None,
 ) -> Any:
-    """Draws a histogram of |arg lambda|, in radians per step.
+    """Draws a histogram of the phases |arg lambda|, in radians per step.
 
     For the arguments and the result, see `plot_modulus`.
     """
@@ -69,7 +69,7 @@ def plot_time_scales(
     *,
     edges: np.ndarray | None = None,
 ) -> Any:
-    """Draws a histogram of -1/log|lambda| on a logarithmic axis.
+    """Draws a histogram of the time scales -1/log|lambda|, on a logarithmic axis.
 
     Modes on or outside the unit circle have an infinite time scale, and are counted in the last
     bin. For the arguments and the result, see `plot_modulus`.
@@ -83,7 +83,7 @@ def plot_time_scales(
 def linear_edges(
     values: np.ndarray, least: float | None = None, most: float = math.inf
 ) -> np.ndarray:
-    """Returns the edges of equal bins that cover all values.
+    """Returns the edges of 20 bins of equal width that cover all values.
 
     `least` and `most` are bounds of the values. The first edge is `least`, if given, and the last
     edge is at most `most`.
@@ -93,7 +93,7 @@ def linear_edges(
 
 
 def log_edges(values: np.ndarray) -> np.ndarray:
-    """Returns logarithmically spaced edges of bins that cover all positive, finite values."""
+    """Returns logarithmically spaced edges of 20 bins that cover all positive, finite values."""
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
     return np.geomspace(low, max(high, 1.01 * low), _BINS + 1)

@@ -53,7 +53,7 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict that collects, by path, the called layers that have a method `modes`."""
+    """Yields a dict of the layers with a method `modes` that the `with` block calls, by path."""
     found = {}
 
     def record(call, args, kwargs, context):
@@ -113,7 +113,7 @@ def model_modes(
 ) -> dict[str, tuple[Modes, ...]]:
     """Returns `layer_modes` of every layer with modes in a tree of parameters, by path.
 
-    A warning names each layer that seems to have modes that cannot be determined.
+    If a layer seems to have modes, but they cannot be determined, a warning names the layer.
 
     Args:
       params: the tree of parameters.

@@ -34,7 +34,7 @@ Layers = Mapping[str, tuple[Modes, ...]]
 _MOST_LAYERS = 6  # more would be too small to read
 _FEWEST_MODES = 20  # a histogram of fewer modes is not informative
 _MOST_FRAMES = 150
-_SECONDS, _HELD_SECONDS = 4.0, 2.0  # before the last frame (more for many frames), and on it
+_SECONDS, _HELD_SECONDS = 4.0, 2.0  # until the last frame (more for many frames), and on it
 _MOST_STEPS = 100_000
 _LINES: tuple[dict[str, Any], ...] = (  # one per direction
     {"linestyle": "-"},
@@ -43,7 +43,7 @@ _LINES: tuple[dict[str, Any], ...] = (  # one per direction
 
 
 def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
-    """Saves a figure with one column per layer: eigenvalues, histograms and impulse responses.
+    """Saves a figure of eigenvalues, histograms and impulse responses, with a column per layer.
 
     Eigenvalues are drawn on the unit disk, and also by phase and distance from the unit circle. If
     every layer shown has 20 modes or more, there are histograms of moduli, phases and time scales.
@@ -143,7 +143,7 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Returns how many steps the slowest decaying mode takes to decay to e^-5, up to a maximum."""
+    """Returns the number of steps in which the slowest mode decays to e^-5, up to a maximum."""
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)
     return int(min(math.ceil(5 * longest), _MOST_STEPS))
@@ -158,7 +158,7 @@ def _chosen(layers: int) -> list[int]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Returns up to `most` evenly spaced numbers below `count`, including the first and last."""
+    """Returns up to `most` evenly spaced integers from 0 to `count - 1`, including both."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
@@ -174,7 +174,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Draws a legend of the disk's markers, and of the response lines that have other labels."""
+    """Draws a legend of the markers on the disk, and of response lines with other labels."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:

@@ -23,8 +23,8 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
     Args:
       axis: a Matplotlib axis.
-      lam: `(N,)` complex.
-      initial: `(N,)` complex, or None.
+      lam: the eigenvalues, `(N,)` complex.
+      initial: the initial eigenvalues, `(N,)` complex, or None.
 
     Returns:
       The axis.
@@ -55,7 +55,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     """Draws eigenvalues by phase and distance from the unit circle, on logarithmic axes.
 
     Modes on or outside the unit circle, and modes with phase 0, are left out. For the arguments and
-    the result; see `plot_eigenvalues`.
+    the result, see `plot_eigenvalues`.
     """
     points = [np.stack([np.abs(np.angle(x)), 1 - np.abs(x)]) for x in (lam, initial)
               if x is not None]  # fmt: skip
@@ -75,7 +75,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def set_log_ticks(scale: Any) -> None:
     """Labels the powers of ten on a logarithmic scale.
 
-    If the scale has few of them, it also labels two and five times each power.
+    If the axis spans few powers of ten, two and five times each power are labeled too.
 
     Args:
       scale: the `xaxis` or the `yaxis` of a Matplotlib axis.
@@ -96,7 +96,7 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
 
     Args:
       axis: a Matplotlib axis.
-      trajectory: `(K, N)` complex, one row per evaluation, in order.
+      trajectory: the eigenvalues, `(K, N)` complex, one row per evaluation, in order.
     """
     _draw_disk(axis)
     axis.plot(trajectory.real, trajectory.imag, color="0.45", linewidth=0.7, zorder=1)
@@ -112,8 +112,8 @@ def plot_impulse_responses(
 
     Args:
       axis: a Matplotlib axis.
-      steps: `(K,)`, positive.
-      responses: the norms `(K,)` and the style of each line, by its label.
+      steps: the numbers of steps since the impulse, `(K,)`, positive.
+      responses: the norms `(K,)` and the style of each line, by the label of the line.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -128,8 +128,8 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
     Args:
       axis: a Matplotlib axis.
-      lam: `(N,)` complex.
-      gains: see `lru.spectrum.input_gains`.
+      lam: the eigenvalues, `(N,)` complex.
+      gains: the gains of the modes; see `lru.spectrum.input_gains`.
     """
     styles: dict[str, dict[str, Any]] = {
         "resonant": {"marker": "^", "facecolors": "none", "edgecolors": "0.5"},
@@ -146,7 +146,9 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws the gains that Proposition 3.3 predicts, and measured gains, against 1 - r_max.
+    """Draws measured gains, and those that Proposition 3.3 predicts, against 1 - r_max.
+
+    The proposition is that of Orvieto et al. (2023).
 
     Args:
       axis: a Matplotlib axis.

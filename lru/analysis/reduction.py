@@ -1,9 +1,9 @@
-"""Model reduction of trained LRUs: the same outputs, nearly, from fewer modes.
+"""Model reduction of trained LRUs: nearly the same outputs from fewer modes.
 
 A trained layer is a linear system. The Hankel singular values measure how much each state of its
 balanced realization contributes to the mapping from inputs to outputs. Three reductions are
-available. Each returns the parameters of a layer with K modes instead of N, with the names of
-Appendix A of Orvieto et al. (2023):
+available. Each returns the parameters of a layer with K modes instead of N, named as in Appendix A
+of Orvieto et al. (2023):
 
 balanced truncation     drops the states with the smallest Hankel singular values
 singular perturbation   drops the same states, but keeps the response to some constant inputs
@@ -46,7 +46,7 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
     system of 2N states, two for each mode; see `lru.analysis.balancing`. If balanced truncation
     keeps the first 2K states, the H-infinity norm of its error is at most twice the sum of the
     other values. For a bidirectional layer, this bound holds for the system with the output matrix
-    [C; C2]. The layer adds the outputs of its two directions, and its bound is sqrt(2) times this.
+    [C; C2]. The layer adds the outputs of its two directions, so its bound is sqrt(2) times this.
 
     Args:
       params: the parameters of an `lru.LRU`.
@@ -99,7 +99,7 @@ def enough_modes(
 ) -> int:
     """Returns the number of modes that balanced truncation needs to satisfy one of two conditions.
 
-    These are the modes of the fewest states that satisfy the condition.
+    This is the number of modes of the smallest truncated system that satisfies the condition.
 
     Args:
       params: the parameters of an `lru.LRU`.
@@ -174,10 +174,11 @@ def singular_perturbation(
     """Reduces an LRU to K modes by singular perturbation of its balanced realization.
 
     The dropped states are replaced by their values at rest; see `lru.analysis.balancing.perturb`.
-    For K directions of the input (fewer if some eigenvalues are real), the response to a constant
-    input is that of the whole layer; if 2H states are kept, this holds for every constant input.
-    For other constant inputs, the response is usually closer than with balanced truncation, which
-    is usually closer at high frequencies. For arguments and result, see `balanced_truncation`.
+    For K directions of the input (fewer if some eigenvalues are real), the steady-state response
+    to a constant input is that of the whole layer. If 2H states are kept, this holds for every
+    constant input. For other constant inputs, the steady-state response is usually closer than with
+    balanced truncation, which is usually closer at high frequencies. For the arguments and the
+    result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 
@@ -187,8 +188,9 @@ def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dic
 
     The gain of a mode at its own frequency is |C_i| |B_i| / (1 - |lambda_i|), where B includes
     gamma. With moments S, |B_i S^(1/2)| replaces |B_i|. The H-infinity norm of the error is at most
-    the sum of the dropped gains, or sqrt(2) times this sum for a bidirectional layer. For arguments
-    and result, see `balanced_truncation`, but the kept modes keep their gamma, B and C here.
+    the sum of the dropped gains, or sqrt(2) times this sum for a bidirectional layer. For the
+    arguments and the result, see `balanced_truncation`; here, the kept modes keep their gamma, B
+    and C.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))
@@ -267,7 +269,7 @@ def _unstable(modes: Modes) -> bool:
 
 
 def _parameters(modes: Modes, params: Parameters) -> dict[str, np.ndarray]:
-    """Returns modes with phases in [0, pi] as parameters, with D and the types from `params`."""
+    """Converts modes with phases in [0, pi] to parameters, with D and the types of `params`."""
     nu, theta = -np.log(np.abs(modes.lam)), np.angle(modes.lam)
     # exp(theta_log) cannot be 0. A phase far below the mode's bandwidth has the same effect as 0.
     theta = np.maximum(theta, np.finfo(np.float32).eps * nu)

@@ -18,12 +18,12 @@ def impulse_response(
 
     Args:
       modes: the modes of one direction of a layer other than S4D, whose channels do not mix.
-      steps: k, `(K,)`.
+      steps: the values of k, `(K,)`.
       outputs, inputs: the indices of the channels to compute. A long response of all channels,
         `(K, H, H)`, takes much memory.
 
     Returns:
-      `(K, outputs, inputs)`.
+      The responses, `(K, outputs, inputs)`.
 
     Example:
       >>> modes = Modes(np.array([0.5]), np.array([[4.0]]), np.array([[1.0]]))
@@ -37,9 +37,13 @@ def impulse_response(
 def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
-    If M = C P B, with the powers p on the diagonal of P, |Re M|^2 = (|M|^2 + Re tr M M^T) / 2. Both
-    terms are quadratic forms in p: p* [(C* C) o (B B*)^T] p and p^T [(C^T C) o (B B^T)] p,
-    where o is the elementwise product. The cost of a step is therefore N^2.
+    Let M = C P B, with the powers p on the diagonal of P.
+
+        |Re M|^2 = (|M|^2 + Re tr M M^T) / 2
+
+    |M|^2 and tr M M^T are quadratic forms in p: p* [(C* C) o (B B*)^T] p and
+    p^T [(C^T C) o (B B^T)] p, where o is the elementwise product. The cost of a step is therefore
+    proportional to N^2.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
     if modes.lam.ndim == 2:  # S4D: each channel has its own response
@@ -51,12 +55,12 @@ def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
 
 
 class InputGains(NamedTuple):
-    """The long-run |state| of each mode for inputs Bu of size one; `(N,)` each.
+    """The long-run |state| of each mode for inputs Bu of size one; each attribute is `(N,)`.
 
     Attributes:
-      constant: for a constant input: gamma / |1 - lambda|.
-      resonant: for an input at the mode's own frequency: gamma / (1 - |lambda|).
-      noise: for white noise, the root mean square: gamma / sqrt(1 - |lambda|^2).
+      constant: gamma / |1 - lambda|, the gain for a constant input.
+      resonant: gamma / (1 - |lambda|), the gain for an input at the mode's own frequency.
+      noise: gamma / sqrt(1 - |lambda|^2), the root mean square for white noise.
     """
 
     constant: np.ndarray
@@ -65,7 +69,7 @@ class InputGains(NamedTuple):
 
 
 def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
-    """Returns the gains of modes inside the unit disk.
+    """Returns the gains of modes with eigenvalues inside the unit disk.
 
     With the LRU's initial gamma = sqrt(1 - |lambda|^2), the gain for white noise is one (section
     3.4 of Orvieto et al. 2023). For a slow mode of small phase, the gain for a constant input is
@@ -87,11 +91,11 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 
 
 def ring_gain(r_min: float, r_max: float) -> float:
-    """Returns the long-run E|h|^2 / E|Bu|^2 for white noise, a ring of eigenvalues, and no gamma.
+    """Returns the long-run E|h|^2 / E|Bu|^2 for white noise and eigenvalues uniform on a ring.
 
-    By Proposition 3.3 of Orvieto et al. (2023), the ratio is
+    Without gamma, by Proposition 3.3 of Orvieto et al. (2023), this ratio is
     log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), or 1 / (1 - r^2) if the ring is a
-    circle of radius r. With gamma, it is one.
+    circle of radius r. With the LRU's initial gamma, the ratio would be one.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)
@@ -105,11 +109,11 @@ def ring_gain(r_min: float, r_max: float) -> float:
 def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
     """Returns E|h|^2 / E|Bu|^2 over the second half of the steps h_k = lambda h_{k-1} + Bu_k.
 
-    Proposition 3.3 holds in the long run, so T must be much longer than the longest time scale.
+    Proposition 3.3 holds in the long run, so T must be much larger than the longest time scale.
 
     Args:
-      lam: `(N,)`.
-      projected: Bu, `(T, ..., N)`.
+      lam: the eigenvalues, `(N,)`.
+      projected: the projected inputs Bu, `(T, ..., N)`.
     """
     half, h, total = len(projected) // 2, np.zeros_like(projected[0]), 0.0
     for k, v in enumerate(projected):
@@ -120,5 +124,5 @@ def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
 
 
 def _powers(modes: Modes, steps: np.ndarray) -> np.ndarray:
-    """Returns Lambda^k, `(K, N)` or `(K, H, N/2)`."""
+    """Returns Lambda^k, `(K, N)`, or `(K, H, N/2)` for S4D."""
     return modes.lam ** np.reshape(steps, (-1,) + (1,) * modes.lam.ndim)

@@ -40,11 +40,11 @@ def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     Values outside the edges are counted in the nearest bin.
 
     Args:
-      values: `(N,)`.
-      edges: `(K + 1,)`, increasing.
+      values: the values to count, `(N,)`.
+      edges: the edges of K bins, `(K + 1,)`, increasing.
 
     Returns:
-      `(K,)`, which sums to one, or to zero if there are no values.
+      The fractions, `(K,)`, whose sum is one, or zero if there are no values.
 
     Example:
       >>> fractions(np.array([0.1, 0.2, 0.9, 7.0]), np.array([0.0, 0.5, 1.0])).tolist()
@@ -98,7 +98,7 @@ def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.n
     """Returns the density of |arg lambda| in [0, pi] for phases uniform on [0, max_phase].
 
     Phases beyond pi fold back, so each phase that has a given frequency contributes 1 / max_phase.
-    `max_phase` is at most 2 pi.
+    `max_phase` must be at most 2 pi.
 
     Example:
       >>> (np.pi * phase_density(np.array([0.5, 3.0]))).round(6).tolist()

@@ -41,9 +41,9 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yields a folder to write into, which becomes `folder` at the end of the block, atomically.
+    """Yields a temporary folder, which is atomically renamed to `folder` at the end of the block.
 
-    If the block raises, nothing is left. `folder` must be missing or empty.
+    If the block raises, the temporary folder is removed. `folder` must be missing or empty.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{folder.name}.part.", dir=folder.parent) as temporary:
@@ -60,7 +60,7 @@ def open_new(file: Path) -> IO[bytes]:
 
 
 def open_to_append(file: Path) -> IO[bytes]:
-    """Opens a file for appending; opens a new file if it is missing or not a regular file."""
+    """Opens a file for appending, or a new file if it is missing or not a regular file."""
     if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -71,7 +71,7 @@ def read_object(file: Path, fields: Fields, advice: str) -> dict[str, Any]:
     """Reads a JSON object from a file.
 
     Args:
-      file: the file.
+      file: the file to read.
       fields: the fields that the object must have; see `parse_object`.
       advice: what the user can do if the file is damaged; the end of the error message.
 
@@ -89,7 +89,7 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
     """Parses a JSON object and checks its fields.
 
     Args:
-      text: the JSON.
+      text: the JSON text.
       fields: the keys that the object must have, each with its type, or with the fields of a nested
         object. A `float` is any finite number.
 
@@ -153,7 +153,7 @@ def lock(file: Path) -> Iterator[bool]:
         holds the lock may remove the file.
 
     Yields:
-      Whether the lock was acquired.
+      True if the lock was acquired, else False.
 
     Raises:
       UserError: if the file cannot be written or is not a lock, or the file system has no locks.
@@ -187,7 +187,7 @@ def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Waits until the lock is free, acquires it, and removes the lock file at the end.
 
     Args:
-      file: as in `lock`.
+      file: the lock file; see `lock`.
       waiting: a function that is called once if the lock is already held.
     """
     notified = False
@@ -207,7 +207,7 @@ def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _check_lock_file(file: Path) -> None:
-    """Creates the directory; rejects a symbolic link, and content that a lock might truncate."""
+    """Creates the file's directory; rejects a file that cannot be written or is not a lock."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         found = file.lstat()

@@ -1,7 +1,7 @@
 """Writes untrusted text to a terminal: prompts, data, paths, and names in configs.
 
 A terminal executes control characters. They could clear the screen, hide output, or change the
-title of the window. Therefore this module prints them as escapes.
+title of the window. Therefore this module escapes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
     Args:
       text: any text.
-      keep: the control characters that are not escaped.
+      keep: the control characters to leave unescaped.
 
     Example:
       >>> print(printable("a\x1b[2Jb"))

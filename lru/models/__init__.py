@@ -1,4 +1,4 @@
-"""Whole models: classifiers of sequences or of pairs of sequences, and language models."""
+"""Complete models: classifiers of sequences and of pairs of sequences, and language models."""
 
 from lru.models.classifiers import SequenceClassifier, SequenceMatcher, SequenceModel
 from lru.models.language import LanguageModel

@@ -14,11 +14,12 @@ from lru.ops.dtypes import at_least_float32
 
 
 class BatchStatistics(nn.Module):
-    """Computes mean, scale and bias `(H,)` of batch normalization, (x - mean) * scale + bias.
+    """Computes the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
 
-    The statistics are taken over time and batch, without padding. They are computed first, so that
-    each chunk of x can be normalized where it is used. The parameters and running statistics are
-    those of `flax.linen.BatchNorm`.
+    Each of the three is `(H,)`. They are computed first, so that each chunk of x can be normalized
+    where it is used. If `train` is True, the mean and the variance are those of x over time and
+    batch, without padding. Otherwise, they are the running statistics. The parameters and running
+    statistics are those of `flax.linen.BatchNorm`.
 
     Attributes:
       momentum: the momentum of the running statistics.
@@ -46,7 +47,7 @@ class BatchStatistics(nn.Module):
 
 
 def _mean_and_variance(x, mask):
-    """Computes mean and variance over time and batch, in one pass over x."""
+    """Computes the mean and the variance of x over time and batch, in one pass over x."""
     x = x.astype(at_least_float32(x))
     count = math.prod(x.shape[:2])
     if mask is not None:
@@ -56,7 +57,7 @@ def _mean_and_variance(x, mask):
 
 
 def padding_mask(x: Num[Array, "T B ..."], seq_lengths: Int[Array, "B"] | None) -> Any:
-    """Returns a mask `(T, B, 1)`, True on the valid steps of x; None if all steps are valid."""
+    """Returns a mask `(T, B, 1)`, True on the valid steps of x; None if `seq_lengths` is None."""
     if seq_lengths is None:
         return None
     return (jnp.arange(x.shape[0])[:, None] < seq_lengths[None])[..., None]

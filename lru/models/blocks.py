@@ -36,25 +36,26 @@ GLU = Literal["full", "half"]
 class BlockOptions(nn.Module, kw_only=True):
     """The options of a residual block, shared by the models that consist of such blocks.
 
-    Blocks and models also have an attribute `norm`, for which each class has its own default.
+    Blocks and models also have an attribute `norm`, whose default depends on the class.
 
     Attributes:
-      norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`. The
-        batch statistics exclude padding, which the paper does not mention.
+      norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`, layer
+        normalization. The batch statistics exclude padding, which the paper does not mention.
       norm_momentum: the momentum of batch normalization's running statistics.
       gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
-      glu: `"full"`: (W1 z + b1) * sigmoid(W2 z + b2); `"half"`, the paper's choice for Path-X:
-        z * sigmoid(W z + b).
+      glu: `"full"`, (W1 z + b1) * sigmoid(W2 z + b2); or `"half"`, z * sigmoid(W z + b), the
+        paper's choice for Path-X.
       dropout: the dropout rate, both after the GELU and after the GLU.
       tie_dropout: whether the same channels are dropped at all steps of a sequence; each sequence
         has its own mask.
       remat: whether to recompute the values inside a block in the backward pass instead of saving
         them. None means True on a CPU or a device with little memory, and False elsewhere. With
-        rematerialization, a block whose mixer is `causal` runs chunk by chunk. A causal mixer
+        rematerialization, a block can run chunk by chunk if its mixer is `causal`. A causal mixer
         promises that no output depends on a later input, and that its initial carry is zero.
-      chunk_size: the number of steps in each of these chunks; None chooses it from the shape, and 0
-        means all steps.
-      dtype: the type of the activations.
+      chunk_size: the number of steps in each chunk of a block; None chooses it from the shape of
+        the inputs, and 0 means all steps.
+      dtype: the type of the activations outside the mixer, which may have its own `dtype`; None
+        means the common type of inputs and parameters.
     """
 
     norm_momentum: float = 0.99
@@ -68,7 +69,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     @nn.nowrap
     def block_options(self) -> dict[str, Any]:
-        """Returns these options, and `norm`, by name."""
+        """Returns the values of these options and of `norm`, by name."""
         return {name: getattr(self, name) for name in BLOCK_OPTIONS}
 
 
@@ -78,7 +79,7 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 
 
 class _Layers(NamedTuple):
-    """A block's layers as functions: bound to the block, or applied to given parameters.
+    """A block's layers as functions, either bound to the block or applied to given parameters.
 
     Each field has the name of the layer's subtree of parameters. A new layer needs a field here, a
     line in `_factories` and a call in `_forward`; `lru.models.budget` must count its parameters.
@@ -117,7 +118,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """True for a causal mixer and layer norm: no output then depends on a later input."""
+        """True for layer norm and a causal mixer: no output then depends on a later input."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
@@ -132,7 +133,7 @@ class ResidualBlock(BlockOptions):
         time_major: bool = False,
         train: bool = False,
     ) -> Any:
-        """Applies the block, with the arguments of `lru.layers.mixers.Mixer` and `train`.
+        """Applies the block to a batch of sequences.
 
         Args:
           inputs: `(B, T, H)`.
@@ -142,7 +143,7 @@ class ResidualBlock(BlockOptions):
           return_carry: whether to return `(carry, outputs)` instead of the outputs `(B, T, H)`.
           time_major: whether time is the first axis of inputs, outputs and `reset`.
           train: whether to use dropout and the statistics of the batch, and to update the running
-            statistics.
+            statistics. Dropout needs an rng named `dropout`.
 
         Raises:
           ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
@@ -165,9 +166,9 @@ class ResidualBlock(BlockOptions):
         Args:
           layers: the block's layers, as functions.
           shared: the values common to all steps: batch statistics and tied dropout masks.
-          carry: the mixer's carry.
-          xs: the values of each step: inputs `(T, B, H)`, resets, untied dropout masks.
-          seq_lengths: `(B,)`, or None.
+          carry: the mixer's carry before the first step, or None.
+          xs: the values of each step: inputs `(T, B, H)`, resets, and untied dropout masks.
+          seq_lengths: `(B,)`, the number of valid steps of each sequence; None if all are valid.
           remat_after_mixer: whether to recompute everything after the mixer in the backward pass.
             The layers after the mixer must then be functions of given parameters.
         """
@@ -195,9 +196,9 @@ class ResidualBlock(BlockOptions):
 
         1. Initialization, or no rematerialization: on the whole sequence, storing everything.
         2. A causal mixer with no variables but parameters, and several chunks: chunk by chunk,
-           storing the inputs and the carries between chunks.
+           storing only the inputs and the carries between chunks.
         3. A mixer that is not causal, but runs in chunks of its own and so stores little: on the
-           whole sequence, recomputing what follows the mixer.
+           whole sequence, recomputing everything after the mixer.
         4. Otherwise: on the whole sequence, recomputing everything.
         """
         x, d_model = xs[0], xs[0].shape[-1]
@@ -238,7 +239,7 @@ class ResidualBlock(BlockOptions):
         return _Layers(*map(bound, self._factories(d_model), _Layers._fields))
 
     def _functions(self, d_model, params) -> _Layers:
-        """Returns the layers as functions of the block's parameters."""
+        """Returns the layers as functions that use the given parameters of the block."""
 
         def applied(make, name):
             given = params.get(name, {})  # empty for an unused layer norm
@@ -263,7 +264,7 @@ class ResidualBlock(BlockOptions):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 
     def _dropout_masks(self, shape, train):
-        """Draws the masks of both dropouts, for all chunks; returns None if nothing is dropped."""
+        """Draws the masks of both dropouts for all steps, or returns None if nothing is dropped."""
         if not train or not self.dropout:
             return None
         shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)
@@ -276,8 +277,8 @@ class ResidualBlock(BlockOptions):
 def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
     """Splits the last axis in two.
 
-    On a GPU the derivative of slices is fused with the sum for the bias's gradient, and that of a
-    split is read again for it.
+    On a GPU, slices are faster than a split. XLA fuses their derivative with the sum that gives the
+    gradient of the bias, but reads the derivative of a split again to compute this sum.
     """
     if not platform.is_gpu():
         first, second = jnp.split(x, 2, axis=-1)
@@ -289,10 +290,13 @@ def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
 def time_first(
     inputs: ArrayLike, seq_lengths: Lengths, reset: Resets, time_major: bool
 ) -> tuple[Array, Any, Any]:
-    """Checks a block's arguments, and returns inputs `(T, B, H)`, lengths `(B,)`, resets `(T, B)`.
+    """Checks the arguments of a block, and makes time their first axis.
+
+    Returns:
+      The inputs `(T, B, H)`, the lengths `(B,)` or None, and the resets `(T, B)` or None.
 
     Raises:
-      ValueError: if their shapes do not match.
+      ValueError: if the shape or type of an argument is invalid.
     """
     inputs = as_inputs(inputs)
     if inputs.ndim != 3:
@@ -321,7 +325,7 @@ def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
 
 
 def _full_carry(mixer, carry, inputs):
-    """Returns the carry with the shapes and types of the mixer's carry; zeros if it is None."""
+    """Returns the carry, or zeros for None, with the shapes and types of the mixer's carry."""
     call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
     (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
     if carry is None:
@@ -335,7 +339,7 @@ class ResidualStack(nn.Module):
     """A stack of `num_layers` residual blocks, from `(B, T, H)` to `(B, T, H)`.
 
     Attributes:
-      num_layers: L.
+      num_layers: L, the number of blocks.
       block: a block, e.g. `ResidualBlock(mixer)`, of which each layer gets a copy; or a function
         that makes one, e.g. `functools.partial(ResidualBlock, mixer)`.
     """
@@ -394,7 +398,7 @@ class ResidualStack(nn.Module):
 
 
 def residual_stack(model):
-    """Returns the residual stack of a model that has the options of a block."""
+    """Makes the `ResidualStack` of a model that has the attributes of `BlockOptions`."""
     block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
     return ResidualStack(model.num_layers, block, name="stack")
 

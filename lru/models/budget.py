@@ -1,4 +1,4 @@
-"""Chooses the width of a stack for a parameter budget, so that models have about equal sizes."""
+"""Chooses widths for a parameter budget, so that language models have about equal sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count_layer(stack: Stack, d_model: int) -> int:
       stack: a class or function that makes the stack from H and L, such as `lru.lattice.Lattice`
         or `lru.baselines.GRU`; or `lru.LRU`, for which a layer is a residual block with N = H and a
         full GLU.
-      d_model: H.
+      d_model: H, the width of the layer.
 
     Example:
       >>> from lru.baselines import GRU
@@ -43,8 +43,8 @@ def count_parameters(stack: Stack, d_model: int, vocab_size: int, num_layers: in
 
     Args:
       stack, d_model: see `count_layer`.
-      vocab_size: V.
-      num_layers: L.
+      vocab_size: V, the number of tokens.
+      num_layers: L, the number of layers.
 
     Example:
       >>> from lru.lattice import Lattice
@@ -67,7 +67,7 @@ def hidden_size(
         difference of more than 1 % is logged.
 
     Raises:
-      UserError: if the difference is larger for every width.
+      UserError: if the difference is larger than `within` for every width.
 
     Example:
       >>> from lru.baselines import LSTM
@@ -97,9 +97,9 @@ def hidden_size(
 
 
 def nearest(count: Callable[[int], int], budget: int) -> int:
-    """Returns the width whose count is nearest to a budget.
+    """Returns the width for which `count(width)` is nearest to a budget.
 
-    The count must increase with the width, and be at least the square of the width.
+    `count` must increase with the width, and be at least the square of the width.
 
     Example:
       >>> nearest(lambda width: 2 * width**2, 100)

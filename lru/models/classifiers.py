@@ -1,4 +1,4 @@
-"""Models of whole sequences: an encoder, residual blocks, pooling over time, and a head."""
+"""Classifiers of sequences: an encoder, residual blocks, pooling over time, and a head."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequenceModel(BlockOptions):
-    """Base class of sequence models: an encoder, `num_layers` residual blocks, pooling over time.
+    """Base class of classifiers: an encoder, `num_layers` residual blocks, pooling over time.
 
     The logits are at least float32.
 
     Attributes: those of `lru.models.blocks.BlockOptions`, and
       num_classes: the number of logits.
       d_model: H, the width between the blocks.
-      num_layers: L.
+      num_layers: L, the number of residual blocks.
       mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
         `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
       vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
@@ -54,15 +54,15 @@ class SequenceModel(BlockOptions):
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
-        """Returns the carry, and one vector per sequence `(B, H)`, at least float32."""
+        """Returns the carry and the pooled vectors `(B, H)`, one per sequence, at least float32."""
         if self.pooling not in POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(POOL)}")
         carries, pooled = _split_carry(initial_carry)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
         reset = as_resets(reset, inputs.shape[:2])
-        inputs = jnp.moveaxis(inputs, 1, 0)  # from here on time comes first
+        inputs = jnp.moveaxis(inputs, 1, 0)  # time is the first axis from here on
         reset = None if reset is None else reset.T
-        x = self._encode(zero_padding(inputs, seq_lengths))  # padding affects no gradient either
+        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding affects no gradient
         call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
         carries, x = residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
         pooled = POOL[self.pooling](x, seq_lengths, pooled)
@@ -76,7 +76,13 @@ class SequenceModel(BlockOptions):
 
 
 def _split_carry(initial_carry):
-    """Splits a model's carry into the mixers' carries and the pooling state; None at the start."""
+    """Splits a model's carry into the mixers' carries and the pooling state.
+
+    Both are None if the carry is None.
+
+    Raises:
+      ValueError: if the carry is not a pair.
+    """
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
@@ -143,7 +149,8 @@ class SequenceClassifier(SequenceModel):
             steps, as a bidirectional mixer does.
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
             the logits.
-          reset: `(B, T)`, passed to the mixers; pooling ignores it.
+          reset: `(B, T)`, True at the first step of a new sequence; passed to the mixers, but
+            ignored by pooling.
           return_carry: whether to return `(carry, logits)`.
           train: whether to use dropout and the statistics of the batch, and to update the running
             statistics. Dropout needs an rng named `dropout`.
@@ -152,7 +159,7 @@ class SequenceClassifier(SequenceModel):
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have the wrong number of axes.
+          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
@@ -166,12 +173,12 @@ class SequenceClassifier(SequenceModel):
 class SequenceMatcher(SequenceModel):
     """A classifier of pairs of sequences, for the Retrieval task of the Long Range Arena.
 
-    Encoder, blocks and pooling map each sequence to a vector, o0 or o1. Both sequences share the
-    parameters, and batch normalization treats them as one batch of twice the size. Then
+    Encoder, blocks and pooling map the two sequences of a pair to vectors o0 and o1, with the same
+    parameters. Batch normalization treats the B pairs as one batch of 2B sequences. The head computes
 
         logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
 
-    The paper does not specify its head; this is the head of S4 and S5.
+    The LRU paper does not specify the head; this is the head of S4 and S5.
 
     Attributes: see `SequenceModel`.
 
@@ -220,7 +227,8 @@ class SequenceMatcher(SequenceModel):
           initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
           seq_lengths: `(B, 2)`, the number of valid steps of each sequence; padding does not change
             the logits.
-          reset: `(B, 2, T)`, passed to the mixers; pooling ignores it.
+          reset: `(B, 2, T)`, True at the first step of a new sequence; passed to the mixers, but
+            ignored by pooling.
           return_carry: whether to return `(carry, logits)`; the carry is that of 2B sequences.
           train: see `SequenceClassifier`.
 
@@ -228,8 +236,7 @@ class SequenceMatcher(SequenceModel):
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the inputs have the wrong number of axes, or their second axis is not
-            of size 2.
+          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
@@ -250,5 +257,5 @@ class SequenceMatcher(SequenceModel):
 
 
 def _flatten_pairs(x):
-    """Reshapes (B, 2, ...) to (2B, ...), so that each pair stays on the same device."""
+    """Reshapes (B, 2, ...) to (2B, ...), which keeps the sequences of a pair on one device."""
     return x.reshape(2 * x.shape[0], *x.shape[2:])

@@ -1,4 +1,4 @@
-"""An embedding of tokens, whose gradient is fast on a GPU if the table of vectors is small."""
+"""An embedding of tokens, with a fast gradient on a GPU if the vocabulary is small."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Embedding(nn.Module):
 
 @jax.custom_jvp
 def lookup(table: Float[Array, "V H"], tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
-    """Returns `table[tokens]`; the table's derivative is a product with one-hot vectors.
+    """Returns `table[tokens]`, with a derivative computed as a product with one-hot vectors.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -67,7 +67,7 @@ def _lookup_jvp(primals: Any, tangents: Any) -> Any:
     (table, tokens), (dtable, _) = primals, tangents
     one_hot = jax.nn.one_hot(tokens, len(table), dtype=dtable.dtype)
 
-    def rows(x):  # exact, as the sum over occurrences is
+    def rows(x):  # full precision, as in a sum over occurrences
         return jnp.matmul(x, dtable, precision=lax.Precision.HIGHEST)
 
     return lookup(table, tokens), by_rows(rows, one_hot)

@@ -29,7 +29,7 @@ _BLOCK_ONLY = tuple(name for name in BLOCK_OPTIONS if name != "dtype")  # stacks
 
 
 class LanguageModel(BlockOptions):
-    """A language model: logits of the next token at every step of a sequence of tokens.
+    """A language model, which predicts the next token at every step of a sequence of tokens.
 
     The model consists of an embedding, layers that move information along time, and a dense layer.
     In the model of Ahuja & Morency (2018), the layers between the embedding and the dense layer are
@@ -38,7 +38,7 @@ class LanguageModel(BlockOptions):
     least float32.
 
     Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"` by default, and
-      vocab_size: V.
+      vocab_size: V, the number of tokens.
       d_model: H, the width of the embedding and of the layers.
       mixer: the mixer of each residual block, e.g. `lru.LRU(256)`; see
         `lru.models.blocks.ResidualBlock`. (Configs and weights of version 0.1.0 have a
@@ -82,8 +82,8 @@ class LanguageModel(BlockOptions):
         """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: unless either residual blocks or a stack are given, and not both; or if the
-            options of blocks are given with a stack.
+          ValueError: if neither residual blocks nor a stack is given, or if a stack is given
+            together with `mixer`, `num_layers` or an option of blocks.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
@@ -146,8 +146,8 @@ class LanguageModel(BlockOptions):
 
         Raises:
           ValueError: if a layer depends on later steps, or cannot continue from a state; if the
-            blocks use batch normalization, whose statistics include later steps; if the inputs do
-            not have two axes; or unless either residual blocks or a stack are given, and not both.
+            blocks use batch normalization, whose statistics include later steps; if the shape of an
+            argument is wrong; or if neither residual blocks nor a stack is given, or both are.
         """
         stack = self._stack()
         if not self.causal:
@@ -166,7 +166,7 @@ class LanguageModel(BlockOptions):
             raise ValueError(f"inputs have shape {inputs.shape}; expected (B, T)")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
         reset = as_resets(reset, inputs.shape)
-        inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
+        inputs = zero_padding(inputs.T, seq_lengths)  # time is the first axis from here on
         reset = None if reset is None else reset.T
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
         x = Embedding(

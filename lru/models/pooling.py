@@ -1,6 +1,7 @@
 """Pooling over time, which can continue from earlier steps.
 
-A pooling function maps `(x, seq_lengths, before)` to `Pooled`, for x `(T, B, H)`.
+A pooling function maps `(x, seq_lengths, before)` to a `Pooled`. x is `(T, B, H)`, and `before` is
+the `Pooled` of the earlier steps, or None.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def pool_mean(
 def pool_last(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """Returns each sequence's last valid step: from x, or from `before` if x has none of it."""
+    """Returns each sequence's last valid step.
+
+    If x has no valid step of a sequence, its result is that of `before`, or zero without `before`.
+    """
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
     last = jnp.take_along_axis(x, index, axis=0)[0]

@@ -23,22 +23,25 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Iterator[int]:
-    """Draws tokens without end, each from the model's prediction of the next token.
+    """Draws an endless sequence of tokens, each from the model's prediction of the next token.
 
-    p(token) is proportional to exp(logit / temperature). Token 0, which represents characters
-    outside the vocabulary, is never drawn.
+    The probability of a token is proportional to exp(logit / temperature). Token 0, which
+    represents characters outside the vocabulary, is never drawn.
 
     Args:
       model: an `lru.models.LanguageModel`.
       variables: the model's variables, as returned by its `init`.
       prompt: the tokens to continue, at least one.
       seed: the seed of the random draws.
-      temperature: see above. Below 1, likely tokens become more frequent; at 0, the likeliest token
-        is always drawn.
+      temperature: the divisor of the logits. Below 1, likely tokens become more frequent; at 0, the
+        likeliest token is always drawn.
       top_k: the number of likeliest tokens to draw from; None for all tokens.
 
+    Returns:
+      An iterator over the tokens that follow the prompt.
+
     Raises:
-      ValueError: if the prompt is empty, or an argument is out of range.
+      ValueError: if the prompt is empty, or `temperature` or `top_k` is out of range.
 
     Example:
       >>> import functools, itertools, jax, jax.numpy as jnp

@@ -21,21 +21,21 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def stream(
     model: nn.Module, variables: Any, inputs: Num[Array, "B T *features"]
 ) -> tuple[Step, Any]:
-    """Returns the model as a function of its carry and the next inputs.
+    """Returns a function that runs a model on its next inputs, and the carry to start with.
 
     Args:
       model: a module whose call takes `initial_carry` and `return_carry`, whose default carry is
         zero, and whose attribute `causal` is True, such as `lru.LRU` or
         `lru.models.SequenceClassifier`.
       variables: the model's parameters and statistics. They become constants of the program, so
-        everything that depends on them alone is computed during compilation; new variables need a
-        new call of `stream`.
+        values that depend only on them can be computed during compilation. New variables need a new
+        call of `stream`.
       inputs: an example of the inputs of a call: one step `(B, 1, ...)`, or several steps.
 
     Returns:
       `(step, carry)`, where `carry` is the carry before the first step. `step(carry, inputs)`
-      returns `(carry, outputs)` as the model does without dropout, with its running statistics. The
-      call donates its carry: to use a carry again, copy it first.
+      returns `(carry, outputs)`, computed without dropout and with the model's running statistics.
+      `step` donates its argument `carry`: to use a carry again, copy it first.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.
@@ -62,12 +62,12 @@ def stream(
 
 
 def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
-    """Returns the carry before the first step: zeros with the shapes of the model's carry.
+    """Returns the carry before the first step: zeros of the shapes and types of a model's carry.
 
     Args:
       model: see `stream`.
       variables: see `stream`; only their shapes and types matter.
-      inputs: an example of one step, `(B, 1, ...)`; only its shape and type matter.
+      inputs: an example of one or several steps, `(B, T, ...)`; only its shape and type matter.
     """
     apply = functools.partial(model.apply, return_carry=True)
     shapes, _ = jax.eval_shape(apply, variables, inputs)
@@ -85,12 +85,12 @@ def export_step(
     Args:
       model: see `stream`.
       variables: see `stream`; they are part of the program.
-      inputs: an example of one step.
+      inputs: an example of the inputs of one step, `(B, 1, ...)`.
 
     Returns:
-      A program whose `serialize()` returns bytes, which `jax.export.deserialize` reads. Its
-      `call(carry, inputs)` returns `(carry, outputs)`; `in_avals[:-1]` are the carry's shapes and
-      types.
+      The program. Its `call(carry, inputs)` returns `(carry, outputs)`, its `in_avals[:-1]` are the
+      shapes and types of the carry, and its `serialize()` returns bytes that
+      `jax.export.deserialize` reads.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.
@@ -120,7 +120,11 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model without dropout, as a function of the inputs and the carry before them."""
+    """Returns the model without dropout, as a function of `inputs` and `initial_carry`.
+
+    Raises:
+      ValueError: if the model's `causal` is not True, or its `time_major` is True.
+    """
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "

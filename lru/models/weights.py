@@ -26,7 +26,7 @@ def write_weights(file: Path, variables: Any, metadata: Mapping[str, str]) -> No
     Args:
       file: the file to write.
       variables: nested dicts of arrays, as returned by `flax.linen.Module.init`.
-      metadata: strings by name.
+      metadata: the strings to store with the variables, by name.
     """
     tensors = {name: np.asarray(x) for name, x in by_path(variables).items()}
     # Not `save_file`, because only the owner can read the file that it creates.
@@ -81,7 +81,9 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 
 def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads all arrays of a file, by name, and the file's metadata, without need of a model.
+    """Reads all arrays of a file, by name, and the metadata of the file.
+
+    Unlike `read_weights`, this function needs no model and checks no shapes.
 
     Raises:
       UserError: if the file is missing or damaged.
