@@ -268,7 +268,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A stream handler that raises write errors; Python's own prints a traceback instead."""
+    """A stream handler that raises write errors; Python's own handler prints a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704

@@ -1,8 +1,8 @@
-"""Trains a config: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
+"""Trains the model of a config: `python -m lru.train --config=FILE[:VARIANT] --workdir=DIR`.
 
 The same command resumes a stopped run. On SIGTERM or SIGINT, the run is saved, and the exit code is
-143 or 130. Arguments such as `--config.optimizer.learning_rate=0.002` change the config.
-Several processes, on one machine or many, can train one run together: see --coordinator.
+143 or 130. Arguments such as `--config.optimizer.learning_rate=0.002` change the config. Several
+processes, on one machine or many, can train one model together: see --coordinator.
 """
 
 from __future__ import annotations

@@ -149,10 +149,10 @@ def perturb(system: Balanced, order: int) -> Balanced:
 
     With a constant input u, the kept states then come to rest at X1 u, as in the whole system. The
     dropped states of the whole system come to rest at X2 u. The textbook's output equation would
-    need a full matrix D, but the layer's D is diagonal. Therefore C = C1 + C2 M, where M X1 u is
-    X2 u for `order // 2` directions of u (at least one, and at most all). They are the directions
-    to which the kept states respond most. For more directions, the problem would be badly
-    conditioned.
+    need a full matrix D, but the layer's D is diagonal. Therefore C = C1 + C2 M, where M maps X1 u
+    to X2 u for `order // 2` directions of u (at least one, and at most all). They are the
+    directions to which the kept states respond most. For more directions, the problem would be
+    badly conditioned.
     """
     a, b, c, sigma = system
     kept, dropped = slice(order), slice(order, None)

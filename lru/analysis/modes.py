@@ -53,7 +53,10 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict of the layers with a method `modes` that the `with` block calls, by path."""
+    """Yields a dict that collects the layers called within the `with` block, by path.
+
+    It collects only layers that have a method `modes`.
+    """
     found = {}
 
     def record(call, args, kwargs, context):

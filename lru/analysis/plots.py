@@ -41,7 +41,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def near_circle(lam: np.ndarray) -> bool:
     """Returns whether all eigenvalues are inside the unit circle, but close to it.
 
-    On a disk, such eigenvalues cannot be told apart.
+    In a plot of the unit disk, such eigenvalues cannot be told apart.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -146,13 +146,13 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws measured gains, and those that Proposition 3.3 predicts, against 1 - r_max.
+    """Draws measured gains, and the gains predicted by Proposition 3.3, against 1 - r_max.
 
-    The proposition is that of Orvieto et al. (2023).
+    The proposition is from Orvieto et al. (2023).
 
     Args:
       axis: a Matplotlib axis.
-      radius: r_max, `(K,)`.
+      radius: the values of r_max, `(K,)`.
       predicted: `lru.spectrum.ring_gain` for each radius, `(K,)`.
       measured: `lru.spectrum.measured_gain` for each radius, `(K,)` or `(runs, K)`.
     """

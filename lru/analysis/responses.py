@@ -37,7 +37,7 @@ def impulse_response(
 def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
-    Let M = C P B, with the powers p on the diagonal of P.
+    Let M = C P B, with the powers p on the diagonal of P. Then
 
         |Re M|^2 = (|M|^2 + Re tr M M^T) / 2
 

@@ -74,7 +74,9 @@ def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
 
 
 def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
-    """Returns the density p(r) = 2 r / (r_max^2 - r_min^2) on the ring, 0 elsewhere (Lemma 3.2).
+    """Returns the density p(r) of the moduli r of eigenvalues uniform on a ring (Lemma 3.2).
+
+    On the ring, p(r) = 2 r / (r_max^2 - r_min^2). Elsewhere, p(r) = 0.
 
     Raises:
       ValueError: if r_min is not below r_max.

@@ -136,7 +136,7 @@ class ResidualBlock(BlockOptions):
         """Applies the block to a batch of sequences.
 
         Args:
-          inputs: `(B, T, H)`.
+          inputs: real numbers `(B, T, H)`.
           initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
           seq_lengths: `(B,)`, the number of valid steps of each sequence.
           reset: `(B, T)`, True at the first step of a new sequence.

@@ -45,7 +45,8 @@ class LanguageModel(BlockOptions):
         `RecurrentStack` here and no `num_layers`; such a mixer is used as `stack`.)
       num_layers: the number of residual blocks.
       stack: a whole stack of layers, e.g. `lru.lattice.Lattice(H, 2)`, or a function that makes
-        one. It replaces `mixer`, `num_layers` and all options of blocks, and has its own `dtype`.
+        one. It replaces `mixer`, `num_layers` and all options of blocks except `dtype`, which then
+        applies to the embedding alone.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -83,7 +84,7 @@ class LanguageModel(BlockOptions):
 
         Raises:
           ValueError: if neither residual blocks nor a stack is given, or if a stack is given
-            together with `mixer`, `num_layers` or an option of blocks.
+            together with `mixer`, `num_layers` or an option of blocks other than `dtype`.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")

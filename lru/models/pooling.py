@@ -42,7 +42,7 @@ def pool_last(
 ) -> Pooled:
     """Returns each sequence's last valid step.
 
-    If x has no valid step of a sequence, its result is that of `before`, or zero without `before`.
+    If x has no valid step of a sequence, the result is taken from `before`, or is zero without it.
     """
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
