@@ -1,4 +1,4 @@
-"""Exceptions with messages for the user."""
+"""Exceptions and messages for the user."""
 
 import difflib
 from collections.abc import Iterable

@@ -4,8 +4,8 @@ Every LRU of the model gets K modes instead of N. K is given (`--modes`), or is 
 truncation needs to keep a share of the sum of each layer's Hankel singular values (`--energy`), or
 to keep the relative error of each layer in the H-infinity norm below a bound (`--tolerance`). All
 layers get the same K, the largest that any layer needs. The command writes an export, which
-`lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes a table
-and a plot of accuracy against K instead of an export.
+`lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes a JSON
+file and a plot of accuracy against K instead of an export.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ __all__ = [
 
 
 class RunModes(NamedTuple):
-    """The modes of a run's diagonal layers, by path, as returned by `model_modes`.
+    """The modes of a run's diagonal layers before training and at the best checkpoint.
 
     Attributes:
-      initial: the modes before training.
-      trained: the modes of the best checkpoint.
+      initial: the modes before training, by path, as returned by `model_modes`.
+      trained: the modes of the best checkpoint, by path.
       step: the step of the best checkpoint.
     """
 

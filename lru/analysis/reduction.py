@@ -189,8 +189,8 @@ def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dic
     The gain of a mode at its own frequency is |C_i| |B_i| / (1 - |lambda_i|), where B includes
     gamma. With moments S, |B_i S^(1/2)| replaces |B_i|. The H-infinity norm of the error is at most
     the sum of the dropped gains, or sqrt(2) times this sum for a bidirectional layer. For the
-    arguments and the result, see `balanced_truncation`; here, the kept modes keep their gamma, B
-    and C.
+    arguments and the result, see `balanced_truncation`; unlike there, the gamma, B and C of the
+    kept modes do not change.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))

@@ -48,5 +48,5 @@ def write(text: str, file: IO[str] | None = None) -> None:
 
 
 def log(text: str, file: IO[str] | None = None) -> None:
-    """Writes a text and a line feed, as `write` does."""
+    """Writes a text and a line feed; see `write`."""
     write(f"{text}\n", file)

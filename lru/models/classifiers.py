@@ -174,7 +174,8 @@ class SequenceMatcher(SequenceModel):
     """A classifier of pairs of sequences, for the Retrieval task of the Long Range Arena.
 
     Encoder, blocks and pooling map the two sequences of a pair to vectors o0 and o1, with the same
-    parameters. Batch normalization treats the B pairs as one batch of 2B sequences. The head computes
+    parameters. Batch normalization treats the B pairs as one batch of 2B sequences. The head
+    computes
 
         logits = W2 GELU(W1 [o0, o1, o0 - o1, o0 * o1] + b1) + b2          W1 (H, 4H)
 
