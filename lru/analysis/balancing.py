@@ -44,7 +44,8 @@ class Balanced(NamedTuple):
 def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns the Gramian of [Re h, Im h], `(2N, 2N)`, in closed form.
 
-    It is the covariance of the state if the inputs are white noise of unit variance. With the rows b_i of B,
+    It is the covariance of the state if the inputs are white noise of unit variance. With the rows
+    b_i of B,
 
         E[h h*]_ij  = b_i b_j* / (1 - lambda_i conj(lambda_j))
         E[h h^T]_ij = b_i b_j^T / (1 - lambda_i lambda_j)

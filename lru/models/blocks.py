@@ -118,7 +118,7 @@ class ResidualBlock(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """True for layer norm and a causal mixer: no output then depends on a later input."""
+        """True if `norm` is "layer" and the mixer is causal: no output depends on a later input."""
         return self.norm == "layer" and is_causal(self.mixer(parent=None))
 
     @nn.compact
