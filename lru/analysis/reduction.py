@@ -6,7 +6,7 @@ available. Each returns the parameters of a layer with K modes instead of N, nam
 of Orvieto et al. (2023):
 
 balanced truncation     drops the states with the smallest Hankel singular values
-singular perturbation   drops the same states, but keeps the response to some constant inputs
+singular perturbation   drops the same states, but keeps the steady state for some constant inputs
 modal truncation        drops the modes with the smallest gains
 
 Forgione, Mejari & Piga (2024), "Model order reduction of deep structured state-space models: A
