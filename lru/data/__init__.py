@@ -1,7 +1,7 @@
 """Data sets, one module each, and the pipeline that turns a data set into batches.
 
 This package does not depend on models. Importing it is fast: TensorFlow Datasets is imported only
-with the module of the first data set.
+with the modules of data sets.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def unpack(
       directory: the directory to unpack to; it is removed on any error.
       wanted: a function that returns whether to unpack the member with this path. Links in a tar
         archive are never unpacked.
-      single: the name for the content of a compressed file that is not an archive, such as `x.gz`.
+      single: the name of the unpacked file if `archive` is a single compressed file, such as
+        `x.gz`; None if it must be a zip or tar archive.
 
     Raises:
       UserError: if the archive is damaged, truncated or of another format, or a member of a tar
@@ -89,7 +90,7 @@ def unpack(
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Returns whether gzip or bz2 raised this error for damage, and not, say, a full disk."""
+    """Returns whether the error is an OSError that gzip or bz2 raises for damaged data."""
     return isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
 
 
@@ -132,7 +133,7 @@ def _is_tar(block: bytes) -> bool:
 
 
 class _Joined:
-    """A stream whose first bytes have already been read."""
+    """A stream that joins the bytes already read from a file with the rest of the file."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self._first, self._rest = first, rest
@@ -143,7 +144,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header raises an error; `tarfile` itself would stop reading there."""
+    """A tar member whose damaged header raises an error; `tarfile` would silently stop there."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:

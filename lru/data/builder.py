@@ -58,9 +58,9 @@ class SequenceDataset(
       VERSION: the version, to be increased whenever the same options yield different data.
       options_class: the class of the data set's options, a subclass of `Options`.
       num_classes: the number of classes; labels are 0 .. num_classes - 1.
-      class_names: the names of the classes, in the order of the labels; empty if they have none.
+      class_names: the names of the classes, in the order of the labels; empty if there are none.
       paths: during a preparation, the directories that it uses; see `lru.data.released.Paths`.
-      found: during a preparation, the files that `release_needed` names.
+      found: during a preparation, the released files that `release_needed` asks for.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -87,8 +87,8 @@ class SequenceDataset(
 
         Args:
           data_dir: the directory of all prepared data sets.
-          manual_dir: the directory of the released files, or one of these files, if the data set
-            needs any; by default, the directory that was recorded at the last preparation.
+          manual_dir: the directory of the released files or of their archive, or the path of such a
+            file, if the data set needs any; by default, the path that the last preparation used.
           **options: fields of `options_class`.
 
         Raises:
@@ -216,7 +216,7 @@ class SequenceDataset(
 
         "full": the released data. "prefix": the first part of the released data. "stand-in": other
         data of the same form. "generated": made by the rules of the released data. "own": the
-        user's own files. "made-up": synthetic, only for tests and trials. "artificial": made by the
+        user's own files. "made-up": synthetic data for tests and trials. "artificial": made by the
         generator that defines the task, which has no release.
         """
         return "full"
@@ -263,13 +263,13 @@ class SequenceDataset(
         }
 
     def padded(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns the tokens padded with zeros to T, int32."""
+        """Returns the tokens as int32, padded with zeros to length T."""
         inputs = np.zeros(self.max_length, np.int32)
         inputs[: len(tokens)] = tokens
         return inputs
 
     def decode(self, inputs: Any) -> Any:
-        """Converts inputs from `source` to inputs of the model; training calls it on the device.
+        """Converts inputs from `source` to inputs of the model; called on the device.
 
         Args:
           inputs: the inputs of one example or of a batch, a NumPy or JAX array.
@@ -398,7 +398,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def _present(release: Release, paths: Paths, directory: Path) -> Sequence[Path]:
-    """Returns the source files found in `paths`, else the recorded files; [] if any is missing."""
+    """Returns the source files found in `paths`, else the recorded files if all exist, else []."""
     found = None
     with suppress(UserError):  # the files may be gone
         found = release.locate(paths)

@@ -67,7 +67,7 @@ class _CharacterIds:
 
 
 class Vocabulary(_CharacterIds):
-    """Token ids of characters: 0 is padding, 1 is any other character, 2 is the end of sequence.
+    """Token ids of characters: 0 is padding, 1 an unknown character, 2 the end of sequence.
 
     Args:
       characters: the known characters, with ids from 3.
@@ -88,7 +88,7 @@ class Vocabulary(_CharacterIds):
 
 
 class Alphabet(_CharacterIds):
-    """Token ids of characters, without end or padding tokens: 0 is any other character.
+    """Token ids of characters, without end or padding tokens: 0 is an unknown character.
 
     Args:
       characters: the known characters, with ids from 1.
@@ -107,9 +107,9 @@ class Alphabet(_CharacterIds):
 
 
 def bytes_as_text(chunks: Iterable[str]) -> Iterator[str]:
-    """Decodes UTF-8 given as one character per byte; yields each character once it is complete.
+    """Decodes UTF-8 from chunks of text in which each character stands for one byte.
 
-    Yields "" for each byte that does not complete a character.
+    Yields one string for each chunk: the characters that the chunk completes, or "" if none.
 
     Example:
       >>> list(bytes_as_text("g\\u00c3\\u00b6"))
@@ -145,6 +145,6 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the parts of texts that a model sees; `splits` must call it."""
+        """Builds `vocabulary` from the parts of texts that a model sees; called by `splits`."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

@@ -71,7 +71,7 @@ class CIFAR10Options(ReleasedOptions):
 
 
 class CIFAR10(SequenceDataset):
-    """Images of ten classes with 1,024 pixels each, kept as bytes until they are on the device."""
+    """Images of 32 x 32 pixels in ten classes, kept as bytes until they are on the device."""
 
     name = "cifar10"
     options_class = CIFAR10Options
@@ -104,7 +104,7 @@ class CIFAR10(SequenceDataset):
         }
 
     def decode(self, inputs: Any) -> Any:
-        """Converts bytes to float32, standardized with the mean and deviation that S4 and S5 use.
+        """Converts bytes to float32 numbers, standardized as in S4 and S5.
 
         Example:
           >>> import tempfile

@@ -23,7 +23,7 @@ def write_contact_sheet(
     names: Sequence[str],
     columns: int = 6,
 ) -> None:
-    """Writes an image with one row of examples for each class, in the order of the data.
+    """Writes an image with one row for each class, which shows the first examples of that class.
 
     Args:
       path: the image file to write; its ending, such as .png, sets the format.
@@ -32,7 +32,7 @@ def write_contact_sheet(
       columns: the maximum number of examples of each class.
 
     Raises:
-      UserError: if inputs are not square images, or the format is unknown.
+      UserError: if inputs are not square images of bytes, or the format is unknown.
     """
     rows: list[list[np.ndarray]] = [[] for _ in names]
     for example in examples:
@@ -60,7 +60,7 @@ def write_contact_sheet(
 
 
 def _square(inputs: np.ndarray) -> np.ndarray:
-    """Returns pixels (T, 1) or (T, 3) as an enlarged square image with three channels."""
+    """Returns pixels (T, 1) or (T, 3) as a square image with three channels, enlarged if small."""
     side = round(len(inputs) ** 0.5)
     if inputs.dtype != np.uint8 or inputs.ndim != 2 or side**2 != len(inputs):
         raise UserError(f"inputs {inputs.shape} of {inputs.dtype} are not square images of bytes")

@@ -32,12 +32,13 @@ class StreamOptions(Options):
     """The options of a data set that consists of one text.
 
     Attributes:
-      source: "released"; or "made_up", a synthetic text of a few words, which needs no file.
-      percent: the percentage of the text to train on, taken from its beginning, as in the figure
-        on statistical efficiency of Ahuja & Morency (2018).
-      fraction_test: "fixed" shortens only the training split; the validation and test splits stay
-        the same as at 100 percent. "moving", as in the code of that paper, shortens the whole text
-        and then divides it, so that each percentage is tested on a different text.
+      source: "released"; or "made_up", a synthetic text of random words, which needs no file.
+      percent: the percentage of a text to use, taken from its beginning, as in the figure on
+        statistical efficiency of Ahuja & Morency (2018); see `fraction_test`.
+      fraction_test: the text that `percent` shortens. "fixed": only the training split; the
+        validation and test splits stay the same as at 100 percent. "moving", as in the code of that
+        paper: the whole text, before it is divided, so that each percentage is tested on a
+        different text.
       made_up_length: the number of characters of the synthetic text.
       seed: the seed of the synthetic text.
     """
@@ -154,7 +155,7 @@ class TextStream(SequenceDataset):
         return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Decodes tokens; yields each character once all of its bytes are decoded."""
+        """Yields, for each token, the character that it completes; "" if it completes none."""
         chunks = (self.vocabulary.decode([token]) for token in tokens)
         return bytes_as_text(chunks) if self.of_bytes else chunks
 
@@ -205,7 +206,7 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError if a text of full size does not have the released text's digest."""
+        """Raises a UserError if a text of full size does not have the digest `md5`."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(
@@ -240,7 +241,7 @@ class TextStream(SequenceDataset):
 
 
 def by_position(text: str) -> dict[str, str]:
-    """Divides a text: the last 5 percent for test, the 5 percent before for validation.
+    """Divides a text into splits: the last 5 percent for test, the 5 before for validation.
 
     Both lengths are rounded down. The rest of the text is for training.
 
@@ -257,8 +258,8 @@ def read(path: Path) -> bytes:
     """Returns the content of a file.
 
     Raises:
-      UserError: if the file cannot be read, or contains a block of zero bytes,
-        such as a crash may leave.
+      UserError: if the file cannot be read, or contains a block of zero bytes, which a crash may
+        leave.
     """
     try:
         content = path.read_bytes()

@@ -42,7 +42,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
             return _continue(url, part, size)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
-                error.close()  # the error keeps the connection open
+                error.close()  # until then, the connection stays open
             if _length(part) > most:
                 waits, most = list(_WAITS), _length(part)
             if not waits or not from_network(error):

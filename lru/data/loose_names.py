@@ -1,4 +1,4 @@
-"""Finds files under variants of their names: other case, a browser's ` (1)`, or compressed."""
+"""Finds files by name, even if the case differs, a browser added ` (1)`, or they are compressed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _HIDDEN = (".", "__MACOSX")
 
 
 def look_up(folder: Path, name: str) -> Path | None:
-    """Returns the path with this name in a folder, else its only variant, else None.
+    """Returns the path with this name in a folder, else the path of a variant, else None.
+
+    A variant differs in case or by a browser's number; see `plain`. If there are several variants,
+    none is returned. If there is no such file, a compressed file is returned, such as `name.gz`.
 
     Args:
       folder: the folder to search.

@@ -15,7 +15,7 @@ class Options:
 
     @classmethod
     def choose(cls, given: Mapping[str, Any]) -> Self:
-        """Returns the options with the given values; the others keep their defaults.
+        """Returns the options with the given values; all other options have their defaults.
 
         Raises:
           UserError: if an option is unknown, or a value is invalid or does not have the type of the

@@ -1,7 +1,7 @@
 """Makes batches of examples; a training batch can be made without the batches before it.
 
-Therefore an interrupted run resumes with `training_batches(...)[step]`, and has to save nothing of
-the pipeline except the step.
+Therefore an interrupted run resumes with `training_batches(...)[step]`, and the step is the only
+state of the pipeline that has to be saved.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def training_batches(
 
     Args:
       source: at least one example; each example is a dict of arrays of fixed shapes.
-      batch_size: B.
+      batch_size: B, the number of rows of a batch, over all processes.
       seed: the seed of shuffling, 0 .. 2**32 - 1.
       rows: the rows of each batch that this process reads, if there are several processes.
 
@@ -74,13 +74,13 @@ def training_indices(
 def stacked(
     batches: grain.MapDataset, spans: Sequence[tuple[int, int]], most: int
 ) -> grain.MapDataset:
-    """Returns consecutive batches stacked to a common shape, `(most, B, ...)`.
+    """Returns stacks of consecutive batches, all with the shape `(most, B, ...)`.
 
     Args:
       batches: batches of arrays, or of dicts of arrays.
-      spans: a pair (step, count) for each item, which stacks the `count` batches from
-        `batches[step]` onwards.
-      most: the maximum count; a shorter span is padded with copies of its last batch.
+      spans: a pair (step, count) for each stack, which consists of `count` batches, starting with
+        `batches[step]`.
+      most: the maximum count; a shorter stack is padded with copies of its last batch.
 
     Example:
       >>> indices = training_indices(range(8), batch_size=2, seed=0)
@@ -109,7 +109,8 @@ def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf
         examples, so that rejecting a split that is too large takes little time.
 
     Returns:
-      The batch, as in `training_batches` except for the types; None if the batch would be larger.
+      The batch, as in `training_batches` except for the types; None if it would be larger than
+      `most_bytes`.
 
     Example:
       >>> split = read_all([{"inputs": np.full(3, i), "label": i} for i in range(5)])
@@ -148,7 +149,7 @@ def evaluation_batches(
 
     Args:
       source: examples, as in `training_batches`.
-      batch_size: B.
+      batch_size: B, the number of rows of a batch, over all processes.
       rows: the rows of each batch that this process reads, if there are several processes.
 
     Returns:
@@ -179,7 +180,7 @@ def prefetch(batches: grain.MapDataset, first_step: int = 0) -> Iterator[Any]:
 
 
 def read_ahead(batches: grain.MapDataset) -> grain.IterDataset:
-    """Returns the batches in order; two threads read ahead."""
+    """Returns an iterable over the batches, in order; two threads read ahead."""
     # By default, grain would hold 500 batches in memory.
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 

@@ -22,12 +22,12 @@ _MOST_TOKENS = 255  # tokens are stored as bytes, and 0 is reserved for padding
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecallOptions(Options):
-    """The options of the generator.
+    """The options of Recall.
 
     Attributes:
       length: T, the number of steps of every sequence.
-      classes: the number of cue tokens, which is also the number of labels.
-      distractors: the number of distractor tokens.
+      classes: the number of different cues, which is also the number of labels.
+      distractors: the number of different distractors.
       position: the step of the cue, from 0 to T - 1.
       num_train: the number of training examples.
       num_validation: the number of validation examples.

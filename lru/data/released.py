@@ -39,7 +39,7 @@ _MOST_FOLDERS = 1_000  # searched per level
 
 @dataclasses.dataclass(frozen=True)
 class Paths:
-    """The directories that the preparation of a data set uses.
+    """The paths that the preparation of a data set uses, and the command that starts it.
 
     Attributes:
       manual: the directory or file with released data that the user gave; None if the user gave
@@ -64,7 +64,8 @@ class Found:
 
     Attributes:
       origin: the archive, or the files themselves.
-      files: the path of each file, by its name in the release; empty before unpacking.
+      files: the path of each file, by its name in `Release.files` or `Release.instead`; empty if
+        the archive is not yet unpacked.
       folder: the folder of the files, relative to `manual_dir` or to the root of the archive.
     """
 
@@ -82,13 +83,14 @@ class Release:
 
     Attributes:
       url: the URL of the archive, a tar or zip file, or of the single file.
-      files: paths of the needed files, all in one folder; directories end with a slash.
+      files: the paths of the needed files and directories, relative to one folder; the path of a
+        directory ends with a slash.
       folders: the possible names of that folder.
       size: the size of the archive in bytes; 0 if unknown.
       sha256: the digest of the archive; an archive without a digest is never downloaded.
       instead: other sets of files with the same content, such as one text in three files.
-      unusable: the beginnings of names of versions that cannot be used, each with the reason.
-      hint: an alternative to suggest, if the URL is reported to answer 403; else "".
+      unusable: the beginnings of the file names of unusable versions, each with the reason.
+      hint: an alternative to suggest, for a URL that is reported to answer 403; else "".
     """
 
     url: str
@@ -124,14 +126,14 @@ class Release:
         """Returns the user's files or archive; None if there are none.
 
         Raises:
-          UserError: if the files are incomplete, ambiguous or unusable; or if `paths.manual` has
-            none of them and the archive is never downloaded.
+          UserError: if the files are incomplete, ambiguous or unusable; if `paths.manual` is an
+            unrelated file; or if it has none of the files and the archive is never downloaded.
         """
         if paths.manual and paths.manual.is_file():
             return self._given(paths.manual, paths)
         if paths.manual:
             if found := self._complete(paths.manual, [paths.manual]):
-                return found  # skips the folders below, which may be many
+                return found  # without a search of the folders below, which may be many
             folders = list(self._folders(paths.manual))
             if found := self._complete(paths.manual, folders):
                 return found
@@ -160,7 +162,7 @@ class Release:
         )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
-        """Returns the files of the first folder that has all of them; None if no folder has."""
+        """Returns the files of the first folder that has all of them; None if there is none."""
         for names in (self.files, *self.instead):
             for folder in folders:
                 files = {name: path for name in names if (path := look_up(folder, name))}
@@ -185,7 +187,7 @@ class Release:
         yield from sorted(found, key=lambda f: (-f.parts.count("lra_release"), len(f.parts), f))
 
     def _archive(self, folder: Path) -> Path | None:
-        """Returns the archive in a folder, under its own name or a variant; None if it has none."""
+        """Returns the archive in a folder, under its name or a variant; None if there is none."""
         stems = {stem(self.name), *map(str.lower, self.folders)} - {"data"}
         entries = [path for path in entries_of(folder) if path.is_file()]
         packed = [path for path in entries if is_packed(path.name) and stem(path.name) in stems]
@@ -195,7 +197,7 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError if files are unusable, ambiguous or incomplete, or cannot be found."""
+        """Raises a UserError if files are unusable, ambiguous, incomplete or not downloadable."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
@@ -321,7 +323,9 @@ class Release:
 
 
 def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "") -> Release:
-    """Returns files of the Long Range Arena's 8 GB archive, which users download themselves.
+    """Returns the `Release` of some files in the archive of the Long Range Arena.
+
+    The archive has 8 GB; users download it themselves.
 
     Args:
       name: the name of the files' folder in the archive.

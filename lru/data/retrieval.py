@@ -155,7 +155,8 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
       decode: whether to decode byte literals as UTF-8.
 
     Raises:
-      UserError: if the file differs from the released form; the message names file and line.
+      UserError: if a row differs from the released form, or the number of rows is wrong; the
+        message names the file and the line.
     """
     number = rows = 0
     with path.open("rb") as lines:

@@ -1,7 +1,8 @@
 """Batches of one long text, divided into B streams; each batch continues the previous one.
 
 A language model carries its state from one batch to the next, so batches follow the order of the
-text and are not shuffled. As in `lru.data.pipeline`, a batch depends only on its index.
+text and are not shuffled. As in `lru.data.pipeline`, any batch can be made without the
+batches before it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def stream_batches(
 
     Args:
       tokens: the text, integers `(N,)`.
-      batch_size: B.
+      batch_size: B, the number of streams, over all processes.
       unroll: T, the number of steps through which gradients flow back in time.
-      rows: the streams to read, for one of several processes.
+      rows: the streams that this process reads, if there are several processes.
 
     Returns:
       The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where each label is the

@@ -15,7 +15,7 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
     Args:
       rng: the random number generator.
-      topics: 0 or 1 for each text.
+      topics: the topic of each text, 0 or 1.
       most: the maximum number of characters in a text.
 
     Example:
@@ -30,7 +30,7 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
 
 def words(rng: np.random.Generator, length: int) -> str:
-    """Returns a random text of eight different words, so that letters predict the next letter.
+    """Returns a random text of words from a list of eight, so that letters predict the next letter.
 
     Args:
       rng: the random number generator.

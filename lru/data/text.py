@@ -44,7 +44,7 @@ class TextOptions(ReleasedOptions):
         are cut to their first T - 1 characters.
       min_freq: the minimum number of times that a character of the vocabulary occurs in the
         training split, after reviews are cut.
-      num_validation: see `protocol`.
+      num_validation: the number of validation reviews, an even number; see `protocol`.
     """
 
     protocol: str = "held_out"

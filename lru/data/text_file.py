@@ -20,7 +20,7 @@ class TextFileOptions(StreamOptions):
     """The options of the user's own text, in addition to those of `StreamOptions`.
 
     Attributes:
-      path: the file; it is not needed for a synthetic text.
+      path: the path of the text file; it is not needed for a synthetic text.
     """
 
     path: str = ""

@@ -169,7 +169,8 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
     The header may be missing. Windows line endings and a byte order mark are allowed.
 
     Raises:
-      UserError: if the file differs from the released form; the message names file and line.
+      UserError: if a row differs from the released form, a label is wrong, or there are not
+        `num_rows` rows; the message names the file and the line.
     """
     number = rows = 0
     with path.open("rb") as lines:

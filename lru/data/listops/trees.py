@@ -133,8 +133,8 @@ class Rules(NamedTuple):
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
     """Yields distinct expressions made by LRA's rules, with their values, without end.
 
-    A tree at a depth below `max_depth` is an operator with probability 1/4; any other tree is a
-    digit. The operator, the number of its subtrees, from 2 to `max_args`, and the digit are drawn
+    Nodes at depths less than `max_depth` are operators with probability 1/4; all other nodes are
+    digits. Digits, operators and their numbers of arguments, from 2 to `max_args`, are drawn
     uniformly. Trees of the wrong length and repeated trees are discarded.
 
     Source: `lra_benchmarks/data/listops.py` of google-research/long-range-arena. That program takes
@@ -184,7 +184,10 @@ class Level(NamedTuple):
     num_children: np.ndarray  # (nodes,) uint8, 0 for a digit
 
     def families(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns each operator's index, number of children, and index of the first child."""
+        """Returns the index, the number of children and the first child of each operator.
+
+        The first child is an index in the next level.
+        """
         operators = np.flatnonzero(self.num_children)
         num_children = self.num_children[operators].astype(np.int64)
         return operators, num_children, np.cumsum(num_children) - num_children

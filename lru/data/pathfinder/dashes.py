@@ -24,10 +24,10 @@ class Dashes:
     pivot, its line is drawn from the end towards the pivot, and its pose is 360 + i. The mask of a
     dash is its line, thickened by the margin on all sides.
 
-    The occupancy is an image of bytes: a pixel is the largest value of the masks that were added
-    there. The image has a frame, which is wide enough for everything that reaches beyond the image.
-    The frame and the border of the image count as occupied. The occupancy is flattened: a pixel is
-    the number `y * width + x`, and an offset is the difference between two such numbers.
+    The occupancy is an image of bytes: its value at a pixel is the largest value of the masks that
+    were added there. The image has a frame, which is wide enough for everything that reaches beyond
+    the image. The frame and the border of the image count as occupied. The occupancy is flattened:
+    the index of a pixel is `y * width + x`, and an offset is the difference between two indices.
 
     Attributes:
       frame: the width of the frame.
@@ -36,12 +36,12 @@ class Dashes:
         and is 2 radius + 1 pixels wide.
       lines: the line of each pose in this square, (poses, 2 radius + 1, 2 radius + 1) uint8.
       masks: the mask of each pose in this square, with the same shape.
-      pixels: offsets from the end of a dash to the nonzero pixels of its mask, (poses, pixels); a
-        pose with fewer pixels repeats the last of them.
+      pixels: offsets from the end of a dash to the nonzero pixels of its mask, (poses, pixels);
+        the last pixel is repeated for poses with fewer pixels.
       shades: the values of the mask at `pixels`, uint8.
       core: offsets from the end of a dash to all pixels where its mask may overlap another
         mask, (poses, core).
-      room: bounds at `core`; a dash fits if the occupancy is below the bound at every pixel.
+      room: bounds at `core`; a dash fits if the occupancy is below the bound at all these pixels.
       whole: a list that has, for each pose of a first dash, the offsets from the end of the dash to
         the pixels where its mask is 255.
       head: y and x from the beginning of a path to the other end of its first dash, (360, 2).
@@ -51,7 +51,7 @@ class Dashes:
       ahead: for a dash of each pose, indices in `step` of the pixels where the next dash may end,
         (poses, ahead).
       weights: the relative probabilities of the pixels in `ahead`, regardless of the occupancy,
-        (poses, ahead).
+        (poses, ahead); 0 where `ahead` is padded.
       near: offsets from a pivot to all pixels within the margin of each pixel of `ahead`,
         (poses, near, ahead).
     """
@@ -90,7 +90,7 @@ class Dashes:
         return y - self.frame, x - self.frame
 
     def empty(self) -> np.ndarray:
-        """Returns the occupancy of an image without dashes: only the border and the frame."""
+        """Returns the occupancy of an image without dashes: that of the border and the frame."""
         occupied = np.full((self.width, self.width), 255, np.uint8)
         inner = slice(self.frame + self.rules.padding, -self.frame - self.rules.padding)
         occupied[inner, inner] = 0
@@ -104,7 +104,7 @@ class Dashes:
     def far(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the bounds, low and exclusive high, of the pixels where the first path may begin.
 
-        Its whole first dash is then at least twice `seed_distance` away from the border.
+        The path's whole first dash is then at least twice `seed_distance` from the image's edges.
         """
         border = 2 * self.rules.seed_distance
         low, high = (self._extent[poses, side] for side in range(2))
@@ -132,7 +132,7 @@ class Dashes:
         return _reduce(np.asarray(line), size), _reduce(mask, size)
 
     def _where(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns offsets and values of the chosen pixels of each mask, padded to equal numbers."""
+        """Returns offsets and values of the chosen pixels of each mask, padded to one length."""
         most = chosen.sum(axis=(1, 2)).max()
         points = [np.argwhere(one) for one in chosen]
         points = [np.pad(one, ((0, most - len(one)), (0, 0)), mode="edge") for one in points]

@@ -5,8 +5,8 @@ dash of the first path, because the program that drew LRA's images does not reco
 Therefore the two paths touch in a quarter of the images of 32 x 32 pixels, and in a sixth of the
 images of 128 x 128 pixels.
 
-Depending on the rules, between one in thirty and one in two thousand attempts find room for
-both long paths. Therefore attempts are made in batches.
+Depending on the rules, only one in thirty to one in two thousand attempts finds room for both long
+paths. Therefore attempts are made in batches.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Some = tuple[np.ndarray, np.ndarray]  # the flattened ends of dashes, and their 
 
 
 class Growth:
-    """A path that grows in every attempt of a batch, as long as the attempt has room for it.
+    """One path in each attempt of a batch; the path grows as long as the attempt has room for it.
 
     Attributes:
-      occupied: the occupancy, (attempts, width**2) uint8, without the last dashes of growing
-        paths: a dash is added when the next dash is placed, because these two may touch.
+      occupied: the occupancy, (attempts, width**2) uint8, without the last dash of each growing
+        path: a dash is added when the next dash is placed, because these two may touch.
     """
 
     def __init__(self, dashes: Dashes, occupied: np.ndarray, first: Some):
@@ -58,9 +58,9 @@ class Growth:
     def grow(self, rng: np.random.Generator, attempts: np.ndarray) -> np.ndarray:
         """Tries to add a dash in each of the given attempts; returns the attempts where it fits.
 
-        The dash turns around the next pivot and ends at a random pixel of the circle. A pixel is
-        more likely if the occupancy around it is lower and if the path stays straighter. If the
-        dash does not fit, another pixel is drawn, up to a limit.
+        The dash turns around the next pivot and ends at a random pixel of a circle around the
+        pivot. A pixel is more likely if the occupancy around it is lower and if the path stays
+        straighter. If the dash does not fit, another pixel is drawn, up to a limit.
         """
         dashes, last = self.dashes, self._path[-1][1][attempts]
         pivots = self._pivots[attempts] + dashes.onward[last]
@@ -139,7 +139,7 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
 def _two_beginnings(
     rng: np.random.Generator, dashes: Dashes
 ) -> tuple[tuple[Some, Some], np.ndarray]:
-    """Draws the first dashes of two paths, `seed_distance` apart, the first far from the border.
+    """Draws the first dashes of two paths that begin `seed_distance` apart; see `Dashes.far`.
 
     Returns:
       The first dashes of both paths in every attempt, and the attempts in which both were found.
@@ -188,7 +188,7 @@ def _distractor(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) 
 
 
 def _beginning(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Some | None:
-    """Draws the first dash of a distractor in free space; None if no place for it is found."""
+    """Draws the first dash of a distractor in free space; returns None if no place is found."""
     taken = occupied >= _TAKEN
     if np.count_nonzero(~taken) < _SCARCE * dashes.rules.size**2:
         return None

@@ -24,15 +24,15 @@ class Rules:
       thickness: the thickness of a dash; times `antialias`, it must be a whole number.
       antialias: the factor by which dashes are drawn larger before they are scaled down.
       marker_radius: the radius of the two disks that serve as markers.
-      seed_distance: the distance between the beginnings of the two paths; the first path begins
-        at least twice this distance from the border.
+      seed_distance: the distance between the beginnings of the two paths; the first dash of the
+        first path is at least twice this distance from the edges of the image.
       continuity: the straightness of paths: a turn by `angle` from one dash to the next has the
         weight cos(continuity * angle)^2, or 0 if continuity * angle exceeds a right angle.
       path_length: the number of dashes of each of the two paths.
       distractor_length: the number of dashes of a distractor.
       num_distractors: the number of distractors; an image without room for all of them has fewer.
-      path_contrast: the brightness of dashes of the paths, relative to the markers.
-      distractor_contrast: the brightness of dashes of distractors, relative to the markers.
+      path_contrast: the brightness of the paths, relative to the markers.
+      distractor_contrast: the brightness of the distractors, relative to the markers.
     """
 
     size: int
