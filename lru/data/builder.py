@@ -269,7 +269,7 @@ class SequenceDataset(
         return inputs
 
     def decode(self, inputs: Any) -> Any:
-        """Converts inputs from `source` to inputs of the model; called on the device.
+        """Converts inputs from `source` to inputs of the model, normally on the device.
 
         Args:
           inputs: the inputs of one example or of a batch, a NumPy or JAX array.

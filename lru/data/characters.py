@@ -48,7 +48,7 @@ class _CharacterIds:
         return len(self.characters) + len(self._special)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Returns the text of the tokens, without end and padding; unknown characters become `?`.
+        """Returns the text of tokens, without end and padding; unknown characters become `?`.
 
         Example:
           >>> Vocabulary("ab").decode([3, 4, 1, 2, 0])

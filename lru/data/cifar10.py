@@ -174,10 +174,10 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_images(path: Path) -> Images:
-    """Reads the images and labels of one of the released files.
+    """Reads the images and labels of one released file.
 
     Raises:
-      UserError: if the file has the wrong size, or a label is not from 0 to 9.
+      UserError: if the file has the wrong size, or a label is above 9.
     """
     rows = np.fromfile(path, np.uint8)
     if rows.size != _PER_FILE * _ROW:

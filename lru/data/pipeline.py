@@ -112,6 +112,9 @@ def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf
       The batch, as in `training_batches` except for the types; None if it would be larger than
       `most_bytes`.
 
+    Raises:
+      UserError: if the source is empty.
+
     Example:
       >>> split = read_all([{"inputs": np.full(3, i), "label": i} for i in range(5)])
       >>> split["inputs"].shape, split["inputs"].dtype.name, split["label"].tolist()

@@ -143,7 +143,7 @@ class Release:
         return None
 
     def _given(self, file: Path, paths: Paths) -> Found:
-        """Returns the file or archive given as `manual_dir`, and other needed files beside it."""
+        """Returns the file or archive given as `manual_dir`, with the needed files beside it."""
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:
@@ -272,7 +272,7 @@ class Release:
             raise UserError(self._not_found(list(self.files), paths, reason)) from error
 
     def _verify(self, archive: Path, what: Path | str) -> None:
-        """Raises a UserError if the size or the checksum is known and differs."""
+        """Raises a UserError if the archive has another size or checksum than the known one."""
         found = expected = ""
         if self.size:
             found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"
@@ -342,7 +342,7 @@ def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "")
 
 
 def taken_from(metadata: Mapping[str, Any]) -> str:
-    """Returns a note that names the folder a data set was read from; "" if unknown.
+    """Returns a note that names the folder a data set was read from; "" if it is unknown.
 
     Example:
       >>> taken_from({"folder": "lra_release/lra_release/listops-1000"})

@@ -175,7 +175,7 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
 
 
 def _is_header(line: str) -> bool:
-    """Returns whether a line is a header of the five columns; LRA's files have none."""
+    """Returns whether a line names the five columns; LRA's files have no such header."""
     columns = line.split("\t")
     return len(columns) == 5 and columns[0].strip().lower() in ("label", "labels", "target")
 

@@ -1,8 +1,8 @@
 """Batches of one long text, divided into B streams; each batch continues the previous one.
 
 A language model carries its state from one batch to the next, so batches follow the order of the
-text and are not shuffled. As in `lru.data.pipeline`, any batch can be made without the
-batches before it.
+text and are not shuffled. As in `lru.data.pipeline`, any batch can be made without the batches
+before it.
 """
 
 from __future__ import annotations

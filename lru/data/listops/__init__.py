@@ -164,7 +164,7 @@ class ListOps(SequenceDataset):
 
 
 def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields `(tokens, label)` of every row in one of LRA's files, and verifies each label.
+    """Yields `(tokens, label)` for each row of one of LRA's files, and verifies each label.
 
     The header may be missing. Windows line endings and a byte order mark are allowed.
 
@@ -188,7 +188,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Returns whether the first line is the header, not an expression; rejects other headers."""
+    """Returns whether the first line is LRA's header; raises a UserError for any other header."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():

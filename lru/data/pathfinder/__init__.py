@@ -177,7 +177,7 @@ class Pathfinder(SequenceDataset):
 
 
 def release(options: PathfinderOptions) -> Release:
-    """Returns the released files of LRA's images with this resolution and difficulty."""
+    """Returns the release of LRA's images with the resolution and difficulty of `options`."""
     level = _LEVELS[options.difficulty]
     return lra_release(
         f"pathfinder{options.resolution}",

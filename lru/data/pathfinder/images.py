@@ -26,7 +26,7 @@ _dashes = functools.cache(Dashes)
 
 
 class Scene(NamedTuple):
-    """The content of an image."""
+    """The label and the content of an image: two markers, two paths, and distractors."""
 
     label: int  # 1 if both markers are on one path, else 0
     markers: tuple[tuple[int, int], tuple[int, int]]  # (y, x) of a beginning and an end

@@ -139,7 +139,9 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
 def _two_beginnings(
     rng: np.random.Generator, dashes: Dashes
 ) -> tuple[tuple[Some, Some], np.ndarray]:
-    """Draws the first dashes of two paths that begin `seed_distance` apart; see `Dashes.far`.
+    """Draws the first dashes of two paths that begin `seed_distance` apart.
+
+    The first path begins far from the edges of the image; see `Dashes.far`.
 
     Returns:
       The first dashes of both paths in every attempt, and the attempts in which both were found.
