@@ -325,7 +325,7 @@ class Release:
 def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "") -> Release:
     """Returns the `Release` of some files in the archive of the Long Range Arena.
 
-    The archive has 8 GB; users download it themselves.
+    The archive is 8 GB in size; users download it themselves.
 
     Args:
       name: the name of the files' folder in the archive.
