@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, with the run's history and digests of files."""
+"""Orbax checkpoints: the latest two and the best, each with the run's history and file digests."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ class Checkpoints:
 
     `STEP/state/` holds the arrays of a state as Orbax writes them, `history.json` with the run's
     history (see `lru.training.history`), and `SHA256SUMS` with the digests of these files. A
-    checkpoint with digests is called *sealed*. A checkpoint becomes visible by a rename once all of
-    it is written, so a run killed while saving resumes from the previous checkpoint.
+    checkpoint with digests is called *sealed*. A checkpoint is written under a temporary name and
+    renamed once it is complete, so a run killed while saving resumes from the previous checkpoint.
 
     Args:
       directory: the directory of the checkpoints; created if it is missing.
       log: called with a line of text for each damaged checkpoint that is skipped.
+
+    Raises:
+      UserError: the directory cannot be created.
     """
 
     def __init__(self, directory: Path, log: Callable[[str], None] = print):
@@ -61,12 +64,12 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, best: int | None, history: Mapping[str, Any] | None = None
     ) -> None:
-        """Starts saving a state in the background, unless its step has a checkpoint.
+        """Starts saving a state in the background, unless its step already has a checkpoint.
 
         Args:
           step: the step of the state.
-          state: the arrays.
-          best: the step of the best checkpoint, which must not be deleted; None if there is none.
+          state: the state, a tree of arrays.
+          best: the step of the best checkpoint, which is kept; None if there is none.
           history: the history of the run; see `lru.training.history`.
 
         Raises:
@@ -89,7 +92,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until every checkpoint is on disk, and ends the background threads.
 
-        After a failed write it does nothing.
+        After a failed write, this method does nothing.
 
         Raises:
           UserError: a checkpoint cannot be written.
@@ -108,7 +111,8 @@ class Checkpoints:
     def restore_latest(self, target: Any) -> Any | None:
         """Restores the newest readable checkpoint; returns None if there are no checkpoints.
 
-        Logs the newer checkpoints that cannot be read, and moves them into `damaged/`.
+        Logs the newer checkpoints that cannot be read, and moves them into `damaged/`, beside the
+        directory of the checkpoints.
 
         Args:
           target: the state's shapes and types, as `jax.ShapeDtypeStruct`s with shardings.
@@ -146,7 +150,7 @@ class Checkpoints:
             raise UserError(f"{error}; move it elsewhere to use the next best") from None
 
     def history(self, step: int) -> dict[str, Any] | None:
-        """Returns the history saved at a step; None if none was saved.
+        """Returns the history in the checkpoint of a step; None if it was saved without one.
 
         Raises:
           Damaged: see `read_history`.
@@ -154,7 +158,9 @@ class Checkpoints:
         return read_history(self.path(step))
 
     def shapes(self, step: int) -> Any:
-        """Returns a target for `restore` from a checkpoint's own metadata, as nested dicts.
+        """Returns the shapes and types in a checkpoint's metadata, as a target for `restore`.
+
+        The target consists of nested dicts, so no model is needed.
 
         Raises:
           UserError: the checkpoint cannot be read.
@@ -211,7 +217,7 @@ class Checkpoints:
 
 
 def _collect_quietly() -> None:
-    """Deletes the coroutines that Orbax leaves behind after an error, without their warnings."""
+    """Deletes coroutines that Orbax leaves behind after an error, and suppresses their warnings."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -16,15 +16,16 @@ FILE = "data.json"
 def check_data(dataset: SequenceDataset, workdir: Path, write: bool = False) -> None:
     """Checks that a data set has the examples that a run was trained on.
 
-    A data set prepared by an older version has no digests and is not checked.
+    The data set is not checked if an older version, which saved no digests, prepared it, or if the
+    run has no `data.json`.
 
     Args:
       dataset: the data set as it is prepared now.
       workdir: the work directory of the run.
-      write: whether to write the digests if there are none yet.
+      write: whether to write `data.json` if the run has none yet.
 
     Raises:
-      UserError: the examples have changed, or the file is damaged.
+      UserError: the examples have changed, or `data.json` is damaged.
     """
     now, file = dict(dataset.digests), workdir / FILE
     if not now:

@@ -27,7 +27,8 @@ def check_digests(directory: Path) -> None:
     """Checks that a directory's files have not changed since `write_digests`.
 
     Raises:
-      Damaged: a file is missing, added or changed, or `SHA256SUMS` is missing or malformed.
+      Damaged: a file is missing or changed, a file that is not hidden was added, or `SHA256SUMS` is
+        missing or malformed.
     """
     sums, there = read_digests(directory), _files(directory)
     for name, wanted in sums.items():
@@ -42,7 +43,7 @@ def check_digests(directory: Path) -> None:
 
 
 def read_digests(directory: Path) -> dict[str, str]:
-    """Returns the digests in a directory's `SHA256SUMS`, by file name.
+    """Returns the digests in a directory's `SHA256SUMS`, by relative path.
 
     Raises:
       Damaged: `SHA256SUMS` is missing or malformed.

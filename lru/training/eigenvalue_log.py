@@ -1,4 +1,4 @@
-"""Logs the eigenvalues before training and at every evaluation, as `spectra/STEP.npz`."""
+"""Logs a model's eigenvalues before training and at every evaluation, as `spectra/STEP.npz`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lru.training.digests import digest
 
 
 class EigenvalueLog:
-    """A directory with one atomically written file per step.
+    """A log of eigenvalues: a directory with one file per logged step, written atomically.
 
     Each file holds the eigenvalues of every diagonal layer, complex64 `(N,)`, by the layer's path.
     For a model without diagonal layers, no directory is created.
@@ -26,11 +26,11 @@ class EigenvalueLog:
       directory: the directory of the files; created by the first write.
       digests: the SHA-256 digest of each expected file, by step; by default, those of the existing
         files.
-      layers: the result of `lru.analysis.modes.find_layers` for the model; only `write` needs it.
+      layers: the result of `lru.analysis.modes.find_layers` for the model; only `write` uses it.
 
     Attributes:
-      digests: the digests of the expected files and of those written since. The keys are the steps
-        as strings, as in JSON.
+      digests: the digests of the expected files and of the files written since, by step. The steps
+        are strings, as in JSON.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EigenvalueLog:
         self.digests[str(step)] = hashlib.sha256(content.getvalue()).hexdigest()
 
     def damaged(self) -> list[int]:
-        """Returns the steps whose files are missing or have changed."""
+        """Returns the steps whose expected files are missing or have changed."""
         return [
             int(step)
             for step, wanted in self.digests.items()
@@ -79,10 +79,10 @@ class EigenvalueLog:
         return sorted(int(file.stem) for file in files if file.stem.isdecimal())
 
     def trajectories(self) -> tuple[list[int], dict[str, np.ndarray]]:
-        """Returns the steps and the eigenvalues `(steps, N)` of every layer, by the layer's path.
+        """Returns the logged steps, and the eigenvalues `(steps, N)` of each layer by its path.
 
         Raises:
-          UserError: a file cannot be read, or has other layers than the first file.
+          UserError: a file cannot be read, or its layers differ from those of the first file.
         """
         steps = self.steps()
         files = [self._read(step) for step in steps]

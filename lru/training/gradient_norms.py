@@ -18,7 +18,7 @@ _KEY = "gradient_norm_layer_{}"
 
 
 class GradientNorms(NamedTuple):
-    """The state of `record_gradient_norms`.
+    """The optimizer state of `record_gradient_norms`.
 
     Attributes:
       total: the norm of each layer's gradient, summed over steps, `(L,)`.
@@ -30,10 +30,11 @@ class GradientNorms(NamedTuple):
 
 
 def record_gradient_norms() -> optax.GradientTransformation:
-    """Returns a transformation that sums each layer's gradient norm and changes no gradient.
+    """Returns an Optax transformation that sums the norm of each layer's gradient over steps.
 
-    The layers are the subtrees `layers_0`, `layers_1`, ... or `blocks_0`, ... of the parameters.
-    The transformation raises a `UserError` if there are no such subtrees.
+    It does not change the gradients. The layers are the subtrees `layers_0`, `layers_1`, ... or
+    `blocks_0`, ... of the parameters. The transformation raises a `UserError` if there are no such
+    subtrees.
 
     Example:
       >>> record = record_gradient_norms()
@@ -68,13 +69,16 @@ def _layers(tree: Any) -> list[list[Any]]:
 
 
 def mean_norms(state: GradientNorms) -> dict[str, float]:
-    """Returns the mean norm of each layer by its key in a line of metrics, numbered from 1."""
+    """Returns the mean gradient norm of each layer, by its key in a line of metrics.
+
+    The keys number the layers from 1.
+    """
     means = jax.device_get(state.total) / max(float(state.steps), 1.0)
     return {_KEY.format(layer): float(mean) for layer, mean in enumerate(means, 1)}
 
 
 def norms_in_row(row: Mapping[str, Any]) -> Sequence[float]:
-    """Returns the layers' mean norms in a line of metrics, in the order of the layers.
+    """Returns each layer's mean gradient norm in a line of metrics, in the order of the layers.
 
     Example:
       >>> norms_in_row({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})

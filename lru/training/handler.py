@@ -36,7 +36,7 @@ class SealedHandler(ocp.StandardCheckpointHandler):
 @ocp.args.register_with_handler(SealedHandler, for_save=True)
 @dataclasses.dataclass
 class SealedSave(ocp.args.StandardSave):
-    """The arguments for saving a state.
+    """The arguments for saving a state and the run's history.
 
     Attributes:
       history: the history of the run; see `lru.training.history`.

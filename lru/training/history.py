@@ -1,7 +1,8 @@
-"""Reads the history in a checkpoint: the run's config, rows so far, and digests of its spectra.
+"""Reads the history in a checkpoint: the run's config, its rows, and digests of its eigenvalues.
 
-A checkpoint alone therefore determines what the run has done. A lost or damaged `metrics.jsonl`,
-`timing.jsonl` or `config.json` is rewritten from the history, and a lost spectrum is reported.
+The rows are those of `metrics.jsonl` and `timing.jsonl`. If one of these files or `config.json` is
+lost or damaged, it is rewritten from the history. The digests show whether files of eigenvalues are
+lost or damaged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from lru.io.files import parse_object
 from lru.training.digests import SUMS, Damaged, digest, read_digests
 
-# The fields of a row of `metrics.jsonl` and `timing.jsonl`, and of a checkpoint's history.
+# The required fields of a row of `metrics.jsonl` or `timing.jsonl`, and of a checkpoint's history.
 METRICS = {"step": int, "split": str, "loss": float, "accuracy": float}
 TIMING = {"step": int, "seconds": float, "input_wait_seconds": float}
 _FIELDS = {"config": dict, "metrics": list, "timing": list, "spectra": dict}
@@ -22,12 +23,12 @@ FILE = "history.json"
 
 
 def read_history(checkpoint: Path) -> dict[str, Any] | None:
-    """Returns the history in a checkpoint; None if none was saved, as by older versions.
+    """Returns the history in a checkpoint; None if the checkpoint was saved without one.
 
     Only the history is checked for damage, not the arrays beside it.
 
     Raises:
-      Damaged: the history or its digest is missing, or has changed since it was saved.
+      Damaged: the history or its digest is missing, changed or unreadable.
     """
     directory = checkpoint / "state"
     if not is_sealed(checkpoint):
@@ -45,7 +46,7 @@ def is_sealed(checkpoint: Path) -> bool:
     """Returns whether a checkpoint was saved with digests, even if they are missing now."""
     if (checkpoint / "state" / SUMS).exists() or (checkpoint / "state" / FILE).exists():
         return True
-    try:  # Orbax writes the name of the handler there; ours adds the digests
+    try:  # Orbax writes the handler's name into this file; our handler adds the digests
         return b"lru.training" in (checkpoint / "_CHECKPOINT_METADATA").read_bytes()
     except OSError:
         return False
@@ -58,11 +59,11 @@ def latest_history(
 
     Args:
       directory: the directory of a run's checkpoints.
-      log: called with a line of text for each newer checkpoint that is damaged.
+      log: called with a line of text for each newer checkpoint whose history is damaged.
 
     Returns:
-      `(step, history)`; None if no checkpoint can be read, or if the newest readable one was saved
-      without a history.
+      `(step, history)`; None if no history can be read, or if the newest checkpoint that is not
+      damaged was saved without one.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:
