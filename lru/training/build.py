@@ -1,7 +1,7 @@
-"""Checks the sections of a config, and builds the model and the data set that they describe.
+"""Checks the sections of a config, and returns functions that create the model and the data set.
 
 The `type` of a section, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
-other keys of the section are its arguments. A key that is not an argument raises an error.
+other keys are the arguments of this class or function. An unknown key raises an error.
 `Experiment` reads the two sections that have no `type`: `optimizer` and `train`.
 """
 
@@ -34,11 +34,12 @@ def build(
       where: the section's path in the config, for messages.
       later: arguments that will be passed to the partial.
       allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
-        may name; see `lru.training.names`; None for a config that the user wrote.
+        may name (see `lru.training.names`); None for a config that the user wrote.
 
     Raises:
-      UserError: `type` is missing, or the object that it names does not exist or is not accepted;
-        or a key is missing or is not an argument; or a value has the wrong type or is out of range.
+      UserError: `type` is missing or names an object that does not exist or is not accepted; a
+        required argument is missing; a key is not an argument; or a value has the wrong type or is
+        out of range.
     """
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
@@ -64,9 +65,10 @@ def check_arguments(
     where: str,
     later: Sequence[str] = (),
 ) -> None:
-    """Checks that `target` can be called with the keys of a section.
+    """Checks that `target` can be called with the keys of a section as keyword arguments.
 
     A value is checked if its argument is annotated with int, float, bool, str or a `Literal`.
+    For the arguments, see `build`.
 
     Raises:
       UserError: a key is not an argument, a required key is missing, a value does not match its

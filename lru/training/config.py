@@ -26,15 +26,15 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
     Args:
       argument: the file and, after a colon, the variant to pass to its `get_config`. For relative
-        paths; see `find_config`.
-      overrides: arguments `--config.key.subkey=value`; see `lru.training.overrides`.
+        paths, see `find_config`.
+      overrides: arguments such as `--config.key.subkey=value`; see `lru.training.overrides`.
 
     Returns:
       The config, unlocked, so that it may be changed further.
 
     Raises:
-      UserError: the file, variant or key does not exist, the file fails, or a value has the wrong
-        type.
+      UserError: the file, variant or key does not exist; the file raises an error, or returns no
+        `ConfigDict`; or a value has the wrong type.
     """
     path, _, variant = argument.partition(":")
     file = find_config(path)

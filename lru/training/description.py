@@ -34,11 +34,13 @@ class Description:
     """Replaces the data set of a model that is neither trained nor evaluated.
 
     Attributes:
-      name, kind, remark: the data set's name, provenance and note, see
+      name, kind, remark: the data set's name, provenance and note; see
         `lru.data.builder.SequenceDataset`.
       num_classes: the number of classes; None if the model predicts characters of a text.
       vocab_size: the number of different tokens; None if each step is a vector of features.
-      shape, dtype: the shape `(1, T, ...)` and the type of the inputs of one example.
+      shape, dtype: the shape and the type of the model's inputs for one example. The shape is
+        `(1, T)` for tokens, with T = 1 for a text; `(1, T, features)` for vectors of features; or
+        `(1, 2, T)` for pairs of sequences of tokens.
       tokens: the readable name of each token; None if the tokens have no names.
       of_bytes: whether each token of a text is a byte of UTF-8 instead of a character.
       steps_per_epoch: the number of training steps in one pass over a text; None if the data are
@@ -63,8 +65,8 @@ class Description:
     def of(cls, experiment: Any) -> Self | None:
         """Returns the description of an `Experiment`'s data set.
 
-        Returns None if a description cannot replace the data set: a user's data set may have its
-        own alphabet, or inputs that a description does not cover.
+        Returns None if a description cannot replace the data set: a user's data set may encode
+        texts in its own way, or have inputs that a description does not cover.
         """
         dataset, task = experiment.dataset, experiment.task
         if isinstance(dataset, TextStream) and _is_changed(type(dataset)):
@@ -106,10 +108,10 @@ class Description:
             raise UserError(f"{file} is damaged ({error}); {_REMEDY}") from error
 
     def save(self, workdir: Path) -> None:
-        """Writes the description into a work directory, or checks an existing one.
+        """Writes the description into a work directory, or compares it with an existing one.
 
         Raises:
-          UserError: the run was started with other data.
+          UserError: the run was started with other data, or the existing description is damaged.
         """
         found = self.load(workdir)
         if found is None:
@@ -158,7 +160,7 @@ _REMEDY = "restore it, or delete it to read the data set instead"
 
 
 def _check(found: Description) -> None:
-    """Checks types and ranges, because the source of the file may be untrusted."""
+    """Checks the types and ranges of the fields, because `dataset.json` may be untrusted."""
     for name in ("name", "kind", "remark", "dtype"):
         if not isinstance(getattr(found, name), str):
             raise ValueError(f"{name} is {getattr(found, name)!r}")

@@ -15,19 +15,21 @@ from lru.training.settings import Settings
 
 
 class Devices:
-    """A mesh of devices with two axes: `data` divides batches, and `time` divides their steps.
+    """A mesh of devices with the axes `data` and `time`.
+
+    Batches are divided along the axis `data`, and the steps of each example along the axis `time`.
 
     Args:
-      devices: the devices; None for the devices of all processes.
-      settings: the section `train` of a config. The devices form groups of `time_devices`, which
-        share the steps of each example. Every batch, and each of its `accumulate` parts, is divided
+      devices: the devices to use; None for the devices of all processes.
+      settings: the section `train` of a config. Each group of `time_devices` devices shares the
+        steps of its examples. Every training batch, and each of its `accumulate` parts, is divided
         evenly among the groups.
 
     Attributes:
       platform: the platform of the devices, such as "cpu".
-      replicated: the sharding of an array of which every device has a copy.
+      replicated: the sharding of an array that is copied to every device.
       split: the sharding of a batch `(B, ...)`.
-      split_calls: the sharding of K batches `(K, B, ...)`.
+      split_calls: the sharding of K stacked batches `(K, B, ...)`.
 
     Raises:
       UserError: a setting does not fit the number of devices.
@@ -52,13 +54,13 @@ class Devices:
         self.split_calls = NamedSharding(self._mesh, PartitionSpec(None, "data"))
 
     def mesh(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns a context for tracing, which sets the mesh if `time_devices` is above 1."""
+        """Returns a context manager for tracing; it sets the mesh if `time_devices` is above 1."""
         if not self._shards_time:
             return contextlib.nullcontext()
         return jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh)
 
     def replicate(self, tree: Any) -> Any:
-        """Copies the host's arrays, the same in all processes, to every device."""
+        """Copies a tree of host arrays, which must be equal in all processes, to every device."""
 
         def put(x):
             x = np.asarray(x)
@@ -67,25 +69,25 @@ class Devices:
         return jax.tree.map(put, tree)
 
     def put(self, rows: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's rows of batches on its devices, as parts of the whole batches."""
+        """Puts this process's rows of batches on its devices; returns arrays of whole batches."""
         # Not `device_put`, which communicates between processes: Grain's threads call this, in an
         # order that differs from process to process.
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows)
 
     def rows(self, batch_size: int) -> slice:
-        """Returns the rows of a batch that this process reads, for its own devices."""
+        """Returns the rows of a batch that this process reads for its own devices, as a slice."""
         shards = self.split.addressable_devices_indices_map((batch_size,)).values()
         bounds = [at[0].indices(batch_size) for at in shards if at]
         return slice(min(first for first, *_ in bounds), max(stop for _, stop, _ in bounds))
 
     def next_multiple(self, batch_size: int) -> int:
-        """Returns the batch size, rounded up so that the devices can divide a batch evenly."""
+        """Returns the batch size, rounded up so that batches divide evenly among the devices."""
         number = self._mesh.shape["data"]
         return -(-batch_size // number) * number
 
 
 def _check_batch(settings: Settings, devices: int) -> None:
-    """Checks that a batch, and each of its `accumulate` parts, can be divided among devices."""
+    """Checks that a batch, and each of its `accumulate` parts, divides evenly among devices."""
     if settings.batch_size % devices:
         raise UserError(
             f"config.train.batch_size is {settings.batch_size}; expected a multiple of {devices}, "

@@ -32,8 +32,8 @@ from lru.training.settings import Settings
 from lru.training.step import Call, State, Steps, init_variables
 from lru.training.tasks import make_task
 
-# By default XLA schedules a CPU program for concurrency: it recomputes everything that is
-# rematerialized early and at once, instead of late and layer by layer, in three times the memory.
+# By default, XLA schedules a CPU program for concurrency: it recomputes all rematerialized values
+# early and at once, instead of late and layer by layer. This takes three times the memory.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
 SECTIONS = ("seed", "data", "model", "optimizer", "train")
@@ -46,7 +46,7 @@ def _check_sections(config: ConfigDict) -> None:
 
 
 def _try_mixers(create_model: Callable[..., Any]) -> None:
-    """Traces a model's mixers on one step, to raise their errors before data are prepared.
+    """Traces a model's mixers on a single step, to raise their errors before data are prepared.
 
     Skips mixers that are not in `lru`, and mixers that divide their sequence among devices.
     """
@@ -65,7 +65,7 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
 
 
 def _check_time_devices(config: ConfigDict) -> None:
-    """Checks that the mixer divides the time if and only if `train.time_devices` is above 1."""
+    """Checks that the mixer divides time among devices if and only if `time_devices` is above 1."""
     axis = config.model.get("mixer", {}).get("sequence_axis")
     number = config.train.get("time_devices", 1)
     if (axis or None) != ("time" if number > 1 else None):
@@ -115,11 +115,11 @@ class Experiment:
       layers: the model's layers that have a method `modes`, by path.
       base_schedule: the base learning rate as a function of the step; see `OptimizerSettings`.
       groups: the table of parameter groups.
-      origin: the source of the initial weights; see `set_initial_variables`; None if they are
-        drawn at random.
+      origin: the source of the initial weights (see `set_initial_variables`); None if the weights
+        are drawn at random.
 
     Raises:
-      UserError: the config is wrong, or the data set cannot be read.
+      UserError: the config is invalid, or the data set cannot be read.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Experiment:
     def init_state(self) -> State:
         """Returns the state before the first step; its random numbers depend only on the seed.
 
-        After `set_initial_variables`, it has the given parameters and batch statistics.
+        After `set_initial_variables`, the state has the given parameters and batch statistics.
         """
         state = self._compiled_init(np.uint32(self._seed))
         if self._initial is None:
@@ -196,12 +196,12 @@ class Experiment:
 
         Args:
           variables: parameters and batch statistics, as returned by the method `variables`.
-          origin: the source of the weights, for the record.
+          origin: the source of the weights, as written into the run's record.
         """
         self._initial, self.origin = jax.device_get(dict(variables)), origin
 
     def state_shapes(self) -> State:
-        """Returns a state's shapes, types and shardings, as the target for `Checkpoints`."""
+        """Returns a state's shapes, types and shardings, as a target for `Checkpoints.restore`."""
 
         def with_sharding(sharding, subtree):
             return jax.tree.map(lambda x: x.update(sharding=sharding), subtree)
@@ -211,7 +211,7 @@ class Experiment:
 
     @property
     def _sharding(self) -> State:
-        """The sharding of each field of a state; the carry is divided like a batch."""
+        """The sharding of each field of a state: only the carry is divided, like a batch."""
         fields: dict[str, Any] = {
             f.name: self._devices.replicated for f in dataclasses.fields(State)
         }
@@ -228,7 +228,7 @@ class Experiment:
         return None if split is None else self._devices.replicate(split)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
-        """Yields the calls from a step to the end, with their batches on the devices.
+        """Yields every `Call` from a step to the end of training, with its batches on the devices.
 
         A step has the same examples whatever `first_step` is, so a resumed run trains on the same
         batches as an uninterrupted one.
@@ -237,7 +237,7 @@ class Experiment:
         rows = self._devices.rows(self.settings.batch_size)
         put = functools.partial(self._devices.put, sharding=self._devices.split_calls)
         batches = self.task.batches(self._seed, indices=split is not None, rows=rows)
-        # In chunks, because a list of all calls would take hours and memory for 10**9 steps.
+        # In chunks, because a list of all spans would take hours and much memory for 10**9 steps.
         while some := list(itertools.islice(spans, 10_000)):
             calls = stacked(batches, some, self.settings.most_steps_per_call).map(put)
             for (_, count), given in zip(some, prefetch(calls)):
@@ -271,7 +271,7 @@ class Experiment:
         return self.task.report(metrics.compute())
 
     def take_metrics(self, state: State) -> tuple[State, dict[str, float]]:
-        """Clears a state's sums over training steps; returns the state and the metrics to log."""
+        """Returns the state with its sums over training steps cleared, and the metrics to log."""
         found = self.report(state.metrics)
         state = state.replace(metrics=self.empty_metrics())
         if self.settings.record_gradient_norms:

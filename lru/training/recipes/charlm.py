@@ -38,7 +38,7 @@ STACKS = {
     "grid_lstm": "lru.baselines:GridLSTM",
     "linear_lru": "lru:LRU",
 }
-# Each data set and its vocabulary size: the characters of its training text, and one for the rest.
+# Each data set and its number of tokens: one per character of the training text, and "unknown".
 DATA = {
     "ptb": ("lru.data.ptb:PTB.create", 51),
     "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
@@ -123,7 +123,7 @@ def _data(name: str, budget: str) -> ConfigDict:
         data.path = ""  # required: --config.data.path=my.txt
     if name == "ptb":
         data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
-    # Of the text to train on; the paper: 20, 40, 60, 80, 100. Your own text is read whole.
+    # The percentage of the training text; the paper: 20, 40, 60, 80, 100. Your own text: all of it.
     data.percent = 100 if name == "file" else PERCENT.get(budget, 100)
     data.fraction_test = "fixed"  # or "moving": the authors' code
     return data
@@ -140,7 +140,7 @@ def _model(name: str, width: int, depth: int) -> ConfigDict:
         model.norm = "layer"
         model.glu = "full"
         model.dropout = 0.0  # as in the other models
-        model.remat = False  # short steps in time need little memory
+        model.remat = False  # short sequences need little memory
         mixer.update(d_state=width, r_min=0.0, r_max=0.99)
     else:
         mixer.update(features=width, num_layers=depth)

@@ -12,7 +12,7 @@ ablation     the recurrence of every block, and its tables in Orvieto et al. (20
   exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
   stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
   ring       ... and initialized on the ring of Table 8              Tables 2 and 8
-  (none)     ... normalized by gamma, theta by its logarithm: LRU    Tables 2, 3 and 8
+  (none)     ... with gamma, and theta = exp(theta_log): the LRU     Tables 2, 3 and 8
   s4d, s5    other layers; the paper gives N for S5, not for S4D     Table 3
 """
 
@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from lru.training.recipes.variants import choose
 
-# What the layers call A (in the LRU: nu and theta), B, gamma and Delta of Appendix D.2.
+# The layers' names for A (in the LRU, nu and theta), B, gamma and Delta of Appendix D.2.
 RECURRENT = (
     r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im|log_step)$"
 )
@@ -74,7 +74,11 @@ def common() -> ConfigDict:
 
 
 def groups(recurrent_factor: float, weight_decay: float) -> tuple[tuple[str, float, float], ...]:
-    """Returns rows (regex, learning rate factor, weight decay), as in Table 10 and Appendix D.2."""
+    """Returns the parameter groups of Appendix D.2: the recurrent parameters, and all others.
+
+    Each row is (regex, learning rate factor, weight decay). Table 10 gives the values of both
+    arguments.
+    """
     return ((RECURRENT, recurrent_factor, 0.0), (r".*", 1.0, weight_decay))
 
 
@@ -86,17 +90,17 @@ def build(
     ablations: Mapping[str, Mapping[str, Any]] | None = None,
     **starts: Mapping[str, Any],
 ) -> ConfigDict:
-    """Returns the config of a variant.
+    """Returns the config of a variant of a task.
 
     Args:
       variant: a size and an ablation, separated by a comma; either may be left out.
-      paper: makes the config of the paper's size.
-      quick: changes that config to a small size.
-      smoke: changes that config to a tiny size.
-      ablations: mixer options by name, which this task adds to `ABLATIONS`.
+      paper: a function that returns the config of the paper's size.
+      quick: a function that changes this config to a small size.
+      smoke: a function that changes this config to a tiny size.
+      ablations: the mixer options of further ablations of this task, by name.
       **starts: further mixer options for this task, by ablation, such as the radii for `ring`,
         which may differ from the LRU's. For the tasks of the Long Range Arena, the options for `s5`
-        are those of S5's published script for the task, and those for `s4d` are those of S4's
+        are from S5's published script for the task, and the options for `s4d` are from S4's
         published config. If N is not a multiple of 2 * `blocks`, S5 uses a single block.
 
     Raises:
@@ -130,7 +134,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def _set_mixer(config: ConfigDict, ablation: str, options: Mapping[str, Any]) -> None:
-    """Replaces the mixer with that of an ablation; keeps N, `bidirectional`, method and dtype."""
+    """Replaces a config's mixer with that of an ablation.
+
+    The new mixer keeps N, `bidirectional`, the dtype and, unless it is dense, the method. `ring`
+    also keeps `max_phase`.
+    """
     lru = config.model.mixer
     shared = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
     mixer = ConfigDict({**shared, **options})

@@ -1,4 +1,4 @@
-"""Variants of a config: names separated by commas, at most one from each group."""
+"""Parses the variant of a config: names separated by commas, at most one from each group."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from lru.errors import UserError, did_you_mean
 
 
 def choose(variant: str, *groups: Iterable[str]) -> list[str | None]:
-    """Returns, for each group, the name in it that the variant contains, or None.
+    """Returns, for each group, the variant's name from that group, or None if there is none.
 
     Raises:
       UserError: if a name is in no group, or two names are in the same group.
