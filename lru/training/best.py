@@ -64,13 +64,14 @@ def restore_best(
 ) -> tuple[Experiment, State, int]:
     """Restores a run's best checkpoint.
 
-    A missing or damaged `config.json` is first written again from a checkpoint, if possible. The
-    source of the run may be untrusted: of the packages that its config names, only `lru`, `flax`
+    If this checkpoint is missing, a warning is logged and the next best is restored. A missing or
+    damaged `config.json` is first rewritten from a checkpoint or from the record, if possible. The
+    source of the run may be untrusted: of the packages that the config names, only `lru`, `flax`
     and those in `allow` are imported.
 
     Args:
       workdir: the work directory of the run.
-      data_dir: the directory of prepared data sets.
+      data_dir: the directory of prepared data sets; may be None if the data set is not read.
       manual_dir: the directory with files of official releases.
       allow: more packages whose classes the config may name, such as `("my_package",)`.
       read_data: False if the data set is not needed. It is still read if the work directory has no
@@ -80,8 +81,8 @@ def restore_best(
       The experiment of the run, the restored state, and the step of the checkpoint.
 
     Raises:
-      UserError: there is no run or no evaluated checkpoint, the checkpoint or the data set cannot
-        be read, or the config names a package that is not allowed.
+      UserError: there is no run or no evaluated checkpoint; a file of the run is damaged; the data
+        set cannot be read or has changed; or the config names a package that is not allowed.
     """
     processes.in_turn(lambda: restore_config(workdir, _logger.warning))
     config, allow = load_run_config(workdir), check_allow(allow)
@@ -110,7 +111,7 @@ def evaluated_rows(
     """Returns a run's rows of metrics, and whether they certainly include the best row.
 
     Raises:
-      UserError: none of the saved checkpoints was evaluated.
+      UserError: there is no evaluated checkpoint, or the file that contains the rows is damaged.
     """
     saved = set(checkpoints.steps())
     if not saved:
@@ -129,7 +130,10 @@ def build_experiment(
     allow: Sequence[str],
     read_data: bool,
 ) -> Experiment:
-    """Builds the experiment of a config on the data of a run; see `restore_best`."""
+    """Builds a config's experiment on a run's data set, or on the description of that data set.
+
+    For the arguments, see `restore_best`.
+    """
     if not read_data and (description := Description.load(workdir)) is not None:
         # On several devices, the batch size would have to be a multiple of their number.
         devices = jax.local_devices()[:1]

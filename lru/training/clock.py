@@ -1,4 +1,4 @@
-"""Measures a run's seconds over all restarts, its speed, and its wait for input."""
+"""Measures a run's total time over all restarts, its speed, and its wait for input."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SECONDS_PER_CALL = 1.0  # a signal is handled only between two chunks of steps
 class Clock:
     """Measures a run's total time, its speed, and its wait for input.
 
-    The total time covers all restarts of the run. The wait for input is the time spent waiting for
-    the batches of the next call of the compiled program while no call runs; only in this time are
-    the devices idle for lack of input. The first wait begins when training starts, and includes
-    reading the data. `read` returns the wait as a share of the wall time since the last `restart`
-    or `read`; the record has it as a share of the whole run.
+    The total time is summed over all restarts of the run. The wait for input is the time in which
+    the devices are idle for lack of input: no call of the compiled program is running, and the
+    batches of the next call are not ready. The first wait begins when training starts, and includes
+    reading the data. `read` returns the wait as a share of the time since the last `restart` or
+    `read`. The record contains the wait as a share of the total time.
 
     Args:
-      before: the last line of the run's `timing.jsonl`; empty for a new run.
+      before: the last line of the run's `timing.jsonl`; `{}` for a new run.
 
     Attributes:
       input_wait_seconds: the seconds that the run has waited for input so far.
@@ -36,18 +36,21 @@ class Clock:
         self.new = True
 
     def seconds(self) -> float:
-        """Returns the seconds of the run so far."""
+        """Returns the total time of the run so far, in seconds."""
         return time.monotonic() - self._start
 
     def wait_for_next(self, calls: Iterator[T]) -> T:
-        """Returns the next of `calls` and measures the wait; the previous call must have ended."""
+        """Returns the next item of `calls`, and adds the wait for it to `input_wait_seconds`.
+
+        The previous call must have ended.
+        """
         since = time.monotonic()
         call = next(calls)
         self.input_wait_seconds += time.monotonic() - since
         return call
 
     def restart(self, step: int) -> None:
-        """Starts a new measurement, which excludes any earlier compilation and evaluation."""
+        """Starts a new measurement at a step, to exclude earlier compilation and evaluation."""
         self.new, self._step, self._since = False, step, time.monotonic()
         self._waited_before = self.input_wait_seconds
 
@@ -61,13 +64,17 @@ class Clock:
         self._pace = (time.monotonic() - self._since) / (step - self._step)
 
     def steps_at_once(self) -> int:
-        """Returns the number of steps that take about a second, at least 1; 1 if it is unknown."""
+        """Returns how many steps take about a second, at least 1.
+
+        Returns 1 if the time per step is not known yet.
+        """
         return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
         """Returns steps per second and the share of time spent waiting for input, then restarts.
 
-        Both are None if there was no step since the last `restart` or `read`.
+        If there was no step since the last `restart` or `read`, both are None, and the measurement
+        continues.
         """
         if step == self._step:
             return None, None

@@ -37,7 +37,7 @@ def export_run(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes a run's best checkpoint into a folder, atomically.
+    """Exports a run's best checkpoint into a folder, which is written atomically.
 
     Args:
       workdir: the work directory of the run.
@@ -48,15 +48,21 @@ def export_run(
       allow: more packages that the config may name, as in `load`.
 
     Returns:
-      The content of `config.json`: `config`, the run's config; `arguments`, the model's arguments
-      that depend on the data; `inputs`, the shape and type of one step of one sequence, as returned
-      by the data set's `decode`; `tokens`, the readable name of each token, if the tokens have
-      names; `data`, the provenance of the data; `step`, the step of the checkpoint; `commit` and
-      `test` from the run's record, None if the record lacks them or does not exist; `sha256`, the
-      digest of the weights.
+      The content of `config.json`:
+
+      - `config`: the run's config.
+      - `arguments`: the model's arguments that depend on the data.
+      - `inputs`: the shape and type of the model's inputs for one step of one example.
+      - `tokens`: the readable name of each token, if the tokens have names.
+      - `data`: the provenance of the data.
+      - `step`: the step of the checkpoint.
+      - `commit` and `test`: these entries of the run's record; None if the record is missing or
+        lacks them.
+      - `sha256`: the digest of the weights.
 
     Raises:
-      UserError: there is no run, it cannot be exported, or `out` exists and is not empty.
+      UserError: there is no run, the run cannot be exported, or `out` is a file or a folder that is
+        not empty.
     """
     from lru.training.best import restore_best
     from lru.training.run_config import load_run_config
@@ -100,7 +106,7 @@ def write_export(
       step, allow: see `export_run`.
 
     Raises:
-      UserError: `step` is True and the model is not causal, or the export could not be loaded.
+      UserError: `step` is True and the model is not causal, or the export cannot be loaded.
     """
     if step and not getattr(experiment.model, "causal", False):
         raise UserError(
@@ -146,8 +152,8 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
       `(model, variables)`, for `model.apply(variables, inputs)`.
 
     Raises:
-      UserError: a file is missing or damaged, a tensor is missing or has another shape, the two
-        files do not belong together, or a named package is not allowed.
+      UserError: `config.json` or `model.safetensors` is missing or damaged, the two files do not
+        belong together, a tensor does not fit the model, or a named package is not allowed.
     """
     import jax
     import numpy as np
@@ -201,10 +207,11 @@ def evaluate_export(
 ) -> dict[str, Any]:
     """Evaluates an export on a split of its data set, and returns the result as a row of metrics.
 
-    For the arguments, see `lru.training.best.evaluate_best`.
+    `folder` contains the export. For the other arguments, see `lru.training.best.evaluate_best`.
 
     Raises:
-      UserError: see `load`; or the config or the data set does not belong to the model.
+      UserError: the export cannot be loaded (see `load`), or its config or data set does not fit
+        the model.
     """
     from lru.training.experiment import Experiment
     from lru.training.names import check_allow, check_config
@@ -225,7 +232,7 @@ def evaluate_export(
 
 
 def _one_step(experiment: Experiment) -> Any:
-    """Returns example inputs of one step of one sequence."""
+    """Returns example inputs of the model for one step of one example."""
     inputs = experiment.task.example()
     features = experiment.dataset.vocab_size is None
     return inputs[..., :1, :] if features else inputs[..., :1]
@@ -236,7 +243,7 @@ def describe_export(
 ) -> dict[str, Any]:
     """Returns the content of `config.json` except `sha256`; see `export_run`.
 
-    `commit` and `test` come from the run's record in `workdir`, if it has one.
+    `commit` and `test` come from the record in `workdir`, if there is one.
     """
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
@@ -266,7 +273,8 @@ def _model(
 def _check_modules(maker: Any, where: str) -> None:
     """Checks that a model is made of Flax modules only.
 
-    A function of an allowed package could do more than create a module, so a function is rejected.
+    Functions are rejected, because a function of an allowed package could do more than create a
+    module.
 
     Raises:
       UserError: the model, or one of its parts, is not a Flax module.
@@ -281,7 +289,7 @@ def _check_modules(maker: Any, where: str) -> None:
 
 
 def _identity(about: Mapping[str, Any]) -> str:
-    """Returns the entries of `config.json` that determine what the model computes, as JSON."""
+    """Returns the entries of `config.json` that define the model, as JSON."""
     entries = {"model": about["config"]["model"], "arguments": about["arguments"]}
     return json.dumps(entries, sort_keys=True)
 

@@ -14,7 +14,9 @@ from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
 
 
 def run_name(config: Mapping[str, Any]) -> str:
-    """Returns the names of a config's data set and of its mixer or model, for a title.
+    """Returns a run's name for titles: the names of its config's data set and mixer.
+
+    If the config has no mixer, the name of the model replaces that of the mixer.
 
     Example:
       >>> data, mixer = {"type": "lru.data.listops:ListOps.create"}, {"type": "lru:LRU"}
@@ -27,7 +29,7 @@ def run_name(config: Mapping[str, Any]) -> str:
 
 
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
-    """Draws loss and accuracy against the step.
+    """Draws the loss and accuracy of each split against the step, and saves the figure.
 
     Args:
       rows: the lines of `metrics.jsonl`.
@@ -65,10 +67,10 @@ def save_spectrum(
     title: str,
     layers: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Draws the initial and the trained eigenvalues of every layer.
+    """Draws the initial and trained eigenvalues of every diagonal layer, and saves the figure.
 
-    The axes show the unit disk, or, if all eigenvalues are close to the unit circle, their phase
-    and their distance from the circle.
+    The axes show the unit disk. If all eigenvalues are inside the unit circle but close to it, the
+    axes show their phase and their distance from the circle instead.
 
     Args:
       initial, trained: the parameters of a model before and after training.

@@ -1,8 +1,8 @@
 """Starts a run with the weights of another run or of an export: `config.train.init_from`.
 
 The weights are read once, when the run starts, and saved in its work directory as
-`initial.safetensors`. The source may change or be deleted afterwards. It may be untrusted: nothing
-that its config names is imported.
+`initial.safetensors`. Afterwards, the source may change or be deleted. The source may be untrusted:
+nothing that its config names is imported.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
     """Reads the initial weights of a new run, before anything is written.
 
     Returns:
-      The argument `found` of `set_initial_weights`: None if the run draws its own weights, or if it
-      has already saved its initial weights.
+      The argument `found` of `set_initial_weights`: the arrays that fit the model, by path, and
+      their origin. None if the run draws its initial weights at random, or has already saved them.
 
     Raises:
       UserError: the weights cannot be read or do not fit the model, or the run has checkpoints but
@@ -99,12 +99,14 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
 def set_initial_weights(
     config: ConfigDict, workdir: Path, experiment: Experiment, found: Any = None
 ) -> None:
-    """Sets the initial weights of an experiment to those of its run.
+    """Sets the initial weights of an experiment to those saved in the work directory of its run.
+
+    Does nothing if the config has no `train.init_from`.
 
     Args:
       config, workdir, experiment: the config, work directory and experiment of the run.
-      found: the result of `read_initial`; if it is not None, its weights are written into the work
-        directory first.
+      found: the result of `read_initial`. If it is not None, the initial weights are first written
+        into the work directory; arrays that are not in `found` are drawn at random.
 
     Raises:
       UserError: the file with the weights is missing or damaged, or belongs to another model.
@@ -180,7 +182,7 @@ def _read_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """Returns the names of the head's arrays that do not fit, and so are not taken over.
+    """Returns the names of the head's arrays that do not fit the model, and so are not used.
 
     Raises:
       UserError: an array outside the head does not fit.

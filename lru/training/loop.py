@@ -1,9 +1,9 @@
-"""Trains the model of a config in one work directory to the end, across kills and restarts.
+"""Trains the model of a config in a work directory, resuming the run if it was interrupted.
 
-Each step is followed by logging, evaluation and saving, if they are due, in this order. The metrics
-and eigenvalues of a step are on disk before its checkpoint. A resumed run drops those of all steps
-after its checkpoint. The metrics and eigenvalues of an interrupted run therefore end up the same,
-byte for byte, as those of an uninterrupted one.
+Each step is followed by logging, evaluation and saving, in this order, if they are due. The metrics
+and eigenvalues of a step are on disk before its checkpoint. A resumed run deletes the metrics and
+eigenvalues of all steps after its checkpoint. The metrics and eigenvalues of an interrupted run
+therefore end up the same, byte for byte, as those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from lru.training.writers import Progress
 
 
 class Diverged(UserError):
-    """Training has diverged: the loss or the parameters are not finite."""
+    """Training has diverged: the loss, the parameters or the batch statistics are not finite."""
 
     exit_code = 1
 
@@ -61,12 +61,13 @@ def train_and_evaluate(
     The work directory contains:
 
     - `config.json`, and `checkpoints/`;
-    - `metrics.jsonl`, which does not depend on interruptions;
+    - `metrics.jsonl`, the metrics, which do not depend on interruptions;
     - `spectra/`, the eigenvalues before training and at every evaluation, if the model has any;
       interruptions do not change these either;
-    - `timing.jsonl`, with the speed and the seconds so far;
-    - `dataset.json`, the description of the data, and `data.json`, their digests;
+    - `timing.jsonl`, the speed and the total time so far;
+    - `dataset.json`, the description of the data, and `data.json`, the digests of the data;
     - `initial.safetensors`, if the run starts with the weights of another run or of an export;
+    - `tensorboard/`, if `config.train.tensorboard` is True;
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
@@ -82,9 +83,10 @@ def train_and_evaluate(
       The record of the run.
 
     Raises:
-      Stopped: SIGTERM or SIGINT arrived before the end; the run is saved.
-      UserError: the config, the data or the work directory is wrong.
-      Diverged: the loss or the parameters were not finite.
+      Stopped: SIGTERM or SIGINT arrived before the end of training; the run is saved.
+      UserError: the config or the data set is invalid or differs from that of the run in the work
+        directory, or the work directory is damaged or in use.
+      Diverged: the loss, the parameters or the batch statistics are not finite.
     """
     processes.check_same("configs", config.to_json_best_effort(sort_keys=True))
     experiment, initial = processes.in_turn(lambda: _load(config, workdir, data_dir, manual_dir))
@@ -128,7 +130,7 @@ def _lock(workdir: Path, stack: ExitStack) -> None:
 def _begin(
     config: ConfigDict, workdir: Path, experiment: Experiment, initial: Any
 ) -> dict[str, Any] | None:
-    """Writes the files that a run starts with, or checks them; returns a finished run's record."""
+    """Writes or checks a run's initial files; returns the record of a finished run, or None."""
     check_workdir(config, workdir)  # another process may have started in the meantime
     check_data(experiment.dataset, workdir, write=True)
     save_config(config, workdir)
@@ -139,7 +141,10 @@ def _begin(
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:
-    """Logs and returns the record of a finished run; returns None if the run has not finished."""
+    """Returns the record of a finished run; None if the run has not finished.
+
+    Rewrites lost files of the finished run, and logs its result.
+    """
     record = read_run_record(workdir)
     if record is None or "test" not in record:  # a stopped run has a record without a test
         return None
@@ -181,7 +186,7 @@ class _Run:
             log(f"the run continues with other settings of speed: {change}")
 
     def train(self) -> None:
-        """Runs the remaining steps.
+        """Runs the remaining steps, or fewer if training stops early.
 
         Raises:
           Stopped: a signal arrived; all completed steps are saved.
@@ -223,7 +228,7 @@ class _Run:
         return early
 
     def finish(self) -> dict[str, Any]:
-        """Tests the checkpoint that was best on validation; writes the figures and the record."""
+        """Tests the best checkpoint, writes the figures and the record, and returns the record."""
         best = self.best
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
@@ -338,7 +343,7 @@ class _Run:
         )
 
     def _stop_if(self, number: int | None) -> None:
-        """Saves and stops if a signal has arrived, in this process or in another."""
+        """Saves the run and raises `Stopped` if a signal has arrived in any of the processes."""
         if not (number := processes.largest(number or 0)):
             return
         self._save()
