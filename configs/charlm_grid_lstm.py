@@ -3,7 +3,8 @@
     python -m lru.train --config=configs/charlm_grid_lstm.py:ptb,quick --workdir=runs/ptb-grid \
         --manual_dir=DIR
 
-A baseline for the Lattice Recurrent Unit: an LSTM in depth, followed by one in time.
+A baseline for the Lattice Recurrent Unit: each layer has an LSTM in depth, followed by an LSTM in
+time.
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.970 on the Penn Treebank, 1.149 on War and Peace, 1.077 on enwik8, 1.009 on

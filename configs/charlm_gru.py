@@ -10,8 +10,8 @@ Test cross entropy at ten million parameters, in nats per character, read off th
 Morency (2018): 0.973 on the Penn Treebank, 1.164 on War and Peace, 1.102 on enwik8, 1.028 on
 text8. As far as is known, each value comes from one run.
 
-The reset gate is applied after the matrix product, as in PyTorch's GRU and thus the authors' code;
-`--config.model.mixer.reset_after=False` gives the GRU of the printed equations.
+The reset gate is applied after the matrix product, as in PyTorch's GRU, which the authors' code
+uses; `--config.model.mixer.reset_after=False` gives the GRU of the paper's equations.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

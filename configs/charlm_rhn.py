@@ -3,8 +3,9 @@
     python -m lru.train --config=configs/charlm_rhn.py:ptb,quick --workdir=runs/ptb-rhn \
         --manual_dir=DIR
 
-A baseline for the Lattice Recurrent Unit, with two micro-steps. As in the authors' code, it lacks
-the dropout and the negative initial gate biases of Zilly et al. (2017), and is therefore weak.
+A baseline for the Lattice Recurrent Unit, with two micro-steps in each time step. As in the code of
+Ahuja & Morency, it lacks the dropout and the negative initial gate biases of Zilly et al. (2017),
+and is therefore weak.
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.986 on the Penn Treebank, 1.225 on War and Peace, 1.206 on enwik8, 1.099 on

@@ -10,7 +10,7 @@ variant     what                                             cost               
 
 89.4 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. IMDb's reviews, 84
 MB, are downloaded, or read from --manual_dir. By default 2,500 training reviews are held out for
-validation; `--config.data.protocol=paper` validates on the test split, as LRA does.
+validation; `--config.data.protocol=paper` validates on the test split, as in LRA.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def paper() -> ConfigDict:
 
     config.data.type = "lru.data.text:Text.create"
     config.data.source = "released"
-    config.data.protocol = "held_out"  # not the paper's, which is "paper": see above
+    config.data.protocol = "held_out"  # the paper's protocol is "paper"; see above
     config.data.num_validation = 2_500  # if "held_out": a tenth of the training reviews
     config.data.pad_to = 4096  # LRA
     config.data.min_freq = 15  # as in S4 and S5

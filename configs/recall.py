@@ -8,17 +8,18 @@ variant      what                                            cost               
 :smoke       32 tokens, a tiny model, for tests              seconds                  none expected
 :ring ...    an ablation, see lru.training.recipes.lra       minutes if dense         see below
 
-The task needs memory alone: the model must keep one token and ignore all others. Chance is 25 %.
-The dense recurrences, those initialized on the full disk, and the LRU without gamma, `ring`, stay
-near chance. This config adds these ablations to those of lru.training.recipes.lra:
+The task needs only memory: the model must keep one token and ignore all others. Chance is 25 %. The
+dense recurrences, the recurrences initialized on the full disk, and the LRU without gamma (`ring`)
+stay near chance. This config adds the following ablations to those of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
-ring_full_phase  ... without gamma
+ring_full_phase  the same without gamma
 s4d_fit, s5_fit  S4D and S5 with step sizes of 1e-4 to 1e-3, which fit the time scales of the task;
                  `s4d` and `s5` have the default step sizes, 1e-3 to 1e-1
 
-No paper has this task: its options are this library's own. `scripts/reproduce.py --table=recall`
-runs the ablations at several lengths and learning rates; see results/recall.md.
+The task and its options are this library's own, not from a paper. `scripts/reproduce.py
+--table=recall --length=all` runs all ablations at several lengths and learning rates; see
+results/recall.md.
 """
 
 import math
@@ -46,18 +47,18 @@ def table() -> ConfigDict:
     config = lra.common()
 
     config.data.type = "lru.data.recall:Recall.create"
-    config.data.length = 1024  # T, from the token to recall to the last, inclusive
+    config.data.length = 1024  # T
     config.data.classes = 4  # tokens to recall
     config.data.distractors = 8  # other tokens, which fill the sequence
     config.data.position = 0  # recall the first token
-    config.data.num_train = 25_600  # so no example is seen twice
+    config.data.num_train = 25_600  # steps * batch_size, so that no example is seen twice
     config.data.num_validation = 500
     config.data.num_test = 2_000
     config.data.seed = 0
 
-    config.model.num_layers = 1  # so the memory is that of one recurrence
+    config.model.num_layers = 1  # so that the memory is that of one recurrence
     config.model.d_model = 32
-    config.model.norm = "layer"  # statistics of each step alone
+    config.model.norm = "layer"  # its statistics do not mix steps
     config.model.glu = "half"  # Path-X's, Appendix D.1
     config.model.dropout = 0.0
     config.model.pooling = "last"  # only the state links the first step to the logits

@@ -1,4 +1,4 @@
-"""What the docstrings of this project are to mkdocstrings."""
+"""An extension for mkdocstrings that converts this project's docstrings to Google style."""
 
 import re
 
@@ -8,11 +8,11 @@ _SEVERAL = re.compile(r"^( +)((?:\w+, )+\w+):(.*(?:\n\1 +.*)*)", flags=re.MULTIL
 
 
 class HouseStyle(griffe.Extension):
-    """Google's style, but for three habits.
+    """Converts each docstring to Google style, before it is parsed.
 
-    `Example:` is `Examples:`, whose lines with `>>>` are code; `a, b: what they are` describes
-    each; and a paragraph that sets its parts apart by three spaces or more is an equation, to be
-    shown as it stands.
+    `Example:` becomes `Examples:`, so that lines with `>>>` are shown as code. An entry for several
+    names, `a, b: description`, becomes an entry for each name. An unindented paragraph that
+    contains three or more spaces in a row, such as an equation, becomes a code block.
     """
 
     def on_object(self, *, obj: griffe.Object, **_) -> None:

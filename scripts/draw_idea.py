@@ -1,7 +1,8 @@
 """Draws the picture at the top of the README: `python scripts/draw_idea.py`.
 
-On the left, the Linear Recurrent Unit: the eigenvalues of an initialized layer, and the impulse
-responses of three modes. On the right, the Lattice Recurrent Unit: its cells in depth and time.
+The left half shows the Linear Recurrent Unit: the eigenvalues of an initialized layer, and the
+impulse responses of three modes. The right half shows the Lattice Recurrent Unit: its cells in
+depth and time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BLUE, GREY = "#0b3c8c", "0.35"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws the picture and writes the file."""
+    """Draws the picture and saves it to --out."""
     parser = Parser(prog="python scripts/draw_idea.py", description=__doc__)
     parser.add_argument("--out", type=path, default=ROOT / "docs" / "idea.png")
     out = parser.parse_args(argv).out

@@ -50,14 +50,14 @@ NAME = "NVIDIA H100 80GB HBM3"
 
 
 class Case(NamedTuple):
-    """A shape and the options for which to compile the kernel.
+    """A shape and options for which the kernel is compiled.
 
     Attributes:
       name: the name to print.
-      batch, time, modes: B, T and N.
-      dtype: the type of the inputs.
+      batch, time, modes: the sizes B, T and N.
+      dtype: the type of the inputs x.
       reset: whether to pass resets.
-      varying: whether the factors differ from step to step.
+      varying: whether the factors a differ from step to step.
       reverse: whether the recurrence runs from the last step to the first.
     """
 
@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def kernels(case: Case) -> Iterator[tuple[int, int]]:
-    """Yields the numbers of registers and of spilled bytes of each kernel of a case."""
+    """Compiles a case and yields the numbers of registers and spilled bytes of each kernel."""
     before = set(DUMP.glob("*.ptx"))
     run = functools.partial(pallas.solve, reverse=case.reverse, pairs=True)
     there = AbstractDevice(device_kind=NAME, num_cores=132, platform="gpu")
@@ -133,7 +133,7 @@ def device() -> jax.Device:
 
 
 def assembled(file: Path) -> tuple[int, int]:
-    """Assembles the kernel in a file; returns its numbers of registers and of spilled bytes."""
+    """Assembles the kernel in a file; returns its numbers of registers and spilled bytes."""
     command = [assembler(), "-v", "-arch=sm_90a", "-o", os.devnull, str(file)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     (registers,) = re.findall(r"Used (\d+) registers", report)
@@ -142,7 +142,7 @@ def assembled(file: Path) -> tuple[int, int]:
 
 @functools.cache
 def assembler() -> str:
-    """Returns the path of ptxas, in the packages that JAX installs or on the search path."""
+    """Returns the path of ptxas in NVIDIA's Python packages; "ptxas" if they do not contain it."""
     package = find_spec("nvidia")
     roots = map(Path, package.submodule_search_locations or ()) if package else ()
     found = [str(file) for root in roots for file in root.rglob("bin/ptxas")]

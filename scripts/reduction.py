@@ -3,10 +3,10 @@
     python scripts/reduction.py --workdir=runs/listops --config=configs/lra_listops.py:quick \
         --data_dir=data --out=results/reduction/listops-seed0
 
-It writes two files. `OUT.json` has the sweep of `lru.reduce`, evaluated on --split, and the test
-scores of four reductions to half the modes, before and after fine-tuning. `OUT.png` is the figure
-of the sweep. Other arguments, such as `--config.optimizer.learning_rate=0.001`, change the config
-of fine-tuning.
+The script writes two files. `OUT.json` has the sweep of `lru.reduce`, evaluated on --split, and the
+test accuracies of four reductions to half the modes, before and after fine-tuning. `OUT.png` is the
+figure of the sweep. Other arguments, such as `--config.optimizer.learning_rate=0.001`, change the
+config of fine-tuning.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ def _sweep(known: Any, scratch: Path) -> dict[str, Any]:
 def _half(
     known: Any, scratch: Path, method: str, inputs: str, overrides: list[str], found: Any
 ) -> dict[str, Any]:
-    """Returns test accuracies: of the whole run, reduced to half its modes, and then fine-tuned."""
+    """Reduces the run to half its modes and fine-tunes it.
+
+    Returns:
+      The number of modes, and the test accuracies of the whole model, of the reduced model and of
+      the fine-tuned model.
+    """
     modes, export, tuned = found["d_state"] // 2, scratch / "export", scratch / "tuned"
     more = [f"--method={method}", f"--inputs={inputs}", f"--modes={modes}", f"--out={export}"]
     _run("lru.reduce", known, [f"--workdir={known.workdir}", *more])

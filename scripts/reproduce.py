@@ -5,9 +5,9 @@
     python scripts/reproduce.py --table=charlm --size=quick --data=ptb --model=gru,lru
 
 Each run has a work directory in --workdirs and resumes from it; a finished run is not repeated. All
-rows run with the first seed, then all rows with the second, and so on. When the budget is spent,
-the current runs are saved and stopped. The record of each run is saved in results/;
-`python scripts/results.py` then makes the pages. Config options such as
+rows run with the first seed, then all rows with the second, and so on. After --budget-seconds, the
+current runs are saved and stopped. The record of each run is saved in --results, by default
+results/TABLE; `python scripts/results.py` then makes the pages. Config options such as
 `--config.train.batch_size=16` are passed to every run, and become part of the file names of the
 records.
 """
@@ -77,7 +77,7 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows whose configs differ: two ablations may have the same config."""
+    """Returns the first row with each config, and prints the others' names."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)
@@ -172,7 +172,10 @@ class Job:
 
 
 def _run_all(rows: Iterator[Row], known, paths: Sequence[str], end: float) -> list[str]:
-    """Runs the rows, --jobs at a time, and returns the names of those that failed."""
+    """Runs the rows, --jobs at a time, and returns the names of the rows that failed.
+
+    At the time `end`, the current runs are stopped and no others are started.
+    """
     shares: list[set[int] | None] = [None] * known.jobs
     if known.jobs > 1 and hasattr(os, "sched_getaffinity"):  # macOS has no affinity
         cores = sorted(os.sched_getaffinity(0))

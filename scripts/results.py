@@ -3,7 +3,7 @@
 Nothing on those pages is written by hand. A run counts for a row if its config equals the current
 config of that row, except in options that the page does not compare, such as the seed and options
 of speed (see `report.format.differing`). Other runs are listed separately. The pages count or name
-the rows that were not run. Pictures show only runs that have records.
+the rows that were not run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Record]]:
-    """Reads the records; returns them by page and by file name."""
+    """Reads the records, and returns them by page and file name."""
     return {
         page: {
             str(file.relative_to(results)): _read(file, _FORMATTERS[page])
@@ -83,7 +83,7 @@ def _read(file: Path, format_page: _Formatter) -> Record:
 
 
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
-    """Returns the pictures of every page."""
+    """Returns the pictures of the records, by page."""
     return {
         "recall": recall_plots.pictures(records["recall"]),
         "lra": lra_plots.pictures(records["lra"]),

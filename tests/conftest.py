@@ -1,10 +1,10 @@
 """Settings and fixtures of all tests.
 
-Shape annotations are checked here, and only here: every function of the modules below is called
-through beartype, which holds arrays against their jaxtyping annotations. Programs are compiled
-with little optimisation, because tests compile much and compute little. There is one CPU device, as
-most users have it, and as many as `LRU_TEST_DEVICES` says in the process that
-`test_several_devices.py` starts, so that what runs on several is tested on any machine.
+Annotations of shapes and types are checked only in tests: in the modules listed below, beartype
+checks the arguments and results of every call. Programs are compiled with little optimization,
+because tests spend more time on compiling than on computing. There is one CPU device, unless the
+variable `LRU_TEST_DEVICES` gives another number. `test_several_devices.py` starts a process with
+several devices in this way, so that programs for several devices are tested on any machine.
 """
 
 import functools
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Before JAX is imported: XLA reads its flags once.
+# The flags are set before JAX is imported, because XLA reads them only once.
 FLAGS = [
     os.environ.get("XLA_FLAGS", ""),
     f"--xla_force_host_platform_device_count={os.environ.get('LRU_TEST_DEVICES', 1)}",
@@ -26,11 +26,11 @@ FLAGS = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at this flag
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # they take half of the tests' time
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions abort at this flag
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # would double the tests' time
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The same programs are compiled again and again, by both workers and in processes of their own.
+# The same programs are compiled repeatedly, by several workers and by processes that tests start.
 CACHE = Path(tempfile.gettempdir()) / f"lru-tests-{getpass.getuser()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
@@ -67,22 +67,23 @@ jaxtyping.install_import_hook(
     ],
     "beartype.beartype",
 )
-gc.set_threshold(20_000, 20, 20)  # tracing makes many objects, and few of them are garbage
+gc.set_threshold(20_000, 20, 20)  # tracing creates many objects, few of which are garbage
 settings.register_profile("lru", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("lru")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_memory():
-    """Compiled programs of a file end with it: all together they are gigabytes."""
+    """Clears JAX's caches after each test file: programs of all files would need gigabytes."""
     yield
     jax.clear_caches()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of several devices are run by `test_several_devices.py`, where there are.
+    """Moves `test_several_devices.py` to the start, and deselects the tests that it runs.
 
-    That one comes first, because it takes longest.
+    That file takes longest. It runs the tests marked with `several_devices` in a new process with
+    several devices. They are deselected where there is only one device.
     """
     items.sort(key=lambda item: item.path.name != "test_several_devices.py")
     if jax.device_count() == 1:
@@ -93,10 +94,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared_data(tmp_path_factory):
-    """`shared_data(name)`: a directory with that raw data set.
+    """Returns a function that takes a data set's name and returns a directory with its raw files.
 
-    `LRU_RAW_DATA` is a directory whose `unpack.py TARGET NAME` writes it. The test is skipped if
-    the variable is not set, and fails if it is set and nothing is there.
+    The script `unpack.py TARGET NAME` in the directory `LRU_RAW_DATA` writes the files. A test is
+    skipped if this variable is not set, and fails if the directory has no such script.
     """
 
     @functools.cache
@@ -115,7 +116,10 @@ def shared_data(tmp_path_factory):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT interrupts, even if it is inherited as ignored, as a shell's background jobs do."""
+    """Makes SIGINT raise `KeyboardInterrupt` during a test.
+
+    Otherwise, tests that a shell runs in the background would ignore SIGINT.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -123,7 +127,7 @@ def interruptible():
 
 @pytest.fixture
 def unchecked_annotations():
-    """The library as its users have it, for tests of its own complaints about arguments."""
+    """Turns off the checks of annotations, so that a test sees the errors that users see."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -131,7 +135,10 @@ def unchecked_annotations():
 
 @pytest.fixture
 def slopes():
-    """`slopes(loss, params)`: the derivatives of a float64 function, by central differences."""
+    """Returns `slopes(loss, params)`, which computes derivatives in float64 by central differences.
+
+    `loss` is a function of `params`, a dict of arrays. The result is a dict of the derivatives.
+    """
 
     def slope(loss, params, name, index):
         ends = []

@@ -9,7 +9,8 @@
     linear LRU      residual blocks of the Linear Recurrent Unit
 
 Models are built from their configs, whose widths give all of them about the same number of
-parameters. A step computes a gradient and applies Adam; its state, including the carry, is donated.
+parameters. A training step of a model computes a gradient and applies Adam. It donates the
+parameters, the optimizer's state and the carry.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from lru.training.optimizer import OptimizerSettings, make_optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of a training batch, and the variant of the configs.
+    """The shape of a training batch, and the size of the models.
 
     Attributes:
-      variant: the variant, which sets the number of parameters.
-      batch, time, vocab_size, layers: B, T, V, L.
+      variant: the budget of parameters, a variant of the configs.
+      batch: the number of sequences, B.
+      time: the number of steps, T.
+      vocab_size: the number of tokens in the vocabulary, V.
+      layers: the number of layers, L.
     """
 
     variant: str
@@ -86,7 +90,7 @@ def candidates(kind: str) -> tuple[str, ...]:
 
 
 def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
-    """Builds the program to measure."""
+    """Builds the program of a candidate for a part (forward, gradient or step) and a shape."""
     config = _config(candidate, shape)
     model = build_section(config.model, "config.model", later=("vocab_size",))(shape.vocab_size)
     keys = jax.random.split(jax.random.key(0), 3)
@@ -143,18 +147,19 @@ def _model(model, config, params, inputs, labels, part) -> Program:
 
 
 def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
-    """Builds the matrix products of the lattice, layer by layer: a lower bound on its time.
+    """Builds a program of only the lattice's matrix products: a lower bound on the lattice's time.
 
     In the forward pass, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then
     computes (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out
     after the layers is (T B, h) (h, V). In the backward pass, each product adds two products. The
     first uses the transposed kernel; for the products of a step, it runs in a loop over the steps,
-    in reverse order. The second is the gradient of the kernel, (h, T B) (T B, ...); it runs after
-    the loop, because no recurrence delays it.
+    in reverse order. The second is the gradient of the kernel, (h, T B) (T B, ...). It runs after
+    the loop, for all steps at once, because no step of the loop needs it.
 
     Biases, gates, sums, the loss and the embedding are left out. Where a product would need the
     result of an elementwise operation, it takes another product of the same shape, or a slice or a
-    concatenation of products. A step is a gradient, without Adam. The values have no meaning.
+    concatenation of products. A training step is a gradient, without Adam. The values have no
+    meaning.
     """
     cell = LRUCell(params["head"]["kernel"].shape[0])
     layers = [cell.pack(layer) for _, layer in sorted(params["stack"].items())]
@@ -203,7 +208,7 @@ def _layer_forward(weights, state, x):
 
 
 def _layer_backward(weights, end, residuals, cotangents):
-    """Returns the cotangents of the inputs, and the other results of the backward pass."""
+    """Returns the cotangents of the inputs, and the results that nothing else uses."""
     x, projected, states, recurrent = residuals
     h = x.shape[-1]
 
@@ -224,5 +229,5 @@ def _layer_backward(weights, end, residuals, cotangents):
 
 
 def _kernel_gradient(x, dy):
-    """Returns the gradient of w in the product x w, given the product's cotangent."""
+    """Returns the gradient with respect to w, given x and the cotangent of the product x w."""
     return jnp.tensordot(x, dy, axes=((0, 1), (0, 1)))

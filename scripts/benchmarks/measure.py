@@ -51,7 +51,10 @@ DEFAULTS = {
 
 
 def main(argv: Sequence[str], description: str | None = None) -> None:
-    """Parses the arguments, measures, prints the table, and writes the record if requested."""
+    """Parses the arguments, measures the programs and prints the table.
+
+    With --out, the command also writes the record and, for the kind "length", the plot.
+    """
     parser = Parser(prog="python scripts/benchmark.py", description=description)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
@@ -109,7 +112,7 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
 
 
 def programs_of(kind: str) -> Any:
-    """Returns the module that builds the programs of a kind; it imports JAX."""
+    """Imports and returns the module that builds the programs of a kind; the module imports JAX."""
     return importlib.import_module(f"benchmarks.{'language' if kind == 'language' else 'programs'}")
 
 
@@ -130,7 +133,10 @@ def _memory_gb() -> float:
 
 
 def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
-    """Yields the rows of one shape: starts processes, compiles one by one, measures in turns."""
+    """Measures every part of every candidate at one shape, and yields the rows.
+
+    Each candidate has its own process. The candidates compile one after another, then take turns.
+    """
     context = multiprocessing.get_context("spawn")
     workers = {candidate: Worker(context) for candidate in candidates}
     try:
@@ -190,7 +196,10 @@ class Worker:
 
 
 def serve(connection) -> None:
-    """Answers requests until the connection is closed: a job to compile, "run" or "peak"."""
+    """Answers requests until the connection is closed.
+
+    A request is "run", "peak" or the arguments of `_compiled`.
+    """
     program, arguments = None, ()
     while True:
         try:
@@ -213,7 +222,11 @@ def serve(connection) -> None:
 
 
 def _timed(program, arguments):
-    """Calls a program; returns the seconds per call, and the arguments of the next call."""
+    """Calls a program `program.calls` times.
+
+    Returns:
+      The seconds per call, and the arguments of the next call.
+    """
     import jax
 
     begin = time.perf_counter()
@@ -225,7 +238,17 @@ def _timed(program, arguments):
 
 
 def _compiled(kind, candidate, part, shape, compiles, memory_gb):
-    """Returns the compiled program, or None if it needs too much memory, and its row."""
+    """Builds and compiles a program.
+
+    Args:
+      kind, candidate, part, shape: the arguments of `build`.
+      compiles: the number of compilations; the row contains their median time.
+      memory_gb: the memory that the program may need, in gibibytes.
+
+    Returns:
+      The compiled program, or None if it needs too much memory; and the program's entries of its
+      row, without the measurements.
+    """
     import jax
 
     from lru.training.experiment import compiler_options

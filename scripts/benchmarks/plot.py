@@ -13,7 +13,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 
 def plot_lengths(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Plots seconds per step and temporaries for each candidate, with a line of slope one."""
+    """Plots each candidate's seconds per step and temporaries against T, with a line of slope one.
+
+    All axes are logarithmic, so the line shows linear growth.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     panels = (
         ("median_seconds", 1, "seconds a training step"),

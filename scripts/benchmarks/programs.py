@@ -4,11 +4,12 @@
     model       CANDIDATES, LIMITS                              forward, gradient, step
     layer       CANDIDATES, LIMITS                              forward, gradient
     recurrence  the methods of `lru.linear_recurrence`, a copy  forward, gradient
-    stream      "lru"                                           step
+    stream      CANDIDATES, except "Appendix A" and "GRU"       step
 
 A gradient is taken with respect to the parameters and, for a layer or a recurrence, the inputs. A
-step of a model computes a gradient, applies AdamW and updates the statistics of batch
-normalization; its state is donated. A step of a stream reads one step of one sequence.
+training step of a model computes a gradient, applies AdamW and updates the statistics of batch
+normalization. It donates the parameters, the statistics and the optimizer's state. For `LIMITS`, a
+training step is a gradient. A step of a stream reads one step of one sequence.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ from lru.training.config import load_config
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The sizes and options of a program; a task's widths and depth are from its config.
+    """The sizes and options of a program.
 
     Attributes:
-      batch: B.
-      time, d_model, d_state, layers: T, H, N, L.
-      vocab_size: V; 0 if each step of the input is a vector of `features` numbers.
-      dropout, bidirectional, glu, r_min, r_max, max_phase: as in the task's config.
-      paper_batch: B with the batch size of the task's config; 0 for other shapes.
-      paper_steps_per_second: the LRU's speed in Table 4, on an A100, with the paper's batch.
+      batch: the number of sequences, B.
+      time, d_model, d_state, layers: the sizes T, H, N and L.
+      vocab_size: V; 0 if each step of the input is a vector of numbers.
+      features: the length of these vectors.
+      dropout, glu: options of `lru.models.SequenceClassifier`.
+      bidirectional, r_min, r_max, max_phase: options of `lru.LRU`.
+      paper_batch: the number of sequences in a batch of the task's config; 0 if not a task's shape.
+      paper_steps_per_second: training steps per second of the LRU on an A100, with the paper's
+        batch, from Table 4; 0 if not a task's shape.
     """
 
     batch: int
@@ -65,7 +69,15 @@ class Shape:
 
 
 def _task_shape(task: str, batch: int, time: int, sequences: int = 1, **inputs: int) -> Shape:
-    """Returns the shape of a task, whose examples have `sequences` sequences each."""
+    """Returns the shape of a task, with widths, depth and options from the task's config.
+
+    Args:
+      task: the task, as in the name of its config.
+      batch: B; the config's batch size becomes `paper_batch`.
+      time: T.
+      sequences: the number of sequences in each example.
+      **inputs: `vocab_size` or `features`.
+    """
     config = load_config(f"configs/lra_{task}.py")
     model, mixer = config.model, config.model.mixer
     return Shape(
@@ -93,7 +105,7 @@ SHAPES = {
     "retrieval": _task_shape("retrieval", 4, 4000, sequences=2, vocab_size=98),
     "pathfinder": _task_shape("pathfinder", 4, 1024),
     "pathx": _task_shape("pathx", 1, 16384),
-    # Path-X's length and widths in the block of the other tasks: one direction, the full GLU.
+    # Path-X's length and widths, in the block of most other tasks: one direction, the full GLU.
     "pathx_length": Shape(1, 16384, 128, 256, r_min=0.999, r_max=0.9999),
     # For the plot of time and memory against length.
     "long": Shape(1, 4096, 32, 64, layers=2, features=1, r_min=0.9, r_max=0.999),
@@ -101,7 +113,7 @@ SHAPES = {
 
 
 class Gru(nn.Module):
-    """`nn.RNN(nn.GRUCell)` as a mixer, as wide as its inputs."""
+    """`nn.RNN(nn.GRUCell)` as a mixer of the same width as its inputs; `d_state` is ignored."""
 
     d_state: int
 
@@ -112,7 +124,7 @@ class Gru(nn.Module):
 
 METHODS = ("copy", *recurrence._METHODS)
 
-# The second lower bound: the layer with an elementwise product instead of the recurrence.
+# A lower bound besides `LIMITS`: the layer with the product a * x instead of the recurrence.
 ELEMENTWISE: Any = "elementwise"
 recurrence._METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
 
@@ -141,18 +153,22 @@ PARTS = {
     "stream": ("step",),
 }
 LIMITS = ("products", "products, again")
-"""The first lower bounds: the matrix products of the layers alone; and the same, with the forward
-products repeated in the backward pass, as in rematerialization."""
+"""Two lower bounds: the matrix products of the layers alone; and the same with the forward products
+repeated in the backward pass, as in rematerialization."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function and its arguments.
+    """A function to measure, and its arguments.
 
     Attributes:
-      loops: whether the first results are the arguments of the next call, which may be donated.
+      function: the function to compile.
+      arguments: the arguments of the first call.
+      loops: whether the first results of a call are the arguments of the next call. If so, all
+        arguments but the last are donated.
       calls: the number of calls in one measurement; the measured time is divided by this number.
-      moved: the number of bytes read and written, if memory alone bounds the program; else 0.
+      moved: the least number of bytes that a forward recurrence reads and writes; 0 for other
+        programs.
       tokens: the number of tokens read, for a language model; else 0.
       record: further entries of the program's row.
     """
@@ -172,7 +188,7 @@ def candidates(kind: str) -> tuple[str, ...]:
 
 
 def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
-    """Builds the program to measure."""
+    """Builds the program of a candidate for a kind, a part and a shape."""
     if candidate in LIMITS:
         return _products(kind, part, shape, again=candidate == LIMITS[1])
     programs = {"model": _model, "layer": _layer, "recurrence": _recurrence, "stream": _stream}
@@ -281,7 +297,10 @@ def _recurrence(method, part, shape):
 
 
 def _with_part(forward, part):
-    """Returns the function itself, or its gradients with its outputs as the cotangents."""
+    """Returns `forward` or, for the part "gradient", the function that computes its gradients.
+
+    The outputs of `forward` are the cotangents.
+    """
 
     def gradient(*arguments):
         y, pull = jax.vjp(forward, *arguments)
@@ -291,7 +310,10 @@ def _with_part(forward, part):
 
 
 def _products(kind, part, shape, again):
-    """Builds h = x w, y = h c and z = y g, in chunks, so that memory does not limit their speed."""
+    """Builds the products h = x w, y = h c and, for a model, z = y g, without a recurrence.
+
+    The rows are multiplied in chunks, so that memory does not limit the speed.
+    """
     directions = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state
     chunk = math.gcd(rows, 1024)
@@ -309,7 +331,7 @@ def _products(kind, part, shape, again):
 
     def backward(total, x):
         y, pull = jax.vjp(forward, weights, x)
-        if again:  # of another input, because XLA would merge identical products
+        if again:  # with another input, because XLA would merge identical products
             y += forward(weights, jnp.abs(x))
         grads, dx = pull(y)
         return jax.tree.map(jnp.add, total, grads), dx

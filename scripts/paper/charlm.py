@@ -1,9 +1,9 @@
 """The results of Ahuja & Morency (2018), for comparison with ours: test cross entropy in nats.
 
-The paper's results are read off its figures, as published with its code, to within 0.002, or 0.001
-for results with four decimals. Each is one run, as far as is known. The results of the first
-author's talk of May 2017 are printed in the talk. `lru.training.recipes.charlm` has models of these
-names.
+The paper's results are read off its figures, as published with its code. They are accurate to
+0.002, or to 0.001 if they have four decimals. As far as is known, each is the result of one run.
+The results of the first author's talk of May 2017 are printed in the talk. The keys of `NAMES` are
+the models of `lru.training.recipes.charlm`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Points = list[tuple[int, float]]
 
 
 def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
-    """Parses lines with a model and a number for each column; keys are (*column, model)."""
+    """Parses lines of a model and a number for each column; returns numbers by (*column, model)."""
     rows = [line.split() for line in text.strip().splitlines()]
     return {
         (*column, model): number
@@ -56,7 +56,7 @@ grid_lstm   0.9696  0.971   1.149   1.172   1.077   1.035   1.0091  0.987
 """,
 )
 
-# (data, layers, model) -> test loss; the talk's "LRU" is the later RG-LRU.
+# (data, layers, model) -> test loss; the talk's "LRU" is the RG-LRU of the paper.
 TALK = _table(
     [(data, depth) for data in ("ptb", "warpeace") for depth in (2, 4, 6, 8)],
     """

@@ -1,6 +1,7 @@
-"""The results of Orvieto et al. (2023), for comparison with ours: mean (standard error) of 3 runs.
+"""The results of Orvieto et al. (2023), for comparison with ours.
 
-"x" marks a model that stayed at chance. `lru.training.recipes.lra` has ablations of these names.
+Accuracies are means (standard errors) of three runs; "x" marks a model that stayed at chance. The
+keys of `NAMES` are "lru" and the ablations of `lru.training.recipes.lra`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ NAMES = {  # from dense recurrences to the LRU, then S4D and S5
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:
-    """Parses lines with an ablation and a number for each task, two or more spaces apart."""
+    """Parses lines of an ablation and a number for each task, two or more spaces apart.
+
+    Returns:
+      The numbers, as text, by task and ablation.
+    """
     rows = [[cell for cell in line.split("  ") if cell] for line in text.strip().splitlines()]
     return {
         (task, ablation.strip()): number.strip()

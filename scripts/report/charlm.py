@@ -101,7 +101,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
 
 def _paper() -> dict[str, tuple[str, list[Line]]]:
-    """Returns the sections with published numbers: by title, an introduction and the rows."""
+    """Returns the introduction and the rows of each section with published numbers, by title."""
     return {
         "The talk's table": (_TALK, _lines_of_talk()),
         "The paper's figures: 10 million parameters": (_MAIN, _lines_of_main("10m")),
@@ -154,7 +154,7 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def sort_key(cell: Cell) -> tuple[int, ...]:
-    """Returns a key to sort cells by size, text, depth, model and share, as in the tables."""
+    """Returns a key to sort cells by size, text, depth, model and share of the text."""
     size, data, model = (list(names).index(name) for names, name in (
         (_DEPTHS, cell.size), (DATA, cell.data), (NAMES, cell.model),
     ))  # fmt: skip
@@ -167,7 +167,10 @@ def _types(config: Mapping[str, Any]) -> tuple[str, str]:
 
 @functools.cache
 def _known_types() -> dict[tuple[str, str], tuple[str, str]]:
-    """Returns the text and the model by their types in a config; avoids comparing all configs."""
+    """Returns the pairs (text, model), by the types of data set and mixer in their configs.
+
+    A record's types select the configs to compare it with.
+    """
     return {
         (_types(_config(data, "gru"))[0], _types(_config("ptb", model))[1]): (data, model)
         for data in DATA
@@ -186,7 +189,7 @@ def epoch(record: Record, step: int) -> int:
 
 
 def _ours(runs: Sequence[Record]) -> list[str]:
-    """Returns the columns "ours", "epochs run / best", "time" and "data"."""
+    """Returns a row's cells in the columns "ours", "epochs run / best", "time" and "data"."""
     if done := finished(runs):
         run = span(epoch(record, record["steps"]) for record in done)
         losses = [record["test"]["loss"] for record in done]
@@ -213,7 +216,7 @@ def _bits(runs: Sequence[Record]) -> str:
 
 
 def _section(title: str, text: str, lines: Iterable[Line], cells: Cells) -> str:
-    """Returns a section: the rows that have runs, with the paper's numbers; "" without any."""
+    """Returns a section with the rows that have runs; "" if no row has runs."""
     shown = [[name, paper, *_ours(cells[cell])] for name, paper, cell in lines if cell in cells]
     if not shown:
         return ""
@@ -240,7 +243,7 @@ def _lines_of_main(size: str) -> list[Line]:
 
 
 def _quick(cells: Cells) -> str:
-    """Returns the section on our small models, with a table for each text that has runs."""
+    """Returns the section on our small models of two layers, with a table for each text."""
     columns = (
         "model | test nats | bits per character | epochs run / best | parameters | time | data"
     )
@@ -259,7 +262,10 @@ def _quick(cells: Cells) -> str:
 
 
 def _depth(cells: Cells) -> str:
-    """Returns the section on depth, with a table for each text that has runs beyond two layers."""
+    """Returns the section on depth, with a table for each text.
+
+    A text without finished runs of more than two layers is left out.
+    """
     depths, sections = _DEPTHS["quick"], []
     for data in DATA:
         runs = {
@@ -277,7 +283,10 @@ def _depth(cells: Cells) -> str:
 
 
 def _converge(cells: Cells) -> str:
-    """Returns the section on `:converge`, with a row for each share of a text and each model."""
+    """Returns the section on `:converge`, with a row for each text, depth, share and model.
+
+    Only finished runs are shown.
+    """
     found = sorted((cell for cell in cells if cell.size == "converge"), key=sort_key)
     lines = []
     for cell in sorted(found, key=lambda cell: (cell.data, cell.depth, _share(cells[cell]))):
@@ -306,7 +315,10 @@ def _nats(done: Sequence[Record]) -> str:
 
 
 def _percent(cells: Cells) -> str:
-    """Returns the section on runs with other shares of a text, except `:converge`; "" if none."""
+    """Returns the section on runs whose share of the text is not their config's; "" if none.
+
+    Runs of `:converge` are left out.
+    """
     lines: list[Line] = []
     for cell in sorted(cells, key=sort_key):
         if cell.percent and cell.size != "converge":

@@ -1,4 +1,4 @@
-"""Pictures of the runs of character language models, like those of Ahuja & Morency (2018)."""
+"""Pictures of the runs of character language models, like the figures of Ahuja & Morency (2018)."""
 
 from __future__ import annotations
 
@@ -88,24 +88,30 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _past_best(runs: Sequence[Record]) -> list[Record]:
-    """Returns the finished runs that went on after their best epoch; others might still improve."""
+    """Returns the finished runs that continued after their best epoch.
+
+    A run that ended at its best epoch might have improved further.
+    """
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 
 
 def _is_longer(runs: Sequence[Record]) -> bool:
-    """Returns whether any of the runs has more than one epoch, so that a line can be drawn."""
+    """Returns whether any of the runs has a curve of two or more points."""
     return any(len(curve(record)[0]) > 1 for record in runs)
 
 
 def curve(record: Record) -> tuple[Points, int]:
-    """Returns pairs (epoch, test loss), with epochs counted from 1, and the best epoch."""
+    """Returns a run's pairs (epoch, test loss), and its best epoch on validation.
+
+    Epochs are counted from 1. The best epoch is 0 if the run was not evaluated yet.
+    """
     curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
     points = [(epoch(record, step), loss) for step, loss in curves.get("test", [])]
     return points, epoch(record, best)
 
 
 def plot_curves(cells: Cells) -> Figure:
-    """Plots test loss against epochs, a panel for each text and depth, with the paper's curves."""
+    """Plots test loss against epochs, with the paper's curves: a panel for each text and depth."""
     pairs = list(dict.fromkeys((cell.data, cell.depth) for cell in sorted(cells, key=sort_key)))
     figure, axes = panels(len(pairs))
     paper = read_curves()
@@ -127,7 +133,10 @@ def plot_curves(cells: Cells) -> Figure:
 
 
 def _highest(cells: Iterable[Sequence[Record]]) -> float | None:
-    """Returns an upper limit so that our curves fit; the paper's curves may be cut off."""
+    """Returns the upper limit of a panel that shows our curves in full; the paper's may be cut off.
+
+    Returns None if our curves have fewer than two different losses.
+    """
     losses = [loss for runs in cells for record in runs for _, loss in curve(record)[0]]
     return max(losses) + 0.05 * (max(losses) - min(losses)) if len(set(losses)) > 1 else None
 
@@ -149,7 +158,7 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **opti
 
 
 def plot_epochs(cells: Cells) -> Figure:
-    """Plots epochs up to the best validation loss: a panel for each size, a box for each model."""
+    """Plots the epochs to the best validation loss: a panel for each size, a box for each model."""
     ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=sort_key)
     sizes = list(dict.fromkeys(cell.size for cell in ended))
     figure, axes = panels(len(sizes))
@@ -201,7 +210,7 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:
-    """Returns, by name, the deepest `:quick` runs of the first seed that have gradient norms."""
+    """Returns the deepest `:quick` runs of seed 0 that have gradient norms, by a label."""
     runs = {
         cell: record
         for cell in sorted(cells, key=sort_key)
@@ -217,7 +226,7 @@ def _with_norms(cells: Cells) -> dict[str, Record]:
 
 
 def plot_gradients(runs: Mapping[str, Record]) -> Figure:
-    """Plots the norms of the layers' gradients as colors: a panel for each run."""
+    """Plots the norms of the layers' gradients against steps, as colors: a panel for each run."""
     figure, axes = panels(len(runs))
     norms = {name: np.array([row for _, row in run["gradient_norms"]]).T
              for name, run in runs.items()}  # fmt: skip
@@ -234,7 +243,10 @@ def plot_gradients(runs: Mapping[str, Record]) -> Figure:
 
 
 def plot_percent(cells: Cells) -> Figure:
-    """Plots the mean test loss, with its standard error, against the share of the text."""
+    """Plots mean test losses, with standard errors, against the share of the text.
+
+    Each text and depth has its own panel.
+    """
     size = next(iter(cells)).size
     pairs = list(dict.fromkeys((c.data, c.depth) for c in sorted(cells, key=sort_key) if c.percent))
     figure, axes = panels(len(pairs))
@@ -264,7 +276,10 @@ def plot_percent(cells: Cells) -> Figure:
 
 
 def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
-    """Returns the percentage of the text, the mean test loss and its standard error."""
+    """Returns the percentage of the text, the mean test loss and its standard error.
+
+    The standard error of a single run is given as 0.
+    """
     losses = [record["test"]["loss"] for record in finished(runs)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0
     return runs[0]["config"]["data"]["percent"], statistics.mean(losses), error

@@ -19,7 +19,7 @@ Records = Mapping[str, Mapping[str, Record]]  # by page and file name
 
 
 class _Sorted(NamedTuple):
-    """The records of each page, sorted as that page sorts them."""
+    """The records of each page, grouped as in the page's module."""
 
     recall: recall.Sorted
     lra: lra.Sorted
@@ -94,7 +94,7 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
 
 
 class Claim(NamedTuple):
-    """A claim: a row of the page's table, and a section with a text, a command and figures."""
+    """A claim of a paper with our results: a row of the page's table, and a section."""
 
     title: str
     statement: str  # the claim in words

@@ -20,7 +20,7 @@ _SPEED = {
 
 
 def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
-    """Returns the keys of the options in which the experiment of a run differs from a config.
+    """Returns the keys of the options that differ between a run's config and another config.
 
     The seed, `data.release`, and options of speed, memory and logging are ignored.
     """
@@ -28,7 +28,7 @@ def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
 
 
 def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
-    """Groups runs by the provenance of their data; only runs of the same group can be averaged."""
+    """Groups runs by the provenance of their data; only runs in the same group can be averaged."""
     groups: dict[str, list[Record]] = {}
     for record in runs:
         groups.setdefault(record["data"], []).append(record)
@@ -41,7 +41,7 @@ def finished(runs: Iterable[Record]) -> list[Record]:
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:
-    """Formats a mean, its standard error in brackets, and the number of seeds.
+    """Formats a mean, its standard error in parentheses, and the number of seeds.
 
     Example:
       >>> mean([60.0, 62.0]), mean([60.0]), mean([1.0, 1.01], digits=3)
@@ -75,11 +75,12 @@ def time_and_data(runs: Sequence[Record]) -> list[str]:
 
 
 def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: str) -> str:
-    """Returns a reference to the earlier row with the same runs; "" if there is none.
+    """Returns a note that names the earlier row with the same runs; "" if there is none.
 
     Args:
       runs: the runs of this row.
-      shown: the earlier rows of the table, by the identities of their runs; a new row is added.
+      shown: the names of the earlier rows of the table, by the identities of their runs. If there
+        is no earlier row with the same runs, this row is added.
       name: the name of this row.
     """
     key = frozenset(map(id, runs))
@@ -107,7 +108,7 @@ def _duration(seconds: float) -> str:
 
 
 def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
-    """Formats a Markdown table; `columns` holds the names of the columns, separated by bars.
+    """Formats a Markdown table; `columns` are the names of the columns, separated by vertical bars.
 
     Example:
       >>> print(table("model | loss", [["LRU", "1.0"]]))
@@ -121,7 +122,10 @@ def table(columns: str, lines: Iterable[Sequence[str]]) -> str:
 
 
 def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Returns both numbers of `counted`, summed over all tables; see `coverage`.
+    """Returns the numbers of rows that were run and of all rows, summed over the tables.
+
+    Args:
+      counted: see `coverage`.
 
     Example:
       >>> totals({"Table 1": (1, 3), "Table 2": (2, 2)})
@@ -133,6 +137,8 @@ def totals(counted: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
 
 def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) -> str:
     """Formats the section on what was not run, with a line for each table that has missing rows.
+
+    Returns "" if all rows were run.
 
     Args:
       counted: by table, the number of its rows that were run, and the number of all its rows.
@@ -158,7 +164,11 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
 
 
 def chance(classes: int, examples: int) -> tuple[float, float]:
-    """Returns the accuracy of guessing in percent, and its standard error over the examples.
+    """Returns the accuracy of random guessing, and its standard error, in percent.
+
+    Args:
+      classes: the number of classes.
+      examples: the number of test examples.
 
     Example:
       >>> chance(2, 2_500)
@@ -169,5 +179,5 @@ def chance(classes: int, examples: int) -> tuple[float, float]:
 
 
 def join(sections: Iterable[str]) -> str:
-    """Joins the nonempty sections of a page."""
+    """Joins the nonempty sections of a page with blank lines."""
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -18,7 +18,9 @@ Ablations = Mapping[str, Sequence[float]]  # test accuracies (percent) of the se
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns a picture for each size: the tasks with finished runs of three or more ablations.
+    """Returns a picture of the ablations for each size that has tasks to show.
+
+    A task is shown if at least three ablations have finished runs.
 
     Args:
       records: the records, by file name.
@@ -37,9 +39,9 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
-    """Returns the accuracies, by task, of the tasks with three or more ablations.
+    """Returns the accuracies, by task, of the tasks with finished runs of three or more ablations.
 
-    The accuracies of an ablation are from runs on data of one provenance.
+    All accuracies of an ablation are from runs on data of the same provenance.
     """
     found: dict[str, Ablations] = {}
     for task in TASKS:

@@ -13,14 +13,14 @@ from PIL import Image
 
 
 class Picture(NamedTuple):
-    """A picture of some records."""
+    """A figure of some records, with its caption and file name."""
 
     name: str  # the name of the file, relative to results/
     caption: str
     figure: Callable[[], Figure]
 
     def draw(self, file: Path) -> None:
-        """Writes a PNG without metadata, so that equal pictures are equal files."""
+        """Writes a PNG file without metadata, so that equal pictures give equal files."""
         drawn = io.BytesIO()
         self.figure().savefig(drawn, dpi=100)
         with Image.open(drawn) as image:  # a palette keeps the file small
@@ -36,7 +36,10 @@ class Picture(NamedTuple):
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its `number` panels, at most four in a row."""
+    """Returns a new figure and its `number` panels.
+
+    Up to four panels stand two in a row; more than four stand four in a row.
+    """
     columns = min(number, 2 if number <= 4 else 4)
     rows = -(-number // columns)
     figure = Figure(figsize=(5 * columns, 3.8 * rows), layout="constrained")

@@ -88,12 +88,12 @@ class Sorted(NamedTuple):
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """Returns the config of every ablation, with T = 1,024 and a learning rate of 0.003."""
+    """Returns the configs of a size by ablation, with T = 1,024 and a learning rate of 0.003."""
     return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
-    """Sorts records into the rows that they count for."""
+    """Groups records by the rows that they count for."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
     quick: dict[str, list[Record]] = defaultdict(list)
     others = {}
@@ -120,7 +120,7 @@ def quick_of(record: Record) -> str | None:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """Returns the cell of a run; None if the table has no run with these options."""
+    """Returns the cell of a run; None if the table has no row with the options of the run."""
     length = record["config"]["data"].get("length")
     rate = record["config"]["optimizer"]["learning_rate"]
     rates = {float(name): name for name in RECALL_RATES}
@@ -133,9 +133,11 @@ def cell_of(record: Record) -> Cell | None:
 
 
 def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
-    """Returns the cell whose learning rate has the best validation accuracy, and its runs, or None.
+    """Returns the cell with the best learning rate, and its runs; None if there are no runs.
 
-    If any seeds were run at all rates that have runs, only the runs of these seeds are compared.
+    The best learning rate has the highest mean validation accuracy or, if several have it, the
+    lowest mean loss. If any seeds were run at all rates that have runs, only the runs of these
+    seeds are compared.
     """
     found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
@@ -154,7 +156,7 @@ def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Recor
 
 
 def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
-    """Returns the runs at the best learning rate, by ablation; empty if the LRU has no runs."""
+    """Returns each ablation's runs at its best learning rate; empty if the LRU has no runs."""
     found = {
         ablation: runs[1]
         for ablation in RECALL_ABLATIONS
@@ -246,7 +248,7 @@ def _best_cell(cells: Cells, ablation: str, length: int) -> str:
 
 
 def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
-    """Returns the section on what was not run, with a line for `:quick` and for each length."""
+    """Returns the section on what was not run, for `:quick` and for each length."""
     absent = [NAMES[ablation] for ablation in RECALL_ABLATIONS if ablation not in quick]
     every = len(RECALL_ABLATIONS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
     lines = [
@@ -328,7 +330,7 @@ def _first_loss(runs: Sequence[Record]) -> str:
 
 
 def _learned(runs: Sequence[Record]) -> str:
-    """Returns, in words, the steps at which validation accuracy reached 99 %."""
+    """Returns, in words, how many runs reached 99 % on validation, and after how many steps."""
     steps = [step for run in runs if (step := learned_at(run))]
     if not steps:
         return "and no run reaches 99 % on validation"
@@ -355,7 +357,10 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _when(runs: Sequence[Record]) -> str:
-    """Returns the steps at which runs reached 99 % on validation, and the number of these runs."""
+    """Returns the steps after which runs reached 99 % on validation, and the number of these runs.
+
+    Returns "no" if no run reached 99 %.
+    """
     steps = [step for run in runs if (step := learned_at(run))]
     return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
 

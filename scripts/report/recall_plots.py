@@ -1,4 +1,4 @@
-"""Pictures of the runs on Recall: accuracy in training, and eigenvalues before and after."""
+"""Pictures of the runs on Recall: accuracy during training, and eigenvalues before and after it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _COLOURS = {
 _DASHED = {"s4d", "s5"}
 _SPECTRA = ("ring", "full_phase", "lru")
 
-Lines = Mapping[str, Sequence[Record]]  # the runs at the best rate, by ablation
+Lines = Mapping[str, Sequence[Record]]  # the runs, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns pictures of curves, for each length and `:quick`, and a picture of eigenvalues.
+    """Returns pictures of validation accuracy, for each length and `:quick`, and of eigenvalues.
 
     A picture is left out if there are too few records for it.
 
@@ -107,7 +107,10 @@ def _plot_runs(panel: Axes, ablation: str, runs: Sequence[Record]) -> None:
 
 
 def plot_spectra(lines: Lines) -> Figure:
-    """Plots phases and distances from the unit circle on logarithmic axes: a panel per ablation."""
+    """Plots eigenvalues before training and of the tested checkpoint: a panel for each ablation.
+
+    The logarithmic axes are the phase and the distance from the unit circle.
+    """
     figure = Figure(figsize=(4 * len(lines), 3.8), layout="constrained")
     axes = figure.subplots(1, len(lines), squeeze=False, sharex=True, sharey=True)[0]
     for panel, (ablation, runs) in zip(axes, lines.items()):
@@ -135,12 +138,16 @@ def eigenvalues(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _phase_and_distance(lam: np.ndarray) -> np.ndarray:
-    """Returns phases and distances from the unit circle, `(2, N)`."""
+    """Returns absolute phases, and distances from the unit circle, as an array `(2, N)`."""
     return np.stack([np.abs(np.angle(lam)), 1 - np.abs(lam)])
 
 
 def _movement(lines: Lines) -> str:
-    """Returns the median relative changes of the modes' distances and phases, in words."""
+    """Returns, in words, how far the eigenvalues move in training.
+
+    The measures are the median relative changes of the distance from the unit circle and of the
+    phase.
+    """
     words = []
     for ablation, runs in lines.items():
         before, after = (_phase_and_distance(lam) for lam in eigenvalues(runs[0]))

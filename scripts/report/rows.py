@@ -15,7 +15,7 @@ from lru.training.config import load_config
 
 
 class Row(NamedTuple):
-    """A run: a config, a seed, and options that override those of the config."""
+    """A row of a table for one seed: a config, the seed, and options that override the config's."""
 
     label: str
     config: str
@@ -51,8 +51,11 @@ def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -
     """Returns the row of a task of the Long Range Arena with an ablation, at a size.
 
     Args:
-      task, ablation, size: see `lru.training.recipes.lra`.
-      ring: "r_min/r_max", to replace the config's bounds of the eigenvalues; "" keeps the config's.
+      task: the task, as in the name of its config.
+      ablation, size: see `lru.training.recipes.lra`; "lru" and "paper" mean the config without a
+        variant.
+      ring: "r_min/r_max", the bounds of the moduli of the initial eigenvalues; "" keeps the
+        config's bounds.
 
     Example:
       >>> lra("text").config, lra("text", "ring", "quick").config
@@ -75,9 +78,10 @@ def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: in
     """Returns the row of a text with a character model, at a size, with `depth` layers.
 
     Args:
-      data, model, size, depth: see `lru.training.recipes.charlm`.
-      percent: the percentage of the text to train on, which replaces the config's; 0 keeps the
-        config's.
+      data, size: the data set and the budget; see `lru.training.recipes.charlm`.
+      model: the model, as in the name of its config.
+      depth: the number of layers.
+      percent: the percentage of the text to train on; 0 keeps the config's percentage.
 
     Example:
       >>> charlm("ptb", "gru", percent=40).name
@@ -120,16 +124,29 @@ class Axis(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of one table; `axes` has an axis for each argument of `row` except `size`."""
+    """The rows of one table, as combinations of choices.
+
+    Attributes:
+      row: the function that returns a row.
+      axes: an axis for each argument of `row` except `size`; the first changes most slowly.
+      sizes: the choices of `size`; the first is the default.
+    """
 
     row: Callable[..., Row]
-    axes: Mapping[str, Axis]  # the axis that changes most slowly is first
-    sizes: Sequence[str]  # the first is the default
+    axes: Mapping[str, Axis]
+    sizes: Sequence[str]
 
     def rows(
         self, chosen: Mapping[str, Sequence[Any]], size: str, seeds: int, overrides: Sequence[str]
     ) -> Iterator[Row]:
-        """Yields all rows with the first seed, then all rows with the second, and so on."""
+        """Yields all rows with the first seed, then all rows with the second, and so on.
+
+        Args:
+          chosen: the choices of each axis, by name; further keys are ignored.
+          size: one of `sizes`.
+          seeds: the number of seeds, from 0.
+          overrides: options that override those of every config.
+        """
         axes = [chosen[name] or [0] for name in self.axes]
         for seed, *cell in itertools.product(range(seeds), *axes):
             row = self.row(**dict(zip(self.axes, cell)), size=size)

@@ -60,9 +60,11 @@ def page(records: Mapping[str, Record]) -> str:
 
 
 def steps(records: Mapping[str, Record]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Returns the name of the newest record with steps of the tanh RNN and the LRU, and its rows.
+    """Finds the newest record with training steps of both the tanh RNN and the LRU on a task.
 
-    The rows are grouped by task and by candidate. The name is empty if there is no such record.
+    Returns:
+      The name of the record, and its rows of training steps on such tasks, by task and candidate;
+      an empty name and no rows if there is no such record.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"], reverse=True):
@@ -117,7 +119,13 @@ def _speed(task: str, rows: Mapping[str, Any], candidate: str) -> str:
 
 
 def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, int, int]]:
-    """Returns, by shape, a step's speed relative to Appendix A, and the temporaries of both."""
+    """Compares our training steps with those of the layer of Appendix A.
+
+    Returns:
+      By shape, the relative speed of our step, the bytes of our temporaries, and the bytes of the
+      temporaries of Appendix A. If several records have a shape, the newest is used. The shapes of
+      the kind "length" are left out.
+    """
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):
         rows = [row for row in records[name]["rows"]
