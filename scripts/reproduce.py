@@ -150,7 +150,7 @@ class Job:
         self.process.send_signal(signal.SIGTERM)
 
     def report(self, results: Path) -> bool:
-        """Saves the record and prints how the run ended; returns False if the run failed."""
+        """Saves the run's record and prints how the run ended; returns False if the run failed."""
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
         ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
         stopped = self._stopped and self.process.returncode in ended

@@ -80,10 +80,10 @@ def small_memory():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Moves `test_several_devices.py` to the start, and deselects the tests that it runs.
+    """Puts `test_several_devices.py` first, because it takes longest.
 
-    That file takes longest. It runs the tests marked with `several_devices` in a new process with
-    several devices. They are deselected where there is only one device.
+    This file runs the tests marked with `several_devices` in a new process with several devices. In
+    a process with only one device, these tests are deselected.
     """
     items.sort(key=lambda item: item.path.name != "test_several_devices.py")
     if jax.device_count() == 1:
@@ -135,9 +135,10 @@ def unchecked_annotations():
 
 @pytest.fixture
 def slopes():
-    """Returns `slopes(loss, params)`, which computes derivatives in float64 by central differences.
+    """Returns a function `slopes(loss, params)` that returns derivatives by central differences.
 
-    `loss` is a function of `params`, a dict of arrays. The result is a dict of the derivatives.
+    `loss` maps `params`, a dict of arrays, to a number. The result is a dict of its derivatives with
+    respect to these arrays, in float64.
     """
 
     def slope(loss, params, name, index):

@@ -37,10 +37,10 @@ from lru.training.optimizer import OptimizerSettings, make_optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of a training batch, and the size of the models.
+    """The shape of a training batch, and the size of a model.
 
     Attributes:
-      variant: the budget of parameters, a variant of the configs.
+      variant: the variant of the configs that sets the number of parameters, such as "10m".
       batch: the number of sequences, B.
       time: the number of steps, T.
       vocab_size: the number of tokens in the vocabulary, V.
@@ -149,17 +149,18 @@ def _model(model, config, params, inputs, labels, part) -> Program:
 def products(params: Any, inputs: Any, labels: Any, part: str) -> Program:
     """Builds a program of only the lattice's matrix products: a lower bound on the lattice's time.
 
-    In the forward pass, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then
-    computes (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out
-    after the layers is (T B, h) (h, V). In the backward pass, each product adds two products. The
-    first uses the transposed kernel; for the products of a step, it runs in a loop over the steps,
-    in reverse order. The second is the gradient of the kernel, (h, T B) (T B, ...). It runs after
-    the loop, for all steps at once, because no step of the loop needs it.
+    Here h is the width, and (m, k) (k, n) is a product of matrices of these shapes. In the forward
+    pass, a layer computes (T B, h) (h, 5h) for all steps at once. Each step then computes
+    (B, h) (h, 5h) from the state, and (B, h) (h, h) twice from the result. The read-out after the
+    layers is (T B, h) (h, V). The backward pass has two products for each of these. The first uses
+    the transposed kernel; for the products of a step, it runs in a loop over the steps, in reverse
+    order. The second is the gradient of the kernel, (h, T B) (T B, ...). It runs after the loop,
+    for all steps at once, because no step of the loop needs it.
 
     Biases, gates, sums, the loss and the embedding are left out. Where a product would need the
     result of an elementwise operation, it takes another product of the same shape, or a slice or a
-    concatenation of products. A training step is a gradient, without Adam. The values have no
-    meaning.
+    concatenation of products. The part "step" is the same as "gradient": it omits Adam. The values
+    have no meaning.
     """
     cell = LRUCell(params["head"]["kernel"].shape[0])
     layers = [cell.pack(layer) for _, layer in sorted(params["stack"].items())]
@@ -208,7 +209,7 @@ def _layer_forward(weights, state, x):
 
 
 def _layer_backward(weights, end, residuals, cotangents):
-    """Returns the cotangents of the inputs, and the results that nothing else uses."""
+    """Returns the cotangents of the inputs, and the results that XLA would otherwise not compute."""
     x, projected, states, recurrent = residuals
     h = x.shape[-1]
 

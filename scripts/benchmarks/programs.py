@@ -8,8 +8,8 @@
 
 A gradient is taken with respect to the parameters and, for a layer or a recurrence, the inputs. A
 training step of a model computes a gradient, applies AdamW and updates the statistics of batch
-normalization. It donates the parameters, the statistics and the optimizer's state. For `LIMITS`, a
-training step is a gradient. A step of a stream reads one step of one sequence.
+normalization. It donates the parameters, the statistics and the optimizer's state. For `LIMITS`,
+the part "step" is the same as "gradient". A step of a stream reads one step of one sequence.
 """
 
 from __future__ import annotations

@@ -84,7 +84,10 @@ grid_lstm   1.163   1.015   1.001   0.985   0.970   1.159   1.099   1.065   0.99
 
 
 def read_curves() -> dict[tuple[str, str, str], Points]:
-    """Returns the curves in curves.csv: (data, size, model) -> (epoch from 0, test loss) pairs."""
+    """Returns the curves in curves.csv, by (data, size, model).
+
+    A curve is a list of pairs (epoch, test loss), with epochs counted from 0.
+    """
     curves: dict[tuple[str, str, str], Points] = defaultdict(list)
     with Path(__file__).with_name("curves.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))

@@ -90,7 +90,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 def _past_best(runs: Sequence[Record]) -> list[Record]:
     """Returns the finished runs that continued after their best epoch.
 
-    A run that ended at its best epoch might have improved further.
+    The other runs ended at their best epoch and might have improved further.
     """
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 

@@ -116,7 +116,7 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
 class Axis(NamedTuple):
     """The choices along one axis of a table, and the default choices.
 
-    If the default is empty, rows get 0, which keeps the values of their configs.
+    If the default is empty, rows get 0 for this axis, which keeps the values of their configs.
     """
 
     choices: Sequence[Any]
@@ -144,7 +144,7 @@ class Table(NamedTuple):
         Args:
           chosen: the choices of each axis, by name; further keys are ignored.
           size: one of `sizes`.
-          seeds: the number of seeds, from 0.
+          seeds: the number of seeds; the first seed is 0.
           overrides: options that override those of every config.
         """
         axes = [chosen[name] or [0] for name in self.axes]

@@ -122,9 +122,9 @@ def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, 
     """Compares our training steps with those of the layer of Appendix A.
 
     Returns:
-      By shape, the relative speed of our step, the bytes of our temporaries, and the bytes of the
-      temporaries of Appendix A. If several records have a shape, the newest is used. The shapes of
-      the kind "length" are left out.
+      By shape, how many times as fast our step is, the bytes of our temporaries, and the bytes of
+      the temporaries of Appendix A. If several records have a shape, the newest is used. The shapes
+      of the kind "length" are left out.
     """
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):
