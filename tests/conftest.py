@@ -137,8 +137,8 @@ def unchecked_annotations():
 def slopes():
     """Returns a function `slopes(loss, params)` that returns derivatives by central differences.
 
-    `loss` maps `params`, a dict of arrays, to a number. The result is a dict of its derivatives with
-    respect to these arrays, in float64.
+    `loss` maps `params`, a dict of arrays, to a number. The derivatives are a dict with an array in
+    float64 for each array in `params`.
     """
 
     def slope(loss, params, name, index):

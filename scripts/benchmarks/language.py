@@ -209,7 +209,7 @@ def _layer_forward(weights, state, x):
 
 
 def _layer_backward(weights, end, residuals, cotangents):
-    """Returns the cotangents of the inputs, and the results that XLA would otherwise not compute."""
+    """Returns the cotangents of the inputs, and the results that nothing else uses."""
     x, projected, states, recurrent = residuals
     h = x.shape[-1]
 

@@ -38,7 +38,7 @@ class Picture(NamedTuple):
 def panels(number: int) -> tuple[Figure, list[Axes]]:
     """Returns a new figure and its `number` panels.
 
-    Up to four panels stand two in a row; more than four stand four in a row.
+    A row has at most two panels or, if `number` is more than four, at most four.
     """
     columns = min(number, 2 if number <= 4 else 4)
     rows = -(-number // columns)

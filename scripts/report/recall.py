@@ -88,7 +88,7 @@ class Sorted(NamedTuple):
 
 @functools.cache
 def _known(size: str = "table") -> dict[str, dict[str, Any]]:
-    """Returns the config of each ablation at a size, with T = 1,024 and a learning rate of 0.003."""
+    """Returns the config of each ablation at a size; T is 1,024 and the learning rate is 0.003."""
     return {ablation: recall(ablation, 1024, "0.003", size).load() for ablation in RECALL_ABLATIONS}
 
 
