@@ -49,7 +49,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]):
-    """Returns the arguments and the rows that they select; each table adds its own options."""
+    """Parses the arguments, including the options of the table that they name.
+
+    Returns:
+      The arguments, and the rows that they select.
+    """
     first = Parser(prog="python scripts/reproduce.py", add_help=False)
     first.add_argument("--table", choices=TABLES, default="")
     table = first.parse_known_args(argv)[0].table
@@ -77,7 +81,7 @@ def _parse(argv: Sequence[str]):
 
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
-    """Returns the first row with each config, and prints the others' names."""
+    """Returns the first row with each config, and prints the names of the others."""
     first: dict[str, Row] = {}
     for row in rows:
         same = first.setdefault(json.dumps(row.load(), sort_keys=True), row)

@@ -74,7 +74,7 @@ settings.load_profile("lru")
 
 @pytest.fixture(scope="module", autouse=True)
 def small_memory():
-    """Clears JAX's caches after each test file: programs of all files would need gigabytes."""
+    """Clears JAX's caches after each test file; the programs of all files would need gigabytes."""
     yield
     jax.clear_caches()
 

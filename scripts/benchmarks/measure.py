@@ -243,11 +243,11 @@ def _compiled(kind, candidate, part, shape, compiles, memory_gb):
     Args:
       kind, candidate, part, shape: the arguments of `build`.
       compiles: the number of compilations; the row contains their median time.
-      memory_gb: the memory that the program may need, in gibibytes.
+      memory_gb: the largest memory that the program may need, in gibibytes.
 
     Returns:
-      The compiled program, or None if it needs too much memory; and the program's entries of its
-      row, without the measurements.
+      The compiled program, or None if it needs too much memory; and the entries of its row that
+      are known before it runs.
     """
     import jax
 

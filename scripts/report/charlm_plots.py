@@ -103,7 +103,7 @@ def _is_longer(runs: Sequence[Record]) -> bool:
 def curve(record: Record) -> tuple[Points, int]:
     """Returns a run's pairs (epoch, test loss), and its best epoch on validation.
 
-    Epochs are counted from 1. The best epoch is 0 if the run was not evaluated yet.
+    Epochs are counted from 1. The best epoch is 0 if the run has not been evaluated yet.
     """
     curves, best = record.get("curves", {}), record.get("validation", {"step": 0})["step"]
     points = [(epoch(record, step), loss) for step, loss in curves.get("test", [])]
@@ -210,7 +210,7 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:
-    """Returns the deepest `:quick` runs of seed 0 that have gradient norms, by a label."""
+    """Returns the deepest `:quick` runs of seed 0 that have gradient norms, by label."""
     runs = {
         cell: record
         for cell in sorted(cells, key=sort_key)

@@ -102,7 +102,7 @@ class Claim(NamedTuple):
     ours: str
     text: str
     command: str
-    figures: tuple[str, ...] = ()  # names, from results/
+    figures: tuple[str, ...] = ()  # file names, relative to results/
 
     def section(self, shown: Mapping[str, str]) -> str:
         """Returns the section: title, text, command and figures.

@@ -65,7 +65,7 @@ def span(values: Iterable[int]) -> str:
 
 
 def time_and_data(runs: Sequence[Record]) -> list[str]:
-    """Formats the mean duration on each kind of machine, and the provenance of the data."""
+    """Formats the runs' mean duration on each kind of machine, and the provenance of their data."""
     seconds: dict[str, list[float]] = {}
     for record in runs:
         seconds.setdefault(device(record), []).append(record["seconds"])
