@@ -1,4 +1,4 @@
-"""The accuracy, and the loss that training minimizes, as sums and means over examples."""
+"""Metrics of training and evaluation: loss and accuracy, as sums and as means over examples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):
-    """Sums over examples, so that each batch counts by its number of examples.
+    """Sums of metrics over examples.
 
+    A mean over several batches therefore gives every example the same weight.
     On a text, every predicted character is an example.
 
     Attributes:
@@ -36,9 +37,9 @@ class Metrics(struct.PyTreeNode):
         """Computes the metrics of a batch.
 
         Args:
-          logits: `(B, V)`; on a text, where each character is scored, `(B, T, V)`.
-          batch: `label` and `weight`, `(B,)` or `(B, T)`. The weight is 1 for an example and 0 for
-            padding.
+          logits: the outputs of the model, `(B, V)`; on a text, `(B, T, V)`.
+          batch: a batch with the arrays `label` and `weight`, `(B,)`; on a text, `(B, T)`. The
+            weight is 1 for an example and 0 for padding.
         """
         label, weight = batch["label"], batch["weight"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -57,7 +58,7 @@ class Metrics(struct.PyTreeNode):
         return self.loss / self.count
 
     def compute(self) -> dict[str, float]:
-        """Returns the mean `loss` in nats and `accuracy` between 0 and 1, per example.
+        """Returns the mean `loss` in nats per example, and the `accuracy` between 0 and 1.
 
         Example:
           >>> logits = jnp.array([[0.0, 9.0], [9.0, 0.0], [0.0, 0.0]])

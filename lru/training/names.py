@@ -2,9 +2,9 @@
 
 A config file given with `--config` is the user's own program and may name anything. The
 `config.json` of a work directory or an export is a data file whose source may be untrusted, so
-reading it must not run foreign code. A name in it is accepted if it refers to a Flax module of
-`lru` or `flax.linen`, to a data set of `lru`, or to an object defined in a package that the user
-allowed.
+reading it must not run foreign code. A name in such a file is accepted if it refers to a Flax
+module of `lru` or `flax.linen`, to a data set of `lru`, or to an object defined in a package that
+the user allowed.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
     """Checks every `type` in a config, at any depth, by its text alone: nothing is imported.
 
     Args:
-      tree: a section of a config.
+      tree: a config or a section of one.
       where: the path of the section in the config, for messages.
-      allow: the packages whose names are accepted, besides `lru` and `flax`.
+      allow: the packages that may be named besides `flax.linen` and `lru` (except
+        `lru.configs`).
 
     Raises:
       UserError: a name is in another package, or is not `"module:name"`.
@@ -60,13 +61,13 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Checks every `type` in the config of a work directory, whether or not it is used.
+    """Checks every `type` in the config of a run or an export, whether or not it is used.
 
     Raises:
-      UserError: a name is in a package that is not allowed, or a name in `lru` or `flax` is not
-        that of a Flax module or a data set.
+      UserError: see `check_names`; or a name in `lru` or `flax.linen` does not refer to a Flax
+        module or a data set.
     """
-    check_names(config, "config", allow)  # all of them before the first is imported
+    check_names(config, "config", allow)  # every name, before any import
     _check_trusted(config, "config", allow)
 
 
@@ -85,12 +86,12 @@ def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
 _MOVED = {"lru.baselines.recurrent:": "lru.baselines:"}
 
 
-# Values of options in configs of earlier versions, and those that replace them.
+# Values of options in configs of earlier versions, each with its replacement.
 _REPLACED = {("method", "chunked"): "auto"}
 
 
 def current_options(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of a section of a config of an earlier version, as they are now.
+    """Returns a section's options, with values of earlier versions replaced by current ones.
 
     Example:
       >>> current_options({"d_state": 4, "method": "chunked"})
@@ -120,7 +121,8 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
 
     Args:
       name: `"module:name"`.
-      where: the path of the section that has the name as its `type`, for messages.
+      where: the path of the section that has the name as its `type`. It appears in messages. With
+        `allow`, it also decides whether an object of `lru` must be a data set or a Flax module.
       allow: see `check_names`; None if the user wrote the config, so that any name is accepted.
 
     Raises:
@@ -163,7 +165,10 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
-    """Checks an object's kind and where it is defined: the named module may only import it."""
+    """Checks that an object is of an accepted kind, and is defined in an accepted module.
+
+    The module in `name` may have imported the object from another module.
+    """
     modules = _modules_of(target)
     outside = [module for module in modules if not _lies_in(module, (*TRUSTED, *allow))]
     harmless = (_is_dataset if where.startswith("config.data") else _is_model)(target)
@@ -179,7 +184,11 @@ def _expected(where: str) -> str:
 
 
 def _modules_of(target: Any) -> list[str]:
-    """Returns the modules that define an object, a method's class, or the parts of a partial."""
+    """Returns the names of the modules that define an object.
+
+    For a bound method, they include the module of its class. For a partial, they are the modules of
+    its function and of its callable arguments.
+    """
     if isinstance(target, functools.partial):
         inside = [x for x in (*target.args, *target.keywords.values()) if callable(x)]
         return [module for x in (target.func, *inside) for module in _modules_of(x)]

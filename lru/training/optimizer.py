@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine annealing, and a rate and a decay for each group of parameters.
+"""AdamW with warm-up, cosine annealing, and a rate and a weight decay per parameter group.
 
 `Experiment` makes it from the section `optimizer` of a config, and `lru.training.step` applies it.
 """
@@ -20,7 +20,15 @@ Row = tuple[str, float, float]
 
 
 class Group(NamedTuple):
-    """A row of the table of parameter groups."""
+    """A row of the table of parameter groups.
+
+    Attributes:
+      pattern: the regex that the paths of the group's parameters match.
+      peak_rate: the peak of the group's learning rate.
+      weight_decay: the group's weight decay.
+      arrays: the number of arrays in the group.
+      parameters: the number of elements of these arrays.
+    """
 
     pattern: str
     peak_rate: float
@@ -34,11 +42,11 @@ class OptimizerSettings:
     """The section `optimizer` of a config.
 
     Attributes:
-      learning_rate: the peak of the base rate.
+      learning_rate: the peak of the base rate, which is the learning rate of a group with factor 1.
       groups: rows `(regex, factor, weight decay)`. A parameter belongs to the first row whose
         regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`. Its peak rate is the
         peak of the base rate times the factor. A factor of 0 freezes the parameter.
-      b1, b2, eps: as in Adam.
+      b1, b2, eps: see `optax.adamw`.
       warmup_fraction: the share of the steps in which each rate rises linearly from
         `end_learning_rate` to its peak.
       end_learning_rate: the rate in the first step, if there is a warm-up, and the rate that cosine
@@ -90,7 +98,7 @@ def make_optimizer(
       The optimizer, the schedule of the base rate, and the table of groups.
 
     Raises:
-      UserError: a parameter matches no row, or a row matches no parameter.
+      UserError: a parameter belongs to no row, or a row has no parameters.
     """
     rows, base_peak = options.groups, options.learning_rate
     labels = jax.tree_util.tree_map_with_path(lambda path, _: _label(path, rows), params)

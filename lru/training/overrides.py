@@ -20,7 +20,7 @@ _FLAX_ARGUMENTS = ("parent", "name")
 
 
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
-    """Returns the config with `--config.key.subkey=value` applied.
+    """Returns the config with `--config.key.subkey=value` arguments applied.
 
     A value must have the type of the value that it replaces. A key that is missing from the config,
     or None there, is set if it is an argument of the section's target: `Settings` for `train`,
@@ -28,7 +28,8 @@ def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     value must have the type with which the target annotates the argument.
 
     Raises:
-      UserError: the key does not exist, or the value has another type.
+      UserError: a key does not exist, or its value is missing, has another type, or cannot be given
+        on the command line.
     """
     arguments = list(overrides)
     new = [argument for argument in arguments if _is_new(config, argument)]
@@ -64,7 +65,7 @@ def _is_new(config: ConfigDict, argument: str) -> bool:
 
 
 def _add(config: ConfigDict, argument: str) -> None:
-    """Adds a placeholder of the right type for an argument's value."""
+    """Adds an argument's key to the config, with a placeholder of the value's type."""
     key, _, value = argument.removeprefix("--config.").partition("=")
     node, path = config, "config"
     *sections, last = key.split(".")

@@ -1,14 +1,14 @@
 """Lets several processes train one run together, with JAX's distributed runtime.
 
-All processes compute the same program over all devices, so they have the same losses and take the
-same decisions. They exchange what only one process knows: a signal, an error, the pace. Only
+All processes run the same program on all devices, so they have the same losses and make the same
+decisions. They exchange what only one process knows: a signal, an error, the time per step. Only
 process 0 writes into the work directory, except for the checkpoints: Orbax writes these from all
 processes.
 
-When one process receives a signal during training, all save the run and stop (`largest`). When one
-fails before training, all end (`in_turn`). When one dies, the others fail in their next exchange
-with it, or JAX aborts them after a minute of its silence. `lost` recognizes the error of a failed
-exchange, and `lru.command_line` reports it and ends the process.
+When a process receives a signal during training, all processes save the run and stop (`largest`).
+When a process fails before training, all end (`in_turn`). When a process dies, the others fail in
+their next exchange with it, or JAX aborts them a minute later. `lost` recognizes the error of a
+failed exchange, and `lru.command_line` reports it and ends the process.
 
 With a single process, no function here communicates.
 """
@@ -59,8 +59,8 @@ def join(
       process_id: the number of this process, from 0.
 
     Raises:
-      UserError: an argument is missing or wrong, or the other processes cannot be reached. If they
-        are awaited for more than a minute, this process ends with an error message instead.
+      UserError: an argument is missing or wrong, or the other processes cannot be reached. After
+        waiting a minute for them, this process ends with an error message instead.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if num_processes is None:
@@ -95,7 +95,7 @@ def join(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discards standard output: Gloo prints a line when it connects."""
+    """Discards standard output, because Gloo prints a line when it connects."""
     sys.stdout.flush()
     kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -109,7 +109,10 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _patience(where: str) -> Iterator[None]:
-    """Ends this process with a message if the others do not join in time; JAX would abort it."""
+    """Ends this process with an error message if the others do not join within a minute.
+
+    Without it, JAX would abort the process later.
+    """
 
     def give_up() -> None:
         print(
@@ -128,7 +131,7 @@ def _patience(where: str) -> Iterator[None]:
 
 
 def _number(name: str) -> int | None:
-    """Returns a whole number from the environment; None if the variable is not set."""
+    """Returns the whole number in an environment variable; None if it is not set or is empty."""
     text = os.environ.get(name)
     if not text:
         return None
@@ -172,7 +175,7 @@ def _check_port(port: int) -> None:
 
 
 def is_first() -> bool:
-    """Returns whether this is process 0, which writes the files and the log."""
+    """Returns whether this is process 0, the first process of the run."""
     return jax.process_index() == 0
 
 
@@ -198,8 +201,8 @@ def _gather(number: int) -> np.ndarray:
 def in_turn(action: Callable[[], T]) -> T:
     """Calls an action in process 0, then in the other processes; returns this process's result.
 
-    The other processes can therefore read files that process 0 creates. If the action fails in one
-    process, every process raises an error: the failed one its own, and the others a `UserError`.
+    The other processes can therefore read files that process 0 creates. If the action fails in a
+    process, that process raises the error, and the others raise a `UserError`.
 
     Raises:
       UserError: the action failed in another process.
@@ -223,7 +226,7 @@ def check_same(what: str, text: str) -> None:
     """Checks that all processes have the same text.
 
     Args:
-      what: the name of such texts, in the plural, for the message.
+      what: the name of the texts in the message, in the plural, such as "configs".
       text: this process's text.
 
     Raises:
@@ -263,7 +266,10 @@ def check_shared(directory: Path) -> None:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends this process at once; JAX's exit would wait for others, which wait for this process."""
+    """Ends this process at once, without exit handlers.
+
+    JAX's exit handler would wait for the other processes, which wait for this process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -30,10 +30,9 @@ def check_ranges(target: Callable[..., Any], section: Mapping[str, Any], where: 
     """Checks the numbers in a section of a config.
 
     Args:
-      target: the class or function that takes the section's keys as arguments. Sections with other
-        targets than those in `lru` and `flax` are not checked, because a name may have another
-        meaning there.
-      section: the arguments.
+      target: the class or function that takes the section's keys as arguments. If it is not in
+        `lru` or `flax`, nothing is checked, because its arguments may have other meanings.
+      section: the arguments, by name.
       where: the path of the section in the config, for messages.
 
     Raises:

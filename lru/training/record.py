@@ -1,4 +1,4 @@
-"""A run's record: what is needed to check the results of a run, and to repeat the run."""
+"""A run's record: the information needed to check the run's results and to repeat the run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def make_record(
       experiment: the `Experiment` of the run.
       rows: the lines of `metrics.jsonl`.
       steps: the number of optimizer steps done.
-      validation: the line of the selected checkpoint; None if there is none yet.
-      test: the line of that checkpoint's test; None if the run has not ended.
-      timing: the lines of `timing.jsonl`. Each contains the seconds of the run, including
-        evaluation, compilation and all restarts; the seconds of waiting for input; the speed; and,
-        where they have changed, the speed settings.
+      validation: the validation line of the selected checkpoint; None if there is none yet.
+      test: the test line of that checkpoint; None if the run has not ended.
+      timing: the lines of `timing.jsonl`. Each has the seconds of the run so far, which include
+        evaluation, compilation and all restarts. It also has the seconds spent waiting for input,
+        the speed and, if they have changed, the speed settings.
       eigenvalues: the eigenvalues of every diagonal layer, by step and then by the layer's path;
         None to record none.
     """
@@ -82,7 +82,7 @@ def make_record(
 
 
 def _real_and_imaginary(eigenvalues: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns real and imaginary parts by step and layer, because JSON has no complex numbers."""
+    """Returns the real and imaginary parts of eigenvalues, because JSON has no complex numbers."""
     return {
         str(step): {name: [lam.real.tolist(), lam.imag.tolist()] for name, lam in layers.items()}
         for step, layers in eigenvalues.items()
@@ -93,8 +93,8 @@ def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[st
     """Reads and checks a record that was returned by `make_record` and saved.
 
     Args:
-      file: the record, as JSON.
-      advice: what the user can do if the file is damaged.
+      file: the path of the record.
+      advice: what the user can do if the file is damaged; the end of the error message.
 
     Raises:
       UserError: the file is damaged.
@@ -106,7 +106,7 @@ def read_record(file: Path, advice: str = "restore it, or delete it") -> dict[st
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Returns the pairs (step, loss) of all evaluations, for validation and for test."""
+    """Returns a list of pairs (step, loss) for each of the splits validation and test."""
     return {
         split: [(row["step"], row["loss"]) for row in rows if row["split"] == split]
         for split in ("validation", "test")
@@ -114,13 +114,13 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
 
 def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequence[float]]]:
-    """Returns (step, mean gradient norm of each layer) for every line of training with norms."""
+    """Returns pairs (step, mean gradient norm of each layer) from the lines that have norms."""
     found = [(row["step"], norms_in_row(row)) for row in rows if row["split"] == "train"]
     return [(step, norms) for step, norms in found if norms]
 
 
 def _settings(timing: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Returns (step, speed settings) for every line where the speed settings are logged."""
+    """Returns pairs (step, speed settings) from the lines that have speed settings."""
     return [(row["step"], row["settings"]) for row in timing if "settings" in row]
 
 
@@ -162,10 +162,10 @@ def format_result(row: Mapping[str, Any]) -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that this code runs from, marked if files were changed.
+    """Returns the commit of the checkout that this code runs from; None if it is unknown.
 
-    The variable `LRU_COMMIT` takes precedence: it names the commit of a copy whose Git history is
-    missing or incomplete. Returns None if the commit is unknown.
+    If files were changed, the result ends with `-dirty`. The environment variable `LRU_COMMIT`
+    takes precedence: it names the commit of a copy whose Git history is missing or incomplete.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named
@@ -193,6 +193,6 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu_cores() -> int | None:
-    """Returns the number of cores that this process may use."""
+    """Returns the number of CPU cores that this process may use or, if unknown, of all cores."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(usable(0)) if usable else os.cpu_count()

@@ -1,8 +1,8 @@
 """Compares a run's files with its newest checkpoint, and rewrites lost files.
 
-A checkpoint contains the run's history with a digest, so a file that differs from it is wrong.
-Checkpoints of older versions have no history, so the files of their runs are checked against each
-other.
+A checkpoint contains the run's history and its digest, so a file that differs from the history is
+wrong. Checkpoints of older versions have no history, so the files of their runs are checked against
+each other.
 """
 
 from __future__ import annotations
@@ -43,13 +43,16 @@ def read_run_record(workdir: Path) -> dict[str, Any] | None:
 def restore_config(workdir: Path, log: Log) -> None:
     """Rewrites a lost or damaged `config.json`, and checks an existing one.
 
+    The number of steps or epochs, and options that do not affect the results, may differ from those
+    in the checkpoint.
+
     Args:
       workdir: the work directory of the run.
-      log: called with a line of text about what was wrong.
+      log: called with a line of text if the file is rewritten.
 
     Raises:
-      UserError: the config differs from that in the newest checkpoint, or it is lost or damaged and
-        cannot be restored.
+      UserError: the config differs in other ways from that in the newest readable checkpoint; or it
+        is damaged, or missing beside checkpoints, and cannot be restored.
     """
     known, file = _known_config(workdir), workdir / "config.json"
     try:
@@ -71,7 +74,7 @@ def restore_config(workdir: Path, log: Log) -> None:
 
 
 def _known_config(workdir: Path) -> tuple[str, dict[str, Any]] | None:
-    """Returns `(source, config)` from the newest checkpoint, or from the record; None if neither.
+    """Returns `(source, config)` from the newest checkpoint or the record; None if neither has it.
 
     The record is read only if there is no `config.json`.
     """
@@ -98,7 +101,7 @@ def _check_config(
 def restore_rows(
     lines: JsonLines, rows: Sequence[Mapping[str, Any]], file: Path, step: int, log: Log
 ) -> None:
-    """Rewrites a file with the rows in a checkpoint; logs if it did not start with these rows."""
+    """Rewrites a file with a checkpoint's rows; logs if the file did not start with these rows."""
     if not lines.starts_with(rows):
         log(f"{file} was missing, cut or changed: written again from checkpoint {step}")
     lines.rewrite(rows)
@@ -118,10 +121,11 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
-      `(rows, complete)`, where `complete` is True if the rows certainly include the best one. The
-      rows are those in the newest readable checkpoint, and complete. If it has no history, the rows
-      are those in `metrics.jsonl`, which may be incomplete. If that file has no validation row, the
-      best row of `record.json` is returned alone, and counts as complete.
+      `(rows, complete)`, where `complete` is True if the rows certainly include the best row. The
+      rows are those in the newest readable checkpoint, which are complete. If there is no such
+      checkpoint, or it has no history, the rows are those in `metrics.jsonl`, which may be
+      incomplete. If that file has no validation row, and `record.json` has one, that row is
+      returned alone and counts as complete, because it is the best.
     """
     if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
@@ -136,7 +140,7 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
 def check_rows(
     rows: Iterable[Mapping[str, Any]], steps: Collection[int], eval_every: int, file: Path
 ) -> None:
-    """Checks that every checkpoint that was saved at an evaluation has a validation row.
+    """Checks that every checkpoint at a multiple of `eval_every` steps has a validation row.
 
     Without its row, the best checkpoint would not be recognized, and would be deleted.
 
@@ -164,8 +168,8 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
     Args:
       workdir: the work directory of the run.
       rows: the rows of `metrics.jsonl`.
-      first: the step of the first checkpoint. It is saved in the background, so a run that was
-        killed before step `2 * first` may have no checkpoint.
+      first: the step of the first checkpoint, which is saved in the background. A run that was
+        killed by step `2 * first` may therefore have no checkpoint.
 
     Raises:
       UserError: the run has had checkpoints, and they are gone.
@@ -180,7 +184,7 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
 
 
 def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
-    """Rewrites a finished run's lost metrics and timing; logs which eigenvalues are lost."""
+    """Rewrites a finished run's lost or changed metrics and timing; logs lost eigenvalues."""
     found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return
@@ -199,13 +203,13 @@ def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None
 def best_available(
     rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str, log: Log
 ) -> Mapping[str, Any] | None:
-    """Returns the best row whose checkpoint exists, and logs if that of a better row is missing.
+    """Returns the best row whose checkpoint exists; logs if a better row's checkpoint is missing.
 
     Args:
       rows: the rows of a run's metrics.
       checkpoints: the checkpoints of the run.
       select: "accuracy" or "loss", the metric that ranks the checkpoints.
-      log: called with a line of text.
+      log: called with a line of text if the best checkpoint is missing.
 
     Returns:
       The row; None if no evaluated checkpoint exists.
