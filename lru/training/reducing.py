@@ -1,4 +1,4 @@
-"""Reduces the Linear Recurrent Units of a trained run to fewer modes; see `lru.reduce`."""
+"""Reduces the Linear Recurrent Units of a trained model to fewer modes; see `lru.reduce`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainedRun:
 
     Attributes:
       workdir: the work directory of the run.
-      experiment, state, step: see `lru.training.best.restore_best`.
+      experiment, state, step: the values that `lru.training.best.restore_best` returns.
       layers: the parameters of every LRU, by path.
       split: the split to evaluate on; None if the data set is not read.
       reading: `data_dir`, `manual_dir` and `allow`, as passed to `restore_run`.
@@ -57,10 +57,11 @@ class TrainedRun:
         return len(next(iter(self.layers.values()))["nu_log"])
 
     def evaluate(self, layers: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Returns the metrics, such as loss and accuracy, of the run on its split.
+        """Evaluates the model on the run's split, and returns metrics such as loss and accuracy.
 
         Args:
-          layers: layers of at most N modes, by path, that replace those of the run; or None.
+          layers: layers of at most N modes that replace those of the run, by path; None to replace
+            none.
         """
         padded = {path: pad_modes(layer, self.d_state) for path, layer in (layers or {}).items()}
         params = replace_layers(self.state.params, padded)
@@ -79,7 +80,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
       reading: `data_dir`, `manual_dir` and `allow`; see `lru.training.best.restore_best`.
 
     Raises:
-      UserError: there is no run, no evaluated checkpoint, no LRU in the model, or its LRUs have
+      UserError: see `lru.training.best.restore_best`; or the model has no LRU, or LRUs with
         different numbers of modes.
     """
     try:
@@ -87,7 +88,8 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
     except UserError as error:
         if split is None:
             raise
-        found = restore_best(workdir, **reading, read_data=False)  # raises again if this is not why
+        # Raises the error again if the data set was not the cause.
+        found = restore_best(workdir, **reading, read_data=False)
         _logger.warning("note: no accuracy, because the data set cannot be read: %s", error)
         split = None
     layers = find_lrus(jax.device_get(found[1].params))
@@ -108,7 +110,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
 def each_layer(
     function: Callable[..., Any], run: TrainedRun, moments: Mapping[str, Any], **options: Any
 ) -> dict[str, Any]:
-    """Applies a function of `lru.analysis.reduction` to every layer, and returns results by path.
+    """Applies a function of `lru.analysis.reduction` to every layer; returns the results by path.
 
     Args:
       function: a function that takes `moments`, such as `balanced_truncation` or `enough_modes`.
@@ -135,8 +137,8 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     They are means over the valid steps of 16 training batches.
 
     Raises:
-      UserError: the data set was not read, or the model does not call a layer as a Flax module, so
-        that its inputs cannot be measured.
+      UserError: the data set was not read, or the inputs of a layer cannot be measured, because the
+        model does not call the layer as a Flax module.
     """
     if run.split is None:
         raise UserError("--inputs=measured needs the data set; expected a --split, and its data")
@@ -203,7 +205,7 @@ def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> 
 
 
 def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigDict]:
-    """Returns the experiment of the run's config with K modes in every LRU, and the new config.
+    """Returns the run's experiment with K = `modes` modes in every LRU, and the new config.
 
     Raises:
       UserError: the config's model has no section of an LRU with a `d_state`.
@@ -249,7 +251,7 @@ def export_reduced(
       layers: the layers with K modes, by path.
       out: the folder; it must be missing or empty.
       step: see `lru.training.exporting.export_run`.
-      about: additional entries of `config.json`.
+      about: entries to add to `config.json`, or to replace there.
 
     Raises:
       UserError: see `reduced_experiment` and `lru.training.exporting.write_export`.
@@ -267,7 +269,7 @@ def export_reduced(
 def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[float]:
     """Returns the shortest time of a forward pass of each model, in seconds.
 
-    The models take turns.
+    Each model is timed in 10 passes, in turn with the others, after one pass for compilation.
 
     Args:
       models: pairs `(model, variables)`.
@@ -284,7 +286,7 @@ def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[floa
 
 
 def timed_inputs(experiment: Experiment) -> Any:
-    """Returns zeros as the inputs of 8 sequences, as long as the sequences in training."""
+    """Returns zeros as the inputs of 8 sequences of the same length as in training."""
     inputs = experiment.task.example()
     steps = experiment.settings.unroll or 1
     return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)

@@ -1,4 +1,4 @@
-"""Scores of a trained run against its number of modes, for several methods of reduction."""
+"""Evaluates a trained model reduced to several numbers of modes by several methods."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def sweep(run: TrainedRun) -> dict[str, Any]:
-    """Evaluates a run reduced to between an eighth and three quarters of its modes.
+    """Evaluates a run's model, reduced to between an eighth and three quarters of its modes.
 
     The reductions are those of `WAYS`: balanced truncation for white noise, balanced truncation and
     singular perturbation for the inputs of the layers in training, and modal truncation.
 
     Returns:
-      `name`, the run's name; `split`, the split evaluated; `step`, the step of the checkpoint;
-      `d_state`, N; `modes`, the numbers K; `whole`, the metrics with all N modes; for each key of
-      `WAYS`, a list of the metrics with each K; and `hankel_singular_values`, by layer, for white
-      noise.
+      A dict with `name`, the run's name; `split`, the evaluated split; `step`, the step of the
+      checkpoint; `d_state`, N; `modes`, the numbers K; `whole`, the metrics with all N modes; for
+      each key of `WAYS`, the list of the metrics with each K; and `hankel_singular_values`, by
+      layer, for white noise.
 
     Raises:
-      UserError: the data set was not read, or a layer cannot be reduced.
+      UserError: see `input_moments`; or a layer cannot be reduced.
     """
     if run.split is None:
         raise UserError("--sweep evaluates the model; expected a --split, and its data set")

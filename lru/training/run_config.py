@@ -17,7 +17,7 @@ from lru.training.speed import BY_PLATFORM
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config into the work directory if there is none, or if the run is extended."""
+    """Writes `config.json`, unless the existing file describes a run with the same results."""
     file = workdir / "config.json"
     if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
         write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
@@ -35,8 +35,8 @@ _NO_EFFECT_ON_RESULTS = {
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Checks that a work directory is new or belongs to a run with this config.
 
-    Options that do not affect the results may differ. The config may have more steps or epochs than
-    the run if its learning rates are constant.
+    Options that do not affect the results may differ. If the learning rates are constant, the
+    config may have more steps or epochs than that of the run.
 
     Raises:
       UserError: the work directory belongs to a run with another config.

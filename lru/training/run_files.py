@@ -32,8 +32,8 @@ from lru.training.writers import JsonLines, TensorBoard, Writer
 class RunFiles:
     """The files of an experiment in a work directory.
 
-    Only the first of several processes writes into the work directory. Each of the others writes
-    files of its own into a temporary directory. All processes write the checkpoints together.
+    If there are several processes, they write the checkpoints together. Process 0 writes the other
+    files into the work directory. Every other process writes them into a temporary directory.
 
     Args:
       workdir: the work directory; it has the run's `config.json`.
@@ -43,7 +43,7 @@ class RunFiles:
       directory: the directory of all files except the checkpoints.
       metrics: the file `metrics.jsonl`.
       timing: the file `timing.jsonl`.
-      spectra: the eigenvalues before training and at every evaluation.
+      spectra: the log of the eigenvalues before training and at every evaluation.
       checkpoints: the checkpoints.
     """
 
@@ -63,7 +63,10 @@ class RunFiles:
         return Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
 
     def restore(self) -> State:
-        """Rewinds all files to the newest checkpoint; returns its state, or the initial state."""
+        """Rewinds all files to the newest readable checkpoint, and returns the state in it.
+
+        For a run without checkpoints, returns the initial state.
+        """
         restored = self.checkpoints.restore_latest(self._experiment.state_shapes())
         state = self._experiment.init_state() if restored is None else restored
         step = int(state.step)
@@ -102,7 +105,11 @@ class RunFiles:
             restore_rows(lines, history[name], self.directory / f"{name}.jsonl", step, log)
 
     def _restore_spectra(self, state: State) -> None:
-        """Rewrites the lost eigenvalues that can still be computed, and warns about the others."""
+        """Writes the initial eigenvalues of a new run, and rewrites lost eigenvalues.
+
+        Only those of the initial and of the restored state can be rewritten. Logs the steps of
+        the others.
+        """
         step, damaged = int(state.step), self.spectra.damaged()
         if step == 0 or 0 in damaged:
             self.spectra.write(0, self._experiment.init_state().params)
@@ -116,17 +123,17 @@ class RunFiles:
         return self.checkpoints.restore(step, self._experiment.state_shapes())
 
     def best_available(self) -> Mapping[str, Any] | None:
-        """Returns the best row that has a checkpoint, and warns if a better row has none."""
+        """Returns the best row that has a checkpoint; logs if a better row has none."""
         select = self._experiment.settings.select
         return best_available(self.metrics.rows, self.checkpoints, select, log)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes a row of metrics."""
+        """Writes a row of metrics to `metrics.jsonl` and, if it is enabled, to TensorBoard."""
         for writer in self._writers:
             writer.write(row)
 
     def save(self, step: int, state: State, best: int | None) -> None:
-        """Starts saving a checkpoint with the run's history; see `lru.training.history`."""
+        """Starts saving a checkpoint with the run's history; see `Checkpoints.save`."""
         history = {
             "config": self._config,
             "metrics": self.metrics.rows,

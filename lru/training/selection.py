@@ -16,7 +16,8 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
-      by: "accuracy" for the highest accuracy, then the lowest loss; "loss" for the lowest loss.
+      by: "accuracy" for the highest accuracy and, if several rows have it, the lowest loss; "loss"
+        for the lowest loss.
 
     Example:
       >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}

@@ -1,4 +1,4 @@
-"""The section `train` of a config: lengths, intervals and batch sizes of training."""
+"""The section `train` of a config: the length of training, batch sizes, intervals and options."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ class Settings:
       eval_every: the number of steps between two evaluations on the validation split. Each
         evaluation also saves a checkpoint.
       checkpoint_every: the number of steps between two checkpoints, besides those of evaluations.
-      eval_batch_size: the number of examples per evaluation step; 0 for the training batch size.
+      eval_batch_size: the number of examples, or of streams of a text, per evaluation step; 0 for
+        `batch_size`.
       tensorboard: whether to write TensorBoard event files as well.
       steps_per_call: the maximum number of steps per call of the compiled program. A call ends
         earlier if there is something to log, evaluate or save. During a call, a signal is handled
         within about a second, or at the end of a step that takes longer.
       device_data_mb: the maximum size in megabytes of a training split that is stored on every
-        device, where batches are gathered. The host reads a larger split batch by batch, and with 0
-        every split.
+        device. Its batches are gathered on the device. The host reads larger splits and texts batch
+        by batch; with 0, it reads every split in this way.
       matmul_precision: the precision of float32 products on devices that can also compute them
         faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" are
         the lowest precision that may be used; "auto" is "tensorfloat32" on a GPU, and "float32"
         elsewhere.
       select: the validation metric, "accuracy" or "loss", that selects the checkpoint to test.
-      test_curve: whether every evaluation also evaluates the test split, for a curve. The test
-        metrics do not affect the selection.
+      test_curve: whether every evaluation also evaluates the test split, for a test curve in the
+        record. The test metrics do not affect the selection.
       record_eigenvalues: whether to write into the record the eigenvalues before training and those
-        of the tested checkpoint.
+        of the selected checkpoint.
       record_gradient_norms: whether to log the norm of each layer's gradient with the training
         metrics, as a mean over the steps since the last line, and to write the norms into the
         record.
-      patience, least_improvement, improvement_over: when to stop training early, see
-        `lru.training.selection.stops_early`; a patience of 0 disables early stopping.
+      patience, least_improvement, improvement_over: the rule for early stopping; see
+        `lru.training.selection.stops_early`. A patience of 0 disables early stopping.
       unroll: T, the number of steps of a text between two updates; for texts only.
       epochs: the number of passes over a text, in place of `steps`. The run is evaluated at the end
         of each pass, and `eval_every` is ignored. For texts only.
@@ -55,6 +56,9 @@ class Settings:
       time_devices: the number of devices that share the steps of each example, for a mixer with
         `sequence_axis="time"`; it must divide the length of the examples.
       init_from: the work directory or export with the initial weights; "" for none.
+
+    Raises:
+      UserError: a value is out of its range, or not exactly one of `steps` and `epochs` is given.
     """
 
     steps: int
@@ -99,10 +103,12 @@ class Settings:
             )
 
     def in_steps(self, steps_per_epoch: int | None) -> Settings:
-        """Returns the settings with steps instead of epochs.
+        """Returns the settings with `steps` in place of `epochs`, and `eval_every` of one epoch.
+
+        Settings without `epochs` are returned unchanged.
 
         Args:
-          steps_per_epoch: the number of steps of a pass over the data; only needed with `epochs`.
+          steps_per_epoch: the number of steps in a pass over the data; only needed with `epochs`.
 
         Example:
           >>> Settings(steps=0, batch_size=1, epochs=3).in_steps(50).steps
@@ -119,7 +125,7 @@ class Settings:
         return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)
 
     def spans(self, first_step: int) -> Iterator[tuple[int, int]]:
-        """Yields `(step, count)` for each call from a step to the end.
+        """Yields the first step and the number of steps of each call, from `first_step` to the end.
 
         No call crosses a step at which the run logs, evaluates or saves.
 

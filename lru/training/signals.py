@@ -11,14 +11,14 @@ from typing import Any
 
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the number of the first SIGTERM or SIGINT, or None.
+    """Yields a function that returns the number of the first SIGTERM or SIGINT received, or None.
 
     Training stops after the current chunk of steps; a SIGINT after the first signal interrupts at
     once.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread receives signals
+        yield lambda: None  # only the main thread handles signals
         return
 
     def note(number: int, _: Any) -> None:

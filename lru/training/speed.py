@@ -26,9 +26,10 @@ BY_PLATFORM = (
 
 
 def speed_settings(config: ConfigDict) -> dict[str, Any]:
-    """Returns the settings of `BY_PLATFORM` in a config, resolved for this platform.
+    """Returns the settings of a config that are listed in `BY_PLATFORM`.
 
-    `train.matmul_precision` is included even if the config lacks it.
+    The method, the use of rematerialization and the precision are resolved for this platform. The
+    precision is included even if the config lacks it.
 
     Example:
       >>> config = ConfigDict({"model": {"remat": True, "mixer": {"method": "auto"}}, "train": {}})

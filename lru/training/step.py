@@ -20,7 +20,7 @@ from lru.training.tasks import Task
 class State(struct.PyTreeNode):
     """The state of training: what a step needs besides its batch.
 
-    A checkpoint saves it beside the run's history; see `lru.training.history`.
+    A checkpoint contains a state and the run's history; see `lru.training.history`.
 
     Attributes:
       seed: the config's seed, for dropout. It is an array, so runs that differ only in their seed
@@ -46,7 +46,9 @@ class State(struct.PyTreeNode):
 
 
 class Call(struct.PyTreeNode):
-    """The batches of one call of the compiled program, K = `Settings.most_steps_per_call`.
+    """The batches of one call of the compiled program.
+
+    K is `Settings.most_steps_per_call`.
 
     Attributes:
       stop: one more than the index of the last batch to train on, at most K.
@@ -62,7 +64,7 @@ class Call(struct.PyTreeNode):
 
     @property
     def count(self) -> int:
-        """The number of steps."""
+        """The number of steps in this call."""
         return self.stop - self.start
 
     def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
@@ -73,7 +75,7 @@ class Call(struct.PyTreeNode):
             yield self.replace(start=start, stop=stop)
 
     def batch(self, i: Int[Array, ""] | int) -> dict[str, Array]:
-        """Returns the batch of step i of this call, with its integers widened to int32."""
+        """Returns the batch with index i, with its integers widened to int32."""
         found = i if self.rows is None else self.rows[i]
         return {key: _widen(values[found]) for key, values in self.examples.items()}
 
@@ -88,7 +90,7 @@ def init_variables(model: nn.Module, task: Task, seed: Any) -> Any:
 
 
 class Steps(NamedTuple):
-    """The steps of a model on a task.
+    """The training and evaluation steps of a model on a task.
 
     Attributes:
       task: the task, which applies the model to a batch.
@@ -138,12 +140,12 @@ class Steps(NamedTuple):
     def _gradients(self, state: State, batch: Mapping[str, Array], part: Any = None) -> Any:
         """Returns the mean loss, its gradient, and `(carry, metrics, batch_stats)`.
 
-        The loss of a part is its share of the whole batch's mean loss, so that the parts add up.
+        The loss of a part is its share of the whole batch's mean loss, so the parts' losses add up.
 
         Args:
           state: the state, whose parameters are differentiated.
           batch: a batch, or a part of it.
-          part: the number of the part, and the sum of the weights of the whole batch; None if
+          part: the index of the part, and the sum of the weights of the whole batch; None if
             `batch` is a whole batch.
         """
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -191,8 +193,8 @@ class Steps(NamedTuple):
         """Returns the state after all steps of a call, each on a batch with the given sharding."""
 
         # A step reads its batch from the loop's carry, like an argument. If the batch were gathered
-        # within the step, XLA would fuse the two differently for each K and each source,
-        # so the last bits of the results would depend on settings that concern speed alone.
+        # within the step, XLA would fuse the gathering and the step differently for each K and each
+        # source, so the last bits of the results would depend on settings that concern speed alone.
         def batch(i):
             return lax.with_sharding_constraint(call.batch(i), sharding)
 

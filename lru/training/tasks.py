@@ -43,8 +43,8 @@ class Task:
     Attributes:
       model_arguments: the model's arguments that depend on the data.
       items: the name and number of the items that a step reads, such as `("examples", 32)`.
-      steps_per_epoch: the number of steps in a pass over the data; None if a pass need not end with
-        a step.
+      steps_per_epoch: the number of steps in a pass over the data; None if a batch may contain the
+        end of one pass and the start of the next.
     """
 
     model_arguments: Mapping[str, Any]
@@ -60,7 +60,9 @@ class Task:
         raise NotImplementedError
 
     def check_sizes(self) -> None:
-        """Checks that no batch size exceeds the size of the data: reading might take hours.
+        """Checks that no batch size exceeds the size of the data.
+
+        Reading a much larger batch might take hours.
 
         Raises:
           UserError: a batch size is too large.
@@ -85,7 +87,7 @@ class Task:
         raise NotImplementedError
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
-        """Returns the carry before the first step: nothing, or a state of zeros."""
+        """Returns the carry before the first batch: zeros on a text, otherwise an empty tuple."""
         raise NotImplementedError
 
     def step_carry(self, carry: Any, step: Any) -> Any:
@@ -110,7 +112,8 @@ class Task:
           **options: further arguments of `model.apply`, which must include `mutable`.
 
         Returns:
-          `((carry, logits), updated)`, where `updated` has the collections that `mutable` names.
+          `((carry, logits), updated)`: the carry after the batch, the outputs of the model, and the
+          collections that `mutable` names.
         """
         raise NotImplementedError
 

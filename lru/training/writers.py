@@ -20,7 +20,7 @@ class Writer(Protocol):
     """Writes rows of metrics, each with a `step` and a `split`."""
 
     def rewind(self, step: int) -> None:
-        """Drops the rows of later steps, which a resumed run writes again; call this first."""
+        """Drops the rows of later steps, which a resumed run repeats; call it before `write`."""
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes a row `{"step", "split", name: number, ...}`."""
@@ -34,7 +34,7 @@ class JsonLines:
 
     Args:
       path: the file to append to.
-      fields: the fields of every line; see `lru.io.files.parse_object`.
+      fields: the fields of every line, by default `step`; see `lru.io.files.parse_object`.
 
     Attributes:
       rows: the lines of the last `rewrite` or `rewind`, and the lines written since then.
@@ -45,10 +45,10 @@ class JsonLines:
         self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads all complete lines; ignores an incomplete last line of a killed process.
+        """Reads all complete lines; ignores an incomplete last line, as a killed process may leave.
 
         Raises:
-          UserError: a line is not JSON, or lacks a field.
+          UserError: a line is not a JSON object, or a field is missing or of the wrong type.
         """
         if not self._path.exists():
             return []
@@ -131,11 +131,11 @@ class TensorBoard:
 
 
 class Progress:
-    """Shows a live line on a terminal; elsewhere prints a line for each `show`.
+    """Shows the progress of training: a live line on a terminal, elsewhere a line for each `show`.
 
     Args:
       steps: the number of training steps.
-      start: the number of steps done before.
+      start: the number of steps already done.
       items: the name and number of the items that a step reads, such as `("examples", 32)`.
     """
 
