@@ -12,10 +12,10 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):
-    """Sums of metrics over examples.
+    """Sums of the loss and of the correct predictions over examples.
 
-    A mean over several batches therefore gives every example the same weight.
-    On a text, every predicted character is an example.
+    A mean over several batches therefore gives every example the same weight. On a text, every
+    predicted character is an example.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.

@@ -44,8 +44,7 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
     Args:
       tree: a config or a section of one.
       where: the path of the section in the config, for messages.
-      allow: the packages that may be named besides `flax.linen` and `lru` (except
-        `lru.configs`).
+      allow: the packages that may be named besides `flax.linen` and `lru` (except `lru.configs`).
 
     Raises:
       UserError: a name is in another package, or is not `"module:name"`.

@@ -163,7 +163,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 
 def _check_port(port: int) -> None:
-    """Raises a `UserError` if the port is in use; JAX would abort the process instead."""
+    """Raises a `UserError` if the port cannot be used; JAX would abort the process instead."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""Checks the ranges of a config's options, before a data set is prepared."""
+"""Checks that the numbers in a config are in range, before a data set is prepared."""
 
 from __future__ import annotations
 

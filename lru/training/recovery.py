@@ -124,8 +124,8 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
       `(rows, complete)`, where `complete` is True if the rows certainly include the best row. The
       rows are those in the newest readable checkpoint, which are complete. If there is no such
       checkpoint, or it has no history, the rows are those in `metrics.jsonl`, which may be
-      incomplete. If that file has no validation row, and `record.json` has one, that row is
-      returned alone and counts as complete, because it is the best.
+      incomplete. If that file has no validation row, and `record.json` has one, that row, which is
+      the best, is returned alone and counts as complete.
     """
     if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
@@ -184,7 +184,7 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
 
 
 def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
-    """Rewrites a finished run's lost or changed metrics and timing; logs lost eigenvalues."""
+    """Restores a finished run's metrics and timing; logs which eigenvalues are lost."""
     found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return

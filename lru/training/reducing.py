@@ -60,8 +60,8 @@ class TrainedRun:
         """Evaluates the model on the run's split, and returns metrics such as loss and accuracy.
 
         Args:
-          layers: layers of at most N modes that replace those of the run, by path; None to replace
-            none.
+          layers: layers of at most N modes that replace those of the run, by path; None to keep
+            the run's layers.
         """
         padded = {path: pad_modes(layer, self.d_state) for path, layer in (layers or {}).items()}
         params = replace_layers(self.state.params, padded)
@@ -249,7 +249,7 @@ def export_reduced(
     Args:
       run: the run.
       layers: the layers with K modes, by path.
-      out: the folder; it must be missing or empty.
+      out: the folder to write; it must be missing or empty.
       step: see `lru.training.exporting.export_run`.
       about: entries to add to `config.json`, or to replace there.
 
@@ -286,7 +286,7 @@ def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[floa
 
 
 def timed_inputs(experiment: Experiment) -> Any:
-    """Returns zeros as the inputs of 8 sequences of the same length as in training."""
+    """Returns inputs of zeros for 8 sequences, each of the length used in training."""
     inputs = experiment.task.example()
     steps = experiment.settings.unroll or 1
     return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)

@@ -57,7 +57,7 @@ _LENGTHS = ("train.steps", "train.epochs")
 
 
 def _is_longer(found: Mapping[str, tuple[Any, Any]]) -> bool:
-    """Returns whether the only difference is a larger number of steps or epochs."""
+    """Returns whether the only difference is that the second config has more steps or epochs."""
     if len(found) != 1 or not found.keys() <= set(_LENGTHS):
         return False
     (there, here), *_ = found.values()

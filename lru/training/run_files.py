@@ -107,8 +107,8 @@ class RunFiles:
     def _restore_spectra(self, state: State) -> None:
         """Writes the initial eigenvalues of a new run, and rewrites lost eigenvalues.
 
-        Only those of the initial and of the restored state can be rewritten. Logs the steps of
-        the others.
+        Only those of the initial and of the restored state can be rewritten. Logs the steps whose
+        eigenvalues remain lost.
         """
         step, damaged = int(state.step), self.spectra.damaged()
         if step == 0 or 0 in damaged:

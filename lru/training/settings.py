@@ -19,7 +19,7 @@ class Settings:
 
     Attributes:
       steps: the number of optimizer steps; 0 if `epochs` is given.
-      batch_size: the number of examples, or of streams of a text, per step over all devices.
+      batch_size: the number of examples, or of streams of a text, per step on all devices together.
       log_every: the number of steps between two lines of training metrics.
       eval_every: the number of steps between two evaluations on the validation split. Each
         evaluation also saves a checkpoint.

@@ -87,7 +87,7 @@ class Task:
         raise NotImplementedError
 
     def initial_carry(self, model: nn.Module, variables: Any, batch_size: int) -> Any:
-        """Returns the carry before the first batch: zeros on a text, otherwise an empty tuple."""
+        """Returns the carry before the first batch: a state of zeros on a text, else `()`."""
         raise NotImplementedError
 
     def step_carry(self, carry: Any, step: Any) -> Any:
@@ -143,7 +143,7 @@ def make_task(
 
 
 class Classification(Task):
-    """Predicts a label for each sequence; the examples are shuffled again in every epoch."""
+    """Predicts a label for each sequence; the examples are reshuffled in every epoch."""
 
     def __init__(self, dataset: Any, settings: Settings):
         if settings.epochs or settings.unroll:
