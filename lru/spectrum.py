@@ -6,7 +6,7 @@ the command draws the trajectories of the eigenvalues over training instead of t
 --out is given too. The command also supports the other diagonal layers, which are in lru.baselines.
 
 The module exports the functions that compute these quantities, and functions that plot them. Each
-plotting function takes a Matplotlib axis and returns it:
+plotting function takes Matplotlib `Axes` and returns them:
 
     from lru.spectrum import model_eigenvalues, plot_time_scales, read_run
 """

@@ -1,4 +1,4 @@
-"""Histograms of modes on a Matplotlib axis: initial modes in gray, trained modes as a line."""
+"""Histograms of modes on Matplotlib `Axes`: initial modes in gray, trained modes as a line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plot_modulus(
     """Draws a histogram of |lambda|.
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues after training, `(N,)` complex.
       initial: the eigenvalues before training, `(N,)` complex, drawn in gray; or None.
       ring: (r_min, r_max), or None. For comparison, a dotted line shows the distribution of

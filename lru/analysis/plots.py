@@ -1,4 +1,4 @@
-"""Plots of modes: each function `plot_...` draws on a Matplotlib axis, and returns the axis.
+"""Plots of modes: each function `plot_...` draws on Matplotlib `Axes`, and returns them.
 
 Initial modes are gray and trained modes are dark blue; the two also differ in print without color.
 The plots of distributions are in `lru.analysis.histograms`.
@@ -22,7 +22,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     """Draws eigenvalues on the unit disk, with their initial values in gray.
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues, `(N,)` complex.
       initial: the initial eigenvalues, `(N,)` complex, or None.
 
@@ -41,7 +41,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def near_circle(lam: np.ndarray) -> bool:
     """Returns whether all eigenvalues are inside the unit circle, but close to it.
 
-    In a plot of the unit disk, such eigenvalues cannot be told apart.
+    A plot of the unit disk does not resolve the distances of such eigenvalues from the circle.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -78,7 +78,7 @@ def set_log_ticks(scale: Any) -> None:
     If the axis spans few powers of ten, two and five times each power are labeled too.
 
     Args:
-      scale: the `xaxis` or the `yaxis` of a Matplotlib axis.
+      scale: the `xaxis` or the `yaxis` of Matplotlib `Axes`.
     """
     scale.set_major_locator(_LogLocator())
     scale.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
@@ -95,7 +95,7 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
     """Draws the trajectories of eigenvalues over training, with their initial and current values.
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       trajectory: the eigenvalues, `(K, N)` complex, one row per evaluation, in order.
     """
     _draw_disk(axis)
@@ -111,9 +111,10 @@ def plot_impulse_responses(
     """Draws norms of impulse responses against the time since the impulse, on logarithmic axes.
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       steps: the numbers of steps since the impulse, `(K,)`, positive.
-      responses: the norms `(K,)` and the style of each line, by the label of the line.
+      responses: for each line's label, `(norms, style)`: the norms `(K,)`, and keyword arguments
+        of `Axes.plot`.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -127,7 +128,7 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
     """Draws the gains of modes against their time scales, on logarithmic axes.
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues, `(N,)` complex.
       gains: the gains of the modes; see `lru.spectrum.input_gains`.
     """
@@ -151,7 +152,7 @@ def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: n
     The proposition is from Orvieto et al. (2023).
 
     Args:
-      axis: a Matplotlib axis.
+      axis: the Matplotlib `Axes` to draw on.
       radius: the values of r_max, `(K,)`.
       predicted: `lru.spectrum.ring_gain` for each radius, `(K,)`.
       measured: `lru.spectrum.measured_gain` for each radius, `(K,)` or `(runs, K)`.

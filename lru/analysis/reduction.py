@@ -175,10 +175,10 @@ def singular_perturbation(
 
     The dropped states are replaced by their values at rest; see `lru.analysis.balancing.perturb`.
     For K directions of the input (fewer if some eigenvalues are real), the steady-state response
-    to a constant input is that of the whole layer. If 2H states are kept, this holds for every
-    constant input. For other constant inputs, the error is usually smaller than that of balanced
-    truncation, which usually has the smaller error at high frequencies. For the arguments and the
-    result, see `balanced_truncation`.
+    to a constant input is that of the whole layer. If at least 2H states are kept, this holds for
+    every constant input. Otherwise, the error for the remaining constant inputs is usually smaller
+    than that of balanced truncation. At high frequencies, balanced truncation usually has the
+    smaller error. For the arguments and the result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 

@@ -172,6 +172,7 @@ class RHNCell(TwoWayCell):
     t = sigmoid(R_i^t s),   s' = t * tanh(R_i^h s) + (1 - t) * s
 
     The first micro-step also adds a product with x inside the sigmoid and another inside the tanh.
+    The formulas omit the biases.
     Unlike the network of Zilly et al., this one has no dropout, and its transform gates have no
     negative initial bias. It is therefore a weak baseline, as in the comparison.
 

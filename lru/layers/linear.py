@@ -232,7 +232,7 @@ class LRU(Mixer):
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """Returns the shape and type of one sequence's state; None if time is sharded."""
+        """Returns the shape and narrowest type of one sequence's state; None if time is sharded."""
         return None if self.sequence_axis else diagonal_state(self.d_state)
 
     @nn.nowrap

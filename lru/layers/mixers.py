@@ -152,7 +152,7 @@ class Mixer(nn.Module, kw_only=True):
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """Returns the shape and type of one sequence's state, which determine the size of chunks.
+        """Returns the shape and narrowest type of one sequence's state, which set the chunk size.
 
         Returns None if the layer has no chunks, or does not use them in every call. A layer for
         which this method does not return None must have an attribute `chunk_size`.

@@ -56,8 +56,9 @@ class S5(Mixer):
       dt_min, dt_max: the bounds between which each mode's step size is drawn log-uniformly.
       c_init: the distribution of C, named as in lindermanlab/S5. `"trunc_standard_normal"` and
         `"lecun_normal"` draw a complex matrix (H, N), of variance 1/N and 1/(N H) respectively, and
-        multiply it by the eigenvectors V (N, N/2) of HiPPO-N. `"complex_normal"` draws C itself,
-        with variance 1/2. The real and the imaginary parts each have the given variance.
+        multiply it by the eigenvectors V (N, N/2) of the initial state matrix. `"complex_normal"`
+        draws C itself, with variance 1/2. The real and the imaginary parts each have the given
+        variance.
       discretization: `"zoh"`, as above, or `"bilinear"`.
       clip_eigenvalues: whether to clip Re Lambda to at most -1e-4, which keeps the layer stable.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`.

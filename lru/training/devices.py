@@ -86,14 +86,15 @@ class Devices:
         return -(-batch_size // number) * number
 
 
-def _check_batch(settings: Settings, devices: int) -> None:
-    """Checks that a batch, and each of its `accumulate` parts, divides evenly among devices."""
-    if settings.batch_size % devices:
+def _check_batch(settings: Settings, groups: int) -> None:
+    """Checks that a batch, and each of its `accumulate` parts, divides evenly among the groups."""
+    if settings.batch_size % groups:
+        shared = f" divided by train.time_devices={settings.time_devices}"
         raise UserError(
-            f"config.train.batch_size is {settings.batch_size}; expected a multiple of {devices}, "
-            "the number of devices"
+            f"config.train.batch_size is {settings.batch_size}; expected a multiple of {groups}, "
+            f"the number of devices{shared if settings.time_devices > 1 else ''}"
         )
-    if (each := settings.batch_size // devices) % settings.accumulate:
+    if (each := settings.batch_size // groups) % settings.accumulate:
         raise UserError(
             f"config.train.accumulate is {settings.accumulate}; expected a divisor of {each}, the "
             "number of a device's examples in a batch"

@@ -182,7 +182,9 @@ def _read_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """Returns the names of the head's arrays that do not fit the model, and so are not used.
+    """Returns the names of the head's arrays that the source and the model do not share.
+
+    They are missing on one side, or differ in type or shape. The model's own are drawn at random.
 
     Raises:
       UserError: an array outside the head does not fit.

@@ -1,8 +1,9 @@
 """Compares a run's files with its newest checkpoint, and rewrites lost files.
 
-A checkpoint contains the run's history and its digest, so a file that differs from the history is
-wrong. Checkpoints of older versions have no history, so the files of their runs are checked against
-each other.
+A checkpoint contains the run's history, and a digest that shows whether the history is intact. A
+file that contradicts an intact history is therefore wrong. `metrics.jsonl` and `timing.jsonl` may
+have later rows, and the config may have other options that do not affect the results. Checkpoints
+of older versions have no history, so the files of their runs are checked against each other.
 """
 
 from __future__ import annotations

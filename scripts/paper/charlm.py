@@ -1,9 +1,10 @@
 """The results of Ahuja & Morency (2018), for comparison with ours.
 
-All results are test cross entropies in nats per character. The paper's results are read off its
-figures, as published with its code, and are accurate to 0.002, or to 0.001 if they have four
-decimals. As far as is known, each comes from one run. The results of the first author's talk of May
-2017 are printed in the talk. The keys of `NAMES` are the models of `lru.training.recipes.charlm`.
+All results are test cross entropies in nats per character. The paper's results are read off the
+figures that the authors published with their code. The numbers in this file are accurate to 0.002,
+or to 0.001 if they have four decimals; `curves.csv` states the accuracy of the curves. As far as is
+known, each result comes from one run. The results of the first author's talk of May 2017 are
+printed in the talk. The keys of `NAMES` are the models of `lru.training.recipes.charlm`.
 """
 
 from __future__ import annotations

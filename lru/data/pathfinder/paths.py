@@ -86,7 +86,7 @@ class Growth:
         return (self._flat.take(pixels) < self.dashes.room[poses]).all(axis=1)
 
     def occupy(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> None:
-        """Adds the mask of one dash to the occupancy of each of the attempts."""
+        """Adds each attempt's dash to the occupancy of that attempt."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.pixels[poses]
         self._flat[pixels] = np.maximum(self._flat.take(pixels), self.dashes.shades[poses])
 
