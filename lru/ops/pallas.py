@@ -15,6 +15,9 @@ twice. With K chunks, and P_k the product of chunk k's factors:
     2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K - 1 steps of this recurrence)
     3. h of chunk k, run from s_{k-1}                             (reads x, writes h)
 
+The backward pass of a constant a is the same recurrence in the other direction. The kernel that
+writes its result also reads the saved h, and sums their products for the derivative of a.
+
 Without a GPU, the kernel is interpreted, which is slow and meant for tests; the tests also lower
 the kernel for CUDA. XLA cannot divide a kernel among devices: if the batch is sharded over several
 devices, each device computes the whole batch, unless `jax.shard_map` divides the batch.
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +68,7 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
       time: T, the number of steps.
       channels: N times the number of sequences.
       loads: the number of values that a thread loads at each step: the parts of x, the parts of a
-        if a varies, and the reset if there is one.
+        if a varies, the reset if there is one, and the parts of the states to multiply and sum.
       itemsize: the size of a number in bytes.
 
     Example:
@@ -103,16 +106,46 @@ def solve(a, x, h0, reset, reverse, pairs):
     Returns:
       h, `(T, ..., M)`, with the type of x.
     """
+    return _solve(a, x, h0, reset, None, reverse, pairs)[0]
+
+
+def solve_transposed(a, g, h, reset, reverse, pairs):
+    """Solves the transpose of the recurrence for a constant a, in one pass if x is read once.
+
+    Args:
+      a, reset, reverse, pairs: see `solve`; a is constant.
+      g: the cotangents of h, `(T, ..., M)`.
+      h: the states that `solve` returned for h0 = None, `(T, ..., M)`.
+
+    Returns:
+      `(z, sums)`. z, with the shape and type of g, solves z_t = conj(a) * z_{t+1} + g_t, and is the
+      cotangent of x. The sum of conj(h_{t-1}) * z_t over all steps, and over the sequences that
+      share a, is the cotangent of a. Resets clear both products.
+    """
+    shared = [axis for axis, size in enumerate(a.shape) if size == 1]
+    if pairs:
+        re, im = jnp.split(a, 2, axis=-1)
+        a = jnp.concatenate([re, -im], axis=-1)
+    if reset is not None:  # clear before the step that is consumed after the reset's own step
+        edge = jnp.zeros_like(reset[:1])
+        reset = jnp.concatenate([edge, reset[:-1]] if reverse else [reset[1:], edge])
+    z, sums = _solve(a, g, None, reset, h, not reverse, pairs)
+    return z, sums.sum(shared, keepdims=True)
+
+
+def _solve(a, x, h0, reset, saved, reverse, pairs):
+    """Returns h and, if there are saved states, the sums of `solve_transposed`, else None."""
     if x.size == 0:
-        return x
+        return x, None if saved is None else jnp.zeros_like(a, shape=(1, *x.shape[1:]))
     if any(axis > 1 for axis in a.shape[1:-1]):  # not shared by all sequences
         a = jnp.broadcast_to(a, (len(a), *x.shape[1:]))
     if reset is not None:
         reset = jnp.broadcast_to(reset[..., 0], x.shape[:-1])
     parts = 2 if pairs else 1
-    rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset)]
-    h = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))
-    return h.reshape(x.shape)
+    rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset, saved)]
+    h, sums = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))
+    h = h.reshape(x.shape)
+    return h, None if sums is None else sums.sum(0).reshape(1, *x.shape[1:])
 
 
 class _Layout(NamedTuple):
@@ -129,7 +162,7 @@ class _Layout(NamedTuple):
     reverse: bool
 
 
-def _scan_chunks(a, x, h0, reset, layout):
+def _scan_chunks(a, x, h0, reset, saved, layout):
     """Runs the three phases in the module's docstring, or only the third if there is one chunk.
 
     Args:
@@ -137,22 +170,49 @@ def _scan_chunks(a, x, h0, reset, layout):
       x: the terms added, `(T, S M)`.
       h0: the state before the first step consumed, `(1, S M)`; None for zero.
       reset: `(T, S)`, True where the state is cleared before the step; or None.
+      saved: the states of `solve_transposed`, to multiply and sum, `(T, S M)`; or None.
       layout: the layout of the numbers, and the direction.
+
+    Returns:
+      h `(T, S M)`, and the sums of each chunk `(K, S M)`, or None if `saved` is None.
     """
     time, width = x.shape
-    loads = layout.parts * (2 if len(a) > 1 else 1) + (reset is not None)
+    varying, summing = len(a) > 1, saved is not None
+    loads = layout.parts * (1 + varying + summing) + (reset is not None)
     planned = plan(time, width // layout.parts, loads, x.dtype.itemsize)
     run = functools.partial(_run_kernel, a, x, reset, planned=planned, layout=layout)
+    shape = functools.partial(jax.ShapeDtypeStruct, dtype=at_least_float32(x))
     if planned.chunks > 1:
         # No chunk follows the last one, so its final state is not needed here.
-        ends = jax.ShapeDtypeStruct((planned.chunks - 1, width), at_least_float32(x))
-        _, h_out, products = run(None, (None, ends, ends if len(a) > 1 else None))
+        ends = shape((planned.chunks - 1, width))
+        outputs = _Outputs(h_out=ends, products=ends if varying else None)
+        _, h_out, products, _ = run(None, None, outputs)
         if products is None:
             products = _power(a, planned.steps, layout.parts)
         cleared = _any_reset(reset, planned, layout.reverse)
-        joined = _scan_chunks(products, h_out, h0, cleared, layout._replace(reverse=False))
+        joined, _ = _scan_chunks(
+            products, h_out, h0, cleared, None, layout._replace(reverse=False)
+        )
         h0 = jnp.concatenate([jnp.zeros_like(joined[:1]) if h0 is None else h0, joined])
-    return run(h0, (jax.ShapeDtypeStruct(x.shape, x.dtype), None, None))[0]
+    sums = shape((planned.chunks, width)) if summing else None
+    h, _, _, sums = run(h0, saved, _Outputs(jax.ShapeDtypeStruct(x.shape, x.dtype), sums=sums))
+    return h, sums
+
+
+class _Outputs(NamedTuple):
+    """The outputs of a kernel; those that it does not compute are None.
+
+    Attributes:
+      h: the states, `(T, S M)`.
+      h_out: the state after each chunk but the last, `(K - 1, S M)`.
+      products: the product of each chunk's factors, with the same shape.
+      sums: the sums of each chunk, see `solve_transposed`, `(K, S M)`.
+    """
+
+    h: Any = None
+    h_out: Any = None
+    products: Any = None
+    sums: Any = None
 
 
 def _power(a, exponent, parts):
@@ -177,13 +237,13 @@ def _any_reset(reset, planned, reverse):
     return reset.reshape(chunks, steps, -1).any(1)
 
 
-def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
+def _run_kernel(a, x, reset, h_in, saved, outputs, planned, layout):
     """Runs the kernel on a grid of blocks and chunks; interprets it if the device is not a GPU.
 
-    If the outputs are `(h, None, None)`, runs every chunk from its row of h_in, or from zero if
-    h_in is None. Otherwise, runs every chunk except the last from zero.
+    If h is among the outputs, runs every chunk from its row of h_in, or from zero if h_in is None.
+    Otherwise, runs every chunk except the last from zero.
     """
-    chunks = planned.chunks if outputs[1] is None else outputs[1].shape[0]
+    chunks = planned.chunks if outputs.h_out is None else outputs.h_out.shape[0]
 
     def call(*inputs, interpret):
         unroll = min(2, planned.unroll) if interpret else planned.unroll
@@ -198,17 +258,16 @@ def _run_kernel(a, x, reset, h_in, outputs, planned, layout):
 
     compiled, interpreted = (functools.partial(call, interpret=i) for i in (False, True))
     return lax.platform_dependent(
-        a, x, reset, h_in, cuda=compiled, rocm=compiled, default=interpreted
+        a, x, reset, h_in, saved, cuda=compiled, rocm=compiled, default=interpreted
     )
 
 
-def _kernel(a, x, reset, h_in, *outputs, planned, layout):
+def _kernel(a, x, reset, h_in, saved, *outputs, planned, layout):
     """Runs one program: a chunk of steps for a block of channels.
 
-    The positional arguments are references to arrays, or None. The kernel writes either h, or the
-    state after the chunk and, if there is a reference for it, the product of the chunk's factors.
+    The positional arguments are references to arrays, or None; the last ones are `_Outputs`.
     """
-    (h, h_out, products), (block, unroll, steps, _) = outputs, planned
+    (h, h_out, products, sums), (block, unroll, steps, _) = outputs, planned
     at, dtype, chunk = _Columns(x, block, layout), at_least_float32(x), pl.program_id(1)
     first, stop = chunk * steps, jnp.minimum(x.shape[0], (chunk + 1) * steps)
     constant = at.load(a, 0, at.inside) if a.shape[0] == 1 else None
@@ -217,39 +276,49 @@ def _kernel(a, x, reset, h_in, *outputs, planned, layout):
         return (x.shape[0] - 1 - step if layout.reverse else step), at.inside & (step < stop)
 
     def load_steps(index):
-        rows = [row_and_mask(first + index * unroll + i) for i in range(unroll)]
+        steps = [first + index * unroll + i for i in range(unroll)]
         return [
             (
-                () if constant else at.load(a, *row),
-                at.load(x, *row),
-                () if reset is None else (_load(reset, row[0], at.sequence, row[1]),),
+                () if constant else at.load(a, row, mask),
+                at.load(x, row, mask),
+                () if reset is None else (_load(reset, row, at.sequence, mask),),
+                # Before the first step the state is zero; zero times infinity would be NaN.
+                () if saved is None else at.load(saved, row, mask & (step > 0)),
             )
-            for row in rows
+            for step in steps
+            for row, mask in [row_and_mask(step)]
         ]
 
     def compute_steps(index, carry):
-        state, product, loaded = carry
+        state, product, total, loaded = carry
         ahead = load_steps(index + 1)  # first, so that these loads overlap with the computation
-        for i, (factor, xt, clear) in enumerate(loaded):
+        for i, (factor, xt, clear, kept) in enumerate(loaded):
             factor = constant or factor
             for cleared in clear:
-                state = tuple(jnp.where(cleared, jnp.zeros_like(part), part) for part in state)
+                state, kept = (
+                    tuple(jnp.where(cleared, jnp.zeros_like(part), part) for part in number)
+                    for number in (state, kept)
+                )
+            total = total and tuple(map(operator.add, total, _times(_conjugate(kept), state)))
             state = tuple(map(operator.add, _times(factor, state), xt))
             product = product and _times(factor, product)
             if h is not None:
                 row, mask = row_and_mask(first + index * unroll + i)
                 at.store(h, row, mask, state)
-        return state, product, ahead
+        return state, product, total, ahead
 
     zero = jnp.zeros(block, dtype)
     state = (zero,) * layout.parts if h_in is None else at.load(h_in, chunk, at.inside)
     product = () if products is None else (zero + 1, zero)[: layout.parts]
-    carry = state, product, load_steps(0)
-    state, product, _ = lax.fori_loop(0, steps // unroll, compute_steps, carry)
+    total = () if sums is None else (zero,) * layout.parts
+    carry = state, product, total, load_steps(0)
+    state, product, total, _ = lax.fori_loop(0, steps // unroll, compute_steps, carry)
     if h_out is not None:
         at.store(h_out, chunk, at.inside, state)
     if products is not None:
         at.store(products, chunk, at.inside, product)
+    if sums is not None:
+        at.store(sums, chunk, at.inside, total)
 
 
 class _Columns:
@@ -286,6 +355,10 @@ class _Columns:
 def _load(ref, row, column, mask):
     """Loads a block of one row, with zero or False outside the mask."""
     return triton.load(ref.at[row, column], mask=mask, other=jnp.zeros((), ref.dtype))
+
+
+def _conjugate(a):
+    return (a[0], *(-part for part in a[1:]))
 
 
 def _times(a, b):

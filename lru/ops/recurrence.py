@@ -113,10 +113,10 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
         x = x.astype(stored)
     if h0 is not None:
         h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
-    numbers = _Numbers(_METHODS[resolved])
     if resolved == "pallas":
-        run = functools.partial(_kernel_or_scan if method == "auto" else _pallas, pairs=on_pairs)
-        numbers = _Numbers(run, _times_pairs, _conjugate_pairs) if on_pairs else _Numbers(run)
+        numbers = _kernel(on_pairs, beside_cpu=method == "auto")
+    else:
+        numbers = _Numbers(METHODS[resolved])
     h = _states(a, x, h0, reset, reverse, numbers)
     last = h[0 if reverse else -1]
     if on_pairs != pairs:
@@ -136,30 +136,34 @@ def _states_jvp(reverse, numbers, primals, tangents):
     The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
     in place of x, plus a * dh0 at the first step consumed. The backward pass solves the transposed
     system, which is a recurrence in the other direction. So no method has to be differentiated.
+    Because da is among the unknowns of the system, the transposed system also gives the derivative
+    with respect to a, which the kernel computes in the same pass.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
     h = _states(a, x, h0, reset, reverse, numbers)
-    edge = jnp.zeros_like(h[:1]) if h0 is None else h0.astype(h.dtype)
-    terms = dx + times(da, zero_where(reset, earlier(h, edge, reverse))).astype(dx.dtype)
     if h0 is not None:
-        clear = None if reset is None else reset[first]
-        terms = terms.at[first].add(times(a[first], zero_where(clear, dh0)).astype(dx.dtype))
+        edge = times(da[first], h0) + times(a[first], dh0)
+        edge = zero_where(None if reset is None else reset[first], edge)
+        dx = dx.at[first].add(edge.astype(dx.dtype))
 
-    def system(dh):
-        before = earlier(dh, jnp.zeros_like(dh[:1]), reverse)
-        return dh - times(a, zero_where(reset, before)).astype(dh.dtype)
+    before = functools.partial(_before, reset=reset, reverse=reverse)
+
+    def system(unknowns):
+        dh, da = unknowns
+        return dh - (times(a, before(dh)) + times(da, before(h))).astype(dh.dtype), da
 
     def solve(_, terms):
-        return numbers.run(a, terms, None, reset, reverse)
+        dx, da = terms
+        dx += times(da, before(h)).astype(dx.dtype)
+        return numbers.run(a, dx, None, reset, reverse), da
 
-    def solve_transpose(_, g):
-        def later(v):  # the edge that is filled in is never used: the solve starts from zero
-            return v if v is None or v.shape[0] != g.shape[0] else earlier(v, v[:1], not reverse)
+    def solve_transpose(_, cotangents):
+        g, g_a = cotangents
+        z, sums = numbers.run_transposed(a, g, h, reset, reverse)
+        return z, g_a + sums
 
-        return numbers.run(later(numbers.transpose(a)), g, None, later(reset), not reverse)
-
-    return h, lax.custom_linear_solve(system, terms, solve, solve_transpose)
+    return h, lax.custom_linear_solve(system, (dx, da), solve, solve_transpose)[0]
 
 
 def to_pairs(v):
@@ -190,8 +194,8 @@ def resolve_method(method: str, shape: Shape) -> str:
     Raises:
       ValueError: if the method is unknown, or needs sizes that are symbolic.
     """
-    if method != "auto" and method not in _METHODS:
-        known = ", ".join(_METHODS)
+    if method != "auto" and method not in METHODS:
+        known = ", ".join(METHODS)
         raise ValueError(f"method {method!r} is unknown; expected one of auto, {known}")
     symbolic, symbolic_time = any(map(is_symbolic_dim, shape)), is_symbolic_dim(shape[0])
     if method == "auto":
@@ -284,26 +288,22 @@ def _pallas(a, x, h0, reset, reverse, pairs=False):
     return pallas.solve(a, x, h0, reset, reverse, pairs)
 
 
-def _kernel_or_scan(a, x, h0, reset, reverse, pairs):
-    """Runs the kernel in a program compiled for a GPU, and the sequential scan in any other."""
+def _pallas_transposed(a, g, h, reset, reverse, pairs):
+    from lru.ops import pallas
 
-    def kernel(a, x, h0, reset):
-        return _pallas(a, x, h0, reset, reverse, pairs)
-
-    def scan(a, x, h0, reset):
-        if not pairs:
-            return _sequential(a, x, h0, reset, reverse)
-        h = _sequential(*map(from_pairs, (a, x, h0)), reset, reverse)
-        return to_pairs(h).astype(x.dtype)
-
-    return lax.platform_dependent(a, x, h0, reset, cuda=kernel, rocm=kernel, default=scan)
+    return pallas.solve_transposed(a, g, h, reset, reverse, pairs)
 
 
-_METHODS = {
+METHODS = {
     "associative": _associative,
     "sequential": _sequential,
     "pallas": _pallas,
 }
+
+
+def _before(v, reset, reverse):
+    """Returns, for each step, the value that its factor multiplies: zero at first or at a reset."""
+    return zero_where(reset, earlier(v, jnp.zeros_like(v[:1]), reverse))
 
 
 class _Numbers(NamedTuple):
@@ -311,10 +311,66 @@ class _Numbers(NamedTuple):
 
     Attributes:
       run: the method's function, `(a, x, h0, reset, reverse) -> h`.
+      fused: a function that computes `run_transposed` in one pass for a constant a; None if the
+        method has none.
       times: a function that multiplies two arrays.
       transpose: a function that maps a factor to the factor of the transposed multiplication.
     """
 
     run: Callable[..., Any]
+    fused: Callable[..., Any] | None = None
     times: Callable[..., Any] = operator.mul
     transpose: Callable[..., Any] = lambda a: a
+
+    def run_transposed(self, a, g, h, reset, reverse):
+        """Solves the transposed system.
+
+        Args:
+          a, reset, reverse: the arguments of `run`.
+          g: the cotangents of h.
+          h: the result of `run` without h0.
+
+        Returns:
+          `(z, sums)`: z is the cotangent of x, and `sums`, with the shape of a, that of a.
+        """
+        if self.fused and len(a) == 1:
+            return self.fused(a, g, h, reset, reverse)
+
+        def later(v):  # the edge that is filled in is never used: the solve starts from zero
+            return v if v is None or len(v) != len(g) else earlier(v, v[:1], not reverse)
+
+        z = self.run(later(self.transpose(a)), g, None, later(reset), not reverse)
+        before = _before(h, reset, reverse)
+        (sums,) = jax.linear_transpose(lambda da: self.times(da, before).astype(z.dtype), a)(z)
+        return z, sums
+
+
+def _kernel(pairs, beside_cpu):
+    """Returns the kernel for complex numbers as pairs, or for real numbers.
+
+    Args:
+      pairs: whether the numbers are pairs.
+      beside_cpu: whether to run the scan in a program for the CPU beside the GPU.
+    """
+    arithmetic = dict(times=_times_pairs, transpose=_conjugate_pairs) if pairs else {}
+    run, fused = (functools.partial(f, pairs=pairs) for f in (_pallas, _pallas_transposed))
+    if beside_cpu:
+        scan = _Numbers(_sequential_pairs if pairs else _sequential, **arithmetic)
+        run, fused = _on_gpu(run, scan.run), _on_gpu(fused, scan.run_transposed)
+    return _Numbers(run, fused, **arithmetic)
+
+
+def _sequential_pairs(a, x, h0, reset, reverse):
+    h = _sequential(*map(from_pairs, (a, x, h0)), reset, reverse)
+    return to_pairs(h).astype(x.dtype)
+
+
+def _on_gpu(kernel, scan):
+    """Returns a function that runs the kernel in a program for a GPU, and the scan in others."""
+
+    def run(*arrays_and_reverse):
+        *arrays, reverse = arrays_and_reverse
+        on_gpu, otherwise = (functools.partial(f, reverse=reverse) for f in (kernel, scan))
+        return lax.platform_dependent(*arrays, cuda=on_gpu, rocm=on_gpu, default=otherwise)
+
+    return run

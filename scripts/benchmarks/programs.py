@@ -122,11 +122,11 @@ class Gru(nn.Module):
         return nn.RNN(nn.GRUCell(x.shape[-1]))(x, **call)
 
 
-METHODS = ("copy", *recurrence._METHODS)
+METHODS = ("copy", *recurrence.METHODS)
 
 # A lower bound besides `LIMITS`: the layer with the product a * x instead of the recurrence.
 ELEMENTWISE: Any = "elementwise"
-recurrence._METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
+recurrence.METHODS[ELEMENTWISE] = lambda a, x, h0, reset, reverse: a * x
 
 # "kept": states are saved for the backward pass. Existing records contain these names.
 _SAVED = dict(remat=False)

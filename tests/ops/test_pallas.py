@@ -124,6 +124,11 @@ def test_vmap_remat_and_second_derivatives_work():
 
     assert_close(curvature("pallas"), curvature("sequential"), atol=1e-2)
 
+    def reverse_twice(method):
+        return jax.jit(jax.grad(jax.grad(functools.partial(loss, method))))(1.0, x)
+
+    assert_close(reverse_twice("pallas"), reverse_twice("sequential"), atol=1e-1)
+
 
 @pytest.fixture
 def h100():

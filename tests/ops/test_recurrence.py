@@ -143,6 +143,21 @@ def test_nan_reaches_from_its_step_to_the_next_reset(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nan_affects_no_gradient_of_a_loss_that_does_not_depend_on_it(method, reverse):
+    x = jnp.ones((12, 1)).at[jnp.array([6, 0 if reverse else 11])].set(jnp.nan)
+    reset = jnp.arange(12) == (5 if reverse else 7)
+
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(a, x):
+        h, _ = linear_recurrence(a, x, reset=reset, reverse=reverse, method=method)
+        return jnp.sum(jnp.where(jnp.isnan(x), 0, h))
+
+    da, dx = gradient(jnp.array([0.5]), x)
+    assert np.isfinite(da).all() and np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_batch_axes_of_everything_but_x_may_be_left_out(method):
     a, x, h0, rng = draw((2, 3), 5, 2, True)
     reset = jnp.asarray(rng.random(5) < 0.4)
