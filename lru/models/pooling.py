@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from lru.models.batch_norm import padding_mask
 from lru.ops.array_typing import Array, Float, Int
 from lru.ops.dtypes import at_least_float32
+from lru.ops.platform import sum_parts
 
 Pooling = Literal["mean", "last"]
 
@@ -32,8 +34,7 @@ def pool_mean(
 ) -> Pooled:
     """Sums and counts the valid steps of x, and adds the sum and the count of earlier steps."""
     mask = padding_mask(x, seq_lengths)
-    total = jnp.sum(x, axis=0, dtype=at_least_float32(x), where=mask)
-    now = Pooled(total, _lengths(x, seq_lengths))
+    now = Pooled(_sum_over_time(x, mask), _lengths(x, seq_lengths))
     return now if before is None else Pooled(*(a + b for a, b in zip(before, now)))
 
 
@@ -50,6 +51,18 @@ def pool_last(
     total, steps = (jnp.zeros_like(last), jnp.zeros_like(lengths)) if before is None else before
     not_empty = lengths > 0
     return Pooled(jnp.where(not_empty[:, None], last, total), jnp.where(not_empty, 1, steps))
+
+
+def _sum_over_time(x, mask):
+    """Sums x over time, in as many parts as the platform prefers."""
+    parts = sum_parts(len(x))
+    options = dict(dtype=at_least_float32(x), where=mask)
+    if parts == 1:
+        return jnp.sum(x, axis=0, **options)
+    if mask is not None:
+        options["where"] = mask.reshape(parts, -1, *mask.shape[1:])
+    sums = jnp.sum(x.reshape(parts, -1, *x.shape[1:]), axis=1, **options)
+    return lax.optimization_barrier(sums).sum(0)  # XLA would join the two sums again
 
 
 def _lengths(x, seq_lengths):

@@ -190,9 +190,7 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
         if products is None:
             products = _power(a, planned.steps, layout.parts)
         cleared = _any_reset(reset, planned, layout.reverse)
-        joined, _ = _scan_chunks(
-            products, h_out, h0, cleared, None, layout._replace(reverse=False)
-        )
+        joined, _ = _scan_chunks(products, h_out, h0, cleared, None, layout._replace(reverse=False))
         h0 = jnp.concatenate([jnp.zeros_like(joined[:1]) if h0 is None else h0, joined])
     sums = shape((planned.chunks, width)) if summing else None
     h, _, _, sums = run(h0, saved, _Outputs(jax.ShapeDtypeStruct(x.shape, x.dtype), sums=sums))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 from typing import Any
 
 import jax
@@ -66,6 +67,15 @@ def scan_unroll(steps: Any) -> int:
     """
     short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
     return steps if is_gpu() and short else 1
+
+
+def sum_parts(steps: Any) -> int:
+    """Returns into how many equal parts to divide a sum over time.
+
+    On a GPU, XLA computes the terms of a sum in the same kernel only if the sum has parts enough to
+    occupy the GPU. Otherwise, it writes the terms to memory and reads them again.
+    """
+    return math.gcd(steps, 64) if is_gpu() and not is_symbolic_dim(steps) else 1
 
 
 def product_precision(name: str) -> str:

@@ -13,7 +13,9 @@ from lru.baselines import GridLSTM
 from lru.lattice import Lattice
 from lru.models import LanguageModel, SequenceClassifier, SequenceMatcher
 from lru.models.blocks import ResidualBlock
+from lru.models.pooling import pool_mean
 from lru.models.streaming import stream
+from lru.ops.platform import sum_parts
 
 B, T, V = 3, 8, 11
 LENGTHS = jnp.array([8, 3, 5])
@@ -73,6 +75,22 @@ def test_streaming_gives_the_logits_of_all_steps_so_far(pooling, cuts):
         lengths = jnp.minimum(LENGTHS, stop)
         want = call(model)(variables, tokens(), seq_lengths=lengths)
         np.testing.assert_allclose(logits, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [8, 13, 24])
+def test_the_sum_in_parts_on_a_gpu_equals_the_sum(steps, monkeypatch):
+    x = jax.random.normal(jax.random.key(0), (steps, 3, 4))
+
+    def loss(x, lengths):
+        total = pool_mean(x, lengths).total
+        return jnp.sum(jnp.sin(total)), total
+
+    computed = [jax.grad(loss, has_aux=True)(x, lengths) for lengths in (None, LENGTHS)]
+    monkeypatch.setattr("lru.ops.platform.is_gpu", lambda: True)
+    assert sum_parts(steps) == {8: 8, 13: 1, 24: 8}[steps]
+    for lengths, want in zip((None, LENGTHS), computed):
+        got = jax.grad(loss, has_aux=True)(x, lengths)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, want)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
