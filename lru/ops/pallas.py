@@ -115,12 +115,12 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
     Args:
       a, reset, reverse, pairs: see `solve`; a is constant.
       g: the cotangents of h, `(T, ..., M)`.
-      h: the states that `solve` returned for h0 = None, `(T, ..., M)`.
+      h: the states that `solve` returned, `(T, ..., M)`.
 
     Returns:
       `(z, sums)`. z, with the shape and type of g, solves z_t = conj(a) * z_{t+1} + g_t, and is the
-      cotangent of x. The sum of conj(h_{t-1}) * z_t over all steps, and over the sequences that
-      share a, is the cotangent of a. Resets clear both products.
+      cotangent of x. The sums of conj(h_{t-1}) * z_t over all steps but the first, and over the
+      sequences that share a, are the cotangent of a, with its shape. Resets clear both products.
     """
     shared = [axis for axis, size in enumerate(a.shape) if size == 1]
     if pairs:

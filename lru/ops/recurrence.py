@@ -143,8 +143,8 @@ def _states_jvp(reverse, numbers, primals, tangents):
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
     h = _states(a, x, h0, reset, reverse, numbers)
     if h0 is not None:
+        h0, dh0 = (zero_where(None if reset is None else reset[first], v) for v in (h0, dh0))
         edge = times(da[first], h0) + times(a[first], dh0)
-        edge = zero_where(None if reset is None else reset[first], edge)
         dx = dx.at[first].add(edge.astype(dx.dtype))
 
     before = functools.partial(_before, reset=reset, reverse=reverse)
@@ -328,10 +328,11 @@ class _Numbers(NamedTuple):
         Args:
           a, reset, reverse: the arguments of `run`.
           g: the cotangents of h.
-          h: the result of `run` without h0.
+          h: the result of `run`.
 
         Returns:
-          `(z, sums)`: z is the cotangent of x, and `sums`, with the shape of a, that of a.
+          `(z, sums)`: z is the cotangent of x, and `sums`, with the shape of a, is the cotangent of
+          a for a state of zero before the first step.
         """
         if self.fused and len(a) == 1:
             return self.fused(a, g, h, reset, reverse)

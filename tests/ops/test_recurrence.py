@@ -158,6 +158,16 @@ def test_nan_affects_no_gradient_of_a_loss_that_does_not_depend_on_it(method, re
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_an_infinite_state_before_a_reset_affects_no_gradient(method):
+    @functools.partial(jax.grad, argnums=(0, 1, 2))
+    def gradient(a, x, h0):
+        return linear_recurrence(a, x, h0, reset=jnp.arange(5) == 0, method=method)[0].sum()
+
+    found = gradient(jnp.array([0.5]), jnp.ones((5, 1)), jnp.array([jnp.inf]))
+    assert all(np.isfinite(leaf).all() for leaf in found)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_batch_axes_of_everything_but_x_may_be_left_out(method):
     a, x, h0, rng = draw((2, 3), 5, 2, True)
     reset = jnp.asarray(rng.random(5) < 0.4)
