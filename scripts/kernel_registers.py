@@ -59,6 +59,7 @@ class Case(NamedTuple):
       reset: whether to pass resets.
       varying: whether the factors a differ from step to step.
       reverse: whether the recurrence runs from the last step to the first.
+      backward: whether to compile the backward pass.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Case(NamedTuple):
     reset: bool = False
     varying: bool = False
     reverse: bool = False
+    backward: bool = False
 
 
 CASES = [
@@ -79,9 +81,18 @@ CASES = [
     Case("Pathfinder, right to left", 64, 1024, 256, reverse=True),
     Case("Path-X", 32, 16384, 256),
     Case("Path-X in bfloat16", 32, 16384, 256, dtype="bfloat16"),
+    Case("ListOps, backward pass", 32, 2048, 256, backward=True),
+    Case("Text, backward pass", 32, 4096, 192, backward=True),
+    Case("Retrieval, backward pass", 128, 4000, 256, backward=True),
+    Case("sCIFAR, backward pass", 50, 1024, 384, backward=True),
+    Case("Pathfinder, right to left, backward pass", 64, 1024, 256, reverse=True, backward=True),
+    Case("Path-X, backward pass", 32, 16384, 256, backward=True),
+    Case("Path-X in bfloat16, backward pass", 32, 16384, 256, dtype="bfloat16", backward=True),
     Case("ListOps with resets", 32, 2048, 256, reset=True),
+    Case("ListOps with resets, backward pass", 32, 2048, 256, reset=True, backward=True),
     Case("ListOps with factors by step", 32, 2048, 256, varying=True),
     Case("one sequence", 1, 2048, 256),
+    Case("one sequence, backward pass", 1, 2048, 256, backward=True),
     Case("one sequence, all options", 1, 2001, 250, reset=True, varying=True, reverse=True),
 ]
 
@@ -91,7 +102,7 @@ def main() -> int:
     print("kernel | block | unroll | chunks | registers | spilled bytes")
     total = 0
     for case in CASES:
-        loads = 2 + 2 * case.varying + case.reset
+        loads = 2 * (1 + case.varying + case.backward) + case.reset
         itemsize = jnp.dtype(case.dtype).itemsize
         planned = pallas.plan(case.time, case.batch * case.modes, loads, itemsize)
         columns = case.name, planned.block, planned.unroll, planned.chunks
@@ -104,7 +115,8 @@ def main() -> int:
 def kernels(case: Case) -> Iterator[tuple[int, int]]:
     """Compiles a case and yields the numbers of registers and spilled bytes of each kernel."""
     before = set(DUMP.glob("*.ptx"))
-    run = functools.partial(pallas.solve, reverse=case.reverse, pairs=True)
+    solve = pallas.solve_transposed if case.backward else pallas.solve
+    run = functools.partial(solve, reverse=case.reverse, pairs=True)
     there = AbstractDevice(device_kind=NAME, num_cores=132, platform="gpu")
     mesh = AbstractMesh((1,), ("x",), axis_types=(AxisType.Auto,), abstract_device=there)
     with jax.sharding.use_abstract_mesh(mesh):
@@ -115,14 +127,18 @@ def kernels(case: Case) -> Iterator[tuple[int, int]]:
 
 
 def operands(case: Case) -> tuple[jax.ShapeDtypeStruct | None, ...]:
-    """Returns the shapes of a, x, h0 and reset on an H100; reset is None if it is not passed."""
+    """Returns the shapes of a, x, h0 and reset on an H100; reset is None if it is not passed.
+
+    In the backward pass, the states take the place of h0.
+    """
     there = SingleDeviceSharding(device())
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=there)
     row = (case.batch, 2 * case.modes)
     a = (case.time, *row) if case.varying else (1, 1, 2 * case.modes)
     reset = shape((case.time, case.batch, 1), bool) if case.reset else None
     x = shape((case.time, *row), jnp.dtype(case.dtype))
-    return shape(a, jnp.float32), x, shape((1, *row), jnp.float32), reset
+    h = x if case.backward else shape((1, *row), jnp.float32)
+    return shape(a, jnp.float32), x, h, reset
 
 
 @functools.cache
