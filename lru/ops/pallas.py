@@ -19,8 +19,8 @@ The backward pass of a constant a is the same recurrence in the other direction.
 writes its result also reads the saved h, and sums their products for the derivative of a.
 
 Without a GPU, the kernel is interpreted, which is slow and meant for tests; the tests also lower
-the kernel for CUDA. XLA cannot divide a kernel among devices: if the batch is sharded over several
-devices, each device computes the whole batch, unless `jax.shard_map` divides the batch.
+the kernel for CUDA. If the batch is sharded over several devices, each device runs the kernel on
+its own sequences; see `lru.ops.partition`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from lru.ops.dtypes import at_least_float32
+from lru.ops.partition import divide_batch
 
 WARP = 32
 IN_FLIGHT = 2**21  # bytes to have in flight: about the latency of an H100 times its bandwidth
@@ -134,9 +135,22 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns h and, if there are saved states, the sums of `solve_transposed`, else None."""
+    """Returns `(h,)` or, if there are saved states, h and each sequence's sums over time."""
     if x.size == 0:
-        return x, None if saved is None else jnp.zeros_like(a, shape=(1, *x.shape[1:]))
+        sums = jnp.zeros((1, *x.shape[1:]), at_least_float32(x))
+        return (x,) if saved is None else (x, sums)
+    others = {"h0": h0, "reset": reset, "saved": saved}
+    given = {name: v for name, v in others.items() if v is not None}
+
+    def run(x, a, *values):
+        arrays = dict.fromkeys(others) | dict(zip(given, values))
+        return _solve_here(a, x, **arrays, reverse=reverse, pairs=pairs)
+
+    return divide_batch(run, x, a, *given.values())
+
+
+def _solve_here(a, x, *, h0, reset, saved, reverse, pairs):
+    """Computes `_solve` on one device."""
     if any(axis > 1 for axis in a.shape[1:-1]):  # not shared by all sequences
         a = jnp.broadcast_to(a, (len(a), *x.shape[1:]))
     if reset is not None:
@@ -145,7 +159,7 @@ def _solve(a, x, h0, reset, saved, reverse, pairs):
     rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset, saved)]
     h, sums = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))
     h = h.reshape(x.shape)
-    return h, None if sums is None else sums.sum(0).reshape(1, *x.shape[1:])
+    return (h,) if sums is None else (h, sums.sum(0).reshape(1, *x.shape[1:]))
 
 
 class _Layout(NamedTuple):
