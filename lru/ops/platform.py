@@ -31,10 +31,9 @@ def is_gpu() -> bool:
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether there is one device, a GPU that the kernel of `lru.ops.pallas` compiles for.
+    """Returns whether the devices are GPUs that the kernel of `lru.ops.pallas` compiles for.
 
-    XLA cannot divide the kernel among several devices, and on NVIDIA GPUs, Triton needs compute
-    capability 8 or more.
+    On NVIDIA GPUs, Triton needs compute capability 8 or more.
     """
     if not is_gpu():
         return False

@@ -57,8 +57,8 @@ def linear_recurrence(
         `"pallas"`: a GPU kernel that reads x once, or twice if the batch has few channels, and
         writes h once (`lru/ops/pallas.py`).
         `"auto"`: sequential on a CPU, where it was the fastest in benchmarks, and for a single or
-        a symbolic number of steps. On other devices, the kernel if all sizes are known and the only
-        device is a GPU that it compiles for, and otherwise associative.
+        a symbolic number of steps. On other devices, the kernel if all sizes are known and it
+        compiles for the device, and otherwise associative.
         All methods except the sequential one may multiply factors together, so only the sequential
         method is safe if products of factors overflow float32.
 
