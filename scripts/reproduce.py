@@ -125,11 +125,13 @@ def _help(axis: Axis) -> str:
 
 
 def _finished(file: Path, row: Row) -> bool:
-    """Returns whether the file records a finished run with the current config of the row."""
+    """Returns whether the file records that the row, with its current config, ended or diverged."""
     config = row.load()  # raises if the config is wrong, even without a record
-    if not file.exists() or "test" not in (record := read_record(file)):
+    if not file.exists():
         return False
-    return not differences(config, record["config"])
+    record = read_record(file)
+    ended = "test" in record or "diverged_at" in record
+    return ended and not differences(config, record["config"])
 
 
 class Job:
@@ -161,7 +163,8 @@ class Job:
         if stopped and not record.exists():
             print(f"{self.row.name}: stopped before its first step", flush=True)
             return True
-        if (self.process.returncode and not stopped) or not record.exists():
+        diverged = record.exists() and "diverged_at" in read_record(record)
+        if (self.process.returncode and not stopped and not diverged) or not record.exists():
             lines = (self.workdir / "log.txt").read_text().splitlines()[-2:]
             print(f"{self.row.name}: failed after {seconds:.0f} s: {' '.join(lines)}", flush=True)
             return False
@@ -171,6 +174,8 @@ class Job:
         status = f"step {found['steps']:,} of {found['steps_planned']:,}"
         if "test" in found:
             status = f"test {format_score(found['test'])}"
+        elif diverged:
+            status = f"diverged at step {found['diverged_at']:,}"
         print(f"{self.row.name}: {status}, {seconds:.0f} s", flush=True)
         return True
 

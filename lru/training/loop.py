@@ -334,7 +334,9 @@ class _Run:
             self._diverged(step)
 
     def _diverged(self, step: int) -> NoReturn:
+        """Records that the run diverged at a step, and raises `Diverged`."""
         self.files.checkpoints.wait()
+        self.files.write_record(self._record(test=None) | {"diverged_at": step})
         good = self.files.checkpoints.steps()
         where = str(self.files.checkpoints.path(good[-1])) if good else "none yet"
         raise Diverged(

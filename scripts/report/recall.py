@@ -6,7 +6,7 @@ import functools
 import itertools
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lru.analysis.responses import ring_gain
@@ -84,6 +84,7 @@ class Sorted(NamedTuple):
     cells: dict[Cell, list[Record]]  # finished runs
     quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
     others: dict[str, Record]  # by file name
+    diverged: dict[Cell, list[Record]]
 
 
 @functools.cache
@@ -95,10 +96,13 @@ def _known(size: str = "table") -> dict[str, dict[str, Any]]:
 def sort(records: Mapping[str, Record]) -> Sorted:
     """Groups records by the rows that they count for."""
     cells: dict[Cell, list[Record]] = defaultdict(list)
+    diverged: dict[Cell, list[Record]] = defaultdict(list)
     quick: dict[str, list[Record]] = defaultdict(list)
     others = {}
     for name, record in records.items():
-        if "test" not in record:
+        if "diverged_at" in record and (cell := cell_of(record)):
+            diverged[cell].append(record)
+        elif "test" not in record:
             others[name] = record
         elif cell := cell_of(record):
             cells[cell].append(record)
@@ -110,6 +114,7 @@ def sort(records: Mapping[str, Record]) -> Sorted:
         {cell: finished(runs) for cell, runs in cells.items()},
         {ablation: finished(quick[ablation]) for ablation in RECALL_ABLATIONS if ablation in quick},
         others,
+        dict(diverged),
     )
 
 
@@ -192,15 +197,15 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
       records: the records, by file name.
       pictures: the pictures of these records.
     """
-    cells, quick, others = sort(records)
+    cells, quick, others, diverged = sort(records)
     return join([
         _introduction(),
-        _best(cells),
+        _best(cells, diverged),
         _quick(quick),
         *[picture.markdown() for picture in pictures],
         _explanation(max(at_best(cells, 1024), quick, key=len), at_best(cells, 256)),
-        _all(cells),
-        _coverage(cells, quick),
+        _all(cells, diverged),
+        _coverage(cells, diverged, quick),
         _others(others),
     ])  # fmt: skip
 
@@ -221,9 +226,12 @@ def _introduction() -> str:
     )
 
 
-def _best(cells: Cells) -> str:
+def _best(cells: Cells, diverged: Cells) -> str:
     lines = [
-        [NAMES[ablation], *(_best_cell(cells, ablation, length) for length in RECALL_LENGTHS)]
+        [
+            NAMES[ablation],
+            *(_best_cell(cells, diverged, ablation, length) for length in RECALL_LENGTHS),
+        ]
         for ablation in RECALL_ABLATIONS
         if any(best(cells, ablation, length) for length in RECALL_LENGTHS)
     ]
@@ -237,33 +245,35 @@ def _best(cells: Cells) -> str:
     )
 
 
-def _best_cell(cells: Cells, ablation: str, length: int) -> str:
+def _best_cell(cells: Cells, diverged: Cells, ablation: str, length: int) -> str:
     found = best(cells, ablation, length)
     if not found:
         return "not run"
     cell, runs = found
-    tried = sum(bool(cells.get(other)) for other in _rates(ablation, length))
+    tried = sum(other in cells or other in diverged for other in _rates(ablation, length))
     few = f", of {tried}" if tried < len(RECALL_RATES) else ""
     return f"{mean(accuracies(runs))} @ {cell.rate}{few}"
 
 
-def _coverage(cells: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
+def _coverage(cells: Cells, diverged: Cells, quick: Mapping[str, Sequence[Record]]) -> str:
     """Returns the section on what was not run, for `:quick` and for each length."""
     absent = [NAMES[ablation] for ablation in RECALL_ABLATIONS if ablation not in quick]
     every = len(RECALL_ABLATIONS) * len(RECALL_LENGTHS) * len(RECALL_RATES)
+    known = cells.keys() | diverged.keys()
+    runs = sum(map(len, (*cells.values(), *diverged.values())))
     lines = [
         "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
-        f"Finished runs of the table: {sum(map(len, cells.values()))}, of {len(cells)} of the "
-        f"{every} combinations of recurrence, length and learning rate.",
-        *(_missing(cells, length) for length in RECALL_LENGTHS),
+        f"Runs of the table: {runs}, of {len(known)} of the {every} combinations of recurrence, "
+        "length and learning rate.",
+        *(_missing(known, length) for length in RECALL_LENGTHS),
     ]
     return "## What was not run\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _missing(cells: Cells, length: int) -> str:
+def _missing(known: Collection[Cell], length: int) -> str:
     absent, partial = [], []
     for ablation in RECALL_ABLATIONS:
-        rates = [cell.rate for cell in _rates(ablation, length) if not cells.get(cell)]
+        rates = [cell.rate for cell in _rates(ablation, length) if cell not in known]
         if len(rates) == len(RECALL_RATES):
             absent.append(NAMES[ablation])
         elif rates:
@@ -365,14 +375,17 @@ def _when(runs: Sequence[Record]) -> str:
     return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
 
 
-def _all(cells: Cells) -> str:
+def _all(cells: Cells, diverged: Cells) -> str:
     every = itertools.product(RECALL_LENGTHS, RECALL_ABLATIONS, RECALL_RATES)
     lines = []
     for length, ablation, rate in every:
-        if runs := cells.get(Cell(ablation, length, rate)):
-            lines.append(
-                [f"{length:,}", NAMES[ablation], rate, mean(accuracies(runs)), _when(runs)]
-            )
+        cell = Cell(ablation, length, rate)
+        runs, failed = cells.get(cell, []), diverged.get(cell, [])
+        if runs or failed:
+            results = [mean(accuracies(runs))] if runs else []
+            results += [f"diverged at step {run['diverged_at']:,}" for run in failed]
+            when = _when(runs) if runs else "no"
+            lines.append([f"{length:,}", NAMES[ablation], rate, "; ".join(results), when])
     columns = "T | recurrence | rate | test accuracy | 99 % on validation"
     return f"## All runs\n\n{table(columns, lines)}" if lines else ""
 

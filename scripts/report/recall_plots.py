@@ -41,7 +41,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     Args:
       records: the records, by file name.
     """
-    cells, quick, _ = sort(records)
+    cells, quick, *_ = sort(records)
     found = [
         _curves(f"{length}", f"T = {length:,}, each recurrence at its best learning rate", lines)
         for length in RECALL_LENGTHS

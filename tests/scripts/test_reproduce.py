@@ -49,6 +49,16 @@ def test_finished_runs_have_records_and_are_not_run_again(paths, tmp_path, capsy
     assert done == [False, True]
 
 
+def test_a_diverged_run_has_a_record_and_is_not_run_again(paths, tmp_path, capsys):
+    arguments = [*ROWS, *paths, "--seeds=1", "--config.optimizer.learning_rate=1e30"]
+    assert run(SCRIPT["main"], arguments) == 0
+    assert "diverged at step 2, " in capsys.readouterr().out
+    (file,) = (tmp_path / "results").iterdir()
+    assert json.loads(file.read_text())["diverged_at"] == 2
+    assert run(SCRIPT["main"], arguments) == 0
+    assert "1 runs, 1 of them finished before" in capsys.readouterr().out
+
+
 def test_records_of_language_models_have_bits_per_character(paths, tmp_path, capsys):
     arguments = [*LANGUAGE, *paths, "--model=gru", "--percent=50", "--config.train.epochs=1"]
     assert run(SCRIPT["main"], arguments) == 0

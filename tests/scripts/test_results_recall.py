@@ -80,6 +80,15 @@ def test_other_or_unfinished_run_is_listed_separately():
     assert "[recall/b.json](recall/b.json) | 7 of 1,000" in apart
 
 
+def test_diverged_runs_are_neither_averaged_nor_missing():
+    diverged = record("relu", 256, "0.01", diverged_at=315)
+    del diverged["test"], diverged["validation"]
+    text = page({"a": record("relu", 256, accuracy=0.25), "b": diverged})
+    assert "| dense, ReLU | 25.0, 1 seed @ 0.003, of 2 |" in text
+    assert "| 256 | dense, ReLU | 0.01 | diverged at step 315 | no |" in text
+    assert line(text, "- T = 256: not run").endswith("; dense, ReLU at 0.001.")
+
+
 def test_page_begins_with_claim_command_and_chance():
     beginning = page({}).split("##")[0]
     assert beginning.index("**The claim.**") < beginning.index("configs/recall.py:quick")
@@ -90,7 +99,7 @@ def test_page_begins_with_claim_command_and_chance():
 def test_rows_that_were_not_run_are_named():
     text = page({"a": record()}).split("## What was not run")[1]
     assert "- `:quick`: not run: dense, ReLU; " in text
-    assert "Finished runs of the table: 1, of 1 of the 126 combinations" in text
+    assert "Runs of the table: 1, of 1 of the 126 combinations" in text
     assert "T = 256: nothing was run." in text
     assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
     every = {

@@ -590,6 +590,8 @@ def test_a_nan_raises_with_its_step_and_the_last_good_checkpoint(run, tmp_path):
             run(tmp_path)
     assert "not finite at step 5" in str(error.value)
     assert str(tmp_path / "checkpoints" / "4") in str(error.value)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["diverged_at"] == 5 and "test" not in record
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "4"}
 
 
