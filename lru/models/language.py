@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
@@ -17,11 +18,20 @@ from lru.models.blocks import (
     BlockOptions,
     Norm,
     check_model_sizes,
+    given,
     residual_stack,
 )
 from lru.models.embedding import Embedding
-from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, ModelOptions, Resets
+from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    Lengths,
+    ModelOptions,
+    Resets,
+    Timesteps,
+)
 from lru.ops.dtypes import at_least_float32
 from lru.ops.initializers import uniform
 
@@ -127,6 +137,7 @@ class LanguageModel(BlockOptions):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -138,6 +149,8 @@ class LanguageModel(BlockOptions):
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
             the logits of valid steps, and the logits of padding are zero.
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
+          timesteps: `(B, T)`, the time from each step's predecessor to the step; passed to the
+            layers.
           return_carry: whether to return `(carry, logits)`.
           train: whether to use dropout, if the model has any. Dropout needs an rng named `dropout`.
 
@@ -165,15 +178,16 @@ class LanguageModel(BlockOptions):
         if inputs.ndim != 2:
             raise ValueError(f"inputs have shape {inputs.shape}; expected (B, T)")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
-        reset = as_resets(reset, inputs.shape)
+        reset, timesteps = as_resets(reset, inputs.shape), as_timesteps(timesteps, inputs.shape)
         inputs = zero_padding(inputs.T, seq_lengths)  # from here on time comes first
-        reset = None if reset is None else reset.T
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
         x = Embedding(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
         make = residual_stack(self) if stack is None else stack(name="stack")
         call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+        call |= given(timesteps=timesteps)
         if stack is None:
             call["train"] = train
         carry, x = make(x, return_carry=True, time_major=True, **call)
