@@ -111,7 +111,7 @@ def accuracy(way: str, seed: int, steps: int) -> float:
     model, variables = train(way, seed, steps)
     test = sine_mixtures(np.random.default_rng([seed, 1]), SETTINGS["test"])
     logits = jax.jit(model.apply)(variables, **call(way, test))
-    return float(np.mean(np.argmax(logits, axis=-1) == test.labels))
+    return float(np.mean(np.asarray(logits).argmax(axis=-1) == test.labels))
 
 
 def main(argv: Sequence[str]) -> None:
