@@ -211,11 +211,10 @@ class LRU(Mixer):
     h_k = Lambda^t_k h_{k-1} + exp(gamma_log) * (B u_k),
     Lambda^t = diag(exp(t (-exp(nu_log) + i exp(theta_log)))).
 
-    The factor gamma is that of a regular step, whatever the duration is: each input is an impulse,
-    which decays from the time of its step on. A step that takes the time 2 therefore equals two
-    regular steps, of which the first has the input 0, and a time may be split in any other way.
-    The normalization of the states by gamma is right for timesteps of about 1, so express time in
-    units of the typical gap between steps.
+    The factor gamma = exp(gamma_log) does not depend on t_k: each input is an impulse, whose effect
+    decays from its step on. A step of duration 2 therefore equals two regular steps, of which the
+    first has the input 0. Gamma normalizes the states for regular steps, so express time in units
+    of the typical gap between steps.
 
     Parameters have the names of Appendix A: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
     `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the last

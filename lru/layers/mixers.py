@@ -21,14 +21,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.linen.recurrent import flip_sequences
 
+from lru.layers.padding import flip, right_to_left, steps, with_axes, zero_padding
 from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
 from lru.ops.array_typing import (
     Array,
     ArrayLike,
     Carry,
-    Int,
     LayerOptions,
     Lengths,
     Resets,
@@ -136,13 +135,13 @@ class Direction(struct.PyTreeNode):
         u = zero_padding(u, seq_lengths)
         x = self.input_projection(u)
         if reset is not None:
-            reset = _with_axes(reset, x.ndim)
+            reset = with_axes(reset, x.ndim)
         clear = reset
         if reverse and seq_lengths is not None and h0 is not None:
             # Padding comes first. Its x is zero, so a zero state stays zero until the first valid
             # step consumed, where the given carry enters. The transposed recurrence carries
             # gradients into the padding, but there they multiply zero inputs and zero states.
-            enters = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
+            enters = steps(x) == with_axes(seq_lengths[None], x.ndim) - 1
             entering = self.transition(h0)
             if entering.ndim < x.ndim:  # the same at all steps
                 entering = entering[None]
@@ -153,7 +152,7 @@ class Direction(struct.PyTreeNode):
         if reverse and reset is not None:
             h_last = zero_where(reset[0], h_last)
         if not reverse and seq_lengths is not None:  # padding comes last
-            last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
+            last = with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
             h_last = jnp.take_along_axis(h, last, axis=0)[0]
         return self.decode(h_last), zero_padding(self.output_projection(h, u), seq_lengths)
 
@@ -272,13 +271,15 @@ class Mixer(nn.Module, kw_only=True):
             left, the state is therefore cleared *after* that step, unlike in
             `lru.linear_recurrence`; if that step is the last one consumed, the carry is zero.
           timesteps: positive real numbers `(..., T)`, for steps that are not evenly spaced:
-            `timesteps[..., k]` is the time from step k - 1 to step k, in units of the regular step;
-            None means 1. In either direction, `timesteps[..., 0]` is the time between the initial
-            carry's step and the first step consumed. Right to left, step k therefore takes
-            `timesteps[..., k + 1]`, and the last valid step takes `timesteps[..., 0]`; to continue
-            from the chunk on the right, put that chunk's first timestep there. Timesteps on padding
-            have no effect. That they are positive is not checked. Taken by `lru.LRU`, `S5`, `S4D`,
-            and `DiagonalRNN` unless its parameterization is `"real_imag"`.
+            `timesteps[..., k]` is the time from step k - 1 to step k, in units of the regular step,
+            and `timesteps[..., 0]` is the time between the initial carry's step and the first step
+            consumed, in either direction. None means 1 everywhere. Right to left, step k takes the
+            time `timesteps[..., k + 1]`, and the last valid step takes `timesteps[..., 0]`. To
+            continue a sequence right to left, set `timesteps[..., 0]` to the first timestep of the
+            chunk on the right. Timesteps on padding have no effect. Whether timesteps are positive
+            is not checked, because their values may be unknown while a program is compiled.
+            `lru.LRU`, `S5`, `S4D` and `DiagonalRNN` take timesteps, except a `DiagonalRNN` with the
+            parameterization `"real_imag"`.
           return_carry: whether to return `(carry, outputs)` instead of the outputs.
           time_major: whether time is the first axis of inputs, outputs, `reset` and `timesteps`.
           reverse: whether to consume the sequence right to left, and return the outputs in that
@@ -396,22 +397,6 @@ def _uneven_chunk(direction, carry, xs, seq_lengths, *, reverse):
     return direction.chunk(carry, (inputs, reset), seq_lengths, reverse=reverse)
 
 
-def right_to_left(timesteps: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Returns the time that each step takes right to left, `(T, ...)`.
-
-    Step k takes the time to the step on its right, `timesteps[k + 1]`. The last valid step is the
-    first one consumed, and takes `timesteps[0]`, the time to the initial carry's step.
-
-    Example:
-      >>> right_to_left(jnp.array([1.0, 2.0, 3.0]), None).tolist()
-      [2.0, 3.0, 1.0]
-    """
-    taken = earlier(timesteps, timesteps[:1], reverse=True)
-    if seq_lengths is None:
-        return taken
-    return jnp.where(steps(taken) == seq_lengths[None] - 1, timesteps[:1], taken)
-
-
 def _check_inputs(inputs, d_model, time_major) -> None:
     time = inputs.shape[0 if time_major else -2]
     if time == 0 or inputs.shape[-1] != d_model:
@@ -434,13 +419,6 @@ def _initial_carries(initial_carry, count, shape):
         if not fits(carry, shape):
             raise ValueError(f"initial_carry has shape {carry.shape}; expected {shape}")
     return carries
-
-
-def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Flips x `(T, *B, ...)` along time, with padding still last."""
-    if seq_lengths is None:
-        return jnp.flip(x, 0)
-    return flip_sequences(x, seq_lengths, num_batch_dims=seq_lengths.ndim, time_major=True)
 
 
 def chunk_size_for_state(
@@ -475,20 +453,3 @@ def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
     if jnp.iscomplexobj(carry) and not jnp.issubdtype(state.dtype, jnp.complexfloating):
         raise ValueError(f"initial_carry is {carry.dtype}; expected real numbers")
     return jnp.broadcast_to(carry, (*inputs.shape[1:-1], *state.shape)).astype(dtype)
-
-
-def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Returns x, `(T, *B)` or `(T, *B, ...)`, with padding, even NaN, replaced by zero or False."""
-    if seq_lengths is None:
-        return x
-    return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
-
-
-def steps(x: Any) -> Any:
-    """Returns the numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
-    return _with_axes(jnp.arange(x.shape[0]), x.ndim)
-
-
-def _with_axes(x, ndim):
-    """Appends axes of size 1 to x, up to `ndim` axes."""
-    return x.reshape(x.shape + (1,) * (ndim - x.ndim))

@@ -31,7 +31,8 @@ from lru.layers.hippo import (
     log_steps,
     uneven_steps,
 )
-from lru.layers.mixers import Direction, Mixer, flip, zero_padding
+from lru.layers.mixers import Direction, Mixer
+from lru.layers.padding import flip, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, modes_of, readouts, with_rank
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Complex, Float, Lengths, Real, Resets, Shape, Timesteps

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
-from lru.layers.mixers import is_causal, zero_padding
+from lru.layers.mixers import is_causal
+from lru.layers.padding import zero_padding
 from lru.models.blocks import BlockOptions, Norm, check_model_sizes, residual_stack
 from lru.models.embedding import Embedding
 from lru.models.pooling import POOL, Pooling

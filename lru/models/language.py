@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
-from lru.layers.mixers import is_causal, zero_padding
+from lru.layers.mixers import is_causal
+from lru.layers.padding import zero_padding
 from lru.layers.stacks import RecurrentStack
 from lru.models.blocks import (
     BLOCK_OPTIONS,

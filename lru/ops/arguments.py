@@ -126,7 +126,7 @@ def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | No
 
     Args:
       timesteps: positive real numbers, or None, which is returned unchanged. The sign is not
-        checked, because values are unknown while a program is compiled.
+        checked, because values may be unknown while a program is compiled.
       shape: the shape of the inputs without their last axis.
 
     Raises:

@@ -176,6 +176,17 @@ def test_a_step_of_duration_two_is_a_step_without_input_and_then_a_step(name):
     assert_close(got, (carry, y[:, 1::2]))
 
 
+@pytest.mark.parametrize("name", ["LRU", "exp"])
+def test_two_steps_at_the_same_time_are_one_step_with_the_sum_of_their_inputs(name):
+    layer, twice = make(name), jnp.repeat(U, 2, axis=1)
+    timesteps = jnp.tile(jnp.array([1.0, 0.0]), (B, T))
+    carry, y = call(layer)(init(layer), 2 * U, return_carry=True)
+    got = call(layer)(init(layer), twice, timesteps=timesteps, return_carry=True)
+    assert_close(got[0], carry)
+    skip = init(layer)["params"]["D"] * U  # of the second step alone
+    assert_close(got[1][:, 1::2] + skip, y)
+
+
 @pytest.mark.parametrize("name", ["S5", "S4D"])
 def test_a_step_of_duration_two_is_two_steps_with_the_same_input(name):
     layer = make(name)
