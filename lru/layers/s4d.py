@@ -93,8 +93,8 @@ class S4DDirection(Direction):
         return with_rank(self.scale, u.ndim) * u
 
     def transition(self, h: Complex[Array, "*B H N"]) -> Complex[Array, "*TB H N"]:
-        h = with_rank(h, self.log_lam.ndim)
-        return with_rank(jnp.exp(self.log_lam), h.ndim) * h
+        lam = with_rank(jnp.exp(self.log_lam), h.ndim)
+        return lam * with_rank(h, lam.ndim)
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(jnp.exp(self.log_lam), x.ndim), None if h0 is None else h0[None]

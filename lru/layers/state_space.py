@@ -119,8 +119,8 @@ class DiagonalDirection(Direction):
         return x if self.factor is None else to_pairs(self.factor * from_pairs(x)).astype(x.dtype)
 
     def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*TB N2"]:
-        h = with_rank(from_pairs(h), self.lam.ndim)
-        return to_pairs(with_rank(self.lam, h.ndim) * h)
+        lam = with_rank(self.lam, h.ndim)
+        return to_pairs(lam * with_rank(from_pairs(h), lam.ndim))
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(self.lam, x.ndim), None if h0 is None else h0[None]

@@ -1,6 +1,7 @@
 """Laws of steps that are not evenly spaced, against a float64 loop that discretizes every step."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -378,19 +379,16 @@ def test_without_timesteps_the_program_does_not_have_their_weights():
     """The directions hold the rates of the modes; without timesteps, the compiler drops them."""
     params = init(make("LRU"))["params"]
 
-    def program(**changes):
+    def operations(**changes):
         def loss(params, u):
             directions = lru_directions(params, dtype=jnp.float32, chunk_size=4)
             directions = [direction.replace(**changes) for direction in directions]
             return jnp.sum(over_time(directions, u, seq_lengths=LENGTHS) ** 2)
 
         text = jax.jit(jax.grad(loss, (0, 1))).lower(params, U).compile().as_text()
-        return [line.split(", metadata")[0].split(" = ")[-1] for line in text.splitlines()]
+        return sorted(re.findall(r" = (\S+ [\w-]+)\(", text))
 
-    opcodes = [
-        sorted(line.partition("(")[0] for line in program(**c)) for c in ({}, {"rate": None})
-    ]
-    assert opcodes[0] == opcodes[1]
+    assert operations() == operations(rate=None) and len(operations()) > 50
 
 
 @pytest.mark.parametrize("name", ["LRU", "S5"])
