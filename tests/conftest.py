@@ -47,6 +47,7 @@ jaxtyping.install_import_hook(
         "lru.ops.recurrence",
         "lru.ops.initializers",
         "lru.layers.mixers",
+        "lru.layers.padding",
         "lru.layers.state_space",
         "lru.layers.linear",
         "lru.layers.cells",

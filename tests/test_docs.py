@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +82,14 @@ def test_the_new_mixer_satisfies_the_laws_of_all_mixers(run_page, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stdout
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 8
+
+
+def test_uneven_time_has_gradients_and_a_reverse_stream(run_page):
+    names = run_page("uneven_time")
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(names["gradients"]["stack"]))
+    stream = jnp.concatenate([names["y_left"], names["y_right"]], axis=1)
+    np.testing.assert_allclose(stream, names["whole"], atol=1e-5)
+    np.testing.assert_allclose(names["carry"], names["whole_carry"], atol=1e-5)
 
 
 def test_the_new_mixer_is_trained_by_its_config(run_page, tmp_path):

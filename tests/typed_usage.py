@@ -19,7 +19,7 @@ def layers(x: jax.Array, y: np.ndarray) -> None:
     for layer in (lru.LRU(4), S5(4), S4D(4), GRU(4, 1), Lattice(4, 1)):
         assert_type(layer(x), jax.Array)
         assert_type(layer(y, seq_lengths=[1, 2], reset=y, reverse=True), jax.Array)
-        assert_type(layer(x, return_carry=False, time_major=True), jax.Array)
+        assert_type(layer(x, timesteps=y, return_carry=False, time_major=True), jax.Array)
         assert_type(layer(x, return_carry=True), tuple[Any, jax.Array])
     lru.LRU(4)(x, seq_length=[1])  # type: ignore[call-overload]
 
@@ -37,7 +37,7 @@ def other_calls(x: jax.Array, params: dict[str, jax.Array]) -> None:
 
 def models(x: jax.Array) -> None:
     classifier = SequenceClassifier(2, 4, 1, lru.LRU(4))
-    assert_type(classifier(x, train=True), jax.Array)
+    assert_type(classifier(x, timesteps=x, train=True), jax.Array)
     assert_type(classifier(x, return_carry=True), tuple[Any, jax.Array])
     language = LanguageModel(5, 4, stack=Lattice(4, 1))
     assert_type(language(x), jax.Array)

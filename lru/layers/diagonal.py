@@ -50,15 +50,21 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
       >>> eigenvalues({"nu": jnp.log(jnp.array([2.0])), "theta": jnp.zeros(1)}).tolist()
       [(0.5+0j)]
     """
-    wide = {name: p.astype(at_least_float32(p)) for name, p in params.items()}
     if "a" in params:
-        return lax.complex(wide["a"], wide["b"])
+        return lax.complex(*(params[x].astype(at_least_float32(params[x])) for x in ("a", "b")))
+    return jnp.exp(_log_eigenvalues(params))
+
+
+def _log_eigenvalues(params):
+    wide = {name: p.astype(at_least_float32(p)) for name, p in params.items()}
     nu = wide["nu"] if "nu" in params else jnp.exp(wide["nu_log"])
-    return jnp.exp(lax.complex(-nu, wide["theta"]))
+    return lax.complex(-nu, wide["theta"])
 
 
 def diagonal_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
     """Returns the directions of a `DiagonalRNN`. For the options, see `DiagonalDirection`."""
+    if "a" not in params:  # the powers of a + ib are not unique
+        options["rate"] = _log_eigenvalues(params)
     return pack(params, eigenvalues(params), params["B_re"], params["B_im"], **options)
 
 
@@ -113,7 +119,8 @@ class DiagonalRNN(Mixer):
         `"real_imag"`: a + ib, with parameters `a b`;
         `"exp"`: exp(-nu + i theta), with parameters `nu theta`;
         `"stable_exp"`: exp(-exp(nu_log) + i theta), with parameters `nu_log theta`.
-        During training, the eigenvalues of the first two may leave the unit disk.
+        During training, the eigenvalues of the first two may leave the unit disk. The first takes
+        no timesteps, because the powers of a + ib are not unique.
       r_min, r_max, max_phase: the region from which the eigenvalues are drawn; see `lru.LRU`. The
         default is the whole disk, as for the eigenvalues of a large Gaussian matrix (Theorem 3.1).
         The ablation "ring init" uses a ring.

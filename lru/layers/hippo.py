@@ -94,9 +94,39 @@ def log_steps(dt_min: float, dt_max: float) -> Initializer:
     return init
 
 
+def uneven_steps(
+    rate: Complex[Array, "..."],
+    timesteps: Float[Array, "..."],
+    method: Discretization,
+) -> tuple[Complex[Array, "..."], Complex[Array, "..."]]:
+    """Discretizes steps of any duration: returns `(log_lam, factor)` of each step.
+
+    A step of duration t Delta has the eigenvalues exp(log_lam), and its inputs are multiplied by
+    `factor` in addition to the scale of a regular step. With z = lam Delta, the `rate` of a mode:
+
+    `"zoh"`: log_lam = z t, factor = (exp(z t) - 1) / (exp(z) - 1).
+    `"bilinear"`: exp(log_lam) = (1 + z t / 2) / (1 - z t / 2), factor =
+    t (1 - z / 2) / (1 - z t / 2).
+
+    Args:
+      rate: z.
+      timesteps: t; its shape can be broadcast with that of z.
+      method: `"zoh"` or `"bilinear"`; see `discretize`.
+
+    Example:
+      >>> rate, timesteps = jnp.array([-0.5 + 1j]), jnp.array([[1.0], [2.0]])
+      >>> log_lam, factor = uneven_steps(rate, timesteps, "zoh")
+      >>> log_lam[1].tolist(), bool(jnp.allclose(factor[0], 1))
+      ([(-1+2j)], True)
+    """
+    log_lam, scale = discretize(rate, timesteps, method)
+    _, regular = discretize(rate, jnp.ones((), timesteps.dtype), method)
+    return log_lam, scale / regular
+
+
 def discretize(
     lam: Complex[Array, "*N"], step: Float[Array, "..."], method: Discretization = "zoh"
-) -> tuple[Complex[Array, "*N"], Complex[Array, "*N"]]:
+) -> tuple[Complex[Array, "..."], Complex[Array, "..."]]:
     """Discretizes h' = lam h + v as h_k = exp(log_lam) h_{k-1} + scale v_k.
 
     `"zoh"`, for v constant during a step: log_lam = lam Delta, scale = (exp(lam Delta) - 1) / lam.
@@ -105,7 +135,7 @@ def discretize(
 
     Args:
       lam: the continuous-time eigenvalues.
-      step: the step size Delta, which must broadcast to the shape of lam.
+      step: the step size Delta, in the time unit of lam, which must broadcast with lam.
       method: `"zoh"` or `"bilinear"`.
 
     Returns:

@@ -4,7 +4,8 @@ h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k)        Eq. (7)
 y_k = Re[C h_k] + D * u_k                              Appendix A
 Lambda = diag(exp(-exp(nu_log) + i exp(theta_log)))    section 3.3
 
-The paper writes x for the state h.
+The paper writes x for the state h. If a step takes the time t instead of 1, Lambda^t replaces
+Lambda, and nothing else changes: see `LRU`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,16 @@ from lru.layers.state_space import (
     modes_of,
     pack,
 )
-from lru.ops.arguments import as_array
-from lru.ops.array_typing import Array, ArrayLike, Complex, Float, LayerOptions, Shape
+from lru.ops.arguments import as_array, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Complex,
+    Float,
+    LayerOptions,
+    Shape,
+    Timesteps,
+)
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.initializers import gamma_log, lru_initializers
 from lru.ops.recurrence import Method
@@ -44,11 +53,19 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
       >>> bool(jnp.allclose(lam, -jnp.exp(-0.5)))
       True
     """
+    return jnp.exp(log_eigenvalues(params))
+
+
+def log_eigenvalues(params: Parameters) -> Complex[Array, "N"]:
+    """Returns -exp(nu_log) + i exp(theta_log), the logarithms of the eigenvalues.
+
+    The imaginary parts are not reduced to [-pi, pi], so they are the modes' angular frequencies.
+    """
     nu, theta = (
         jnp.exp(params[name].astype(at_least_float32(params[name])))
         for name in ("nu_log", "theta_log")
     )
-    return jnp.exp(lax.complex(-nu, theta))
+    return lax.complex(-nu, theta)
 
 
 def lru_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
@@ -67,7 +84,8 @@ def lru_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirectio
     """
     gamma = jnp.exp(params["gamma_log"])[:, None]
     b_re, b_im = gamma * params["B_re"], gamma * params["B_im"]
-    return pack(params, eigenvalues(params), b_re, b_im, **options)
+    rate = log_eigenvalues(params)
+    return pack(params, jnp.exp(rate), b_re, b_im, rate=rate, **options)
 
 
 def lru_step(
@@ -75,6 +93,7 @@ def lru_step(
     carry: ArrayLike,
     inputs: ArrayLike,
     *,
+    timesteps: Timesteps = None,
     dtype: Any = None,
 ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
     """Runs one step of the LRU as a function of its parameters.
@@ -83,14 +102,23 @@ def lru_step(
       params: the parameters of a unidirectional `LRU`.
       carry: the state before the step, `(..., N)`.
       inputs: the inputs of the step, `(..., H)`.
+      timesteps: the time since the carry's step, in units of the regular step, `(...)`; None means
+        1. It must be positive, which is not checked.
       dtype: see `LRU`.
 
     Returns:
       `(carry, outputs)`, of shapes `(..., N)` and `(..., H)`.
+
+    Raises:
+      ValueError: if the timesteps are not real floating-point numbers, or have another shape.
     """
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
-    return lru_directions(params, dtype=dtype)[0].step(carry, inputs)
+    (direction,) = lru_directions(params, dtype=dtype)
+    timesteps = as_timesteps(timesteps, inputs.shape[:-1])
+    if timesteps is not None:
+        direction = direction.with_timesteps(timesteps)
+    return direction.step(carry, inputs)
 
 
 class LRUOptions(LayerOptions, total=False):
@@ -143,8 +171,8 @@ def lru_layer(
       inputs: real numbers `(..., T, H)`.
       dtype, method, chunk_size, sequence_axis: see `LRU`.
       return_carry: see `lru.layers.mixers.Mixer.__call__`.
-      call: `initial_carry`, `seq_lengths`, `reset`, `time_major`, `reverse` and `keep_order`; see
-        the same method.
+      call: `initial_carry`, `seq_lengths`, `reset`, `timesteps`, `time_major`, `reverse` and
+        `keep_order`; see the same method.
 
     Returns:
       The outputs `(..., T, H)`, or `(carry, outputs)` if `return_carry`.
@@ -179,6 +207,17 @@ class LRU(Mixer):
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
     Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences" (ICML 2023).
+
+    The call's argument `timesteps` gives steps a duration other than 1. With the time t_k from step
+    k - 1 to step k,
+
+    h_k = Lambda^t_k h_{k-1} + exp(gamma_log) * (B u_k),
+    Lambda^t = diag(exp(t (-exp(nu_log) + i exp(theta_log)))).
+
+    The factor gamma = exp(gamma_log) does not depend on t_k: each input is an impulse, whose effect
+    decays from its step on. A step of duration 2 therefore equals two regular steps, of which the
+    first has the input 0. Gamma normalizes the states for regular steps, so express time in units
+    of the typical gap between steps.
 
     Parameters have the names of Appendix A: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
     `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the last
@@ -276,12 +315,18 @@ class LRUCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(
-        self, carry: ArrayLike, inputs: ArrayLike
+        self, carry: ArrayLike, inputs: ArrayLike, *, timesteps: Timesteps = None
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:
-        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`."""
+        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`.
+
+        Args:
+          carry: the state before the step.
+          inputs: the inputs of the step.
+          timesteps: `(...)`, the time since the carry's step; see `lru_step`.
+        """
         inputs = as_array("inputs", inputs)
         params = lru_parameters(self, inputs.shape[-1], bidirectional=False)
-        return lru_step(params, carry, inputs, dtype=self.dtype)
+        return lru_step(params, carry, inputs, timesteps=timesteps, dtype=self.dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: Shape) -> Complex[Array, "*B N"]:

@@ -21,10 +21,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.linen.recurrent import flip_sequences
 
-from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, Carry, Int, LayerOptions, Lengths, Resets, Shape
+from lru.layers.padding import flip, right_to_left, steps, with_axes, zero_padding
+from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    LayerOptions,
+    Lengths,
+    Resets,
+    Shape,
+    Timesteps,
+)
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import result_type
 from lru.ops.recurrence import earlier, fits, zero_where
@@ -61,7 +70,7 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def transition(self, h: Any) -> Any:
-        """Returns A h for the state of one step, `(..., N)`."""
+        """Returns A h for one state `(..., N)`; with timesteps, A_k h for all k, `(T, ..., N)`."""
         raise NotImplementedError
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
@@ -80,12 +89,28 @@ class Direction(struct.PyTreeNode):
         """Returns C h + D u for states `(T, ..., N)` and inputs `(T, ..., H)`."""
         raise NotImplementedError
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets, timesteps: Timesteps) -> int:
         """Returns the number of steps per chunk, 0 for all, for inputs `(*time_and_batch, H)`.
 
         A direction that can run in chunks has a field `chunk_size`; see `lru.LRU`.
         """
-        return chunk_size_for_state(getattr(self, "chunk_size", 0), time_and_batch, self.state)
+        chunk_size, arrays = getattr(self, "chunk_size", 0), 1 if timesteps is None else 2
+        return chunk_size_for_state(chunk_size, time_and_batch, self.state, arrays)
+
+    def with_timesteps(self, timesteps: Any) -> Any:
+        """Returns this direction with the coefficients of steps of the given durations.
+
+        Args:
+          timesteps: `(T, ...)`, the duration of each step in units of the regular step; 0 on
+            padding.
+
+        Raises:
+          ValueError: if the layer does not take timesteps.
+        """
+        raise ValueError(
+            "timesteps are given to a layer that takes none; lru.LRU, S5 and S4D do, and so does "
+            "DiagonalRNN with the parameterization 'exp' or 'stable_exp'"
+        )
 
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
@@ -110,21 +135,24 @@ class Direction(struct.PyTreeNode):
         u = zero_padding(u, seq_lengths)
         x = self.input_projection(u)
         if reset is not None:
-            reset = _with_axes(reset, x.ndim)
+            reset = with_axes(reset, x.ndim)
         clear = reset
         if reverse and seq_lengths is not None and h0 is not None:
             # Padding comes first. Its x is zero, so a zero state stays zero until the first valid
             # step consumed, where the given carry enters. The transposed recurrence carries
             # gradients into the padding, but there they multiply zero inputs and zero states.
-            enters = steps(x) == _with_axes(seq_lengths[None], x.ndim) - 1
-            x, h0 = x + jnp.where(enters, self.transition(h0)[None], jnp.zeros_like(x)), None
+            enters = steps(x) == with_axes(seq_lengths[None], x.ndim) - 1
+            entering = self.transition(h0)
+            if entering.ndim < x.ndim:  # the same at all steps
+                entering = entering[None]
+            x, h0 = x + jnp.where(enters, entering, jnp.zeros_like(x)), None
         if reverse and reset is not None:  # clear the state after the reset step, not before
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)
         h, h_last = self.recurrence(x, h0, clear, reverse)
         if reverse and reset is not None:
             h_last = zero_where(reset[0], h_last)
         if not reverse and seq_lengths is not None:  # padding comes last
-            last = _with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
+            last = with_axes(jnp.maximum(seq_lengths - 1, 0)[None], h.ndim)
             h_last = jnp.take_along_axis(h, last, axis=0)[0]
         return self.decode(h_last), zero_padding(self.output_projection(h, u), seq_lengths)
 
@@ -214,6 +242,7 @@ class Mixer(nn.Module, kw_only=True):
         init_key: Any = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -241,8 +270,18 @@ class Mixer(nn.Module, kw_only=True):
             never passed between that step and the step to its left, in either direction. Right to
             left, the state is therefore cleared *after* that step, unlike in
             `lru.linear_recurrence`; if that step is the last one consumed, the carry is zero.
+          timesteps: positive real numbers `(..., T)`, for steps that are not evenly spaced:
+            `timesteps[..., k]` is the time from step k - 1 to step k, in units of the regular step,
+            and `timesteps[..., 0]` is the time between the initial carry's step and the first step
+            consumed, in either direction. None means 1 everywhere. Right to left, step k takes the
+            time `timesteps[..., k + 1]`, and the last valid step takes `timesteps[..., 0]`. To
+            continue a sequence right to left, set `timesteps[..., 0]` to the first timestep of the
+            chunk on the right. Timesteps on padding have no effect. Whether timesteps are positive
+            is not checked, because their values may be unknown while a program is compiled.
+            `lru.LRU`, `S5`, `S4D` and `DiagonalRNN` take timesteps, except a `DiagonalRNN` with the
+            parameterization `"real_imag"`.
           return_carry: whether to return `(carry, outputs)` instead of the outputs.
-          time_major: whether time is the first axis of inputs, outputs and `reset`.
+          time_major: whether time is the first axis of inputs, outputs, `reset` and `timesteps`.
           reverse: whether to consume the sequence right to left, and return the outputs in that
             order, with padding still last.
           keep_order: whether to return the outputs in the order of the inputs even in reverse.
@@ -251,7 +290,8 @@ class Mixer(nn.Module, kw_only=True):
           The outputs `(..., T, H)`, or `(carry, outputs)` if `return_carry`.
 
         Raises:
-          ValueError: if the shapes or types of the arguments do not fit together, or T is 0.
+          ValueError: if the shapes or types of the arguments do not fit together, T is 0, or
+            timesteps are given to a layer that takes none.
         """
         flags = with_defaults(
             self,
@@ -267,6 +307,7 @@ class Mixer(nn.Module, kw_only=True):
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
             reset=reset,
+            timesteps=timesteps,
             **flags,
         )
 
@@ -302,6 +343,7 @@ def over_time(
     initial_carry: Carry = None,
     seq_lengths: Lengths = None,
     reset: Resets = None,
+    timesteps: Timesteps = None,
     return_carry: bool = False,
     time_major: bool = False,
     reverse: bool = False,
@@ -311,7 +353,7 @@ def over_time(
 
     Args:
       directions: the layer's directions: one, or two of opposite orders.
-      inputs, initial_carry, seq_lengths, reset: see `Mixer.__call__`.
+      inputs, initial_carry, seq_lengths, reset, timesteps: see `Mixer.__call__`.
       return_carry, time_major, reverse, keep_order: see `Mixer.__call__`.
 
     Returns:
@@ -322,19 +364,24 @@ def over_time(
     batch = inputs.shape[1:-1] if time_major else inputs.shape[:-2]
     time = inputs.shape[0 if time_major else -2]
     seq_lengths, reset = as_lengths(seq_lengths, batch, time), as_resets(reset, inputs.shape[:-1])
+    timesteps = as_timesteps(timesteps, inputs.shape[:-1])
     carries = _initial_carries(initial_carry, len(directions), (*batch, *first.state.shape))
     if not time_major:
         inputs = jnp.moveaxis(inputs, -2, 0)
-        reset = None if reset is None else jnp.moveaxis(reset, -1, 0)
+        reset, timesteps = (v if v is None else jnp.moveaxis(v, -1, 0) for v in (reset, timesteps))
     results = []
     for direction, carry, backward in zip(directions, carries, (reverse, not reverse)):
-        chunk_size = direction.chunk_steps(inputs.shape[:-1], reset)
+        chunk_size = direction.chunk_steps(inputs.shape[:-1], reset, timesteps)
         if chunk_size not in (0, inputs.shape[0]) or carry is not None:
             carry = full_state(carry, inputs, direction.state)
-        chunk = functools.partial(type(direction).chunk, reverse=backward)
+        chunk, xs = type(direction).chunk, [inputs, reset]
+        if timesteps is not None:
+            chunk = _uneven_chunk
+            xs.append(right_to_left(timesteps, seq_lengths) if backward else timesteps)
+        chunk = functools.partial(chunk, reverse=backward)
         results.append(
             scan_chunks(
-                chunk, direction, carry, (inputs, reset),
+                chunk, direction, carry, xs,
                 chunk_size=chunk_size, seq_lengths=seq_lengths, reverse=backward,
             )
         )  # fmt: skip
@@ -344,6 +391,13 @@ def over_time(
         outputs = flip(outputs, seq_lengths)
     outputs = outputs if time_major else jnp.moveaxis(outputs, 0, -2)
     return (carry, outputs) if return_carry else outputs
+
+
+def _uneven_chunk(direction, carry, xs, seq_lengths, *, reverse):
+    """Calls `chunk` with timesteps; the factors of the steps, `(T, ..., N)`, exist only here."""
+    inputs, reset, timesteps = xs
+    direction = direction.with_timesteps(zero_padding(timesteps, seq_lengths))
+    return direction.chunk(carry, (inputs, reset), seq_lengths, reverse=reverse)
 
 
 def _check_inputs(inputs, d_model, time_major) -> None:
@@ -370,21 +424,21 @@ def _initial_carries(initial_carry, count, shape):
     return carries
 
 
-def flip(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Flips x `(T, *B, ...)` along time, with padding still last."""
-    if seq_lengths is None:
-        return jnp.flip(x, 0)
-    return flip_sequences(x, seq_lengths, num_batch_dims=seq_lengths.ndim, time_major=True)
-
-
 def chunk_size_for_state(
-    chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct
+    chunk_size: int | None, time_and_batch: Shape, state: jax.ShapeDtypeStruct, arrays: int = 1
 ) -> int:
     """Returns the number of steps per chunk, or 0 for all, for a state of the given shape and type.
 
-    For `chunk_size`, see `lru.ops.chunks.resolve_chunk_size`."""
+    Args:
+      chunk_size: see `lru.ops.chunks.resolve_chunk_size`.
+      time_and_batch: `(T, ...)`, the shape of the inputs without their last axis.
+      state: the shape and type of one sequence's state.
+      arrays: the number of arrays that a chunk holds, each as large as all its states: the states
+        themselves and, with timesteps, the factors of the steps.
+    """
     numbers = 2 if jnp.issubdtype(state.dtype, jnp.complexfloating) else 1
-    return resolve_chunk_size(chunk_size, time_and_batch, numbers * math.prod(state.shape))
+    width = arrays * numbers * math.prod(state.shape)
+    return resolve_chunk_size(chunk_size, time_and_batch, width)
 
 
 def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
@@ -402,20 +456,3 @@ def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
     if jnp.iscomplexobj(carry) and not jnp.issubdtype(state.dtype, jnp.complexfloating):
         raise ValueError(f"initial_carry is {carry.dtype}; expected real numbers")
     return jnp.broadcast_to(carry, (*inputs.shape[1:-1], *state.shape)).astype(dtype)
-
-
-def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
-    """Returns x, `(T, *B)` or `(T, *B, ...)`, with padding, even NaN, replaced by zero or False."""
-    if seq_lengths is None:
-        return x
-    return jnp.where(steps(x) < _with_axes(seq_lengths[None], x.ndim), x, jnp.zeros_like(x))
-
-
-def steps(x: Any) -> Any:
-    """Returns the step numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
-    return _with_axes(jnp.arange(x.shape[0]), x.ndim)
-
-
-def _with_axes(x, ndim):
-    """Appends axes of size 1 to x, up to `ndim` axes."""
-    return x.reshape(x.shape + (1,) * (ndim - x.ndim))

@@ -4,9 +4,9 @@
 
 Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
 convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
-`lru.layers.hippo.discretize` gives scale and log_lam. If there are several steps and no resets, the
-layer computes the convolution by FFT. The final state is then a separate sum, which the compiler
-removes if the state is not used.
+`lru.layers.hippo.discretize` gives scale and log_lam. If there are several steps, no resets and no
+timesteps, the layer computes the convolution by FFT. The final state is then a separate sum, which
+the compiler removes if the state is not used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from lru.layers.hippo import Discretization, check_even, discretize, hippo_modes, log_steps
-from lru.layers.mixers import Direction, Mixer, flip, zero_padding
+from lru.layers.hippo import (
+    Discretization,
+    check_even,
+    discretize,
+    hippo_modes,
+    log_steps,
+    uneven_steps,
+)
+from lru.layers.mixers import Direction, Mixer
+from lru.layers.padding import flip, zero_padding
 from lru.layers.state_space import Modes, Parameters, add_skip, modes_of, readouts, with_rank
 from lru.ops.arguments import check_sizes
-from lru.ops.array_typing import Array, Complex, Float, Lengths, Real, Resets, Shape
+from lru.ops.array_typing import Array, Complex, Float, Lengths, Real, Resets, Shape, Timesteps
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import scaled_normal
@@ -40,18 +48,23 @@ class S4DDirection(Direction):
     """One direction of an `S4D`, discretized; each row holds the weights of one channel.
 
     Attributes:
-      log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`.
-      scale: the factors of the inputs, complex `(H, N/2)`.
+      log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`; with timesteps, those
+        of each step, `(T, ..., H, N/2)`.
+      scale: the factors of the inputs, with the shape of `log_lam`.
       c: C, complex `(H, N/2)`.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D u.
+      rate: Lambda Delta, complex `(H, N/2)`.
+      discretization: see `S4D`.
       dtype: the type of the outputs.
       method, chunk_size: see `S4D`.
     """
 
-    log_lam: Complex[Array, "H N"]
-    scale: Complex[Array, "H N"]
+    log_lam: Complex[Array, "*TB H N"]
+    scale: Complex[Array, "*TB H N"]
     c: Complex[Array, "H N"]
     d: Float[Array, "H"] | None
+    rate: Complex[Array, "H N"]
+    discretization: Discretization = struct.field(pytree_node=False, default="zoh")
     dtype: Any = struct.field(pytree_node=False, default=jnp.float32)
     method: Method = struct.field(pytree_node=False, default="auto")
     chunk_size: int | None = struct.field(pytree_node=False, default=None)
@@ -64,17 +77,24 @@ class S4DDirection(Direction):
     def state(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(self.c.shape, self.c.dtype)
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
-        if self._convolves(time_and_batch[0], reset):
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets, timesteps: Timesteps) -> int:
+        if timesteps is None and self._convolves(time_and_batch[0], reset):
             return 0
-        return super().chunk_steps(time_and_batch, reset)
+        return super().chunk_steps(time_and_batch, reset, timesteps)
+
+    def with_timesteps(self, timesteps: Float[Array, "*TB"]) -> Any:
+        durations = timesteps[..., None, None]
+        rate, scale = (with_rank(v, durations.ndim) for v in (self.rate, self.scale))
+        log_lam, factor = uneven_steps(rate, durations, self.discretization)
+        return self.replace(log_lam=log_lam, scale=scale * factor)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Complex[Array, "*B H N"]:
         u = u[..., None].astype(result_type(self.scale, u))
         return with_rank(self.scale, u.ndim) * u
 
-    def transition(self, h: Complex[Array, "*B H N"]) -> Complex[Array, "*B H N"]:
-        return with_rank(jnp.exp(self.log_lam), h.ndim) * h
+    def transition(self, h: Complex[Array, "*B H N"]) -> Complex[Array, "*TB H N"]:
+        lam = with_rank(jnp.exp(self.log_lam), h.ndim)
+        return lam * with_rank(h, lam.ndim)
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(jnp.exp(self.log_lam), x.ndim), None if h0 is None else h0[None]
@@ -107,9 +127,9 @@ class S4DDirection(Direction):
         """Returns the modes of each channel, in the type of the weights."""
         return Modes(jnp.exp(self.log_lam), self.scale, 2 * self.c)
 
-    @staticmethod
-    def _convolves(time: Any, reset: Resets) -> bool:
-        return reset is None and not is_symbolic_dim(time) and time > 1
+    def _convolves(self, time: Any, reset: Resets) -> bool:
+        varying = self.log_lam.ndim > self.c.ndim
+        return reset is None and not varying and not is_symbolic_dim(time) and time > 1
 
 
 class S4D(Mixer):
@@ -121,7 +141,8 @@ class S4D(Mixer):
     This is the layer of Gu et al., "On the Parameterization and Initialization of Diagonal State
     Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published
     layer ends with GELU and a gated linear unit that mixes the channels; here, both are in the
-    block around the layer.
+    block around the layer. The call's argument `timesteps` multiplies Delta at each step, in both
+    factors.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
@@ -133,8 +154,8 @@ class S4D(Mixer):
         initial real parts are -1/2.
       dt_min, dt_max: the bounds between which each channel's step size is drawn log-uniformly.
       discretization: `"zoh"`, as above, or `"bilinear"`.
-      method, chunk_size: options of the recurrence, which is used only with resets, for a
-        single step, or for a symbolic number of steps; see `lru.LRU`.
+      method, chunk_size: options of the recurrence, which is used only with resets or timesteps,
+        for a single step, or for a symbolic number of steps; see `lru.LRU`.
       bidirectional, dtype, param_dtype: see `lru.LRU`. Here, only the outputs have type `dtype`.
 
     Example:
@@ -230,13 +251,17 @@ def s4d_directions(
     """
     p = {name: v.astype(at_least_float32(v)) for name, v in params.items()}
     lam = lax.complex(-jnp.exp(p["nu_log"]), p["Lambda_im"])
-    log_lam, scale = discretize(lam, jnp.exp(p["log_step"])[:, None], discretization)
+    step = jnp.exp(p["log_step"])[:, None]
+    log_lam, scale = discretize(lam, step, discretization)
+    rate = lam * step.astype(lam.dtype)
     return tuple(
         S4DDirection(
             log_lam,
             scale,
             lax.complex(p[f"{name}_re"], p[f"{name}_im"]),
             params["D"] if name == "C" else None,
+            rate,
+            discretization,
             **options,
         )
         for name in readouts("C2_re" in params)

@@ -44,7 +44,8 @@ class S5(Mixer):
     y_k = 2 Re[C h_k] + D * u_k
 
     These are Eq. (1), (2) and (6) of Smith et al., "Simplified State Space Layers for Sequence
-    Modeling" (ICLR 2023), with the initialization published in lindermanlab/S5.
+    Modeling" (ICLR 2023), with the initialization published in lindermanlab/S5. The call's argument
+    `timesteps` multiplies Delta at each step, in both factors.
 
     Parameters, for N/2 pairs of modes: `Lambda_re Lambda_im log_step (N/2,)`, `B_re B_im
     (N/2, H)`, `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.
@@ -169,6 +170,7 @@ def s5_directions(
     lam, step = lax.complex(real, imaginary), jnp.exp(log_step)
     log_lam, scale = discretize(lam, step, discretization)
     b = scale[:, None] * lax.complex(b_re, b_im)
+    options |= dict(rate=lam * step.astype(lam.dtype), discretization=discretization)
     return pack(params, jnp.exp(log_lam), b.real, b.imag, scale=2.0, **options)
 
 

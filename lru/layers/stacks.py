@@ -19,7 +19,8 @@ from jax import lax
 from jax.export import is_symbolic_dim
 
 from lru.layers.cells import TwoWayCell
-from lru.layers.mixers import Direction, Mixer, flip, full_state, steps, zero_padding
+from lru.layers.mixers import Direction, Mixer, full_state
+from lru.layers.padding import flip, steps, zero_padding
 from lru.ops import platform
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float, Lengths

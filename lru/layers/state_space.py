@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from lru.layers.hippo import Discretization, uneven_steps
 from lru.layers.mixers import Direction
-from lru.ops.array_typing import Array, Complex, Float, Num, Real, Resets, Shape
+from lru.ops.array_typing import Array, Complex, Float, Num, Real, Resets, Shape, Timesteps
 from lru.ops.dtypes import at_least_float32, result_type
 from lru.ops.matmul import matmul
 from lru.ops.recurrence import Method, from_pairs, recur, resolve_method, to_pairs
@@ -52,18 +53,26 @@ class DiagonalDirection(Direction):
     In an `S5`, N/2 takes the place of N.
 
     Attributes:
-      lam: the eigenvalues, complex `(N,)`.
+      lam: the eigenvalues, complex `(N,)`; with timesteps, those of each step, `(T, ..., N)`.
       b: the transposes of Re B and Im B side by side, `(H, 2N)`; see `Modes.into`.
       c: the transposes of Re C and -Im C, one above the other, `(2N, H)`.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
+      rate: lam Delta, the eigenvalues in continuous time times the regular step, complex `(N,)`;
+        None if the layer takes no timesteps.
+      factor: the factors of B u with timesteps, complex `(T, ..., N)`; None if they are 1.
+      discretization: that of the continuous-time equation that the weights come from, which says
+        how timesteps change the input; None if they do not change it, as in the LRU.
       dtype: the type of the factors of matrix products, and of the outputs.
       method, chunk_size, sequence_axis: see `lru.LRU`.
     """
 
-    lam: Complex[Array, "N"]
+    lam: Complex[Array, "*TB N"]
     b: Float[Array, "H N2"]
     c: Float[Array, "N2 H"]
     d: Float[Array, "H"] | None
+    rate: Complex[Array, "N"] | None = None
+    factor: Complex[Array, "*TB N"] | None = None
+    discretization: Discretization | None = struct.field(pytree_node=False, default=None)
     dtype: Any = struct.field(pytree_node=False, default=jnp.float32)
     method: Method = struct.field(pytree_node=False, default="auto")
     chunk_size: int | None = struct.field(pytree_node=False, default=None)
@@ -75,12 +84,22 @@ class DiagonalDirection(Direction):
 
     @property
     def state(self) -> jax.ShapeDtypeStruct:
-        return diagonal_state(len(self.lam), self.lam.dtype, self.dtype)
+        return diagonal_state(self.lam.shape[-1], self.lam.dtype, self.dtype)
 
-    def chunk_steps(self, time_and_batch: Shape, reset: Resets) -> int:
+    def chunk_steps(self, time_and_batch: Shape, reset: Resets, timesteps: Timesteps) -> int:
         if self.sequence_axis:  # each device computes its whole shard of time at once
             return 0
-        return super().chunk_steps(time_and_batch, reset)
+        return super().chunk_steps(time_and_batch, reset, timesteps)
+
+    def with_timesteps(self, timesteps: Float[Array, "*TB"]) -> Any:
+        if self.rate is None:
+            return super().with_timesteps(timesteps)
+        durations = timesteps[..., None]
+        rate = with_rank(self.rate, durations.ndim)
+        if self.discretization is None:
+            return self.replace(lam=jnp.exp(durations.astype(rate.dtype) * rate))
+        log_lam, factor = uneven_steps(rate, durations, self.discretization)
+        return self.replace(lam=jnp.exp(log_lam), factor=factor)
 
     def encode(self, carry: Num[Array, "*B N"]) -> Float[Array, "*B N2"]:
         return to_pairs(carry)
@@ -98,10 +117,12 @@ class DiagonalDirection(Direction):
         return self.dtype if kernel else at_least_float32(self.dtype)
 
     def input_projection(self, u: Real[Array, "*B H"]) -> Float[Array, "*B N2"]:
-        return matmul(u, self.b, self.dtype, self.stored(u.shape))
+        x = matmul(u, self.b, self.dtype, self.stored(u.shape))
+        return x if self.factor is None else to_pairs(self.factor * from_pairs(x)).astype(x.dtype)
 
-    def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*B N2"]:
-        return to_pairs(with_rank(self.lam, h.ndim) * from_pairs(h))
+    def transition(self, h: Float[Array, "*B N2"]) -> Float[Array, "*TB N2"]:
+        lam = with_rank(self.lam, h.ndim)
+        return to_pairs(lam * with_rank(from_pairs(h), lam.ndim))
 
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         lam, h0 = with_rank(self.lam, x.ndim), None if h0 is None else h0[None]
@@ -205,6 +226,6 @@ def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((d_state,), result_type(jnp.complex64, *dtypes))
 
 
-def with_rank(lam: Num[Array, "*N"], ndim: int) -> Num[Array, "..."]:
-    """Reshapes Lambda `(*N)` to `(1, ..., 1, *N)`, with `ndim` axes."""
-    return lam.reshape((1,) * (ndim - lam.ndim) + lam.shape)
+def with_rank(x: Num[Array, "*N"], ndim: int) -> Num[Array, "..."]:
+    """Reshapes x, such as Lambda, to `(1, ..., *N)`, with at least `ndim` axes."""
+    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -1,10 +1,10 @@
 """The residual block around a mixer, and the stack of blocks: Figure 1 of Orvieto et al. (2023).
 
 A mixer moves information along time. It is any module with the call signature of `flax.linen.RNN`
-whose outputs are as wide as its inputs. It receives `reset` only if the block does. Blocks and
-stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They can return the mixers'
-carries, so a model can be streamed if its mixers can. Internally, time is the first axis, so that a
-chunk of time is contiguous in memory.
+whose outputs are as wide as its inputs. It receives `reset` and `timesteps` only if the block does.
+Blocks and stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They can return the
+mixers' carries, so a model can be streamed if its mixers can. Internally, time is the first axis,
+so that a chunk of time is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lru.layers.factory import as_factory
 from lru.layers.mixers import as_inputs, is_causal
 from lru.models.batch_norm import BatchStatistics
 from lru.ops import platform
-from lru.ops.arguments import as_lengths, as_resets, check_sizes
-from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, Num, Resets
+from lru.ops.arguments import as_lengths, as_resets, as_timesteps, check_sizes
+from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, Num, Resets, Timesteps
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
 from lru.ops.dtypes import promoted, result_type
 from lru.ops.matmul import by_rows
@@ -129,6 +129,7 @@ class ResidualBlock(BlockOptions):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         time_major: bool = False,
         train: bool = False,
@@ -140,8 +141,9 @@ class ResidualBlock(BlockOptions):
           initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
           seq_lengths: `(B,)`, the number of valid steps of each sequence.
           reset: `(B, T)`, True at the first step of a new sequence.
+          timesteps: `(B, T)`, the time from the previous step to each step, for the mixer.
           return_carry: whether to return `(carry, outputs)` instead of the outputs `(B, T, H)`.
-          time_major: whether time is the first axis of inputs, outputs and `reset`.
+          time_major: whether time is the first axis of inputs, outputs, `reset` and `timesteps`.
           train: whether to use dropout and the statistics of the batch, and to update the running
             statistics. Dropout needs an rng named `dropout`.
 
@@ -149,14 +151,15 @@ class ResidualBlock(BlockOptions):
           ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
         """
         self._check()
-        x, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
+        x, seq_lengths, *at_steps = time_first(inputs, seq_lengths, reset, timesteps, time_major)
         statistics = None
         if self.norm == "batch":
             norm = BatchStatistics(self.norm_momentum, name="norm")
             statistics = norm(x, seq_lengths, train)
         masks = self._dropout_masks(x.shape, train)
         tied, stepwise = (masks, None) if self.tie_dropout else (None, masks)
-        carry, y = self._run((statistics, tied), initial_carry, (x, reset, stepwise), seq_lengths)
+        xs = (x, *at_steps, stepwise)
+        carry, y = self._run((statistics, tied), initial_carry, xs, seq_lengths)
         y = y if time_major else jnp.moveaxis(y, 0, 1)
         return (carry, y) if return_carry else y
 
@@ -167,15 +170,16 @@ class ResidualBlock(BlockOptions):
           layers: the block's layers, as functions.
           shared: the values common to all steps: batch statistics and tied dropout masks.
           carry: the mixer's carry before the first step, or None.
-          xs: the values of each step: inputs `(T, B, H)`, resets, and untied dropout masks.
+          xs: the values of each step: inputs `(T, B, H)`, resets, timesteps, and untied dropout
+            masks.
           seq_lengths: `(B,)`, the number of valid steps of each sequence; None if all are valid.
           remat_after_mixer: whether to recompute everything after the mixer in the backward pass.
             The layers after the mixer must then be functions of given parameters.
         """
-        (statistics, tied), (x, reset, stepwise) = shared, xs
+        (statistics, tied), (x, reset, timesteps, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
         u = layers.norm(x) if statistics is None else self._normalize(x, statistics)
-        call = {} if reset is None else {"reset": reset}  # `nn.RNN` has no such argument
+        call = given(reset=reset, timesteps=timesteps)  # `nn.RNN` has no such arguments
         call |= dict(initial_carry=carry, seq_lengths=seq_lengths)
         carry, y = layers.mixer(u, return_carry=True, time_major=True, **call)
 
@@ -287,13 +291,19 @@ def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
     return x[..., :half], x[..., half:]
 
 
+def given(**arguments: Any) -> dict[str, Any]:
+    """Returns the arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
 def time_first(
-    inputs: ArrayLike, seq_lengths: Lengths, reset: Resets, time_major: bool
-) -> tuple[Array, Any, Any]:
+    inputs: ArrayLike, seq_lengths: Lengths, reset: Resets, timesteps: Timesteps, time_major: bool
+) -> tuple[Array, Any, Any, Any]:
     """Checks the arguments of a block, and makes time their first axis.
 
     Returns:
-      The inputs `(T, B, H)`, the lengths `(B,)` or None, and the resets `(T, B)` or None.
+      The inputs `(T, B, H)`, the lengths `(B,)` or None, the resets `(T, B)` or None, and the
+      timesteps `(T, B)` or None.
 
     Raises:
       ValueError: if the shape or type of an argument is invalid.
@@ -303,10 +313,12 @@ def time_first(
         axes = "(T, B, H)" if time_major else "(B, T, H)"
         raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
     reset = as_resets(reset, inputs.shape[:2])
+    timesteps = as_timesteps(timesteps, inputs.shape[:2])
     if not time_major:
         inputs = jnp.moveaxis(inputs, 1, 0)
-        reset = None if reset is None else reset.T
-    return inputs, as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0]), reset
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
+    lengths = as_lengths(seq_lengths, inputs.shape[1:2], inputs.shape[0])
+    return inputs, lengths, reset, timesteps
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -365,6 +377,7 @@ class ResidualStack(nn.Module):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         time_major: bool = False,
         train: bool = False,
@@ -372,7 +385,7 @@ class ResidualStack(nn.Module):
         """Calls the blocks one after another; the carry is a tuple with one entry per layer.
 
         Args:
-          inputs, initial_carry, seq_lengths, reset: see `ResidualBlock`.
+          inputs, initial_carry, seq_lengths, reset, timesteps: see `ResidualBlock`.
           return_carry, time_major, train: see `ResidualBlock`.
         """
         if initial_carry is None:
@@ -386,12 +399,15 @@ class ResidualStack(nn.Module):
             raise ValueError(
                 f"initial_carry is of {len(initial_carry)} layers; expected {self.num_layers}"
             )
-        y, seq_lengths, reset = time_first(inputs, seq_lengths, reset, time_major)
+        y, seq_lengths, reset, timesteps = time_first(
+            inputs, seq_lengths, reset, timesteps, time_major
+        )
+        call = given(timesteps=timesteps) | dict(time_major=True, train=train)
         carries = []
         for layer, carry in enumerate(initial_carry):
             block = self.block(name=f"blocks_{layer}")
-            call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
-            carry, y = block(y, initial_carry=carry, return_carry=True, **call)
+            call |= dict(initial_carry=carry, seq_lengths=seq_lengths, reset=reset)
+            carry, y = block(y, return_carry=True, **call)
             carries.append(carry)
         y = y if time_major else jnp.moveaxis(y, 0, 1)
         return (tuple(carries), y) if return_carry else y

@@ -7,15 +7,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
-from lru.layers.mixers import is_causal, zero_padding
+from lru.layers.mixers import is_causal
+from lru.layers.padding import zero_padding
 from lru.models.blocks import BlockOptions, Norm, check_model_sizes, residual_stack
 from lru.models.embedding import Embedding
 from lru.models.pooling import POOL, Pooling
-from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, ModelOptions, Resets
+from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    Lengths,
+    ModelOptions,
+    Resets,
+    Timesteps,
+)
 from lru.ops.dtypes import at_least_float32
 
 
@@ -53,18 +63,20 @@ class SequenceModel(BlockOptions):
         """True if the mixers are causal, so that sequences can be processed chunk by chunk."""
         return is_causal(self.mixer(parent=None))
 
-    def _pooled(self, inputs, initial_carry, seq_lengths, reset, train):
+    def _pooled(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
         """Returns the carry and the pooled vectors `(B, H)`, one per sequence, at least float32."""
         if self.pooling not in POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(POOL)}")
         carries, pooled = _split_carry(initial_carry)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
         reset = as_resets(reset, inputs.shape[:2])
+        timesteps = as_timesteps(timesteps, inputs.shape[:2])
         inputs = jnp.moveaxis(inputs, 1, 0)  # time is the first axis from here on
-        reset = None if reset is None else reset.T
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
         x = self._encode(zero_padding(inputs, seq_lengths))  # so padding affects no gradient
-        call = dict(seq_lengths=seq_lengths, reset=reset, time_major=True, train=train)
-        carries, x = residual_stack(self)(x, initial_carry=carries, return_carry=True, **call)
+        call = dict(initial_carry=carries, seq_lengths=seq_lengths, reset=reset)
+        call |= dict(timesteps=timesteps, time_major=True, train=train)
+        carries, x = residual_stack(self)(x, return_carry=True, **call)
         pooled = POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
         return (carries, pooled), mean.astype(at_least_float32(mean))
@@ -137,6 +149,7 @@ class SequenceClassifier(SequenceModel):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -151,6 +164,8 @@ class SequenceClassifier(SequenceModel):
             the logits.
           reset: `(B, T)`, True at the first step of a new sequence; passed to the mixers, but
             ignored by pooling.
+          timesteps: `(B, T)`, the time from the previous step to each step; passed to the mixers,
+            but ignored by pooling.
           return_carry: whether to return `(carry, logits)`.
           train: whether to use dropout and the statistics of the batch, and to update the running
             statistics. Dropout needs an rng named `dropout`.
@@ -165,7 +180,7 @@ class SequenceClassifier(SequenceModel):
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
         if inputs.ndim != axes.count(",") + 1:
             raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
-        carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, train)
+        carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, timesteps, train)
         logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
         return (carry, logits) if return_carry else logits
 
@@ -218,6 +233,7 @@ class SequenceMatcher(SequenceModel):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -230,6 +246,8 @@ class SequenceMatcher(SequenceModel):
             the logits.
           reset: `(B, 2, T)`, True at the first step of a new sequence; passed to the mixers, but
             ignored by pooling.
+          timesteps: `(B, 2, T)`, the time from the previous step to each step; passed to the
+            mixers, but ignored by pooling.
           return_carry: whether to return `(carry, logits)`; the carry is that of 2B sequences.
           train: see `SequenceClassifier`.
 
@@ -245,10 +263,11 @@ class SequenceMatcher(SequenceModel):
             raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
         reset = as_resets(reset, inputs.shape[:3])
-        sequences, lengths, resets = (
-            x if x is None else _flatten_pairs(x) for x in (inputs, seq_lengths, reset)
+        timesteps = as_timesteps(timesteps, inputs.shape[:3])
+        inputs, seq_lengths, reset, timesteps = jax.tree.map(
+            _flatten_pairs, (inputs, seq_lengths, reset, timesteps)
         )
-        carry, vectors = self._pooled(sequences, initial_carry, lengths, resets, train)
+        carry, vectors = self._pooled(inputs, initial_carry, seq_lengths, reset, timesteps, train)
         first, second = vectors[0::2], vectors[1::2]
         pair = jnp.concatenate([first, second, first - second, first * second], axis=-1)
         dense = functools.partial(nn.Dense, dtype=vectors.dtype)

@@ -7,21 +7,32 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from lru.layers.factory import as_factory
-from lru.layers.mixers import is_causal, zero_padding
+from lru.layers.mixers import is_causal
+from lru.layers.padding import zero_padding
 from lru.layers.stacks import RecurrentStack
 from lru.models.blocks import (
     BLOCK_OPTIONS,
     BlockOptions,
     Norm,
     check_model_sizes,
+    given,
     residual_stack,
 )
 from lru.models.embedding import Embedding
-from lru.ops.arguments import as_array, as_lengths, as_resets
-from lru.ops.array_typing import Array, ArrayLike, Carry, Lengths, ModelOptions, Resets
+from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    Lengths,
+    ModelOptions,
+    Resets,
+    Timesteps,
+)
 from lru.ops.dtypes import at_least_float32
 from lru.ops.initializers import uniform
 
@@ -128,6 +139,7 @@ class LanguageModel(BlockOptions):
         initial_carry: Carry = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool = False,
         train: bool = False,
     ) -> Any:
@@ -139,6 +151,8 @@ class LanguageModel(BlockOptions):
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
             the logits of valid steps, and the logits of padding are zero.
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
+          timesteps: `(B, T)`, the time from the previous step to each step; passed to the
+            layers.
           return_carry: whether to return `(carry, logits)`.
           train: whether to use dropout, if the model has any. Dropout needs an rng named `dropout`.
 
@@ -166,15 +180,16 @@ class LanguageModel(BlockOptions):
         if inputs.ndim != 2:
             raise ValueError(f"inputs have shape {inputs.shape}; expected (B, T)")
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
-        reset = as_resets(reset, inputs.shape)
+        reset, timesteps = as_resets(reset, inputs.shape), as_timesteps(timesteps, inputs.shape)
         inputs = zero_padding(inputs.T, seq_lengths)  # time is the first axis from here on
-        reset = None if reset is None else reset.T
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
         standard_normal, dtype = nn.initializers.normal(1.0), self.dtype
         x = Embedding(
             self.vocab_size, self.d_model, dtype, embedding_init=standard_normal, name="encoder"
         )(inputs)
         make = residual_stack(self) if stack is None else stack(name="stack")
         call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+        call |= given(timesteps=timesteps)
         if stack is None:
             call["train"] = train
         carry, x = make(x, return_carry=True, time_major=True, **call)

@@ -13,7 +13,7 @@ from jax import export
 
 from lru.ops.array_typing import Array, Num
 
-Step = Callable[[Any, Array], tuple[Any, Any]]
+Step = Callable[..., tuple[Any, Any]]
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -35,7 +35,8 @@ def stream(
     Returns:
       `(step, carry)`, where `carry` is the carry before the first step. `step(carry, inputs)`
       returns `(carry, outputs)`, computed without dropout and with the model's running statistics.
-      `step` donates its argument `carry`: to use a carry again, copy it first.
+      `step` donates its argument `carry`: to use a carry again, copy it first. If steps are not
+      evenly spaced, `step(carry, inputs, timesteps)` takes their timesteps, `(B, 1)` for one step.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.
@@ -55,8 +56,9 @@ def stream(
     """
     apply = _streamed(model, variables)
 
-    def step(carry, inputs):
-        return apply(inputs, initial_carry=carry)
+    def step(carry, inputs, timesteps=None):
+        call = {} if timesteps is None else {"timesteps": timesteps}
+        return apply(inputs, initial_carry=carry, **call)
 
     return jax.jit(step, donate_argnums=0), zero_carry(model, variables, inputs)
 
@@ -80,7 +82,8 @@ def export_step(
     """Exports the step of `stream` as a program that can be stored in a file and needs only JAX.
 
     The program's carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step.
-    The program runs with any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs.
+    The program runs with any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs. Its steps are
+    regular: it takes no timesteps.
 
     Args:
       model: see `stream`.

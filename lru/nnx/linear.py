@@ -26,6 +26,7 @@ from lru.ops.array_typing import (
     Lengths,
     Resets,
     Shape,
+    Timesteps,
 )
 from lru.ops.initializers import gamma_log, lru_initializers
 from lru.ops.recurrence import Method
@@ -137,6 +138,7 @@ class LRU(_LRUModule):
         rngs: Any = None,
         seq_lengths: Lengths = None,
         reset: Resets = None,
+        timesteps: Timesteps = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -159,6 +161,7 @@ class LRU(_LRUModule):
             initial_carry=initial_carry,
             seq_lengths=seq_lengths,
             reset=reset,
+            timesteps=timesteps,
             **flags,
             sequence_axis=self.sequence_axis,
             dtype=self.dtype,
@@ -206,10 +209,16 @@ class LRUCell(_LRUModule, nnx.RNNCellBase):
         )  # fmt: skip
 
     def __call__(
-        self, carry: ArrayLike, inputs: ArrayLike
+        self, carry: ArrayLike, inputs: ArrayLike, *, timesteps: Timesteps = None
     ) -> tuple[Complex[Array, "*B N"], Float[Array, "*B H"]]:  # type: ignore[override]
-        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`."""
-        return lru_step(self.parameters(), carry, inputs, dtype=self.dtype)
+        """Maps `carry (..., N)` and `inputs (..., H)` to the new carry and outputs `(..., H)`.
+
+        Args:
+          carry: the state before the step.
+          inputs: the inputs of the step.
+          timesteps: `(...)`, the time since the carry's step; see `lru.layers.linear.lru_step`.
+        """
+        return lru_step(self.parameters(), carry, inputs, timesteps=timesteps, dtype=self.dtype)
 
     def initialize_carry(
         self, input_shape: Shape, rngs: Any = None, carry_init: Any = None

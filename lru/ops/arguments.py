@@ -9,7 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lru.ops.array_typing import Array, Bool, Int, Lengths, Num, Resets, Shape
+from lru.ops.array_typing import (
+    Array,
+    Bool,
+    Float,
+    Int,
+    Lengths,
+    Num,
+    Resets,
+    Shape,
+    Timesteps,
+)
+from lru.ops.dtypes import at_least_float32
 
 
 def as_array(name: str, value: Any) -> Num[Array, "..."]:
@@ -111,6 +122,31 @@ def as_bool(reset: Resets) -> Bool[Array, "..."]:
     if jnp.iscomplexobj(reset):
         raise ValueError(f"reset is {reset.dtype}; expected True or False, or 1 or 0")
     return reset if reset.dtype == bool else reset != 0
+
+
+def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | None:
+    """Returns timesteps as an array, at least float32; None means that all are 1.
+
+    Args:
+      timesteps: positive real numbers, or None, which is returned unchanged. The sign is not
+        checked, because values may be unknown while a program is compiled.
+      shape: the shape of the inputs without their last axis.
+
+    Raises:
+      ValueError: if the timesteps are not real floating-point numbers, or have another shape.
+
+    Example:
+      >>> as_timesteps([0.5, 2.0], (2,)).tolist()
+      [0.5, 2.0]
+    """
+    if timesteps is None:
+        return None
+    timesteps = as_array("timesteps", timesteps)
+    if not jnp.issubdtype(timesteps.dtype, jnp.floating):
+        raise ValueError(f"timesteps are {timesteps.dtype}; expected real floating-point numbers")
+    if timesteps.shape != tuple(shape):
+        raise ValueError(f"timesteps have shape {timesteps.shape}; expected {tuple(shape)}")
+    return timesteps.astype(at_least_float32(timesteps))
 
 
 def check_sizes(**sizes: Any) -> None:

@@ -42,6 +42,7 @@ Shape = tuple[Any, ...]  # whole numbers, or symbols while a program is exported
 Carry = Any  # the state between two calls: an array, or a tree of arrays; None at the start
 Lengths = Any  # the number of valid steps of each sequence, integers (*B,); None: all steps
 Resets = Any  # where a new sequence starts, booleans (*B, T); None: nowhere
+Timesteps = Any  # the time from the previous step to each step, (*B, T); None: 1 everywhere
 
 
 class LayerOptions(TypedDict, total=False):
@@ -51,6 +52,7 @@ class LayerOptions(TypedDict, total=False):
     init_key: Any
     seq_lengths: Lengths
     reset: Resets
+    timesteps: Timesteps
     time_major: bool | None
     reverse: bool | None
     keep_order: bool | None
@@ -62,10 +64,11 @@ class ModelOptions(TypedDict, total=False):
     initial_carry: Carry
     seq_lengths: Lengths
     reset: Resets
+    timesteps: Timesteps
     train: bool
 
 
 __all__ = [
     "Array", "ArrayLike", "Bool", "Carry", "Complex", "Float", "Int", "LayerOptions", "Lengths",
-    "ModelOptions", "Num", "PRNGKeyArray", "Real", "Resets", "Shape",
+    "ModelOptions", "Num", "PRNGKeyArray", "Real", "Resets", "Shape", "Timesteps",
 ]  # fmt: skip

@@ -122,6 +122,29 @@ def test_the_layer_equals_one_device(devices, data, name):
         assert_close(value_and_gradient(make(sequence_axis="time"), u, reset), want, atol=1e-3)
 
 
+@pytest.mark.parametrize(("devices", "data", "name"), MESHES[:4])
+def test_the_layer_with_timesteps_equals_one_device(devices, data, name):
+    flags = dict(FLAGS[name])
+    make = functools.partial(lru.LRU, N, bidirectional=flags.pop("bidirectional"))
+    u = jax.random.normal(jax.random.key(0), (2 * B, T, H))
+    timesteps = jnp.exp(jax.random.normal(jax.random.key(1), (2 * B, T)))
+    variables = jax.jit(make().init)(jax.random.key(0), u)
+
+    def value_and_gradient(layer, u, timesteps):
+        def loss(variables, u, timesteps):
+            options = dict(seq_lengths=jnp.tile(LENGTHS, 2), timesteps=timesteps, **flags)
+            carry, y = layer.apply(variables, u, return_carry=True, **options)
+            return sum(jnp.sum(jnp.abs(v) ** 2) for v in jax.tree.leaves((carry, y))), (carry, y)
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(variables, u, timesteps)
+
+    want = value_and_gradient(make(), u, timesteps)
+    with use(devices, data):
+        u, timesteps = (split(v, "data", "time") for v in (u, timesteps))
+        got = value_and_gradient(make(sequence_axis="time"), u, timesteps)
+        assert_close(got, want, atol=1e-3)
+
+
 def test_the_nnx_layer_equals_one_device():
     from flax import nnx
 
@@ -158,30 +181,33 @@ def test_a_model_in_training_equals_one_device(devices, pooling):
         assert_close(jax.jit(functools.partial(step, model("time")))(variables, tokens), want)
 
 
+@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("devices", DEVICES)
-def test_each_device_holds_only_its_shard_of_time(devices):
+def test_each_device_holds_only_its_shard_of_time(devices, uneven):
     time, flags = 2048, dict(bidirectional=True)
     u, lengths = jnp.ones((B, time, H)), jnp.array([time, 5, 1300])
-    reset = jnp.zeros((B, time), bool)
+    reset, timesteps = jnp.zeros((B, time), bool), jnp.ones((B, time)) if uneven else None
     variables = jax.jit(lru.LRU(N, **flags).init)(jax.random.key(0), u)
 
-    def compiled(layer, u, reset):
-        def loss(variables, u):
-            carry, y = layer.apply(
-                variables, u, seq_lengths=lengths, reset=reset, return_carry=True
-            )
+    def compiled(layer, u, reset, timesteps):
+        def loss(variables, u, timesteps):
+            options = dict(seq_lengths=lengths, reset=reset, timesteps=timesteps)
+            carry, y = layer.apply(variables, u, return_carry=True, **options)
             return jnp.sum(y**2) + jnp.sum(jnp.abs(carry[0]))
 
-        return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(variables, u).compile()
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+        return gradient.lower(variables, u, timesteps).compile()
 
     def memory(program):
         m = program.memory_analysis()
         return m.temp_size_in_bytes + m.argument_size_in_bytes + m.output_size_in_bytes
 
-    one = memory(compiled(lru.LRU(N, **flags), u, reset))
+    one = memory(compiled(lru.LRU(N, **flags), u, reset, timesteps))
     with use(devices):
-        u, reset = (split(v, None, "time") for v in (u, reset))
-        program = compiled(lru.LRU(N, sequence_axis="time", **flags), u, reset)
+        u, reset, timesteps = (
+            v if v is None else split(v, None, "time") for v in (u, reset, timesteps)
+        )
+        program = compiled(lru.LRU(N, sequence_axis="time", **flags), u, reset, timesteps)
     assert memory(program) < 1.5 * one / devices
     results = re.findall(r"= (.*?) all-(?:gather|reduce|to-all)(?:-start)?\(", program.as_text())
     numbers = [shape for shape in results if "pred" not in shape]  # resets may travel
