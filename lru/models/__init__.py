@@ -1,6 +1,10 @@
-"""Whole models: classifiers of sequences or of pairs of sequences, and language models."""
+"""Whole models: classifiers and predictors of sequences, matchers of pairs, and language models."""
 
 from lru.models.classifiers import SequenceClassifier, SequenceMatcher, SequenceModel
 from lru.models.language import LanguageModel
+from lru.models.predictors import SequencePredictor, SequenceTagger
 
-__all__ = ["LanguageModel", "SequenceClassifier", "SequenceMatcher", "SequenceModel"]
+__all__ = [
+    "LanguageModel", "SequenceClassifier", "SequenceMatcher", "SequenceModel", "SequencePredictor",
+    "SequenceTagger",
+]  # fmt: skip
