@@ -33,7 +33,7 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
     try:
         found = _read_folder(path) if path.is_dir() else _read_npz(path)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(f"{path} holds pickled Python objects; expected numbers only") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read ({reason}); expected {_FORM}") from error
@@ -55,10 +55,10 @@ def _read_folder(path: Path) -> Arrays:
 
 
 def _read_npz(path: Path) -> Arrays:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        raise ValueError("it is a single array")
-    with loaded:
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array")
         return {name: loaded[name] for name in loaded.files}
 
 

@@ -65,12 +65,18 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
 
 
 def _simulate(force: np.ndarray, stiffness: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Returns the positions at the end of every step `(n, T)`, by the symplectic Euler method."""
+    """Returns the positions at the end of every step `(n, T)`, by the leapfrog method."""
     position, velocity, found = np.zeros(len(force)), np.zeros(len(force)), []
+    dt = _DT / _SUBSTEPS
+
+    def half_kick(u, k):
+        s = np.choose(shape, [function(position) for function in _SHAPES])
+        return dt / 2 * (u - _DAMPING * velocity - k * s)
+
     for u, k in zip(force.T, stiffness.T):
         for _ in range(_SUBSTEPS):
-            s = np.choose(shape, [function(position) for function in _SHAPES])
-            velocity += _DT / _SUBSTEPS * (u - _DAMPING * velocity - k * s)
-            position += _DT / _SUBSTEPS * velocity
-        found.append(position.copy())
+            velocity = velocity + half_kick(u, k)
+            position = position + dt * velocity
+            velocity = velocity + half_kick(u, k)
+        found.append(position)
     return np.stack(found, axis=1)
