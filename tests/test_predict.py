@@ -118,14 +118,14 @@ def test_labels_and_tokens_of_the_users_own_are_predicted(tmp_path, capsys):
     found = [predicted(tmp_path / name, tmp_path, capsys, x=x) for name in ("run", "out")]
     assert set(found[0]["y"]) <= {-5, 40} and found[0]["classes"].tolist() == [-5, 40]
     np.testing.assert_array_equal(found[0]["y"], found[1]["y"])
-    np.savez(tmp_path / "new.npz", x=x + 1)
+    np.savez(tmp_path / "new.npz", x=np.full((1, 4), 9))
     command = [
         f"--workdir={tmp_path / 'run'}",
         f"--input={tmp_path / 'new.npz'}",
         "--out=never.npz",
     ]
     assert run(predict.main, command) == 2
-    assert "has tokens from 1 to 9; expected 0 to 8" in capsys.readouterr().err
+    assert "has tokens from 9 to 9; expected 0 to 8" in capsys.readouterr().err
 
 
 X = np.zeros((3, T, 1))
