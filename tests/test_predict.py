@@ -1,5 +1,6 @@
 """Predictions of new arrays equal those of the model, in the units of the training arrays."""
 
+import json
 import os
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 from lru import export, predict
 from lru.command_line import run
 from lru.data.springs import EXAMPLES, spring_arrays
+from lru.errors import UserError
 from lru.training.best import restore_best
 from lru.training.config import load_config
 from lru.training.loop import train_and_evaluate
@@ -86,6 +88,23 @@ def test_padding_is_marked_and_changes_no_prediction(example, root, inputs, tmp_
     else:
         assert (clean["y"][~valid] == -1).all() and (clean["y"][valid] >= 0).all()
         np.testing.assert_array_equal(np.isfinite(clean["probability"]).all(-1), valid)
+
+
+def test_an_export_has_the_specification_of_its_run(root):
+    for example in EXAMPLES:
+        content = json.loads((root / f"{example} out" / "config.json").read_text())
+        described = json.loads((root / example / "dataset.json").read_text())
+        assert content["spec"] == described["spec"] and content["data"] == "artificial"
+
+
+def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
+    folder = shutil.copytree(root / "motion out", tmp_path / "out")
+    content = json.loads((folder / "config.json").read_text())
+    for std, words in ([7.0], "is another config than"), ([0.0], "describes no model"):
+        content["spec"]["outputs"]["std"] = std
+        (folder / "config.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=words):
+            export.load(folder)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -93,9 +94,13 @@ class ArraySpec:
         """Whether the targets are classes, not real numbers."""
         return self.target.endswith("classes")
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the specification as nested dicts, lists and numbers."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the specification that `dataclasses.asdict` and JSON have saved.
+        """Returns the specification that `to_json` returned as `content`.
 
         Raises:
           ValueError: if it is not a specification; the source may be untrusted.

@@ -79,8 +79,10 @@ class ArraysOptions(Options):
     @functools.cached_property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the file, or of all in the folder."""
+        path = Path(self.path).expanduser()
         try:
-            return SourceFile.of(Path(self.path).expanduser()).sha256[:16]
+            path.stat()  # a missing path would have the digest of an empty folder
+            return SourceFile.of(path).sha256[:16]
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
 
@@ -135,7 +137,7 @@ class Arrays(SequenceDataset):
     def splits(self) -> Mapping[str, Iterator[dict[str, Any]]]:
         parts = self._parts()
         spec = spec_of(parts, self.options.target)
-        self.info.metadata["spec"] = dataclasses.asdict(spec)
+        self.info.metadata["spec"] = spec.to_json()
         self.info.metadata["steps"] = max(part.x.shape[1] for part in parts.values())
         return {split: _stored(part, spec) for split, part in parts.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -280,7 +279,7 @@ def describe_export(
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),
-        **({"spec": dataclasses.asdict(dataset.spec)} if dataset.spec else {}),
+        **({"spec": dataset.spec.to_json()} if dataset.spec else {}),
         "data": dataset.kind,
         "step": step,
         "commit": record.get("commit"),

@@ -33,8 +33,8 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
     for row in candidates:
         if by not in row:
             raise UserError(
-                f"the validation metrics of step {row['step']} have no {by}, which config.train"
-                ".select names; restore metrics.jsonl, or start a new --workdir"
+                f"the validation metrics of step {row['step']:,} have no {by}, which "
+                "config.train.select names; restore metrics.jsonl, or start a new --workdir"
             )
     keys = {
         "accuracy": lambda row: (row["accuracy"], -row["loss"]),

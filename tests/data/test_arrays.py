@@ -285,6 +285,7 @@ def test_a_file_without_arrays_raises_one_line(content, tmp_path):
 def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*none\.npz: No such file"):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "none.npz"))
+    assert not (tmp_path / "data").exists()
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder has no arrays; expected an .npz file, or a folder"):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "folder"))
