@@ -2,11 +2,20 @@
 
     python -m lru.train --config=configs/arrays.py --workdir=runs/mine --config.data.path=data.npz
 
-data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md. The
-kind of target follows from the type and shape of y. Without config.data.path, a variant names an
-example, a mass on a spring that a random force drives; see lru.data.springs:
+data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md. Type
+and shape of y determine the kind of target, and with it the loss and the metrics. Without a path, a
+variant names an example, a mass on a spring that a random force drives; see lru.data.springs:
 
-variant      from                   to predict                 cost                test score
+variant         inputs           target                         test score, three seeds
+(none)          force            position at every step         RMSE 0.110 to 0.158 (R2 0.95 to 0.98)
+:stiffness      force, position  stiffness, one number          RMSE 0.044 to 0.053 (R2 0.995)
+:shape          force, position  softening, linear or hardening 88.5 to 90.5 %
+:switching      force, position  stiffness 1 or 3 at every step 94.9 to 95.3 %
+:smoke          of any example, as in :shape,smoke; for tests     none expected
+
+Each takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and an RMSE
+of 0.73, and guessing is right in 33 % and 50 %. The noise of the position is 0.02. No paper has
+these tasks: where no source is given, an option is this library's own choice.
 """
 
 from ml_collections import ConfigDict
@@ -39,24 +48,24 @@ def arrays(example: str) -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.type = "lru.models:SequencePredictor"  # fits every kind of target
-    config.model.d_model = 32
+    config.model.d_model = 32  # small, for minutes on a CPU, like the next one
     config.model.num_layers = 2
     config.model.norm = "layer"  # statistics of each step alone, so the model stays causal
-    config.model.glu = "full"  # as on the Long Range Arena
+    config.model.glu = "full"  # Appendix D.1 of Orvieto et al. (2023)
     config.model.dropout = 0.0
     config.model.pooling = "mean"  # over valid steps; no effect on targets of steps
     config.model.remat = False  # short sequences need little memory
     config.model.mixer = ConfigDict()
     config.model.mixer.type = "lru:LRU"
-    config.model.mixer.d_state = 32
+    config.model.mixer.d_state = 32  # N
     config.model.mixer.r_min = 0.5
-    config.model.mixer.r_max = 0.99  # memory of up to 100 steps
+    config.model.mixer.r_max = 0.99  # from about 2 to 100 steps of memory
     config.model.mixer.bidirectional = False  # True where later steps may be used too
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 4e-3
+    config.optimizer.learning_rate = 4e-3  # Appendix C.2 of Orvieto et al. (2023), for sCIFAR
     config.optimizer.groups = ((r".*", 1.0, 0.0),)  # no weight decay: Adam
-    config.optimizer.warmup_fraction = 0.1
+    config.optimizer.warmup_fraction = 0.1  # Appendix D.2 of Orvieto et al. (2023)
 
     config.train = ConfigDict()
     config.train.steps = 2_000
