@@ -6,12 +6,12 @@ data.npz, or a folder of .npy files, has the inputs x and the targets y; see doc
 and shape of y determine the kind of target, and with it the loss and the metrics. Without a path, a
 variant names an example, a mass on a spring that a random force drives; see lru.data.springs:
 
-variant         inputs           target                         test score, three seeds
-(none)          force            position at every step         RMSE 0.110 to 0.158 (R2 0.95 to 0.98)
-:stiffness      force, position  stiffness, one number          RMSE 0.044 to 0.053 (R2 0.995)
-:shape          force, position  softening, linear or hardening 88.5 to 90.5 %
-:switching      force, position  stiffness 1 or 3 at every step 94.9 to 95.3 %
-:smoke          of any example, as in :shape,smoke; for tests     none expected
+variant     inputs           target                          test score of three seeds
+(none)      force            position at every step          RMSE 0.110 to 0.158, R2 0.95 to 0.98
+:stiffness  force, position  stiffness, one number           RMSE 0.044 to 0.053, R2 0.995
+:shape      force, position  softening, linear or hardening  88.5 to 90.5 %
+:switching  force, position  stiffness 1 or 3 at every step  94.9 to 95.3 %
+:smoke      of any example, as in :shape,smoke, for tests    none expected
 
 Each takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and an RMSE
 of 0.73, and guessing is right in 33 % and 50 %. The noise of the position is 0.02. No paper has

@@ -34,6 +34,9 @@ class Scaling:
         Args:
           chunks: arrays `(m, features)` that together have all values.
 
+        Raises:
+          UserError: if the values are too large for float64.
+
         Example:
           >>> Scaling.of([np.array([[1.0, 7.0], [3.0, 7.0]]), np.array([[5.0, 7.0]])])
           Scaling(mean=(3.0, 7.0), std=(1.632993161855452, 1.0))
@@ -43,9 +46,12 @@ class Scaling:
             values = np.asarray(chunk, np.float64)
             here, more = values.mean(0), len(values)
             away, total = here - mean, count + more
-            squares = squares + ((values - here) ** 2).sum(0) + away**2 * count * more / total
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below
+                squares = squares + ((values - here) ** 2).sum(0) + away**2 * count * more / total
             mean, count = mean + away * more / total, total
         std = np.sqrt(squares / count)
+        if not np.isfinite(std).all():
+            raise UserError("the arrays have values too large to standardize; divide them first")
         std = np.where(std > 1e-14 * np.abs(mean), std, 1.0)  # rounding of a constant is no spread
         return cls(tuple(map(float, mean)), tuple(map(float, std)))
 

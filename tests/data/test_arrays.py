@@ -171,7 +171,7 @@ def splits(**changes):
 
 
 def without(array, at, value):
-    changed = np.array(array, np.result_type(array, type(value)))
+    changed = array * np.ones((), np.result_type(array, value))
     changed[at] = value
     return changed
 
@@ -188,6 +188,7 @@ WRONG = [
     ({"x": X + 1j, "y": CLASSES}, "x of DATA has the type complex128; expected numbers"),
     ({"x": without(X, (4, 2, 1), np.nan), "y": CLASSES}, "x of example 4 of DATA has values that"),
     ({"x": X, "y": without(X[:, 0, 0], 3, np.inf)}, "y of example 3 of DATA has values that are"),
+    ({"x": without(X, (..., 0), 1e200 * X[..., 0]), "y": CLASSES}, "too large to standardize"),
     ({"x": X, "y": CLASSES, "lengths": LENGTHS + T}, "expected 1 to 7, the number of steps of x"),
     ({"x": X, "y": CLASSES, "lengths": 0 * LENGTHS}, "has values from 0 to 0; expected 1 to 7"),
     ({"x": X, "y": CLASSES, "lengths": LENGTHS * 1.0}, "type float64; expected integers (20,)"),
