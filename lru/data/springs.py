@@ -43,6 +43,21 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
     rng = np.random.default_rng([seed, EXAMPLES.index(example)])
     force = rng.normal(size=(number, -(-steps // _HOLD))).repeat(_HOLD, axis=1)[:, :steps]
     lengths = rng.integers(-(-steps // 2), steps, number, endpoint=True)
+    stiffness, shape = _draw(rng, example, number, steps)
+    position = _simulate(force, stiffness, shape)
+    position += _NOISE * rng.normal(size=position.shape)
+    given = [force] if example == "motion" else [force, position]
+    target = {
+        "motion": position, "stiffness": stiffness[:, 0], "shape": shape,
+        "switching": (stiffness > 2).astype(int),
+    }[example]  # fmt: skip
+    return {"x": np.stack(given, axis=-1), "y": target, "lengths": lengths}
+
+
+def _draw(
+    rng: np.random.Generator, example: str, number: int, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the stiffness at every step, `(n, T)`, and the index of each shape, `(n,)`."""
     shape = np.full(number, 2 if example == "motion" else 1)
     stiffness = np.ones((number, steps))
     if example == "stiffness":
@@ -54,14 +69,7 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
         switches = rng.random((number, steps)) < 1 / 40
         state = (rng.integers(2, size=(number, 1)) + switches.cumsum(axis=1)) % 2
         stiffness += 2 * state
-    position = _simulate(force, stiffness, shape)
-    position += _NOISE * rng.normal(size=position.shape)
-    given = [force] if example == "motion" else [force, position]
-    target = {
-        "motion": position, "stiffness": stiffness[:, 0], "shape": shape,
-        "switching": (stiffness > 2).astype(int),
-    }[example]  # fmt: skip
-    return {"x": np.stack(given, axis=-1), "y": target, "lengths": lengths}
+    return stiffness, shape
 
 
 def _simulate(force: np.ndarray, stiffness: np.ndarray, shape: np.ndarray) -> np.ndarray:
