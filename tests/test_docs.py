@@ -1,10 +1,12 @@
 """The code in the tutorials can be run, and has the results they describe."""
 
+import importlib
 import json
 import os
 import pkgutil
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from lru.command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -44,6 +48,36 @@ def run_page(tmp_path, monkeypatch):
         return runpy.run_path("shown.py")
 
     return run
+
+
+SMALL = [
+    "--config.model.d_model=4", "--config.train.steps=4", "--config.train.eval_every=2",
+]  # fmt: skip
+SMALL_TEXT = [
+    "--config.data.source=released", "--config.train.epochs=1", "--config.train.unroll=5",
+]  # fmt: skip
+
+
+def test_own_data_are_trained_predicted_and_exported(tmp_path, monkeypatch):
+    """Runs the Python and the commands of the page in order; training is shortened."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LRU_DATA_DIR", str(tmp_path / "data"))
+    page, names = (ROOT / "docs" / "own_data.md").read_text(), {}
+    for language, code in re.findall(r"```(python|sh)\n(.*?)```", page, flags=re.DOTALL):
+        if language == "python":
+            exec(code, names)
+            continue
+        for line in code.splitlines():
+            python, flag, module, *arguments = shlex.split(line.replace("file,quick", "file,smoke"))
+            assert (python, flag) == ("python", "-m")
+            if module == "lru.train":
+                arguments += SMALL_TEXT if "charlm" in line else SMALL
+            assert run(importlib.import_module(module).main, arguments) == 0, line
+    y, valid = names["predicted"]["y"], names["predicted"]["valid"]
+    assert y.shape == valid.shape == (3, 80) and valid.all()
+    np.testing.assert_allclose(names["outputs"][..., 0], y, rtol=1e-5)
+    assert 900 < y.min() < y.max() < 1100  # in the units of the arrays
+    assert names["tags"].shape == (8, 100, 5)
 
 
 def test_the_new_task_is_prepared_trained_and_evaluated(run_page):

@@ -11,6 +11,7 @@ import lru
 import lru.evaluate
 import lru.export
 import lru.generate
+import lru.predict
 import lru.reduce
 import lru.spectrum
 from lru.command_line import run
@@ -109,7 +110,7 @@ def test_a_work_directory_may_name_only_modules_and_data_sets_of_lru_and_flax(
     assert len(str(error.value).splitlines()) == 1
 
 
-COMMANDS = [lru.evaluate, lru.generate, lru.export, lru.reduce, lru.spectrum]
+COMMANDS = [lru.evaluate, lru.predict, lru.generate, lru.export, lru.reduce, lru.spectrum]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -133,6 +134,7 @@ def test_every_command_rejects_other_names_before_importing(
     put(config, key, value)
     workdir = written(evil / "run", config)
     more = {
+        lru.predict: ["--input=new.npz", "--out=predicted.npz"],
         lru.generate: ["--prompt=a"],
         lru.export: [f"--out={evil / 'out'}"],
         lru.reduce: [f"--out={evil / 'out'}", "--modes=1"],

@@ -21,7 +21,8 @@ FLAX = {
     "layers/mixers.py:over_time",
 }
 COMMANDS = {
-    "train", "evaluate", "generate", "spectrum", "export", "reduce", "prepare", "command_line"
+    "train", "evaluate", "predict", "generate", "spectrum", "export", "reduce", "prepare",
+    "command_line",
 }  # fmt: skip
 # Each level may import from those before it.
 LEVELS = [

@@ -11,7 +11,7 @@ from flax import nnx
 import lru
 from lru.baselines import GRU, S4D, S5
 from lru.lattice import Lattice
-from lru.models import LanguageModel, SequenceClassifier
+from lru.models import LanguageModel, SequenceClassifier, SequenceTagger
 from lru.ops.array_typing import Array
 
 
@@ -38,6 +38,9 @@ def other_calls(x: jax.Array, params: dict[str, jax.Array]) -> None:
 def models(x: jax.Array) -> None:
     classifier = SequenceClassifier(2, 4, 1, lru.LRU(4))
     assert_type(classifier(x, timesteps=x, train=True), jax.Array)
+    tagger = SequenceTagger(2, 4, 1, lru.LRU(4), vocab_size=9)
+    assert_type(tagger(x, seq_lengths=[3], timesteps=x), jax.Array)
+    assert_type(tagger(x, return_carry=True), tuple[Any, jax.Array])
     assert_type(classifier(x, return_carry=True), tuple[Any, jax.Array])
     language = LanguageModel(5, 4, stack=Lattice(4, 1))
     assert_type(language(x), jax.Array)

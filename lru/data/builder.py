@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow_datasets as tfds
 
+from lru.data.array_spec import ArraySpec
 from lru.data.options import Options
 from lru.data.released import Found, Paths, Release
 from lru.data.sources import SourceFile, Sources, unchanged
@@ -203,6 +204,11 @@ class SequenceDataset(
     @property
     def vocab_size(self) -> int | None:
         """V, the number of different tokens, 0 .. V - 1; None if a step is a feature vector."""
+        return None
+
+    @property
+    def spec(self) -> ArraySpec | None:
+        """What a model reads and predicts, if the data are arrays of the user; else None."""
         return None
 
     @property

@@ -37,7 +37,7 @@ def training_batches(
 
     Returns:
       Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
-      `(B,)`; and weight `(B,)`, float32, all ones.
+      `(B,)`; and weight `(B,)`, float32, all ones, unless the examples have weights themselves.
 
     Raises:
       UserError: if the batch size or the seed is out of range, or the source is empty.
@@ -194,7 +194,7 @@ def _gather(source: Sequence[Mapping[str, Any]], indices: np.ndarray) -> Batch:
     read = getattr(source, "__getitems__", lambda items: [source[index] for index in items])
     examples = read(indices[valid].tolist() or [0])  # at least one, for the shapes
     batch = {key: _stack(key, examples, valid) for key in examples[0]}
-    return batch | {"weight": valid.astype(np.float32)}
+    return {"weight": valid.astype(np.float32)} | batch
 
 
 def _stack(key: str, examples: Sequence[Mapping[str, Any]], valid: np.ndarray) -> np.ndarray:

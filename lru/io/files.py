@@ -91,7 +91,7 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
     Args:
       text: the JSON text.
       fields: the keys that the object must have, each with its type, or with the fields of a nested
-        object. A `float` is any finite number.
+        object. A `float` is any finite number. Of the keys in `"one|other"`, one must be there.
 
     Raises:
       ValueError: if the text is not JSON or not an object, or a field is missing or of the wrong
@@ -115,9 +115,10 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
 def _check_fields(content: Any, fields: Fields, where: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{where}expected an object, found {type(content).__name__}")
-    for key, kind in fields.items():
-        if key not in content:
-            raise ValueError(f"{where}{key!r} is missing")
+    for names, kind in fields.items():
+        key = next((name for name in names.split("|") if name in content), None)
+        if key is None:
+            raise ValueError(f"{where}{names!r} is missing")
         if isinstance(kind, Mapping):
             _check_fields(content[key], kind, f"{where}{key}: ")
         elif not _has_type(content[key], kind):

@@ -1,6 +1,10 @@
-"""Complete models: classifiers of sequences and of pairs of sequences, and language models."""
+"""Complete models: classifiers and predictors of sequences, matchers of pairs, language models."""
 
 from lru.models.classifiers import SequenceClassifier, SequenceMatcher, SequenceModel
 from lru.models.language import LanguageModel
+from lru.models.predictors import SequencePredictor, SequenceTagger
 
-__all__ = ["LanguageModel", "SequenceClassifier", "SequenceMatcher", "SequenceModel"]
+__all__ = [
+    "LanguageModel", "SequenceClassifier", "SequenceMatcher", "SequenceModel", "SequencePredictor",
+    "SequenceTagger",
+]  # fmt: skip

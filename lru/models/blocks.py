@@ -421,6 +421,6 @@ def residual_stack(model):
 
 def check_model_sizes(model):
     """Checks that each size of a model is None, or a whole number of at least 1."""
-    for name in ("num_classes", "vocab_size", "d_model", "num_layers"):
+    for name in ("num_classes", "num_outputs", "vocab_size", "d_model", "num_layers"):
         if (size := getattr(model, name, None)) is not None:
             check_sizes(**{name: size})

@@ -29,33 +29,12 @@ from lru.ops.array_typing import (
 from lru.ops.dtypes import at_least_float32
 
 
-class SequenceModel(BlockOptions):
-    """Base class of classifiers: an encoder, `num_layers` residual blocks, pooling over time.
-
-    The logits are at least float32.
-
-    Attributes: those of `lru.models.blocks.BlockOptions`, and
-      num_classes: the number of logits.
-      d_model: H, the width between the blocks.
-      num_layers: L, the number of residual blocks.
-      mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
-        `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
-      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
-        vectors, which form an additional last axis of the inputs.
-      pooling: `"mean"` over the valid steps, or the `"last"` valid step.
-    """
-
-    num_classes: int
-    d_model: int
-    num_layers: int
-    mixer: Callable[..., nn.Module] | nn.Module
-    vocab_size: int | None = None
-    norm: Norm = "batch"
-    pooling: Pooling = "mean"
+class SequenceEncoder(BlockOptions):
+    """The encoder, residual blocks and pooling of sequence models; subclasses define the fields."""
 
     def __post_init__(self) -> None:
         check_model_sizes(self)
-        self.mixer = as_factory("mixer", self.mixer)
+        self.mixer = as_factory("mixer", self.mixer)  # type: ignore[has-type]  # a subclass's field
         super().__post_init__()
 
     @property
@@ -85,6 +64,31 @@ class SequenceModel(BlockOptions):
         if self.vocab_size is None:
             return nn.Dense(self.d_model, dtype=self.dtype, name="encoder")(inputs)
         return Embedding(self.vocab_size, self.d_model, dtype=self.dtype, name="encoder")(inputs)
+
+
+class SequenceModel(SequenceEncoder):
+    """Base class of classifiers: an encoder, `num_layers` residual blocks, pooling over time.
+
+    The logits are at least float32.
+
+    Attributes: those of `lru.models.blocks.BlockOptions`, and
+      num_classes: the number of logits.
+      d_model: H, the width between the blocks.
+      num_layers: L, the number of residual blocks.
+      mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
+        `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
+      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
+        vectors, which form an additional last axis of the inputs.
+      pooling: `"mean"` over the valid steps, or the `"last"` valid step.
+    """
+
+    num_classes: int
+    d_model: int
+    num_layers: int
+    mixer: Callable[..., nn.Module] | nn.Module
+    vocab_size: int | None = None
+    norm: Norm = "batch"
+    pooling: Pooling = "mean"
 
 
 def _split_carry(initial_carry):

@@ -17,6 +17,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
+from lru.data.array_spec import ArraySpec
 from lru.data.characters import Alphabet, bytes_as_text
 from lru.data.corpora import TextStream
 from lru.errors import UserError
@@ -36,7 +37,8 @@ class Description:
     Attributes:
       name, kind, remark: the data set's name, provenance and note; see
         `lru.data.builder.SequenceDataset`.
-      num_classes: the number of classes; None if the model predicts characters of a text.
+      num_classes: the number of classes; None if the model predicts characters of a text, or if
+        there is a `spec`.
       vocab_size: the number of different tokens; None if each step is a vector of features.
       shape, dtype: the shape and the type of the model's inputs for one example. The shape is
         `(1, T)` for tokens, with T = 1 for a text; `(1, T, features)` for vectors of features; or
@@ -45,6 +47,7 @@ class Description:
       of_bytes: whether each token of a text is a byte of UTF-8 instead of a character.
       steps_per_epoch: the number of training steps in one pass over a text; None if the data are
         not a text.
+      spec: what the model reads and predicts, if the data are arrays of the user; else None.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Description:
     tokens: tuple[str, ...] | None = None
     of_bytes: bool = False
     steps_per_epoch: int | None = None
+    spec: ArraySpec | None = None
 
     def __post_init__(self):
         _check(self)
@@ -77,13 +81,14 @@ class Description:
                 name=dataset.name,
                 kind=dataset.kind,
                 remark=dataset.note,
-                num_classes=task.model_arguments.get("num_classes"),
+                num_classes=None if dataset.spec else task.model_arguments.get("num_classes"),
                 vocab_size=task.model_arguments["vocab_size"],
                 shape=tuple(inputs.shape),
                 dtype=inputs.dtype.name,
                 tokens=None if tokens is None else tuple(tokens),
                 of_bytes=getattr(dataset, "of_bytes", False),
                 steps_per_epoch=task.steps_per_epoch,
+                spec=dataset.spec,
             )
         except ValueError:
             return None
@@ -103,6 +108,8 @@ class Description:
             content["shape"] = tuple(content["shape"])
             if content.get("tokens") is not None:
                 content["tokens"] = tuple(content["tokens"])
+            if content.get("spec") is not None:
+                content["spec"] = ArraySpec.from_json(content["spec"])
             return cls(**content)
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({error}); {_REMEDY}") from error
@@ -117,7 +124,7 @@ class Description:
         if found is None:
             write_atomically(workdir / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
             return
-        for name in ("num_classes", "vocab_size", "dtype", "tokens", "of_bytes"):
+        for name in ("num_classes", "vocab_size", "dtype", "tokens", "of_bytes", "spec"):
             there, here = getattr(found, name), getattr(self, name)
             if there != here:
                 raise UserError(
@@ -127,7 +134,7 @@ class Description:
 
     @property
     def is_text(self) -> bool:
-        return self.num_classes is None
+        return self.num_classes is None and self.spec is None
 
     @property
     def token_names(self) -> tuple[str, ...] | None:
@@ -179,7 +186,7 @@ def _check(found: Description) -> None:
 
 
 def _check_tokens(found: Description) -> None:
-    tokens, text = found.tokens, found.num_classes is None
+    tokens, text = found.tokens, found.is_text
     if text and (found.vocab_size is None or tokens is None):
         raise ValueError("neither num_classes nor tokens are given")
     if tokens is None:

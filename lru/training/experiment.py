@@ -24,7 +24,7 @@ from lru.training.build import build, check_arguments
 from lru.training.description import Description
 from lru.training.devices import Devices
 from lru.training.gradient_norms import mean_norms, record_gradient_norms
-from lru.training.metrics import Metrics
+from lru.training.metrics import Metrics, RegressionMetrics
 from lru.training.optimizer import OptimizerSettings, make_optimizer
 from lru.training.overrides import DATA_ARGUMENTS, MODEL_ARGUMENTS
 from lru.training.ranges import check_ranges
@@ -217,9 +217,10 @@ class Experiment:
         }
         return State(**fields | {"carry": self._devices.split})
 
-    def empty_metrics(self) -> Metrics:
+    def empty_metrics(self) -> Metrics | RegressionMetrics:
         """Returns metrics over zero examples, on the devices."""
-        return self._devices.replicate(Metrics(*np.zeros(3, np.float32)))
+        shapes = jax.eval_shape(self.task.empty_metrics)
+        return self._devices.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
 
     @functools.cached_property
     def _on_device(self) -> Mapping[str, Array] | None:
@@ -266,9 +267,9 @@ class Experiment:
         """Returns a state's parameters and batch statistics, as variables for `model.apply`."""
         return {"params": state.params, "batch_stats": state.batch_stats}
 
-    def report(self, metrics: Metrics) -> dict[str, float]:
-        """Returns the metrics to log: loss, accuracy and, on a text, bits per character."""
-        return self.task.report(metrics.compute())
+    def report(self, metrics: Metrics | RegressionMetrics) -> dict[str, float]:
+        """Returns the metrics to log; see `lru.training.tasks.Task.report`."""
+        return self.task.report(metrics)
 
     def take_metrics(self, state: State) -> tuple[State, dict[str, float]]:
         """Returns the state with its sums over training steps cleared, and the metrics to log."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import flax.linen as nn
     from ml_collections import ConfigDict
 
+    from lru.data.array_spec import ArraySpec
     from lru.training.experiment import Experiment
 
 WEIGHTS, ABOUT, STEP = "model.safetensors", "config.json", "step.jaxexport"
@@ -54,6 +55,7 @@ def export_run(
       - `arguments`: the model's arguments that depend on the data.
       - `inputs`: the shape and type of the model's inputs for one step of one example.
       - `tokens`: the readable name of each token, if the tokens have names.
+      - `spec`: see `lru.data.array_spec.ArraySpec`, if the data are the user's arrays.
       - `data`: the provenance of the data.
       - `step`: the step of the checkpoint.
       - `commit` and `test`: these entries of the run's record; None if the record is missing or
@@ -133,12 +135,16 @@ def _write(
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     if step:
         with experiment.precision():
-            program = export_step(experiment.model, variables, _one_step(experiment))
+            model = _in_units(experiment.model, experiment.dataset.spec)
+            program = export_step(model, variables, _one_step(experiment))
         (folder / STEP).write_bytes(program.serialize())
 
 
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
+
+    A model of the user's own arrays takes inputs and returns numbers in the units of the arrays; of
+    classes, it returns logits in the order of `spec.labels` in `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any
@@ -155,9 +161,22 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
       UserError: `config.json` or `model.safetensors` is missing or damaged, the two files do not
         belong together, a tensor does not fit the model, or a named package is not allowed.
     """
+    model, variables, spec = load_standardized(folder, allow)
+    return _in_units(model, spec), variables
+
+
+def load_standardized(
+    folder: str | os.PathLike[str], allow: Sequence[str] = ()
+) -> tuple[nn.Module, Any, ArraySpec | None]:
+    """Loads an exported model of standardized inputs, its variables and its specification.
+
+    The specification is None unless the data were arrays of the user. For the arguments and the
+    errors, see `load`.
+    """
     import jax
     import numpy as np
 
+    from lru.data.array_spec import ArraySpec
     from lru.models.weights import read_weights
     from lru.training.names import check_allow
 
@@ -168,12 +187,13 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
         raise UserError(f"{file} is missing; {_REMEDY}")
     about, allow = read_object(file, _FIELDS, _REMEDY), check_allow(allow)
     for name, value in about["arguments"].items():
-        if value is not None and not (type(value) is int and 0 < value < 2**31):
+        if type(value) not in (bool, type(None)) and not (type(value) is int and 0 < value < 2**31):
             raise UserError(f"{file} is damaged (arguments.{name} is {value!r}); {_REMEDY}")
     try:
         model = _model(about["config"]["model"], about["arguments"], allow)
         inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+        spec = None if about.get("spec") is None else ArraySpec.from_json(about["spec"])
     except (
         ArithmeticError,
         AttributeError,
@@ -194,7 +214,20 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
             f"{weights} is damaged: it has changed since the export; export it again, or, if the "
             f"change is intended, delete sha256 from {file}"
         )
-    return model, variables
+    return model, variables, spec
+
+
+def _in_units(model: nn.Module, spec: ArraySpec | None) -> nn.Module:
+    """Returns the model in the units of the arrays that a specification describes."""
+    from lru.models.scaled import Scaled
+
+    if spec is None or (spec.inputs is None and spec.outputs is None):
+        return model
+    inputs, outputs = (
+        None if scaling is None else (scaling.mean, scaling.std)
+        for scaling in (spec.inputs, spec.outputs)
+    )
+    return Scaled(model, inputs, outputs)
 
 
 def evaluate_export(
@@ -253,6 +286,7 @@ def describe_export(
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),
+        **({"spec": dataset.spec.to_json()} if dataset.spec else {}),
         "data": dataset.kind,
         "step": step,
         "commit": record.get("commit"),
@@ -291,6 +325,8 @@ def _check_modules(maker: Any, where: str) -> None:
 def _identity(about: Mapping[str, Any]) -> str:
     """Returns the entries of `config.json` that define the model, as JSON."""
     entries = {"model": about["config"]["model"], "arguments": about["arguments"]}
+    if about.get("spec") is not None:
+        entries["spec"] = about["spec"]
     return json.dumps(entries, sort_keys=True)
 
 

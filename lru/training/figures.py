@@ -29,7 +29,7 @@ def run_name(config: Mapping[str, Any]) -> str:
 
 
 def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, title: str) -> None:
-    """Draws the loss and accuracy of each split against the step, and saves the figure.
+    """Draws the loss, and the accuracy or RMSE, of each split against the step; saves the figure.
 
     Args:
       rows: the lines of `metrics.jsonl`.
@@ -43,7 +43,10 @@ def save_curves(rows: Sequence[Mapping[str, Any]], best_step: int, path: Path, t
         "validation": {"color": "#0b3c8c", "linewidth": 1.8},
         "test": {"color": "#c0392b", "linestyle": "--", "marker": "*", "markersize": 12},
     }
-    names = {"loss": "cross entropy (nats)", "accuracy": "accuracy (%)"}
+    if any("rmse" in row for row in rows):
+        names = {"loss": "mean squared error, standardized", "rmse": "RMSE"}
+    else:
+        names = {"loss": "cross entropy (nats)", "accuracy": "accuracy (%)"}
     for axis, (name, label) in zip(figure.subplots(1, 2), names.items()):
         unit = 100 if name == "accuracy" else 1
         for split, style in styles.items():

@@ -15,7 +15,7 @@ from lru.io.files import parse_object
 from lru.training.digests import SUMS, Damaged, digest, read_digests
 
 # The required fields of a row of `metrics.jsonl` or `timing.jsonl`, and of a checkpoint's history.
-METRICS = {"step": int, "split": str, "loss": float, "accuracy": float}
+METRICS = {"step": int, "split": str, "loss": float, "accuracy|rmse": float}
 TIMING = {"step": int, "seconds": float, "input_wait_seconds": float}
 _FIELDS = {"config": dict, "metrics": list, "timing": list, "spectra": dict}
 

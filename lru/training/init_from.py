@@ -168,7 +168,7 @@ def _read_export(weights: Path, about: Path) -> Source:
 def _read_run(workdir: Path) -> Source:
     train = load_run_config(workdir).get("train")
     select = train.get("select", "accuracy") if isinstance(train, ConfigDict) else "accuracy"
-    if select not in ("accuracy", "loss"):
+    if select not in ("accuracy", "loss", "rmse"):
         raise UserError(f"{workdir / 'config.json'} is damaged (train.select is {select!r})")
     description = Description.load(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:

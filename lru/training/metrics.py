@@ -1,10 +1,11 @@
-"""Metrics of training and evaluation: loss and accuracy, as sums and as means over examples."""
+"""Metrics of training and evaluation, as sums and as means over examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -14,8 +15,8 @@ from lru.ops.array_typing import Array, Float, Num
 class Metrics(struct.PyTreeNode):
     """Sums of the loss and of the correct predictions over examples.
 
-    A mean over several batches therefore gives every example the same weight. On a text, every
-    predicted character is an example.
+    A mean over several batches therefore gives every example the same weight. If there is a target
+    at every step, as on a text, every step with a target is an example.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.
@@ -37,9 +38,9 @@ class Metrics(struct.PyTreeNode):
         """Computes the metrics of a batch.
 
         Args:
-          logits: the outputs of the model, `(B, V)`; on a text, `(B, T, V)`.
-          batch: a batch with the arrays `label` and `weight`, `(B,)`; on a text, `(B, T)`. The
-            weight is 1 for an example and 0 for padding.
+          logits: the outputs of the model, `(B, V)`; with a target at every step, `(B, T, V)`.
+          batch: a batch with the arrays `label` and `weight`, `(B,)` or `(B, T)`. The weight is 1
+            for an example and 0 for padding.
         """
         label, weight = batch["label"], batch["weight"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -68,3 +69,97 @@ class Metrics(struct.PyTreeNode):
         """
         count = float(self.count)
         return {"loss": float(self.loss) / count, "accuracy": float(self.correct) / count}
+
+
+class RegressionMetrics(struct.PyTreeNode):
+    """Sums over examples with K real targets; if there is a target at every step, over steps.
+
+    Targets and predictions are standardized. Each batch counts by its number of examples.
+
+    Attributes:
+      squared_error: the sum of (prediction - target)^2, `(K,)`.
+      target: the sum of the targets, `(K,)`.
+      squared_target: the sum of the squared targets, `(K,)`.
+      count: the number of examples.
+    """
+
+    squared_error: Float[Array, "K"]
+    target: Float[Array, "K"]
+    squared_target: Float[Array, "K"]
+    count: Float[Array, ""]
+
+    @classmethod
+    def empty(cls, num_outputs: int) -> RegressionMetrics:
+        """Returns metrics over zero examples."""
+        zeros = jnp.zeros(num_outputs)
+        return cls(zeros, zeros, zeros, jnp.zeros(()))
+
+    @classmethod
+    def of(
+        cls, outputs: Float[Array, "... K"], batch: Mapping[str, Num[Array, "..."]]
+    ) -> RegressionMetrics:
+        """Computes the metrics of a batch.
+
+        Args:
+          outputs: the predictions `(B, K)`, or `(B, T, K)` if each step is scored.
+          batch: `label`, with the shape of the outputs, and `weight`, `(B,)` or `(B, T)`. The
+            weight is 1 for an example and 0 for padding.
+        """
+        label, weight = batch["label"], batch["weight"]
+        axes = tuple(range(weight.ndim))
+
+        def total(x):
+            return jnp.sum(x * weight[..., None], axes, dtype=jnp.float32)
+
+        count = jnp.sum(weight, dtype=jnp.float32)
+        return cls(total((outputs - label) ** 2), total(label), total(label**2), count)
+
+    def merge(self, other: RegressionMetrics) -> RegressionMetrics:
+        """Returns the metrics over the examples of `self` and `other` together."""
+        return RegressionMetrics(
+            self.squared_error + other.squared_error,
+            self.target + other.target,
+            self.squared_target + other.squared_target,
+            self.count + other.count,
+        )
+
+    @property
+    def loss(self) -> Float[Array, ""]:
+        """The sum of the examples' mean squared errors over the K outputs."""
+        return self.squared_error.mean()
+
+    def mean_loss(self) -> Float[Array, ""]:
+        """Returns the loss that training minimizes: the mean squared error, standardized."""
+        return self.loss / self.count
+
+    def compute(self, std: Sequence[float]) -> dict[str, float]:
+        """Returns the mean `loss`, and `rmse` and `r2` as means over the K outputs.
+
+        These are `root_mean_squared_error` and `r2_score` of scikit-learn, with their defaults:
+
+            RMSE = sqrt(sum (prediction - target)^2 / n)
+            R2 = 1 - sum (prediction - target)^2 / sum (target - mean target)^2
+
+        If all targets are equal, R2 is 1 if the predictions are too, else 0.
+
+        Args:
+          std: the standard deviation of each output, by which the targets were divided. RMSE is in
+            the units of the data, and R2 has none.
+
+        Example:
+          >>> batch = {"label": jnp.array([[1.0], [3.0], [9.0]]), "weight": jnp.array([1, 1, 0])}
+          >>> RegressionMetrics.of(jnp.array([[1.0], [2.0], [0.0]]), batch).compute([10.0])
+          {'loss': 0.5, 'rmse': 7.0710678118654755, 'r2': 0.5}
+        """
+        error, target, squared = (
+            np.asarray(x, np.float64)
+            for x in (self.squared_error, self.target, self.squared_target)
+        )
+        count = float(self.count)
+        rmse = np.sqrt(error / count) * np.asarray(std)
+        spread = squared - target**2 / count
+        constant = spread <= 1e-6 * squared  # the rounding of float32 sums
+        r2 = np.where(constant, error == 0, 1 - error / np.where(constant, 1, spread))
+        return {
+            "loss": float(error.mean() / count), "rmse": float(rmse.mean()), "r2": float(r2.mean())
+        }  # fmt: skip

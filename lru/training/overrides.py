@@ -15,7 +15,8 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from lru.errors import UserError, did_you_mean
 
 # Arguments that the program fills in.
-MODEL_ARGUMENTS, DATA_ARGUMENTS = ("num_classes", "vocab_size"), ("data_dir", "manual_dir")
+MODEL_ARGUMENTS = ("num_classes", "num_outputs", "per_step", "vocab_size")
+DATA_ARGUMENTS = ("data_dir", "manual_dir")
 _FLAX_ARGUMENTS = ("parent", "name")
 
 

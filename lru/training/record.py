@@ -20,7 +20,7 @@ from lru.io.files import Fields, read_object
 from lru.training.gradient_norms import norms_in_row
 
 _RECORD: Fields = {"config": dict, "steps": int, "steps_planned": int}
-_RESULT: Fields = {"step": int, "loss": float, "accuracy": float}
+_RESULT: Fields = {"step": int, "loss": float, "accuracy|rmse": float}
 
 
 def make_record(
@@ -71,7 +71,7 @@ def make_record(
             if row is not None
         },
         "validation_curve": [
-            (row["step"], row["loss"], row["accuracy"])
+            (row["step"], row["loss"], row["rmse" if "rmse" in row else "accuracy"])
             for row in rows
             if row["split"] == "validation"
         ],
@@ -140,14 +140,21 @@ def environment() -> dict[str, Any]:
 
 
 def format_score(row: Mapping[str, Any]) -> str:
-    """Formats the score of a model: its accuracy or, on a text, its bits per character.
+    """Formats the score of a model.
+
+    The score is the accuracy; on a text, bits per character; for real numbers, RMSE and R2.
 
     Example:
       >>> format_score({"loss": 0.5, "accuracy": 0.75})
       'accuracy 75.00 %'
       >>> format_score({"loss": 1.0, "bits_per_character": 1.4427, "accuracy": 0.75})
       '1.443 bits per character'
+      >>> format_score({"loss": 0.04, "rmse": 12.3456, "r2": 0.96})
+      'RMSE 12.35, R2 0.9600'
     """
+    if "rmse" in row:
+        r2 = f", R2 {row['r2']:.4f}" if "r2" in row else ""
+        return f"RMSE {row['rmse']:.4g}{r2}"
     if "bits_per_character" in row:
         return f"{row['bits_per_character']:.3f} bits per character"
     return f"accuracy {100 * row['accuracy']:.2f} %"

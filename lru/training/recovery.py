@@ -209,7 +209,7 @@ def best_available(
     Args:
       rows: the rows of a run's metrics.
       checkpoints: the checkpoints of the run.
-      select: "accuracy" or "loss", the metric that ranks the checkpoints.
+      select: the metric that ranks the checkpoints; see `lru.training.selection.best_row`.
       log: called with a line of text if the best checkpoint is missing.
 
     Returns:

@@ -29,6 +29,11 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "black", "marker": "v", "linestyle": ":"},
     {"color": "0.5", "marker": "s", "linestyle": "--"},
 )
+_SCORES = {  # by name: the label of the axis, the unit, and how to write a score
+    "bits_per_character": ("bits per character", 1, ".2f"),
+    "rmse": ("RMSE", 1, ".4g"),
+    "accuracy": ("accuracy (%)", 100, ".2f"),
+}
 _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
@@ -96,16 +101,16 @@ def draw_sweep(found: Mapping[str, Any]) -> Figure:
 
 
 def _plot_scores(axis: Any, found: Mapping[str, Any]) -> None:
-    text = "bits_per_character" in found["whole"]
-    name, unit = ("bits_per_character", 1) if text else ("accuracy", 100)
+    name = next(name for name in _SCORES if name in found["whole"])
+    label, unit, digits = _SCORES[name]
     whole = unit * found["whole"][name]
-    axis.axhline(whole, color="0.7", linestyle=":", label=f"all modes: {whole:.2f}")
+    axis.axhline(whole, color="0.7", linestyle=":", label=f"all modes: {whole:{digits}}")
     sizes = [*found["modes"], found["d_state"]]
     for method, style in zip(WAYS, _STYLES):
         points = [unit * score[name] for score in found[method]]
         axis.plot(sizes, [*points, whole], label=method, markersize=4, **style)
     axis.set(xlabel="modes of each layer")
-    axis.set(ylabel=f"{found['split']} {'bits per character' if text else 'accuracy (%)'}")
+    axis.set(ylabel=f"{found['split']} {label}")
 
 
 def _plot_values(axis: Any, sigma: np.ndarray, number: int, layers: int) -> None:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lru.errors import UserError
+
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
     """Returns the best validation row, the first if several are equal; None if there is none.
@@ -17,7 +19,10 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
       by: "accuracy" for the highest accuracy and, if several rows have it, the lowest loss; "loss"
-        for the lowest loss.
+        or "rmse" for the lowest loss or RMSE.
+
+    Raises:
+      UserError: if a validation row lacks the metric.
 
     Example:
       >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}
@@ -25,9 +30,16 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
       2
     """
     candidates = [row for row in rows if row["split"] == "validation"]
+    for row in candidates:
+        if by not in row:
+            raise UserError(
+                f"the validation metrics of step {row['step']:,} have no {by}, which "
+                "config.train.select names; restore metrics.jsonl, or start a new --workdir"
+            )
     keys = {
         "accuracy": lambda row: (row["accuracy"], -row["loss"]),
         "loss": lambda row: -row["loss"],
+        "rmse": lambda row: -row["rmse"],
     }
     return max(candidates, key=keys[by], default=None)
 

@@ -37,7 +37,8 @@ class Settings:
         faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" are
         the lowest precision that may be used; "auto" is "tensorfloat32" on a GPU, and "float32"
         elsewhere.
-      select: the validation metric, "accuracy" or "loss", that selects the checkpoint to test.
+      select: the validation metric that selects the checkpoint to test: "accuracy" or "loss" for
+        classes and texts, "loss" or "rmse" for real numbers.
       test_curve: whether every evaluation also evaluates the test split, for a test curve in the
         record. The test metrics do not affect the selection.
       record_eigenvalues: whether to write into the record the eigenvalues before training and those
@@ -71,7 +72,7 @@ class Settings:
     steps_per_call: int = 10
     device_data_mb: int = 1024
     matmul_precision: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
-    select: Literal["accuracy", "loss"] = "accuracy"
+    select: Literal["accuracy", "loss", "rmse"] = "accuracy"
     test_curve: bool = False
     record_eigenvalues: bool = False
     record_gradient_norms: bool = False

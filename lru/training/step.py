@@ -13,7 +13,7 @@ from flax import struct
 from jax import lax
 
 from lru.ops.array_typing import Array, Int
-from lru.training.metrics import Metrics
+from lru.training.metrics import Metrics, RegressionMetrics
 from lru.training.tasks import Task
 
 
@@ -41,7 +41,7 @@ class State(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
     carry: Any
-    metrics: Metrics
+    metrics: Metrics | RegressionMetrics
     diverged_at: Int[Array, ""]
 
 
@@ -114,7 +114,7 @@ class Steps(NamedTuple):
             batch_stats=variables.get("batch_stats", {}),
             opt_state=self.optimizer.init(variables["params"]),
             carry=self.task.initial_carry(self.model, variables, batch_size),
-            metrics=Metrics.empty(),
+            metrics=self.task.empty_metrics(),
             diverged_at=jnp.full((), -1, jnp.int32),
         )
 
@@ -157,7 +157,7 @@ class Steps(NamedTuple):
             (carry, logits), updated = self.task.apply(
                 self.model, variables, state.carry, batch, **options
             )
-            metrics = Metrics.of(logits, batch)
+            metrics = self.task.metrics(logits, batch)
             value = metrics.mean_loss() if part is None else metrics.loss / part[1]
             return value, (carry, metrics, updated.get("batch_stats", {}))
 
@@ -184,7 +184,8 @@ class Steps(NamedTuple):
             grads = jax.tree.map(jnp.add, grads, more_grads)
             return (value + more, grads, metrics.merge(found), batch_stats), carry
 
-        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params), Metrics.empty()
+        params, empty = state.params, self.task.empty_metrics()
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params), empty
         inputs = jnp.arange(parts), *jax.tree.map(split, (state.carry, dict(batch)))
         (value, grads, metrics, stats), carry = lax.scan(add, (*zero, state.batch_stats), inputs)
         return value, grads, (jax.tree.map(join, carry), metrics, stats)
@@ -205,9 +206,9 @@ class Steps(NamedTuple):
         return lax.fori_loop(call.start, call.stop, step, (state, batch(call.start)))[0]
 
     def evaluation_step(
-        self, variables: Any, carry: Any, metrics: Metrics, batch: Mapping[str, Array]
-    ) -> tuple[Any, Metrics]:
+        self, variables: Any, carry: Any, metrics: Any, batch: Mapping[str, Array]
+    ) -> tuple[Any, Any]:
         """Returns the carry after a batch, and the metrics with those of the batch added."""
         batch = jax.tree.map(_widen, batch)  # as in training
         (carry, logits), _ = self.task.apply(self.model, variables, carry, batch, mutable=[])
-        return carry, metrics.merge(Metrics.of(logits, batch))
+        return carry, metrics.merge(self.task.metrics(logits, batch))

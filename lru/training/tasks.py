@@ -1,7 +1,7 @@
-"""The two tasks: to predict a label for a whole sequence, or every next token of a text.
+"""The tasks: to predict labels or numbers of sequences or steps, or every next token of a text.
 
-A task defines the content of a batch, how the model is applied to it, and the names of the metrics.
-The rest of training is the same for both tasks: `lru.training.metrics` defines the loss, and
+A task defines the content of a batch, how the model is applied to it, and the metrics. The rest of
+training is the same for all tasks: `lru.training.metrics` defines the losses, and
 `lru.training.step` the step.
 """
 
@@ -34,6 +34,7 @@ from lru.errors import UserError
 from lru.models.streaming import zero_carry
 from lru.ops.array_typing import Array
 from lru.training.description import Description
+from lru.training.metrics import Metrics, RegressionMetrics
 from lru.training.settings import Settings
 
 
@@ -45,11 +46,13 @@ class Task:
       items: the name and number of the items that a step reads, such as `("examples", 32)`.
       steps_per_epoch: the number of steps in a pass over the data; None if a batch may contain the
         end of one pass and the start of the next.
+      selects: the metrics that `config.train.select` may name.
     """
 
     model_arguments: Mapping[str, Any]
     items: tuple[str, int]
     steps_per_epoch: int | None = None
+    selects: tuple[str, ...] = ("accuracy", "loss")
 
     def summary(self) -> str:
         """Describes the training data in a few words."""
@@ -117,9 +120,21 @@ class Task:
         """
         raise NotImplementedError
 
-    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Returns the metrics to log: loss, accuracy and, on a text, bits per character."""
-        raise NotImplementedError
+    def empty_metrics(self) -> Any:
+        """Returns metrics over zero examples."""
+        return Metrics.empty()
+
+    def metrics(self, outputs: Array, batch: Mapping[str, Array]) -> Any:
+        """Returns the metrics of a batch, which include the loss."""
+        return Metrics.of(outputs, batch)
+
+    def report(self, metrics: Any) -> dict[str, float]:
+        """Returns the metrics to log.
+
+        They are the loss and the accuracy; on a text, also bits per character; and for real
+        numbers, the loss, `rmse` and `r2`.
+        """
+        return metrics.compute()
 
 
 def make_task(
@@ -132,8 +147,25 @@ def make_task(
     Raises:
       UserError: the data set, the model and the settings are not for the same task.
     """
+    task = _make_task(dataset, create_model, settings)
+    if settings.select not in task.selects:
+        raise UserError(
+            f"config.train.select is {settings.select!r}; expected {' or '.join(task.selects)} for "
+            f"{dataset.name}"
+        )
+    return task
+
+
+def _make_task(
+    dataset: SequenceDataset | Description,
+    create_model: Callable[..., nn.Module],
+    settings: Settings,
+) -> Task:
+    arguments = inspect.signature(create_model).parameters
+    if dataset.spec is not None:
+        return ArrayPrediction(dataset, settings, arguments)
     text = dataset.is_text if isinstance(dataset, Description) else isinstance(dataset, TextStream)
-    if text == ("num_classes" in inspect.signature(create_model).parameters):
+    if text == ("num_classes" in arguments):
         raise UserError(
             f"{dataset.name} is {'a text' if text else 'labelled sequences'}, and config.model "
             f"{'classifies' if text else 'predicts characters'}; expected config.model.type to be "
@@ -193,8 +225,48 @@ class Classification(Task):
         logits, updated = model.apply(variables, inputs, seq_lengths=batch["length"], **options)
         return (carry, logits), updated
 
-    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        return dict(metrics)
+
+class ArrayPrediction(Classification):
+    """Predicts classes or real numbers, for each sequence or for each step of the user's arrays.
+
+    The loss is the cross entropy, or the mean squared error of standardized numbers.
+    """
+
+    def __init__(
+        self, dataset: Any, settings: Settings, arguments: Mapping[str, inspect.Parameter]
+    ):
+        super().__init__(dataset, settings)
+        self._spec = dataset.spec
+        self.model_arguments = _array_arguments(self._spec, arguments)
+        if not self._spec.of_classes:
+            self.selects = ("loss", "rmse")
+
+    def empty_metrics(self) -> Any:
+        spec = self._spec
+        return Metrics.empty() if spec.of_classes else RegressionMetrics.empty(spec.num_outputs)
+
+    def metrics(self, outputs: Array, batch: Mapping[str, Array]) -> Any:
+        return (Metrics if self._spec.of_classes else RegressionMetrics).of(outputs, batch)
+
+    def report(self, metrics: Any) -> dict[str, float]:
+        return (
+            metrics.compute() if self._spec.of_classes else metrics.compute(self._spec.outputs.std)
+        )
+
+
+def _array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Returns the arguments of a model of arrays, after checking that the model fits the target."""
+    if "num_outputs" in arguments and "per_step" in arguments:
+        if spec.per_step or arguments["per_step"].default is not True:
+            return dict(
+                num_outputs=spec.num_outputs, per_step=spec.per_step, vocab_size=spec.vocab_size
+            )
+    elif "num_classes" in arguments and spec.target == "classes":
+        return dict(num_classes=spec.num_outputs, vocab_size=spec.vocab_size)
+    raise UserError(
+        f"config.model.type does not fit the target {spec.target!r} of the arrays; expected "
+        "lru.models:SequencePredictor, which fits every target"
+    )
 
 
 class LanguageModelling(Task):
@@ -265,8 +337,9 @@ class LanguageModelling(Task):
             variables, batch["inputs"], initial_carry=carry, return_carry=True, **options
         )
 
-    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        return {"bits_per_character": metrics["loss"] / math.log(2), **metrics}
+    def report(self, metrics: Metrics) -> dict[str, float]:
+        found = metrics.compute()
+        return {"bits_per_character": found["loss"] / math.log(2), **found}
 
 
 def _check_size(name: str, size: int, most: int, what: str) -> None:

@@ -166,11 +166,15 @@ class Progress:
 
         Args:
           step: the number of steps done.
-          metrics: the metrics, with `loss` and `accuracy`.
+          metrics: the metrics, with `loss`, and `accuracy` or `rmse`.
           speed: the number of steps per second; None if it is not known.
           waited: the share of time in which the devices waited for input; shown if above 1 %.
         """
-        text = f"loss {metrics['loss']:.4f}  accuracy {100 * metrics['accuracy']:.1f} %"
+        text = f"loss {metrics['loss']:.4f}  "
+        if "rmse" in metrics:
+            text += f"RMSE {metrics['rmse']:.4g}"
+        else:
+            text += f"accuracy {100 * metrics['accuracy']:.1f} %"
         if speed:
             name, number = self._items
             text += f"  {speed * number:,.0f} {name}/s"

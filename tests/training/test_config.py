@@ -149,7 +149,7 @@ def test_a_config_in_the_current_directory_comes_first(tmp_path, monkeypatch):
     ("argument", "overrides", "words"),
     [
         ("configs/lra_listop.py", [], "did you mean 'configs/lra_listops.py'?"),
-        ("nothing.py", [], "there are: configs/charlm_grid_lstm.py"),
+        ("nothing.py", [], "there are: configs/arrays.py"),
         (f"{LISTOPS}:quik", [], "variant 'quik' does not exist; did you mean 'quick'?"),
         (LISTOPS, ["--config.trian.steps=3"], "did you mean 'train'?"),
         (

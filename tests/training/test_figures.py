@@ -38,6 +38,14 @@ def test_curves_show_loss_and_accuracy_in_per_cent_over_steps(drawn, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_curves_of_numbers_show_loss_and_rmse(drawn, tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "accuracy"} | {"rmse": 9.0} for row in ROWS]
+    figures.save_curves(rows, 20, tmp_path / "curves.png", title="a run")
+    labels = [axis.get_ylabel() for axis in drawn[0].axes]
+    assert labels == ["mean squared error, standardized", "RMSE"]
+    assert drawn[0].axes[1].get_lines()[0].get_ydata().tolist() == [9.0, 9.0]
+
+
 def test_a_spectrum_shows_initial_and_trained_eigenvalues_of_each_layer(drawn, tmp_path):
     def layer(value):
         ones = np.ones((1, 1), np.float32)

@@ -1,9 +1,12 @@
 """Laws of a run's record."""
 
+import json
 from types import SimpleNamespace
 
+import pytest
 from ml_collections import ConfigDict
 
+from lru.errors import UserError
 from lru.training import record
 
 
@@ -51,6 +54,23 @@ def test_a_record_has_parameters_total_seconds_and_median_speed():
     }  # fmt: skip
     assert {name: found[name] for name in want} == want
     assert not {"remark", "steps_per_epoch"} & found.keys()
+
+
+def test_a_record_of_numbers_has_their_rmse_in_its_curve():
+    row = {"step": 20, "split": "validation", "loss": 3.0, "rmse": 0.5, "r2": 0.9}
+    found = record.make_record(ConfigDict({"seed": 7}), experiment(), [row], 20, row, row, TIMING)
+    assert found["validation_curve"] == [(20, 3.0, 0.5)] and found["test"]["r2"] == 0.9
+
+
+def test_a_record_without_a_score_is_damaged(tmp_path):
+    content = {"config": {}, "steps": 2, "steps_planned": 2}
+    for row in ({"step": 2, "loss": 1.0}, {"step": 2, "loss": 1.0, "rmse": "low"}):
+        (tmp_path / "record.json").write_text(json.dumps(content | {"test": row}))
+        with pytest.raises(UserError, match="record.json is damaged"):
+            record.read_record(tmp_path / "record.json")
+    content["test"] = {"step": 2, "loss": 1.0, "rmse": 3.0}
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    assert record.read_record(tmp_path / "record.json")["test"]["rmse"] == 3.0
 
 
 def test_a_score_is_in_per_cent_or_bits():

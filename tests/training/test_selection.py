@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lru.errors import UserError
 from lru.training.selection import best_row, stops_early
 
 RULE = dict(patience=3, least_improvement=1e-4)
@@ -23,6 +24,21 @@ def test_accuracy_selects_then_loss_then_order():
 
 def test_loss_selects_then_order():
     assert best_row(rows((0.9, 0.5), (0.2, 0.4), (0.2, 0.6)), "loss")["step"] == 1
+
+
+def test_the_lowest_rmse_selects_then_order():
+    found = [
+        {"split": "validation", "step": i, "loss": 9.0 - i, "rmse": rmse}
+        for i, rmse in enumerate((0.5, 0.2, 0.2, 0.3))
+    ]
+    assert best_row(found, "rmse")["step"] == 1 and best_row(found, "loss")["step"] == 3
+
+
+@pytest.mark.parametrize("by", ["accuracy", "rmse"])
+def test_rows_without_the_metric_raise(by):
+    found = [{"split": "validation", "step": 1_000, "loss": 1.0}]
+    with pytest.raises(UserError, match=f"of step 1,000 have no {by}, which config.train.select"):
+        best_row(found, by)
 
 
 def test_only_validation_selects():

@@ -86,6 +86,14 @@ def test_plain_lines_are_printed_without_a_terminal(capsys):
     assert not err
 
 
+def test_rmse_is_printed_in_place_of_accuracy(capsys):
+    progress = Progress(steps=1000, start=0, items=("examples", 8))
+    progress.show(100, {"loss": 0.5, "rmse": 12.3456, "r2": 0.9}, 10.0)
+    progress.close()
+    want = "step 100/1,000  loss 0.5000  RMSE 12.35  80 examples/s  ETA 01:30"
+    assert capsys.readouterr().out.splitlines() == [want]
+
+
 def test_one_live_line_is_shown_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

@@ -1,0 +1,141 @@
+"""Derives the specification of a user's own arrays, and encodes their examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lru.data.array_files import Part
+from lru.data.array_spec import ArraySpec, Scaling, check_finite, resolve_target
+from lru.errors import UserError
+
+_MOST_TOKENS = 65_536
+
+
+class _Form(NamedTuple):
+    """What all splits have in common."""
+
+    inputs: str
+    target: str
+    last_axis: bool
+    outputs: int
+
+    def __str__(self) -> str:
+        many = f", {self.outputs} each" if self.outputs > 1 else ""
+        return f"inputs of {self.inputs} and targets of the kind {self.target!r}{many}"
+
+
+def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
+    """Returns the specification of all splits; scalings are those of the training split.
+
+    Args:
+      parts: the examples of each split.
+      target: the kind of the targets, or "auto"; see `lru.data.array_spec.resolve_target`.
+
+    Raises:
+      UserError: if targets are missing or do not fit, the splits differ, a value is not finite, or
+        there are too many tokens or too few classes.
+    """
+    forms = {part.where: _form(part, target) for part in parts.values()}
+    (first, form), *others = forms.items()
+    for where, other in others:
+        if other != form:
+            raise UserError(f"{where} has {other}, but {first} has {form}; expected the same")
+    train, of_tokens = parts["train"], parts["train"].of_tokens
+    labels = outputs = None
+    if form.target.endswith("classes"):
+        labels = _labels(parts, form.target)
+    else:
+        outputs = Scaling.of(_counted(train, i, form.target) for i in range(len(train)))
+    return ArraySpec(
+        form.target,
+        form.outputs if labels is None else len(labels),
+        inputs=None if of_tokens else Scaling.of(_features(train)),
+        vocab_size=_vocab_size(parts) if of_tokens else None,
+        outputs=outputs,
+        labels=labels,
+        last_axis=form.last_axis,
+    )
+
+
+def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the valid steps of every example: `inputs`, `target` and `weight`.
+
+    The weight of a step is 1 if its target counts, else 0; the target is then arbitrary. If there
+    is one target for the whole sequence, there is one weight, 1.
+
+    Raises:
+      UserError: if inputs or targets are not those of the specification.
+    """
+    for i in range(len(part)):
+        inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
+        weight = _weight(part, i, spec.target)
+        known = spec.encode_target(_counted(part, i, spec.target))
+        target = np.zeros((len(weight), *known.shape[1:]), known.dtype)
+        target[weight] = known
+        yield {"inputs": inputs, "target": target, "weight": weight.astype(np.uint8)}
+
+
+def _form(part: Part, target: str) -> _Form:
+    if part.y is None:
+        raise UserError(f"{part.where} has x without y, the targets of its examples")
+    where = f"y of {part.where}"
+    target, last_axis = resolve_target(target, part.y, part.steps, where)
+    inputs = "tokens" if part.of_tokens else f"{part.x.shape[2]} features"
+    if part.mask is not None and not target.startswith("step_"):
+        raise UserError(f"{part.where} has a mask; expected none for the target {target!r}")
+    return _Form(inputs, target, last_axis, part.y.shape[-1] if last_axis else 1)
+
+
+def _features(part: Part) -> Iterator[np.ndarray]:
+    for i in range(len(part)):
+        check_finite(part.inputs(i), f"x of {part.name(i)}")
+        yield part.inputs(i)
+
+
+def _weight(part: Part, i: int, target: str) -> np.ndarray:
+    """Returns where the targets of an example count: at its valid steps, or once."""
+    if not target.startswith("step_"):
+        return np.ones(1, bool)
+    weight = part.counts(i)
+    if not weight.any():
+        raise UserError(f"mask of {part.name(i)} is zero at every valid step; expected a 1")
+    return weight
+
+
+def _counted(part: Part, i: int, target: str) -> np.ndarray:
+    """Returns the targets of an example that count: labels `(m,)`, or real numbers `(m, k)`."""
+    weight = _weight(part, i, target)
+    per_step = target.startswith("step_")
+    y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]
+    if target.endswith("classes"):
+        return y[:, 0].astype(np.int64)
+    check_finite(y, f"y of {part.name(i)}")
+    return y
+
+
+def _labels(parts: Mapping[str, Part], target: str) -> tuple[int, ...]:
+    found: set[int] = set()
+    for part in parts.values():
+        for i in range(len(part)):
+            found.update(np.unique(_counted(part, i, target)).tolist())
+    if len(found) < 2:
+        where = parts["train"].where
+        raise UserError(f"y of {where} has a single class; expected at least two")
+    return tuple(sorted(found))
+
+
+def _vocab_size(parts: Mapping[str, Part]) -> int:
+    """Returns one more than the largest token of all splits."""
+    size = 0
+    for part in parts.values():
+        for i in range(len(part)):
+            size = max(size, int(part.inputs(i).max()) + 1)
+            if size > _MOST_TOKENS:
+                raise UserError(
+                    f"x of {part.name(i)} has the token {size - 1}; expected less than "
+                    f"{_MOST_TOKENS}: give numbers (n, T, features) if these are not tokens"
+                )
+    return max(size, 1)

@@ -1,0 +1,173 @@
+"""Reads a user's own arrays from an `.npz` file or from a folder of `.npy` files.
+
+Nothing in these files runs code: pickled objects are rejected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lru.errors import UserError, did_you_mean
+
+Arrays = Mapping[str, np.ndarray]
+_FORM = "an .npz file, or a folder of .npy files"
+_INTEGERS, _NUMBERS = "iub", "iubf"  # kinds of types; booleans count as integers
+
+
+def read_arrays(path: Path, names: Collection[str]) -> Arrays:
+    """Reads arrays; those of a folder are mapped into memory.
+
+    Args:
+      path: an `.npz` file, or a folder with a file `NAME.npy` for each array.
+      names: the names that the arrays may have.
+
+    Raises:
+      UserError: if the files cannot be read, hold pickled objects, or have another name.
+    """
+    try:
+        found = _read_folder(path) if path.is_dir() else _read_npz(path)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise UserError(f"{path} holds pickled Python objects; expected numbers only") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read ({reason}); expected {_FORM}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    if not found:
+        raise UserError(f"{path} has no arrays; expected {_FORM}")
+    for name, array in found.items():
+        if name not in names:
+            raise UserError(f"{path} has an array {name!r}; {did_you_mean(name, names)}")
+        if array.dtype.kind not in _NUMBERS:
+            raise UserError(f"{name} of {path} has the type {array.dtype}; expected numbers")
+    return found
+
+
+def _read_folder(path: Path) -> Arrays:
+    files = sorted(path.glob("*.npy"))
+    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+
+
+def _read_npz(path: Path) -> Arrays:
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array")
+        return {name: loaded[name] for name in loaded.files}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Examples of the arrays `x`, `y`, `lengths` and `mask`, which may be mapped into memory.
+
+    Attributes:
+      x: the inputs of n examples: real numbers `(n, T, features)`, or tokens, integers `(n, T)`.
+      lengths: the number of valid steps of each of them, `(n,)`.
+      y: their targets; None if there are none.
+      mask: where the targets of steps count, `(n, T)`; None if all count.
+      index: the indices of the examples in this part.
+      where: the name of the arrays, for messages.
+    """
+
+    x: np.ndarray
+    lengths: np.ndarray
+    y: np.ndarray | None
+    mask: np.ndarray | None
+    index: np.ndarray
+    where: str
+
+    @classmethod
+    def of(cls, arrays: Arrays, split: str, path: Path) -> Part:
+        """Returns the arrays of a split, such as `x_train`, or, with "", those without a split.
+
+        Raises:
+          UserError: if `x` is missing, or the shape or type of an array does not fit.
+        """
+        end = f"_{split}" if split else ""
+        x, y, lengths, mask = (arrays.get(name + end) for name in ("x", "y", "lengths", "mask"))
+        if x is None:
+            raise UserError(f"{path} has no array {'x' + end!r}, the inputs of the examples")
+        if x.ndim == 2 and x.dtype.kind == "f":
+            x = x[..., None]  # one feature
+        if x.ndim not in (2, 3) or not x.size:
+            raise UserError(
+                f"x{end} of {path} has shape {x.shape}; expected real numbers (n, T, features), or "
+                "tokens, integers (n, T)"
+            )
+        _check_rows(y, f"y{end} of {path}", len(x))
+        lengths = _lengths(lengths, f"lengths{end} of {path}", *x.shape[:2])
+        mask = None if mask is None else _mask(mask, f"mask{end} of {path}", x.shape[:2])
+        where = f"{path}, split {split}" if split else str(path)
+        return cls(x, lengths, y, mask, np.arange(len(x)), where)
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the inputs are tokens."""
+        return self.x.ndim == 2
+
+    @property
+    def steps(self) -> int:
+        """T, the number of steps of the inputs with their padding."""
+        return self.x.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def inputs(self, i: int) -> np.ndarray:
+        """Returns the valid steps of an example's inputs, `(t, features)` or `(t,)`."""
+        at = self.index[i]
+        return self.x[at, : self.lengths[at]]
+
+    def target(self, i: int, per_step: bool) -> np.ndarray:
+        """Returns the target of an example, or the targets of its valid steps."""
+        assert self.y is not None
+        at = self.index[i]
+        return self.y[at, : self.lengths[at]] if per_step else self.y[at]
+
+    def counts(self, i: int) -> np.ndarray:
+        """Returns which of an example's valid steps have a target that counts, `(t,)`."""
+        at = self.index[i]
+        length = self.lengths[at]
+        return np.ones(length, bool) if self.mask is None else self.mask[at, :length]
+
+    def name(self, i: int) -> str:
+        """Returns the name of an example, for messages."""
+        return f"example {self.index[i]} of {self.where}"
+
+
+def _check_rows(array: np.ndarray | None, where: str, number: int) -> None:
+    if array is not None and (array.ndim == 0 or len(array) != number):
+        raise UserError(
+            f"{where} has shape {array.shape}; expected a first axis of {number} examples, as x has"
+        )
+
+
+def _lengths(given: np.ndarray | None, where: str, number: int, steps: int) -> np.ndarray:
+    if given is None:
+        return np.full(number, steps, np.int32)
+    if given.shape != (number,) or given.dtype.kind not in _INTEGERS:
+        raise UserError(
+            f"{where} has shape {given.shape} and type {given.dtype}; expected integers ({number},)"
+        )
+    if given.min() < 1 or given.max() > steps:
+        raise UserError(
+            f"{where} has values from {given.min()} to {given.max()}; expected 1 to {steps}, the "
+            "number of steps of x"
+        )
+    return np.asarray(given, np.int32)
+
+
+def _mask(given: np.ndarray, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    fits = given.shape == shape and given.dtype.kind in _INTEGERS
+    if not (fits and np.isin(given, (0, 1)).all()):
+        raise UserError(
+            f"{where} has shape {given.shape} and type {given.dtype}; expected {shape}, with 1 or "
+            "True where the target of a step counts, and 0 or False elsewhere"
+        )
+    return given.astype(bool)

@@ -1,0 +1,250 @@
+"""Describes what a model of a user's own arrays reads and predicts, in the units of the arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from lru.errors import UserError
+
+TARGETS = ("classes", "values", "step_classes", "step_values")
+_MOST = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Standardizes the last axis of arrays: (x - mean) / std.
+
+    Attributes:
+      mean, std: the mean and the standard deviation of each feature.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, chunks: Iterable[np.ndarray]) -> Self:
+        """Computes mean and standard deviation in float64; a constant feature gets a std of 1.
+
+        Args:
+          chunks: arrays `(m, features)` that together have all values.
+
+        Raises:
+          UserError: if the values are too large for float64.
+
+        Example:
+          >>> Scaling.of([np.array([[1.0, 7.0], [3.0, 7.0]]), np.array([[5.0, 7.0]])])
+          Scaling(mean=(3.0, 7.0), std=(1.632993161855452, 1.0))
+        """
+        count, mean, squares = 0, np.zeros(1), np.zeros(1)
+        for chunk in chunks:  # merged as in Chan et al. (1979), to be exact for large means
+            values = np.asarray(chunk, np.float64)
+            here, more = values.mean(0), len(values)
+            away, total = here - mean, count + more
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below
+                squares = squares + ((values - here) ** 2).sum(0) + away**2 * count * more / total
+            mean, count = mean + away * more / total, total
+        std = np.sqrt(squares / count)
+        if not np.isfinite(std).all():
+            raise UserError("the arrays have values too large to standardize; divide them first")
+        std = np.where(std > 1e-14 * np.abs(mean), std, 1.0)  # rounding of a constant is no spread
+        return cls(tuple(map(float, mean)), tuple(map(float, std)))
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Returns the standardized values, float32; computed in float64."""
+        return ((x - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+
+    def undo(self, x: Any) -> np.ndarray:
+        """Returns standardized values in the units of the data, float64."""
+        return np.asarray(x, np.float64) * np.array(self.std) + np.array(self.mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySpec:
+    """What a model reads and predicts. It is saved with a run and with an export, as JSON.
+
+    Attributes:
+      target: "classes" or "values", which are predicted for each sequence; or "step_classes" or
+        "step_values", which are predicted for each step.
+      num_outputs: the number of classes, or of real numbers.
+      inputs: the scaling of the features; None if the inputs are tokens.
+      vocab_size: the number of different tokens, 0 .. V - 1; None if the inputs are features.
+      outputs: the scaling of the real numbers; None if the targets are classes.
+      labels: the label of each class in the arrays, in increasing order; None for real numbers.
+      last_axis: whether the arrays of real targets have a last axis, which has `num_outputs` items.
+    """
+
+    target: str
+    num_outputs: int
+    inputs: Scaling | None = None
+    vocab_size: int | None = None
+    outputs: Scaling | None = None
+    labels: tuple[int, ...] | None = None
+    last_axis: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def per_step(self) -> bool:
+        """Whether there is a target for each step."""
+        return self.target.startswith("step_")
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the targets are classes, not real numbers."""
+        return self.target.endswith("classes")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the specification as nested dicts, lists and numbers."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Returns the specification that `to_json` returned as `content`.
+
+        Raises:
+          ValueError: if it is not a specification; the source may be untrusted.
+        """
+        try:
+            fields = dict(content)
+            for name in ("inputs", "outputs"):
+                if (found := fields.get(name)) is not None:
+                    fields[name] = Scaling(*(tuple(found[key]) for key in ("mean", "std")))
+            if fields.get("labels") is not None:
+                fields["labels"] = tuple(fields["labels"])
+            return cls(**fields)
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"not a specification of arrays: {error}") from error
+
+    def encode_inputs(self, x: np.ndarray, where: str) -> np.ndarray:
+        """Returns the inputs of the model: standardized features, float32, or tokens, int32.
+
+        Args:
+          x: valid steps of one example, `(T, features)` or `(T,)`.
+          where: the name of the example, for messages.
+
+        Raises:
+          UserError: if the inputs are not those that the model reads.
+        """
+        if (x.ndim == 1) != (self.inputs is None):
+            read = "tokens" if self.inputs is None else "features"
+            raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads {read}")
+        if self.inputs is None:
+            return _checked_tokens(x, self.vocab_size or 0, where)
+        if x.shape[1] != (features := len(self.inputs.mean)):
+            raise UserError(f"{where} has {x.shape[1]} features; the model reads {features}")
+        check_finite(x, where)
+        return self.inputs.apply(x)
+
+    def encode_target(self, y: np.ndarray) -> np.ndarray:
+        """Returns the class of each label, int32; or standardizes numbers `(..., k)`, float32."""
+        if self.outputs is None:
+            return np.searchsorted(np.array(self.labels), y).astype(np.int32)
+        return self.outputs.apply(y)
+
+    def values(self, outputs: Any) -> np.ndarray:
+        """Returns the model's outputs `(..., k)` in the units and with the axes of the targets."""
+        assert self.outputs is not None
+        found = self.outputs.undo(outputs)
+        return found if self.last_axis else found[..., 0]
+
+
+def check_finite(x: np.ndarray, where: str) -> None:
+    """Raises a UserError if a value is not finite."""
+    if not np.isfinite(x).all():
+        raise UserError(f"{where} has values that are not finite; expected finite numbers")
+
+
+def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
+    if x.min() < 0 or x.max() >= vocab_size:
+        raise UserError(
+            f"{where} has tokens from {x.min()} to {x.max()}; expected 0 to {vocab_size - 1}"
+        )
+    return x.astype(np.int32)
+
+
+def resolve_target(given: str, y: np.ndarray, steps: int, where: str) -> tuple[str, bool]:
+    """Returns the kind of targets, one of `TARGETS`, and whether real targets have a last axis.
+
+    Args:
+      given: the kind, or "auto", which chooses it: integers are classes and all other numbers are
+        values; and targets with an axis of `steps` after the first are those of each step.
+      y: the targets.
+      steps: T, the number of steps of the inputs.
+      where: the name of the array, for messages.
+
+    Raises:
+      UserError: if the targets do not have the type and shape of the kind.
+
+    Example:
+      >>> resolve_target("auto", np.zeros((8, 50, 2)), 50, "y")
+      ('step_values', True)
+      >>> resolve_target("auto", np.zeros(8, int), 50, "y")
+      ('classes', False)
+      >>> resolve_target("values", np.zeros(8, int), 50, "y")
+      ('values', False)
+    """
+    integers, axes = y.dtype.kind in "iub", y.ndim
+    with_steps = axes > 1 and y.shape[1] == steps
+    if given == "auto":
+        given = ("step_" if with_steps else "") + ("classes" if integers else "values")
+    per_step = given.startswith("step_")
+    least = 2 if per_step else 1
+    most = least if given.endswith("classes") else least + 1
+    fits = least <= axes <= most and (with_steps or not per_step) and y.size
+    if not fits or (given.endswith("classes") and not integers):
+        raise UserError(
+            f"{where} has shape {y.shape} and type {y.dtype}; expected {_EXPECTED[given]} for the "
+            f"target {given!r}, with T={steps}; or give another --config.data.target"
+        )
+    return given, axes > least
+
+
+_EXPECTED = {
+    "classes": "integers (n,)",
+    "values": "numbers (n,) or (n, k)",
+    "step_classes": "integers (n, T)",
+    "step_values": "numbers (n, T) or (n, T, k)",
+}
+
+
+def _check(spec: ArraySpec) -> None:
+    """Checks types and ranges, because the source of a specification may be untrusted."""
+    if spec.target not in TARGETS:
+        raise ValueError(f"target is {spec.target!r}")
+    for name in ("num_outputs", "vocab_size"):
+        value = getattr(spec, name)
+        if value is not None and not (type(value) is int and 1 <= value <= _MOST):
+            raise ValueError(f"{name} is {value!r}")
+    if (spec.inputs is None) == (spec.vocab_size is None):
+        raise ValueError("expected the inputs to be either features or tokens")
+    if (spec.labels is None) == spec.of_classes or (spec.outputs is None) != spec.of_classes:
+        raise ValueError(f"labels or outputs do not belong to the target {spec.target!r}")
+    for name in ("inputs", "outputs"):
+        if (scaling := getattr(spec, name)) is not None:
+            _check_scaling(scaling, name)
+    size = len(spec.labels or ()) if spec.outputs is None else len(spec.outputs.mean)
+    if size != spec.num_outputs or (size > 1 and not (spec.last_axis or spec.of_classes)):
+        raise ValueError(f"num_outputs is {spec.num_outputs!r}")
+    if spec.labels is not None and not _increase(spec.labels):
+        raise ValueError("labels are not increasing whole numbers")
+
+
+def _check_scaling(scaling: Scaling, name: str) -> None:
+    numbers = [*scaling.mean, *scaling.std]
+    if not numbers or len(scaling.mean) != len(scaling.std):
+        raise ValueError(f"{name} have no mean and std of equal lengths")
+    real = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+    if not real or min(scaling.std) <= 0:
+        raise ValueError(f"{name} have a mean or std that is not a finite number above 0")
+
+
+def _increase(labels: Sequence[Any]) -> bool:
+    whole = all(type(label) is int for label in labels)
+    return whole and all(a < b for a, b in zip(labels, labels[1:]))

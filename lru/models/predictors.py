@@ -1,0 +1,149 @@
+"""Models with `num_outputs` outputs for each sequence or for each step: logits or real numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lru.layers.padding import zero_padding
+from lru.models.blocks import Norm, residual_stack
+from lru.models.classifiers import SequenceEncoder
+from lru.models.pooling import Pooling
+from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.array_typing import (
+    Array,
+    ArrayLike,
+    Carry,
+    Lengths,
+    ModelOptions,
+    Resets,
+    Timesteps,
+)
+from lru.ops.dtypes import at_least_float32
+
+
+class SequencePredictor(SequenceEncoder):
+    """A model of classes or of real numbers, for each sequence or for each step.
+
+    It consists of an encoder, `num_layers` residual blocks, and one dense layer. The dense layer
+    follows pooling over the valid steps, or is applied at every step. The loss determines what the
+    outputs mean: logits of classes, or real numbers. They are at least float32.
+
+    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"` by default, and
+      num_outputs: K, the number of classes or of real numbers.
+      d_model, num_layers, mixer, vocab_size, pooling: see `lru.models.SequenceModel`.
+      per_step: whether there are outputs at every step. `pooling` then has no effect.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequencePredictor
+      >>> model = SequencePredictor(2, d_model=8, num_layers=2, mixer=lru.LRU(16))
+      >>> inputs, lengths = jnp.ones((4, 50, 3)), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), inputs)
+      >>> model.apply(variables, inputs, seq_lengths=lengths).shape
+      (4, 2)
+    """
+
+    num_outputs: int
+    d_model: int
+    num_layers: int
+    mixer: Callable[..., nn.Module] | nn.Module
+    vocab_size: int | None = None
+    norm: Norm = "layer"
+    pooling: Pooling = "mean"
+    per_step: bool = False
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self, inputs: ArrayLike, *, return_carry: Literal[True], **call: Unpack[ModelOptions]
+        ) -> tuple[Any, Array]: ...
+
+        @overload
+        def __call__(
+            self,
+            inputs: ArrayLike,
+            *,
+            return_carry: Literal[False] = False,
+            **call: Unpack[ModelOptions],
+        ) -> Array: ...
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: ArrayLike,
+        *,
+        initial_carry: Carry = None,
+        seq_lengths: Lengths = None,
+        reset: Resets = None,
+        timesteps: Timesteps = None,
+        return_carry: bool = False,
+        train: bool = False,
+    ) -> Any:
+        """Computes the outputs of each sequence or of each step.
+
+        Args:
+          inputs: tokens `(B, T)`, or features `(B, T, features)`.
+          initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
+          seq_lengths: `(B,)`, the number of valid steps of each sequence; padding changes neither
+            the outputs of a sequence nor those of its valid steps, and has outputs of zero.
+          reset: `(B, T)`, True at the first step of a new sequence; passed to the mixers, but
+            ignored by pooling.
+          timesteps: `(B, T)`, the time from the previous step to each step; passed to the mixers,
+            but ignored by pooling.
+          return_carry: whether to return `(carry, outputs)`.
+          train: see `lru.models.SequenceClassifier`.
+
+        Returns:
+          The outputs, `(B, K)`, or `(B, T, K)` if `per_step`; or `(carry, outputs)`.
+
+        Raises:
+          ValueError: if the inputs have the wrong number of axes.
+        """
+        inputs = as_array("inputs", inputs)
+        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
+        if inputs.ndim != axes.count(",") + 1:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
+        vectors = self._all_steps if self.per_step else self._pooled
+        carry, x = vectors(inputs, initial_carry, seq_lengths, reset, timesteps, train)
+        outputs = nn.Dense(self.num_outputs, dtype=at_least_float32(x), name="head")(x)
+        if self.per_step:
+            outputs = jnp.moveaxis(zero_padding(outputs, seq_lengths), 0, 1)
+        return (carry, outputs) if return_carry else outputs
+
+    def _all_steps(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
+        """Returns the mixers' carries, and the vectors of all steps `(T, B, H)`."""
+        reset = as_resets(reset, inputs.shape[:2])
+        timesteps = as_timesteps(timesteps, inputs.shape[:2])
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
+        x = self._encode(zero_padding(jnp.moveaxis(inputs, 1, 0), seq_lengths))  # time comes first
+        call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+        call |= dict(timesteps=timesteps, time_major=True, train=train)
+        return residual_stack(self)(x, return_carry=True, **call)
+
+
+class SequenceTagger(SequencePredictor):
+    """A `SequencePredictor` with outputs at every step, `(B, T, K)`.
+
+    If the mixers are causal, the outputs of a step depend on no later step, and the model can be
+    streamed; see `lru.models.streaming.stream`. Bidirectional mixers use the whole sequence.
+
+    Attributes: see `SequencePredictor`; `per_step` is True by default.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, lru
+      >>> from lru.models import SequenceTagger
+      >>> model = SequenceTagger(5, d_model=8, num_layers=2, mixer=lru.LRU(16), vocab_size=18)
+      >>> tokens, lengths = jnp.ones((4, 50), int), jnp.array([50, 3, 20, 7])
+      >>> variables = jax.jit(model.init)(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, seq_lengths=lengths).shape
+      (4, 50, 5)
+    """
+
+    per_step: bool = True

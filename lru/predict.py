@@ -1,0 +1,38 @@
+"""Predicts the targets of new arrays: `python -m lru.predict --workdir=DIR --input=X --out=Y`.
+
+DIR is the work directory of a run of configs/arrays.py, whose best checkpoint predicts, or an
+export. X, an .npz file or a folder of .npy files, has the array x and, if examples have different
+lengths, lengths. Y, an .npz file, gets the array y: numbers in the units of the training data, or
+labels, and then also their probabilities. The training data are not needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
+from lru.io.terminal import log
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments, predicts, and names the arrays that it wrote."""
+    parser = Parser(prog="python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
+    add_run_arguments(parser)
+    parser.add_argument("--input", required=True, type=path, help=".npz, or folder of .npy files")
+    parser.add_argument("--out", required=True, type=path, help="the .npz file to write")
+    known = parser.parse_args(argv)
+
+    from lru.training.predicting import load_predictor, predict_file
+
+    cache_compilations()
+    predictor = load_predictor(
+        known.workdir, known.allow, data_dir=known.data_dir, manual_dir=known.manual_dir
+    )
+    found = predict_file(predictor, known.input, known.out)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+    log(f"{known.out}: {shapes}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,147 @@
+"""Predicts the targets of new arrays with a run's best checkpoint or with an export."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from lru.data.array_files import Part, read_arrays
+from lru.data.array_spec import ArraySpec
+from lru.errors import UserError
+from lru.io.files import write_atomically
+from lru.training.best import restore_best
+from lru.training.exporting import WEIGHTS, load_standardized
+
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A trained model of a user's own arrays.
+
+    Attributes:
+      model: the model of standardized inputs.
+      variables: the model's parameters and batch statistics.
+      spec: what the model reads and predicts.
+      precision: makes the context that sets the precision of products, as in training.
+    """
+
+    model: nn.Module
+    variables: Any
+    spec: ArraySpec
+    precision: Callable[[], contextlib.AbstractContextManager[Any]]
+
+    def predict(self, part: Part) -> dict[str, np.ndarray]:
+        """Returns the predictions for n examples of at most T steps; the targets are not read.
+
+        Returns:
+          `y`: the predicted labels, `(n,)`, or the numbers in the units of the training data, with
+          the axes of the targets of training; -1 or NaN at steps of padding. For classes, also
+          `probability`, `(n, C)`, and `classes`, the label of each of its C columns. If there is a
+          prediction for each step, y and probability have an axis of T steps after the first, and
+          `valid`, `(n, T)`, is False at steps of padding.
+        """
+        with self.precision():
+            outputs = np.concatenate(list(self._outputs(part)))
+        if not self.spec.per_step:
+            return self._decoded(outputs, np.ones(len(outputs), bool))
+        valid = np.arange(part.steps) < part.lengths[part.index, None]
+        return self._decoded(outputs, valid) | {"valid": valid}
+
+    def _outputs(self, part: Part) -> Iterator[np.ndarray]:
+        """Yields the outputs of each batch; for classes, their probabilities."""
+
+        @jax.jit
+        def apply(variables, x, lengths):
+            outputs = self.model.apply(variables, x, seq_lengths=lengths)
+            return jax.nn.softmax(outputs) if self.spec.of_classes else outputs
+
+        for start in range(0, len(part), _BATCH):
+            rows = range(start, min(start + _BATCH, len(part)))
+            x, lengths = self._batch(part, rows)
+            yield np.asarray(apply(self.variables, x, lengths))[: len(rows)]
+
+    def _batch(self, part: Part, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns standardized inputs, padded to T steps and to a full batch, and their lengths."""
+        encoded = [self.spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}") for i in rows]
+        x = np.zeros((_BATCH, part.steps, *encoded[0].shape[1:]), encoded[0].dtype)
+        lengths = np.ones(_BATCH, np.int32)
+        for row, inputs in enumerate(encoded):
+            x[row, : len(inputs)], lengths[row] = inputs, len(inputs)
+        return x, lengths
+
+    def _decoded(self, outputs: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns predictions in the units of the data, marked where they are not valid."""
+        if not self.spec.of_classes:
+            outputs = np.where(valid[..., None], outputs, np.nan)
+            return {"y": self.spec.values(outputs)}
+        classes = np.array(self.spec.labels)
+        return {
+            "y": np.where(valid, classes[outputs.argmax(-1)], -1),
+            "probability": np.where(valid[..., None], outputs, np.nan),
+            "classes": classes,
+        }
+
+
+def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> Predictor:
+    """Loads the model of a run or of an export, without its training data.
+
+    Args:
+      source: the work directory of a run, of which the best checkpoint is loaded; or an export.
+      allow: see `lru.training.best.restore_best`.
+      reading: `data_dir` and `manual_dir`, which are needed only if a work directory has no
+        `dataset.json`.
+
+    Raises:
+      UserError: there is no model, it cannot be loaded, or its data were not arrays.
+    """
+    if (source / WEIGHTS).exists():
+        model, variables, spec = load_standardized(source, allow)
+        # An export need not have the settings of training; full precision is at least as precise.
+        precision: Callable[[], Any] = functools.partial(jax.default_matmul_precision, "float32")
+    else:
+        experiment, state, _ = restore_best(source, allow=allow, read_data=False, **reading)
+        model, variables = experiment.model, experiment.variables(state)
+        spec, precision = experiment.dataset.spec, experiment.precision
+    if spec is None:
+        raise UserError(
+            f"the model in {source} was not trained on arrays; expected a run of configs/arrays.py"
+        )
+    return Predictor(model, variables, spec, precision)
+
+
+def predict_file(predictor: Predictor, given: Path, out: Path) -> Mapping[str, np.ndarray]:
+    """Predicts the targets of the arrays in a file, and writes the predictions atomically.
+
+    Args:
+      predictor: the model.
+      given: an `.npz` file or a folder of `.npy` files with `x` and, for padded examples,
+        `lengths`; `y` and `mask`, if present, are ignored.
+      out: the `.npz` file to write; a file of that name is replaced.
+
+    Returns:
+      The predictions; see `Predictor.predict`.
+
+    Raises:
+      UserError: the arrays cannot be read or are not those that the model reads, or `out` cannot be
+        written.
+    """
+    if out.is_dir() or not out.parent.is_dir() or out.resolve() == given.resolve():
+        raise UserError(f"{out} cannot be written; expected a new .npz file in an existing folder")
+    arrays = dict(read_arrays(given, ("x", "y", "lengths", "mask")))
+    for name in ("y", "mask"):
+        arrays.pop(name, None)
+    found = predictor.predict(Part.of(arrays, "", given))
+    content = io.BytesIO()
+    np.savez(content, **found)  # type: ignore[arg-type]
+    write_atomically(out, content.getvalue())
+    return found

@@ -1,0 +1,313 @@
+"""The user's own arrays: read safely, standardized by the training split, and checked."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from lru.data.array_spec import ArraySpec, Scaling
+from lru.data.arrays import Arrays
+from lru.errors import UserError
+
+N, T, F = 20, 7, 3
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, T, F)) * [1, 10, 100] + [0, 5, -50]
+LENGTHS = RNG.integers(1, T, N, endpoint=True)
+TOKENS = RNG.integers(0, 9, (N, T))
+CLASSES = RNG.choice([-1, 3, 7], N)
+SPLITS = ("train", "validation", "test")
+
+
+def create(tmp_path, options=None, **arrays):
+    file = tmp_path / "data.npz"
+    np.savez(file, **arrays)
+    return Arrays.create(tmp_path / "data", path=str(file), **(options or {}))
+
+
+def rows(dataset):
+    """Returns the examples of all splits, in the order of the arrays, which is sorted by x."""
+    return [example for split in SPLITS for example in dataset.source(split)]
+
+
+KINDS = {
+    "classes": (CLASSES, "classes", 3),
+    "booleans": (CLASSES > 0, "classes", 2),
+    "a number": (RNG.normal(size=N), "values", 1),
+    "numbers": (RNG.normal(size=(N, 2)), "values", 2),
+    "classes of steps": (RNG.integers(4, size=(N, T)), "step_classes", 4),
+    "a number of steps": (RNG.normal(size=(N, T)), "step_values", 1),
+    "numbers of steps": (RNG.normal(size=(N, T, 2)), "step_values", 2),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_kind_of_target_follows_from_type_and_shape(name, tmp_path):
+    y, target, outputs = KINDS[name]
+    dataset = create(tmp_path, x=X, y=y, lengths=LENGTHS)
+    assert (dataset.spec.target, dataset.spec.num_outputs) == (target, outputs)
+    assert dataset.kind == "own" and dataset.note == f"the arrays of data.npz; target: {target}"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_targets_are_read_back_in_their_units(name, tmp_path):
+    """The examples of all splits together are those of the arrays, each once."""
+    y, _, _ = KINDS[name]
+    found = []
+    dataset = create(tmp_path, x=X, y=y, lengths=LENGTHS)
+    for example in rows(dataset):
+        x = dataset.spec.inputs.undo(example["inputs"][: example["length"]])
+        (i,) = np.flatnonzero(np.abs(X[:, 0] - x[0]).max(-1) < 1e-4)
+        found.append(i)
+        assert example["length"] == LENGTHS[i]
+        label, want = example["label"], y[i]
+        if dataset.spec.per_step:
+            label, want = label[: LENGTHS[i]], want[: LENGTHS[i]]
+            assert example["weight"].tolist() == [1] * LENGTHS[i] + [0] * (T - LENGTHS[i])
+        if dataset.spec.of_classes:
+            np.testing.assert_array_equal(np.array(dataset.spec.labels)[label], want)
+        else:
+            np.testing.assert_allclose(dataset.spec.values(label), want, atol=1e-5)
+    assert sorted(found) == list(range(N))
+
+
+def test_statistics_are_those_of_the_valid_steps_of_the_training_split_alone(tmp_path):
+    y = RNG.normal(3, 5, (N, 2))
+    given = {"x_train": X[:12], "y_train": y[:12], "lengths_train": LENGTHS[:12]}
+    for split, at in (("validation", slice(12, 15)), ("test", slice(15, N))):
+        given |= {f"x_{split}": 9 * X[at] + 7, f"y_{split}": 9 * y[at] + 7}
+    spec = create(tmp_path, **given).spec
+    valid = np.concatenate([x[:t] for x, t in zip(X[:12], LENGTHS)])
+    np.testing.assert_allclose(spec.inputs.mean, valid.mean(0))
+    np.testing.assert_allclose(spec.inputs.std, valid.std(0))
+    np.testing.assert_allclose(spec.outputs.mean, y[:12].mean(0))
+    np.testing.assert_allclose(spec.outputs.std, y[:12].std(0))
+
+
+def test_padding_and_masked_targets_change_nothing(tmp_path):
+    y, mask = RNG.normal(size=(N, T)), RNG.random((N, T)) < 0.7
+    mask[:, 0] = True
+    clean = create(tmp_path, x=X, y=y, lengths=LENGTHS, mask=mask)
+    padding = np.arange(T) >= LENGTHS[:, None]
+    x, dirty = np.where(padding[..., None], np.nan, X), np.where(padding | ~mask, np.inf, y)
+    other = create(tmp_path, x=x, y=dirty, lengths=LENGTHS, mask=mask)
+    assert clean.spec == other.spec and clean.data_dir != other.data_dir
+    for one, two in zip(rows(clean), rows(other), strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key])
+    counted = sum(example["weight"].sum() for example in rows(clean))
+    assert counted == (mask & ~padding).sum()
+
+
+def test_a_large_mean_costs_no_precision(tmp_path):
+    """Times in seconds since 1970 are standardized in float64."""
+    seconds = 1.7e9 + np.arange(N * T).reshape(N, T, 1) / 100
+    dataset = create(tmp_path, x=seconds, y=CLASSES)
+    x = np.concatenate([dataset.spec.inputs.undo(example["inputs"]) for example in rows(dataset)])
+    np.testing.assert_allclose(np.sort(x.ravel()), seconds.ravel(), rtol=0, atol=1e-5)
+
+
+def test_a_constant_feature_becomes_zero(tmp_path):
+    x = np.concatenate([X, np.full((N, T, 1), 0.1)], axis=-1)
+    inputs = np.stack([example["inputs"] for example in rows(create(tmp_path, x=x, y=CLASSES))])
+    assert np.abs(inputs[..., 3]).max() < 1e-6 < inputs[..., :3].std()
+
+
+def test_the_moments_of_chunks_are_those_of_all_values():
+    values = RNG.normal(1e6, 1e-2, (100, 2))
+    whole, parts = Scaling.of([values]), Scaling.of(np.split(values, [1, 40]))
+    np.testing.assert_allclose(whole.mean, values.mean(0), rtol=1e-15)
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-15)
+    np.testing.assert_allclose(parts.std, values.std(0), rtol=1e-6)
+
+
+def test_tokens_are_read_back(tmp_path):
+    dataset = create(tmp_path, x=TOKENS, y=CLASSES, lengths=LENGTHS)
+    assert dataset.vocab_size == TOKENS.max() + 1 and dataset.spec.inputs is None
+    found = sorted(example["inputs"][: example["length"]].tolist() for example in rows(dataset))
+    assert found == sorted(x[:t].tolist() for x, t in zip(TOKENS, LENGTHS))
+
+
+def test_real_inputs_of_two_axes_are_one_feature(tmp_path):
+    dataset = create(tmp_path, x=X[..., 0], y=CLASSES)
+    assert dataset.source("train")[0]["inputs"].shape == (T, 1)
+
+
+def test_a_folder_of_npy_files_equals_an_npz_file(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, array in {"x": X, "y": CLASSES, "lengths": LENGTHS}.items():
+        np.save(folder / f"{name}.npy", array)
+    one = create(tmp_path, x=X, y=CLASSES, lengths=LENGTHS)
+    two = Arrays.create(tmp_path / "data", path=str(folder))
+    assert one.digests == two.digests and one.data_dir != two.data_dir
+
+
+def test_splits_are_drawn_with_the_seed(tmp_path):
+    options = dict(validation_fraction=0.2, test_fraction=0.3)
+    sizes, first = [], []
+    for seed in (0, 0, 1):
+        dataset = create(tmp_path, options | {"seed": seed}, x=X, y=CLASSES)
+        sizes.append([len(dataset.source(split)) for split in SPLITS])
+        first.append(dataset.digests)
+    assert sizes == [[10, 4, 6]] * 3
+    assert first[0] == first[1] != first[2]
+
+
+def test_changed_arrays_are_prepared_again_and_a_moved_file_is_not(tmp_path):
+    first = create(tmp_path, x=X, y=CLASSES)
+    changed = create(tmp_path, x=X + 1, y=CLASSES)
+    assert (
+        first.data_dir != changed.data_dir
+        and first.digests == create(tmp_path, x=X, y=CLASSES).digests
+    )
+    (tmp_path / "data.npz").rename(tmp_path / "moved.npz")
+    moved = Arrays.create(tmp_path / "data", path=str(tmp_path / "moved.npz"))
+    assert moved.data_dir == first.data_dir
+
+
+def splits(**changes):
+    given = {f"{name}_{split}": array for split in SPLITS for name, array in (("x", X), ("y", X))}
+    return {key: array for key, array in (given | changes).items() if array is not None}
+
+
+def without(array, at, value):
+    changed = array * np.ones((), np.result_type(array, value))
+    changed[at] = value
+    return changed
+
+
+WRONG = [
+    ({"y": CLASSES}, "has no array 'x', the inputs of the examples"),
+    ({"x": X}, "has x without y, the targets of its examples"),
+    ({"x": X, "Y": CLASSES}, "has an array 'Y'; "),
+    ({"x": X, "y": CLASSES, "x_test": X}, "has x and x_test; expected names with a split"),
+    ({"x_train": X, "y_train": CLASSES}, "has no array 'x_validation', the inputs"),
+    ({"x": X[0, 0], "y": CLASSES[:F]}, "has shape (3,); expected real numbers (n, T, features)"),
+    ({"x": X, "y": CLASSES[:5]}, "y of DATA has shape (5,); expected a first axis of 20 examples"),
+    ({"x": X.astype(str), "y": CLASSES}, "x of DATA has the type <U"),
+    ({"x": X + 1j, "y": CLASSES}, "x of DATA has the type complex128; expected numbers"),
+    ({"x": without(X, (4, 2, 1), np.nan), "y": CLASSES}, "x of example 4 of DATA has values that"),
+    ({"x": X, "y": without(X[:, 0, 0], 3, np.inf)}, "y of example 3 of DATA has values that are"),
+    ({"x": without(X, (..., 0), 1e200 * X[..., 0]), "y": CLASSES}, "too large to standardize"),
+    ({"x": X, "y": CLASSES, "lengths": LENGTHS + T}, "expected 1 to 7, the number of steps of x"),
+    ({"x": X, "y": CLASSES, "lengths": 0 * LENGTHS}, "has values from 0 to 0; expected 1 to 7"),
+    ({"x": X, "y": CLASSES, "lengths": LENGTHS * 1.0}, "type float64; expected integers (20,)"),
+    ({"x": X, "y": TOKENS[:, :4]}, "has shape (20, 4) and type int64; expected integers (n,)"),
+    ({"x": X, "y": TOKENS[..., None]}, "expected integers (n, T) for the target 'step_classes'"),
+    ({"x": X, "y": 0 * CLASSES}, "y of DATA has a single class; expected at least two"),
+    ({"x": X, "y": CLASSES, "mask": TOKENS > 4}, "has a mask; expected none for the target"),
+    ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected (20, 7), with 1 or True where the target"),
+    ({"x": X, "y": TOKENS, "mask": 0 * TOKENS}, "of DATA is zero at every valid step; expected"),
+    ({"x": TOKENS + 70_000, "y": CLASSES}, "expected less than 65536: give numbers (n, T, feat"),
+    ({"x": -1 - TOKENS, "y": CLASSES}, "has tokens from -"),
+    ({"x": X[:2], "y": X[:2]}, "has 2 examples; expected enough for three splits"),
+    (splits(x_test=X[..., :2]), "split test has inputs of 2 features and targets of the kind"),
+    (splits(y_test=TOKENS), "the kind 'step_classes', but DATA, split train has inputs of 3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arrays", "words"), WRONG)
+def test_arrays_that_do_not_fit_raise_one_line(arrays, words, tmp_path):
+    with pytest.raises(UserError) as error:
+        create(tmp_path, **arrays)
+    text = str(error.value)
+    assert words.replace("DATA", str(tmp_path / "data.npz")) in text and "\n" not in text
+    assert not list((tmp_path / "data").rglob("*.array_record*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "y", "words"),
+    [
+        ({"target": "values"}, TOKENS[..., None], "numbers (n,) or (n, k) for the target 'values'"),
+        ({"target": "classes"}, X[:, 0, 0], "and type float64; expected integers (n,)"),
+        ({"target": "step_classes"}, CLASSES, "expected integers (n, T) for the target"),
+        ({"target": "step_values"}, CLASSES, "expected numbers (n, T) or (n, T, k) for the"),
+        ({"target": "clases"}, CLASSES, "target is 'clases'; did you mean 'classes'?"),
+        ({"test_fraction": 0.95}, CLASSES, "expected numbers above 0 whose sum is below 1"),
+        ({"validation_fraction": 0.0}, CLASSES, "validation_fraction is 0.0 and test_fraction"),
+        ({"example": "spring"}, CLASSES, "example is 'spring'; "),
+    ],
+)
+def test_options_that_do_not_fit_raise_one_line(options, y, words, tmp_path):
+    with pytest.raises(UserError) as error:
+        create(tmp_path, options, x=X, y=y)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_explicit_target_changes_what_integers_mean(tmp_path):
+    counts = create(tmp_path, {"target": "values"}, x=X, y=CLASSES)
+    assert counts.spec.outputs is not None and counts.spec.labels is None
+    both = create(tmp_path, {"target": "values"}, x=X, y=X[:, :, 0])  # k equals T by chance
+    assert (both.spec.num_outputs, both.spec.per_step) == (T, False)
+
+
+class Trap:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return (open, (str(self.trace), "w"))
+
+
+def malicious(tmp_path, form):
+    """Writes arrays of pickled objects, and returns their path."""
+    trap = np.array([Trap(tmp_path / "trace")] * N, object)
+    path = tmp_path / "data.npz"
+    if form == "npz":
+        np.savez(path, x=X, y=trap)
+    elif form == "pickle":
+        path.write_bytes(pickle.dumps(trap))
+    else:
+        path = tmp_path / "folder"
+        path.mkdir()
+        np.save(path / "x.npy", trap)
+    return path
+
+
+@pytest.mark.parametrize("form", ["npz", "pickle", "folder"])
+def test_pickled_objects_are_rejected_and_never_loaded(form, tmp_path):
+    path = malicious(tmp_path, form)
+    with pytest.raises(UserError, match="holds pickled Python objects; expected numbers only"):
+        Arrays.create(tmp_path / "data", path=str(path))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no arrays", b"PK\x03\x04", b"\x93NUMPY\x01\x00"])
+def test_a_file_without_arrays_raises_one_line(content, tmp_path):
+    file = tmp_path / "data.npz"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="data.npz .*expected") as error:
+        Arrays.create(tmp_path / "data", path=str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*none\.npz: No such file"):
+        Arrays.create(tmp_path / "data", path=str(tmp_path / "none.npz"))
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder has no arrays; expected an .npz file, or a folder"):
+        Arrays.create(tmp_path / "data", path=str(tmp_path / "folder"))
+
+
+GOOD = dict(target="values", num_outputs=1, inputs={"mean": [0.0], "std": [1.0]})
+GOOD |= dict(outputs={"mean": [0.0], "std": [2.0]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "other"}, {"num_outputs": 2}, {"num_outputs": "1"}, {"num_outputs": True},
+        {"inputs": None}, {"inputs": {"mean": [0.0]}}, {"inputs": {"mean": [0.0], "std": [0.0]}},
+        {"outputs": {"mean": ["a"], "std": [1.0]}}, {"outputs": None}, {"labels": [1, 2]},
+        {"vocab_size": 3}, {"more": 1}, {"outputs": {"mean": [float("nan")], "std": [1.0]}},
+        {"target": "classes", "outputs": None, "labels": [2, 1], "num_outputs": 2},
+        {"target": "classes", "outputs": None, "labels": 5},
+    ],
+)  # fmt: skip
+def test_a_damaged_specification_raises(change):
+    assert ArraySpec.from_json(GOOD).values(np.array([[1.0]])) == [2.0]
+    with pytest.raises(ValueError):
+        ArraySpec.from_json(GOOD | change)
