@@ -139,10 +139,10 @@ class S4D(Mixer):
     y_k = 2 Re[C h_k] + D u_k          with Lambda = -exp(nu_log) + i Lambda_im
 
     This is the layer of Gu et al., "On the Parameterization and Initialization of Diagonal State
-    Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it. The published
-    layer ends with GELU and a gated linear unit that mixes the channels; here, both are in the
-    block around the layer. The call's argument `timesteps` multiplies Delta at each step, in both
-    factors.
+    Space Models" (NeurIPS 2022). As in the paper, B is 1, because C can absorb it; S4's own code
+    starts `"legs"` from the B of HiPPO-LegS instead. The published layer ends with GELU and a gated
+    linear unit that mixes the channels; here, both are in the block around the layer. The call's
+    argument `timesteps` multiplies Delta at each step, in both factors.
 
     Parameters, for N/2 pairs of modes: `nu_log Lambda_im (H, N/2)`, `log_step (H,)`,
     `C_re C_im (H, N/2)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im`.

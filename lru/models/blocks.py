@@ -42,6 +42,8 @@ class BlockOptions(nn.Module, kw_only=True):
       norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`, layer
         normalization. The batch statistics exclude padding, which the paper does not mention.
       norm_momentum: the momentum of batch normalization's running statistics.
+      prenorm: whether the normalization is the first layer of the residual branch, as in the paper.
+        If False, it follows the sum of branch and inputs, as is the default of minimal-LRU.
       gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
       glu: `"full"`, (W1 z + b1) * sigmoid(W2 z + b2); or `"half"`, z * sigmoid(W z + b), the
         paper's choice for Path-X.
@@ -59,6 +61,7 @@ class BlockOptions(nn.Module, kw_only=True):
     """
 
     norm_momentum: float = 0.99
+    prenorm: bool = True
     gelu: GELU = "tanh"
     glu: GLU = "full"
     dropout: float = 0.0
@@ -94,7 +97,8 @@ class ResidualBlock(BlockOptions):
     """A residual block: inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))).
 
     It maps `(B, T, H)` to `(B, T, H)`, as in Figure 1 of Orvieto et al. (2023). Normalization comes
-    first in the residual branch (Appendix D.1).
+    first in the residual branch (Appendix D.1), unless `prenorm` is False:
+    norm(inputs + dropout(GLU(dropout(GELU(mixer(inputs))))))
 
     Attributes: those of `BlockOptions`, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
@@ -152,14 +156,14 @@ class ResidualBlock(BlockOptions):
         """
         self._check()
         x, seq_lengths, *at_steps = time_first(inputs, seq_lengths, reset, timesteps, time_major)
-        statistics = None
-        if self.norm == "batch":
-            norm = BatchStatistics(self.norm_momentum, name="norm")
-            statistics = norm(x, seq_lengths, train)
+        statistics = self._statistics(x, seq_lengths, train) if self.prenorm else None
         masks = self._dropout_masks(x.shape, train)
         tied, stepwise = (masks, None) if self.tie_dropout else (None, masks)
         xs = (x, *at_steps, stepwise)
         carry, y = self._run((statistics, tied), initial_carry, xs, seq_lengths)
+        if not self.prenorm:
+            statistics = self._statistics(y, seq_lengths, train)
+            y = self._normalize(y, statistics, self._bound(y.shape[-1]).norm)
         y = y if time_major else jnp.moveaxis(y, 0, 1)
         return (carry, y) if return_carry else y
 
@@ -178,7 +182,7 @@ class ResidualBlock(BlockOptions):
         """
         (statistics, tied), (x, reset, timesteps, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
-        u = layers.norm(x) if statistics is None else self._normalize(x, statistics)
+        u = self._normalize(x, statistics, layers.norm) if self.prenorm else x
         call = given(reset=reset, timesteps=timesteps)  # `nn.RNN` has no such arguments
         call |= dict(initial_carry=carry, seq_lengths=seq_lengths)
         carry, y = layers.mixer(u, return_carry=True, time_major=True, **call)
@@ -251,7 +255,15 @@ class ResidualBlock(BlockOptions):
 
         return _Layers(*map(applied, self._factories(d_model), _Layers._fields))
 
-    def _normalize(self, x, statistics):
+    def _statistics(self, x, seq_lengths, train):
+        """Returns mean, scale and bias of batch normalization; None for layer normalization."""
+        if self.norm == "layer":
+            return None
+        return BatchStatistics(self.norm_momentum, name="norm")(x, seq_lengths, train)
+
+    def _normalize(self, x, statistics, layer_norm):
+        if statistics is None:
+            return layer_norm(x)
         mean, scale, bias = (v[None, None] for v in statistics)
         dtype = result_type(x, scale)
         return ((x.astype(dtype) - mean) * scale + bias).astype(self.dtype or dtype)

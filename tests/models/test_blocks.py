@@ -70,6 +70,18 @@ def test_a_block_is_norm_mixer_gelu_glu_skip(norm, glu):
     np.testing.assert_allclose(y, x + value / (1 + np.exp(-gate)), atol=2e-4)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_post_norm_normalizes_the_sum_over_valid_steps(norm):
+    block = ResidualBlock(MIXER, norm=norm, prenorm=False)
+    variables = make(block)
+    y, updated = train(block, variables, jnp.where(VALID, inputs(), 1e6), LENGTHS)
+    steps = np.concatenate([y[:length, row] for row, length in enumerate(LENGTHS)])
+    axis = 0 if norm == "batch" else -1
+    np.testing.assert_allclose(steps.mean(axis), 0, atol=1e-4)
+    np.testing.assert_allclose(steps.var(axis), 1, atol=1e-3)
+    assert bool(updated) == (norm == "batch")
+
+
 def test_batch_statistics_leave_padding_out():
     block = ResidualBlock(MIXER, norm_momentum=0.0)
     variables = make(block)
@@ -135,6 +147,8 @@ TIED, UNTIED = dict(dropout=0.3), dict(dropout=0.3, tie_dropout=False)
         (REMAT["with a rest"], UNTIED, True),
         (REMAT["with a rest"], {}, False),
         (REMAT["in halves"], {}, False),
+        (REMAT["with a rest"], dict(prenorm=False), True),
+        (REMAT["looking ahead"], dict(prenorm=False, norm="layer"), True),
     ],
 )
 def test_rematerialisation_changes_neither_values_nor_gradients(options, dropout, padded):

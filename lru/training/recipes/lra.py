@@ -101,7 +101,8 @@ def build(
       **starts: further mixer options for this task, by ablation, such as the radii for `ring`,
         which may differ from the LRU's. For the tasks of the Long Range Arena, the options for `s5`
         are from S5's published script for the task, and the options for `s4d` are from S4's
-        published config. If N is not a multiple of 2 * `blocks`, S5 uses a single block.
+        published config; N, the direction, the parameter groups and the schedule remain those of
+        Orvieto et al. (2023). If N is not a multiple of 2 * `blocks`, S5 uses a single block.
 
     Raises:
       UserError: if a size or ablation does not exist, or if two sizes or two ablations are named.
