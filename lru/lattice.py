@@ -59,8 +59,8 @@ class JoinedWeights(NamedTuple):
 class _LatticeCell(TwoWayCell):
     """Base class of the three cells, which differ only in which gates h1 and h2 share.
 
-    `gate_order` lists the positions of z1, z2, r1 and r2 among the outputs of the dense layer
-    `gates`.
+    The outputs of the dense layer `gates` are blocks of H numbers, one per distinct gate.
+    `gate_order` lists the blocks of z1, z2, r1 and r2.
     """
 
     gate_order: ClassVar[tuple[int, int, int, int]]
@@ -186,7 +186,7 @@ class LRUCell(_LatticeCell):
     c1 = tanh(W1 h1 + U1 (r2 * h2)),   c2 = tanh(W2 (r1 * h1) + U2 h2)
     h1' = z1 * c2 + (1 - z1) * h1,   h2' = z2 * c1 + (1 - z2) * h2
 
-    Here z weights the candidate; in a GRU, z weights the state.
+    Here z weights the candidate; in `lru.baselines.GRU`, as in PyTorch's GRU, z weights the state.
 
     Parameters: those of `PSLRUCell`, except that `gates` outputs the preactivations of z1, z2, r1
     and r2, and that r is r2 for `candidate1` and r1 for `candidate2`.

@@ -1,9 +1,8 @@
-"""Recurrent cells that pass one value to the next layer, and another to the next time step.
+"""The base class of recurrent cells that form a lattice of layers and time steps.
 
-The cells form a lattice of layers and time steps: h1 passes from layer to layer, and h2 from step
-to step. The methods that compute a step are pure functions of the cell's weights. Therefore
-`lru.layers.stacks`, which runs the lattice, can compute a product for many steps at once, or for
-many layers in one batch.
+A cell passes h1 to the next layer, and h2 to the next step. The methods that compute a step are
+pure functions of the cell's weights. Therefore `lru.layers.stacks`, which runs the lattice, can
+compute a product for many steps at once, or for many layers in one batch.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
 
 
 class TwoWayCell(nn.RNNCellBase):
-    """Base class of recurrent cells that are made of dense layers and called like Flax's cells.
+    """Base class of recurrent cells that consist of dense layers and are called like Flax's cells.
 
     A subclass lists its dense layers in `shapes` and implements `input_projection` and `step`.
 
@@ -165,7 +164,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns x times a kernel, with factors of the cell's dtype and at least float32 sums."""
+        """Returns x times a kernel; factors have the cell's dtype, and sums at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

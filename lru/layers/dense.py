@@ -98,7 +98,7 @@ def haiku_normal(fan_in: int) -> Initializer:
 
 
 def limit_spectral_radius(draw: Initializer) -> Initializer:
-    """Returns an initializer that scales the matrices of `draw` to a spectral radius of at most 1.
+    """Returns an initializer that limits the spectral radius of the matrices of `draw` to 1.
 
     The spectral radius of a square matrix A is at most ||A^1024||^(1/1024), and for random matrices
     it is only a few thousandths smaller. If this bound is above 1, A is divided by the bound.

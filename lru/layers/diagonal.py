@@ -3,8 +3,8 @@
     h_k = Lambda h_{k-1} + B u_k,   y_k = Re[C h_k] + D * u_k
 
 The ablations differ in the parameterization of Lambda, and lack the LRU's gamma. With gamma, and
-with log theta in place of theta as a parameter, the parameterization `"stable_exp"` is that of
-`lru.LRU`.
+with log theta in place of theta as a parameter, the layer with the parameterization `"stable_exp"`
+would be `lru.LRU`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _log_eigenvalues(params):
 
 def diagonal_directions(params: Parameters, **options: Any) -> tuple[DiagonalDirection, ...]:
     """Returns the directions of a `DiagonalRNN`. For the options, see `DiagonalDirection`."""
-    if "a" not in params:  # the powers of a + ib are not unique
+    if "a" not in params:  # non-integer powers of a + ib are not unique
         options["rate"] = _log_eigenvalues(params)
     return pack(params, eigenvalues(params), params["B_re"], params["B_im"], **options)
 
@@ -77,7 +77,7 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """Draws the parameters of N eigenvalues, uniform in area on a ring or a sector (Lemma 3.2).
+    """Draws the parameters of N eigenvalues, uniform in area on a sector of a ring (Lemma 3.2).
 
     Args:
       key: the key of the random draws.
@@ -120,10 +120,10 @@ class DiagonalRNN(Mixer):
         `"exp"`: exp(-nu + i theta), with parameters `nu theta`;
         `"stable_exp"`: exp(-exp(nu_log) + i theta), with parameters `nu_log theta`.
         During training, the eigenvalues of the first two may leave the unit disk. The first takes
-        no timesteps, because the powers of a + ib are not unique.
+        no timesteps, because non-integer powers of a + ib are not unique.
       r_min, r_max, max_phase: the region from which the eigenvalues are drawn; see `lru.LRU`. The
         default is the whole disk, as for the eigenvalues of a large Gaussian matrix (Theorem 3.1).
-        The ablation "ring init" uses a ring.
+        The paper's ablations with "Ring Init" use a ring.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. All methods except
         `"sequential"` may multiply eigenvalues together, so products may overflow if Lambda leaves
         the unit disk.

@@ -26,15 +26,15 @@ class GRUCell(TwoWayCell):
     c = tanh(W x + r * (U h + b)),  or  tanh(W x + U (r * h) + b)
     h' = z * h + (1 - z) * c
 
-    Parameters: two dense layers, `input`, applied to x, and `state`, applied to h. The outputs of
-    each are terms of the preactivations of r, z and c, in that order. Both layers have biases, of
-    which the formulas show only b; the authors of the paper use PyTorch's GRU, which also has them.
-    A cell has 6 H^2 + 6 H parameters.
+    Parameters: two dense layers, `input` with the kernels W, and `state` with the kernels U. Their
+    outputs are terms of the preactivations of r, z and c, in that order. Both layers have biases,
+    of which the formulas show only b. Ahuja & Morency use PyTorch's GRU, which also has them. A
+    cell has 6 H^2 + 6 H parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
       reset_after: whether to apply the reset gate after the product with U, as in PyTorch, cuDNN
-        and Flax, or before it, as printed in the paper.
+        and Flax, or before it, as printed in their paper.
     """
 
     reset_after: bool = True
@@ -111,8 +111,8 @@ class GridLSTMCell(TwoWayCell):
     h1', m1' = LSTM1(input h2, state h1, m1),   h2', m2' = LSTM2(input h1', state h2, m2)
 
     The carry in time is [h2; m2], `(..., 2 H)`. At every step, the memory in depth, m1, starts
-    from zero in the first layer. (In the authors' code, m1 does so only in the first chunk of a
-    text. In each later chunk, m1 starts from the last layer's m1 at the same position in the
+    from zero in the first layer. (In Ahuja & Morency's code, m1 does so only in the first chunk of
+    a text. In each later chunk, m1 starts from the last layer's m1 at the same position in the
     previous chunk. The outputs then depend on where the text is cut, so streaming is ill-defined.)
 
     Parameters: dense layers `depth_input depth_state time_input time_state`, each like one of the

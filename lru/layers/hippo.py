@@ -102,15 +102,15 @@ def uneven_steps(
     """Discretizes steps of any duration: returns `(log_lam, factor)` of each step.
 
     A step of duration t Delta has the eigenvalues exp(log_lam), and its inputs are multiplied by
-    `factor` in addition to the scale of a regular step. With z = lam Delta, the `rate` of a mode:
+    `factor` in addition to the scale of a regular step. With z = lam Delta for each mode:
 
     `"zoh"`: log_lam = z t, factor = (exp(z t) - 1) / (exp(z) - 1).
     `"bilinear"`: exp(log_lam) = (1 + z t / 2) / (1 - z t / 2), factor =
     t (1 - z / 2) / (1 - z t / 2).
 
     Args:
-      rate: z.
-      timesteps: t; its shape can be broadcast with that of z.
+      rate: z, the continuous-time eigenvalues times the regular step.
+      timesteps: t, durations in units of the regular step, which must broadcast with z.
       method: `"zoh"` or `"bilinear"`; see `discretize`.
 
     Example:
@@ -135,11 +135,11 @@ def discretize(
 
     Args:
       lam: the continuous-time eigenvalues.
-      step: the step size Delta, in the time unit of lam, which must broadcast with lam.
+      step: the step size Delta, in units of 1 / lam, which must broadcast with lam.
       method: `"zoh"` or `"bilinear"`.
 
     Returns:
-      `(log_lam, scale)`, both of the shape of lam.
+      `(log_lam, scale)`, both of the shape that lam and step broadcast to.
 
     Raises:
       ValueError: if the method is unknown.

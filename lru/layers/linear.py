@@ -59,7 +59,7 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 def log_eigenvalues(params: Parameters) -> Complex[Array, "N"]:
     """Returns -exp(nu_log) + i exp(theta_log), the logarithms of the eigenvalues.
 
-    The imaginary parts are not reduced to [-pi, pi], so they are the modes' angular frequencies.
+    The imaginary parts are the modes' angular frequencies, not reduced to [-pi, pi].
     """
     nu, theta = (
         jnp.exp(params[name].astype(at_least_float32(params[name])))
@@ -110,7 +110,8 @@ def lru_step(
       `(carry, outputs)`, of shapes `(..., N)` and `(..., H)`.
 
     Raises:
-      ValueError: if the timesteps are not real floating-point numbers, or have another shape.
+      ValueError: if the inputs are not real numbers, or the timesteps are not real floating-point
+        numbers `(...)`.
     """
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
@@ -172,7 +173,7 @@ def lru_layer(
       dtype, method, chunk_size, sequence_axis: see `LRU`.
       return_carry: see `lru.layers.mixers.Mixer.__call__`.
       call: `initial_carry`, `seq_lengths`, `reset`, `timesteps`, `time_major`, `reverse` and
-        `keep_order`; see the same method.
+        `keep_order`; see `lru.layers.mixers.Mixer.__call__`.
 
     Returns:
       The outputs `(..., T, H)`, or `(carry, outputs)` if `return_carry`.
@@ -201,8 +202,9 @@ def lru_layer(
 class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
-    The call has the arguments of `nn.RNN`'s call, and `reset`. `LRU(64)` has 64 complex modes, but
-    its outputs are as wide as its inputs, unlike those of `nn.GRUCell(64)`.
+    The call has the arguments of `nn.RNN`'s call and, in addition, `reset` and `timesteps`.
+    `LRU(64)` has 64 complex modes, but its outputs are as wide as its inputs, unlike those of
+    `nn.GRUCell(64)`.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
@@ -220,8 +222,8 @@ class LRU(Mixer):
     of the typical gap between steps.
 
     Parameters have the names of Appendix A: `nu_log theta_log gamma_log (N,)`, `B_re B_im (N, H)`,
-    `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the last
-    dimension of the inputs and of the outputs.
+    `C_re C_im (H, N)`, `D (H,)`; a bidirectional layer adds `C2_re C2_im (H, N)`. H is the width
+    of inputs and outputs.
 
     Attributes:
       d_state: N, the number of complex modes.
@@ -292,7 +294,7 @@ class LRU(Mixer):
 
 
 class LRUCell(nn.RNNCellBase):
-    """One step of the LRU, with the same parameters as the layer, for streams and `nn.RNN`.
+    """One step of the LRU, with the parameters of a unidirectional `LRU`, for streams and `nn.RNN`.
 
     Attributes: see `LRU`.
 

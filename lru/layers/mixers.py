@@ -1,12 +1,12 @@
 """Base classes of layers and of their directions over time, and the call that all layers share.
 
-This module handles the order of axes, checks of arguments, padding, resets, one or two directions,
-and chunks, for every layer of the form
+This module handles the order of axes, checks of arguments, padding, resets, timesteps, one or two
+directions, and chunks, for every layer of the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
-Time is the first axis here, `(T, ..., H)`, because recurrences scan over the leading axis. Thus the
-states, which may be wider than the inputs, are never transposed.
+Inside a layer's call, time is the first axis, `(T, ..., H)`, because recurrences scan over the
+leading axis. Thus the states, which may be wider than the inputs, are never transposed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Direction(struct.PyTreeNode):
 
     A subclass defines `d_model`, `state`, and the methods `input_projection`, `transition`,
     `recurrence` and `output_projection`. Instead of these methods, it may override `chunk`, to
-    compute the outputs in another way. In arrays of several steps, time is the first axis.
+    compute the outputs in another way. In arrays of several steps, time is the first axis. N stands
+    for the axes of one sequence's state, of which there may be several.
     """
 
     @property
@@ -79,8 +80,9 @@ class Direction(struct.PyTreeNode):
         Args:
           x: B u, `(T, ..., N)`.
           h0: the state before the first step consumed, `(..., N)`; None means zero.
-          clear: `(T, ..., 1)`; True at a step clears the state before that step is consumed, as
-            in `lru.linear_recurrence`. None means that the state is never cleared.
+          clear: `(T, ...)`, with axes of size 1 in place of N; True at a step clears the state
+            before that step is consumed, as in `lru.linear_recurrence`. None means that the state
+            is never cleared.
           reverse: whether to consume the last step first.
         """
         raise NotImplementedError
@@ -127,8 +129,8 @@ class Direction(struct.PyTreeNode):
 
         Returns:
           The carry after the last valid step consumed, and the outputs in the order of the inputs.
-          If a sequence has no valid step, its carry is arbitrary, and `scan_chunks` keeps the
-          previous one.
+          If a sequence has no valid step, a zero carry stays zero, but another carry may change;
+          `scan_chunks` keeps the previous one.
         """
         u, reset = inputs_and_reset
         h0 = None if carry is None else self.encode(full_state(carry, u, self.state))
@@ -161,7 +163,7 @@ class Mixer(nn.Module, kw_only=True):
     """A layer that moves information along time, with outputs as wide as its inputs.
 
     A subclass creates its parameters in `directions`, and inherits a call that has the arguments of
-    `flax.linen.RNN`'s call, and `reset`.
+    `flax.linen.RNN`'s call and, in addition, `reset` and `timesteps`.
 
     Attributes:
       time_major, return_carry, reverse, keep_order: the defaults of these arguments of the call,
@@ -213,7 +215,7 @@ class Mixer(nn.Module, kw_only=True):
         return chunk_size not in (0, time_and_batch[0])
 
     def directions(self, inputs: Any) -> Sequence[Direction]:
-        """Creates the parameters, and returns one direction, or two of opposite orders.
+        """Creates the parameters, and returns one direction, or two that run in opposite orders.
 
         Args:
           inputs: the inputs of the call.
@@ -248,21 +250,22 @@ class Mixer(nn.Module, kw_only=True):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Applies the layer, with the arguments of `flax.linen.RNN`'s call, and `reset`.
+        """Applies the layer to sequences.
 
-        If `return_carry`, `time_major`, `reverse` or `keep_order` is None, the layer's attribute of
-        that name is used.
+        The arguments are those of `flax.linen.RNN`'s call and, in addition, `reset` and
+        `timesteps`. If `return_carry`, `time_major`, `reverse` or `keep_order` is None, the layer's
+        attribute of that name is used.
 
         Args:
           inputs: real numbers `(..., T, H)`, with any number of batch axes.
           initial_carry: the state before the first step consumed, `(..., N)` for a state of N
             numbers; zero by default. To continue a sequence, give the carry returned by the call
-            for the preceding steps. A bidirectional layer takes a pair of states: `C` reads the
-            first, and `C2` the second. Its results for the chunks of a sequence differ from its
+            for the steps consumed before. A bidirectional layer takes a pair of states: `C` reads
+            the first, and `C2` the second. Its results for the chunks of a sequence differ from its
             result for the whole sequence, because one of the two states comes from later steps.
           init_key: unused; `flax.linen.Bidirectional` passes it. The default initial carry is zero,
             not random.
-          seq_lengths: whole numbers `(...)`, the number of valid steps of each sequence. A negative
+          seq_lengths: integers `(...)`, the number of valid steps of each sequence. A negative
             number means 0, and a number above T means T. Padding follows the valid steps, and
             changes no result, in either direction. Outputs on padding are zero, and the carry is
             the state after the last valid step consumed.
@@ -270,7 +273,7 @@ class Mixer(nn.Module, kw_only=True):
             never passed between that step and the step to its left, in either direction. Right to
             left, the state is therefore cleared *after* that step, unlike in
             `lru.linear_recurrence`; if that step is the last one consumed, the carry is zero.
-          timesteps: positive real numbers `(..., T)`, for steps that are not evenly spaced:
+          timesteps: positive floating-point numbers `(..., T)`, for unevenly spaced steps:
             `timesteps[..., k]` is the time from step k - 1 to step k, in units of the regular step,
             and `timesteps[..., 0]` is the time between the initial carry's step and the first step
             consumed, in either direction. None means 1 everywhere. Right to left, step k takes the
@@ -352,7 +355,7 @@ def over_time(
     """Runs a layer's directions over time and sums their outputs: the call of every layer.
 
     Args:
-      directions: the layer's directions: one, or two of opposite orders.
+      directions: the layer's directions: one, or two that run in opposite orders.
       inputs, initial_carry, seq_lengths, reset, timesteps: see `Mixer.__call__`.
       return_carry, time_major, reverse, keep_order: see `Mixer.__call__`.
 
@@ -394,7 +397,7 @@ def over_time(
 
 
 def _uneven_chunk(direction, carry, xs, seq_lengths, *, reverse):
-    """Calls `chunk` with timesteps; the factors of the steps, `(T, ..., N)`, exist only here."""
+    """Calls `chunk` with timesteps, so the factors, `(T, ..., N)`, exist for only one chunk."""
     inputs, reset, timesteps = xs
     direction = direction.with_timesteps(zero_padding(timesteps, seq_lengths))
     return direction.chunk(carry, (inputs, reset), seq_lengths, reverse=reverse)

@@ -1,7 +1,7 @@
-"""Arrays with time first, `(T, *B)` or `(T, *B, ...)`, of sequences of different lengths.
+"""Functions of padded sequences, as arrays with time first, `(T, *B)` or `(T, *B, ...)`.
 
-The lengths are whole numbers `(*B,)`, from 0 to T, or None if all steps are valid. Padding follows
-the valid steps.
+The lengths are integers `(*B,)`, from 0 to T, or None if all steps are valid. Padding follows the
+valid steps.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 Discretized with step size Delta, a channel without its skip D u is a recurrence, and also a
 convolution of its inputs with the kernel K_k = 2 Re[C scale exp(k log_lam)], where
-`lru.layers.hippo.discretize` gives scale and log_lam. If there are several steps, no resets and no
-timesteps, the layer computes the convolution by FFT. The final state is then a separate sum, which
-the compiler removes if the state is not used.
+`lru.layers.hippo.discretize` gives scale and log_lam. For a known number of steps above 1, without
+resets or timesteps, the layer computes the convolution by FFT. The final state is then a separate
+sum, which the compiler removes if the state is not used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Frequencies = Literal["lin", "inv", "legs"]
 
 
 class S4DDirection(Direction):
-    """One direction of an `S4D`, discretized; each row holds the weights of one channel.
+    """One direction of an `S4D`, discretized: the weights of H separate channels.
 
     Attributes:
       log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`; with timesteps, those
@@ -306,11 +306,11 @@ def final_state(
     u: Float[Array, "T *B H"],
     seq_lengths: Lengths,
 ) -> Complex[Array, "*B H N"]:
-    """Returns the state after the last valid step.
+    """Returns the state after the last valid step consumed.
 
     Args:
-      direction: the layer's direction.
-      h0: the state before the first step; None for zero.
+      direction: a direction without timesteps.
+      h0: the state before the first step consumed; None for zero.
       u: the inputs in reverse order, from the last valid step consumed to the first, followed by
         zeros. So the input at index k is multiplied by scale exp(k log_lam), whatever the length.
       seq_lengths: the number of valid steps of each sequence; None if all steps are valid.

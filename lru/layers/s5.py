@@ -135,10 +135,13 @@ class S5(Mixer):
 
 
 def block_modes(d_state: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns eigenvalues `(N/2,)` and eigenvectors `(N, N/2)` of a block-diagonal HiPPO-N matrix.
+    """Returns the modes of a block-diagonal matrix, each block of which is a HiPPO-N matrix.
+
+    These are the eigenvalues `(N/2,)` and eigenvectors `(N, N/2)`, one of each conjugate pair.
 
     Raises:
-      ValueError: if N is not a positive, even multiple of the number of blocks.
+      ValueError: unless N and the number of blocks are positive integers, and N is a multiple of
+        twice the number of blocks.
 
     Example:
       >>> lam, vectors = block_modes(8, 2)
@@ -175,7 +178,7 @@ def s5_directions(
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
-    """Returns V* B for a real B (N, H) with variance 1/N: B's fan-in is N, as published."""
+    """Returns V* B, for eigenvectors V and a real B `(N, H)` of variance 1/N, as published."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
     rotation = jnp.asarray(vectors.conj().T)
     return rotation @ b.astype(result_type(rotation, b))

@@ -35,8 +35,8 @@ class Modes(NamedTuple):
 
     Attributes:
       lam: the eigenvalues, complex `(N,)`; `(N/2,)` for S5; `(H, N/2)` for S4D.
-      into: B, with gamma or the discretization included, complex `(N, H)`; `(N/2, H)` for S5;
-        `(H, N/2)` for S4D.
+      into: B, multiplied by gamma or by the scale of the discretization if the layer has either,
+        complex `(N, H)`; `(N/2, H)` for S5; `(H, N/2)` for S4D.
       out: C, complex `(H, N)`; `(H, N/2)` for S5 and S4D.
     """
 
@@ -55,13 +55,13 @@ class DiagonalDirection(Direction):
     Attributes:
       lam: the eigenvalues, complex `(N,)`; with timesteps, those of each step, `(T, ..., N)`.
       b: the transposes of Re B and Im B side by side, `(H, 2N)`; see `Modes.into`.
-      c: the transposes of Re C and -Im C, one above the other, `(2N, H)`.
+      c: the transposes of Re C and -Im C, one above the other, `(2N, H)`; see `Modes.out`.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
-      rate: lam Delta, the eigenvalues in continuous time times the regular step, complex `(N,)`;
-        None if the layer takes no timesteps.
+      rate: the continuous-time eigenvalues times the regular step, complex `(N,)`; None if the
+        layer takes no timesteps.
       factor: the factors of B u with timesteps, complex `(T, ..., N)`; None if they are 1.
-      discretization: that of the continuous-time equation that the weights come from, which says
-        how timesteps change the input; None if they do not change it, as in the LRU.
+      discretization: the method of `lru.layers.hippo.discretize`, by which timesteps change the
+        factors of the inputs; None if they do not change them, as in the LRU.
       dtype: the type of the factors of matrix products, and of the outputs.
       method, chunk_size, sequence_axis: see `lru.LRU`.
     """
@@ -110,8 +110,11 @@ class DiagonalDirection(Direction):
     def stored(self, steps: Any) -> Any:
         """Returns the type of x and h in memory: `dtype` for the kernel, else at least float32.
 
-        The kernel keeps its state in float32, and rounds only what it stores. The matrix product
-        that reads h would round it in the same way.
+        The kernel keeps its state in at least float32, and rounds only what it stores. The matrix
+        product that reads h would round it in the same way.
+
+        Args:
+          steps: the shape of the inputs, `(T, ..., H)`.
         """
         kernel = self.sequence_axis is None and resolve_method(self.method, steps) == "pallas"
         return self.dtype if kernel else at_least_float32(self.dtype)
@@ -163,7 +166,8 @@ def pack(
     """Returns the direction of `C`, which adds the skip term, and the direction of `C2`, if any.
 
     Args:
-      params: contains `C_re C_im (H, N)` and `D (H,)`; in a bidirectional layer also `C2_re C2_im`.
+      params: the layer's parameters, including `C_re C_im (H, N)`, `D (H,)` and, in a bidirectional
+        layer, `C2_re C2_im (H, N)`.
       lam: the eigenvalues.
       b_re, b_im: the real and imaginary parts of the input matrix.
       scale: the factor of the output matrices: 2 if each mode represents a conjugate pair.
@@ -227,5 +231,5 @@ def diagonal_state(d_state: int, *dtypes: Any) -> jax.ShapeDtypeStruct:
 
 
 def with_rank(x: Num[Array, "*N"], ndim: int) -> Num[Array, "..."]:
-    """Reshapes x, such as Lambda, to `(1, ..., *N)`, with at least `ndim` axes."""
+    """Reshapes x, such as Lambda, to `(1, ..., 1, *N)`, with at least `ndim` axes."""
     return x.reshape((1,) * (ndim - x.ndim) + x.shape)

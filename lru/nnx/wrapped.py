@@ -35,9 +35,9 @@ class Wrapped(nnx.bridge.ToNNX):
 
         Args:
           inputs: the positional arguments.
-          train: whether to use dropout, to normalize with the statistics of the batch, and to
-            update the running statistics; only for modules whose Linen call has this argument. None
-            leaves the Linen module's default.
+          train: whether to use dropout and, in batch normalization, to use the statistics of the
+            batch and update the running statistics; only for modules whose Linen call has this
+            argument. None leaves the Linen module's default.
           call: the other keyword arguments; `rngs` replaces the random streams of the constructor.
         """
         if train is not None:

@@ -48,13 +48,13 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
     """Returns the lengths of sequences as int32, clipped to the range from 0 to T.
 
     Args:
-      seq_lengths: the number of valid steps of each sequence, whole numbers `(*batch)`. None means
-        that all steps are valid, and is returned unchanged.
+      seq_lengths: the number of valid steps of each sequence, integers `(*batch)`. None means that
+        all steps are valid, and is returned unchanged.
       batch: the shape of the batch.
       time: T, the number of steps.
 
     Raises:
-      ValueError: if the lengths are not whole numbers, or have another shape.
+      ValueError: if the lengths are not integers, or have another shape.
 
     Example:
       >>> as_lengths([9, -1], (2,), 5).tolist()
@@ -150,10 +150,10 @@ def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | No
 
 
 def check_sizes(**sizes: Any) -> None:
-    """Checks that each size is a whole number of at least 1.
+    """Checks that each size is an integer of at least 1.
 
     Raises:
-      ValueError: if a size is not such a number.
+      ValueError: if a size is not an integer, or is less than 1.
     """
     try:
         valid = all(operator.index(size) >= 1 for size in sizes.values())

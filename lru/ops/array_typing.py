@@ -4,7 +4,7 @@ They serve as documentation. The tests check them at run time with jaxtyping and
 an import hook in tests/conftest.py. The library itself never evaluates annotations, so it runs
 without jaxtyping.
 
-Letters: B batch (`*B` for any number of batch axes), T time, H model width, N state size,
+Common letters: B batch (`*B` for any number of batch axes), T time, H model width, N state size,
 L layers, V vocabulary.
 """
 
@@ -36,7 +36,7 @@ else:
         Bool = Complex = Float = Int = Num = Real = Annotated
         PRNGKeyArray = Array
 
-Shape = tuple[Any, ...]  # whole numbers, or symbols while a program is exported
+Shape = tuple[Any, ...]  # integers, or symbolic dimensions while a program is exported
 
 # The roles of arguments. Arrays may be JAX or NumPy arrays, or lists.
 Carry = Any  # the state between two calls: an array, or a tree of arrays; None at the start

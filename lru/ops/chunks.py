@@ -1,9 +1,9 @@
 """Scans over the chunks of a long sequence, storing little for the backward pass.
 
-The body of such a scan is a function of parameters, such as a layer or a whole block. It takes a
+The body of such a scan is a function, such as a layer or a whole block: it takes parameters, a
 state and a chunk of inputs, and returns the next state and a chunk of outputs. For the backward
 pass, only the inputs and the states between chunks are stored; the values inside each chunk are
-recomputed. On a CPU, these values stay in the cache.
+recomputed. On a CPU, chunks of the default size are small enough to stay in the cache.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def scan_chunks(
 ) -> tuple[Any, Any]:
     """Computes `body(params, carry, xs, seq_lengths)` chunk by chunk, for a causal body.
 
-    The state of a sequence without a valid step does not change, whatever the body returns for it.
+    A given state does not change for a sequence without a valid step, whatever the body returns.
 
     Args:
       body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Calling it on two chunks of a
@@ -56,7 +56,7 @@ def scan_chunks(
       reverse: whether the body, and therefore the scan over chunks, goes from right to left.
 
     Returns:
-      `(carry, ys)`: the state after the last step consumed, and the outputs of all T steps.
+      `(carry, ys)`: the state after the last valid step consumed, and the outputs of all T steps.
     """
     first = jax.tree.leaves(xs)[0]
     time, batch = first.shape[0], first.shape[1:-1]
@@ -85,16 +85,16 @@ def scan_chunks(
     )
 
 
-# The largest size of a chunk in bytes, on a CPU (True) or another device (False). The CPU's value
+# The bytes available to a chunk, on a CPU (True) or another device (False). The CPU's value
 # was found by measurement, and is about the size of a core's cache. The other value is for
 # accelerators with little memory. Accelerators with ample memory compute all steps at once.
 _CHUNK_BYTES = {True: 2**21, False: 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """Returns the number of steps per chunk, such that equal chunks fit in `_CHUNK_BYTES`.
+    """Returns the number of steps per chunk, for nearly equal chunks of at most `_CHUNK_BYTES`.
 
-    Each step of each sequence takes `width` float32 values. Chunks of up to 16 steps may be larger
+    A step of one sequence counts as `width` float32 values. Chunks of up to 16 steps may be larger
     than `_CHUNK_BYTES`. If memory is ample, all steps are one chunk. While a program is exported, T
     must be a number, and symbolic axes of the batch count as 1.
     """
@@ -113,7 +113,7 @@ def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int
     into chunks.
 
     Raises:
-      ValueError: if `chunk_size` is not a whole number, or is negative.
+      ValueError: if `chunk_size` is neither None nor an integer of at least 0.
     """
     if chunk_size is not None and not (isinstance(chunk_size, Integral) and chunk_size >= 0):
         raise ValueError(
@@ -132,7 +132,7 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """Returns the new carry, or the previous carry for each sequence without a valid step."""
+    """Returns the new carry, but the previous one, if given, for sequences without a valid step."""
     if valid is None or before is None:
         return after
 

@@ -1,7 +1,7 @@
 """The types that layers compute with.
 
-JAX refuses to mix types if `jax_numpy_dtype_promotion` is `"strict"`. Therefore, layers get the
-type of each result from these functions, and convert to that type explicitly.
+If `jax_numpy_dtype_promotion` is `"strict"`, JAX does not promote types implicitly. Therefore,
+layers get the type of each result from these functions, and convert to that type explicitly.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ def promoted(*arrays: Any) -> tuple[Any, ...]:
 
 
 def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
-    """Returns the type of a layer's products and outputs, by the rule of Flax's own layers.
+    """Returns the type of a layer's factors and outputs, by the rule of Flax's own layers.
+
+    The factors are those of matrix products; the sums may have a wider type.
 
     Args:
       inputs: an array of real numbers, of any type.
       params: a tree of the arrays that the inputs are multiplied by.
       dtype: the type that the user asks for. None means the common type of inputs and parameters,
-        or float32 if the common type is an integer type.
+        or float32 if the common type is an integer or boolean type.
 
     Raises:
-      ValueError: if the inputs are complex, or `dtype` is not a real floating-point type.
+      ValueError: if the inputs are complex, or the resulting type is not a real floating-point type.
 
     Example:
       >>> compute_dtype(jnp.ones(3, int), [jnp.ones(3, jnp.bfloat16)])

@@ -79,8 +79,9 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
     """Returns log sqrt(1 - |lambda|^2), the logarithm of the normalization gamma in Eq. (7).
 
-    With gamma, white noise Bu of variance 1 gives a state of variance 1. `expm1` is precise even
-    for |lambda| close to 1, where subtracting the square of a float32 modulus from 1 is not.
+    With gamma, white noise Bu of variance 1 gives a stationary state of variance 1. `expm1` is
+    precise even for |lambda| close to 1, where subtracting the square of a float32 modulus from 1
+    is not.
 
     Example:
       >>> modulus = jnp.array([0.6])
@@ -95,7 +96,8 @@ def scaled_normal(variance: float) -> Initializer:
 
     In an LRU, the real and imaginary parts of B have variance 1/(2H), and those of C have variance
     1/N. Then E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N. With gamma, and without D, the layer preserves
-    the variance of white noise: the 2 compensates for the imaginary part that Re[C h] drops.
+    the variance of white noise on average: the 2 compensates for the imaginary part that Re[C h]
+    drops.
 
     Example:
       >>> scaled_normal(1 / 64)(jax.random.key(0), (32, 64)).shape
@@ -137,7 +139,7 @@ def lru_initializers(
       d_model: H, the width of the layer's input and output.
       d_state: N, the number of complex modes.
       r_min, r_max, max_phase: the region of the unit disk that the eigenvalues are drawn from.
-      bidirectional: whether to add `C2_re` and `C2_im`, which read out the backward states.
+      bidirectional: whether to add `C2_re` and `C2_im`, which read the second direction's states.
 
     Example:
       >>> [name for name in lru_initializers(8, 4)]
@@ -159,7 +161,7 @@ def lru_initializers(
 
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
-    """Draws uniformly from (0, 1), but never 0 or 1, where parameters may be infinite."""
+    """Draws uniformly between 0 and 1, but never 0 or 1, where parameters may be infinite."""
     dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

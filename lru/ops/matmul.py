@@ -1,4 +1,4 @@
-"""Matrix products x w over the last axis of x, for x of any rank."""
+"""Matrix products x w over the last axis of x, for x with any number of batch axes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def matmul(
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:
     """Applies a function of rows to x, with time and batch as one axis.
 
-    The gradient of a matrix sums over all rows. If time and batch are two axes, XLA first makes a
-    transposed copy of the outputs' gradients. On several devices, the axes stay as they are,
-    because a batch sharded over devices cannot stay sharded as part of a longer axis.
+    The gradient with respect to a matrix is a sum over all rows. If time and batch are separate
+    axes, XLA first makes a transposed copy of the outputs' gradients. If JAX has several devices,
+    the axes stay separate, because a batch sharded over devices cannot stay sharded as part of a
+    longer axis.
 
     Args:
       f: a function that maps each row `(K,)` of its argument to a row `(M,)`.

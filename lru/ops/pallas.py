@@ -15,8 +15,9 @@ twice. With K chunks, and P_k the product of chunk k's factors:
     2. s_k = P_k * s_{k-1} + e_k, the state after chunk k         (K - 1 steps of this recurrence)
     3. h of chunk k, run from s_{k-1}                             (reads x, writes h)
 
-The backward pass of a constant a is the same recurrence in the other direction. The kernel that
-writes its result also reads the saved h, and sums their products for the derivative of a.
+For a constant a, the backward pass is the recurrence with the factor conj(a), in the other
+direction. While the kernel writes the result z, it also reads the saved h, and sums the products of
+z and h for the derivative of a.
 
 Without a GPU, the kernel is interpreted, which is slow and meant for tests; the tests also lower
 the kernel for CUDA. If the batch is sharded over several devices, each device runs the kernel on
@@ -70,7 +71,7 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
       channels: N times the number of sequences.
       loads: the number of values that a thread loads at each step: the parts of x, the parts of a
         if a varies, the reset if there is one, and the parts of the states to multiply and sum.
-      itemsize: the size of a number in bytes.
+      itemsize: the size of a value in bytes.
 
     Example:
       >>> plan(2048, 32 * 256)
@@ -111,7 +112,7 @@ def solve(a, x, h0, reset, reverse, pairs):
 
 
 def solve_transposed(a, g, h, reset, reverse, pairs):
-    """Solves the transpose of the recurrence for a constant a, in one pass if x is read once.
+    """Solves the transpose of the recurrence for a constant a; with a single chunk, in one pass.
 
     Args:
       a, reset, reverse, pairs: see `solve`; a is constant.
@@ -121,7 +122,9 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
     Returns:
       `(z, sums)`. z, with the shape and type of g, solves z_t = conj(a) * z_{t+1} + g_t, and is the
       cotangent of x. The sums of conj(h_{t-1}) * z_t over all steps but the first, and over the
-      sequences that share a, are the cotangent of a, with its shape. Resets clear both products.
+      sequences that share a, are the cotangent of a, with its shape. A reset at step t clears
+      the products conj(a) * z_t and conj(h_{t-1}) * z_t. With `reverse`, t - 1 and t + 1 change
+      places.
     """
     shared = [axis for axis, size in enumerate(a.shape) if size == 1]
     if pairs:
@@ -135,7 +138,7 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns `(h,)` or, if there are saved states, h and each sequence's sums over time."""
+    """Returns `(h,)` or, if there are saved states, `(h, sums)`: the sums of each channel."""
     if x.size == 0:
         sums = jnp.zeros((1, *x.shape[1:]), at_least_float32(x))
         return (x,) if saved is None else (x, sums)
@@ -180,11 +183,11 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
     """Runs the three phases in the module's docstring, or only the third if there is one chunk.
 
     Args:
-      a: the factors, `(1 or T, M or S M)`, where S is the number of sequences.
+      a: the factors, `(1 or T, M or S M)`, where S is the number of sequences, and M as in `solve`.
       x: the terms added, `(T, S M)`.
       h0: the state before the first step consumed, `(1, S M)`; None for zero.
       reset: `(T, S)`, True where the state is cleared before the step; or None.
-      saved: the states of `solve_transposed`, to multiply and sum, `(T, S M)`; or None.
+      saved: h of `solve_transposed`, to multiply by the result and sum, `(T, S M)`; or None.
       layout: the layout of the numbers, and the direction.
 
     Returns:
@@ -217,7 +220,7 @@ class _Outputs(NamedTuple):
     Attributes:
       h: the states, `(T, S M)`.
       h_out: the state after each chunk but the last, `(K - 1, S M)`.
-      products: the product of each chunk's factors, with the same shape.
+      products: the product of the factors of each chunk but the last, `(K - 1, S M)`.
       sums: the sums of each chunk, see `solve_transposed`, `(K, S M)`.
     """
 
@@ -277,7 +280,8 @@ def _run_kernel(a, x, reset, h_in, saved, outputs, planned, layout):
 def _kernel(a, x, reset, h_in, saved, *outputs, planned, layout):
     """Runs one program: a chunk of steps for a block of channels.
 
-    The positional arguments are references to arrays, or None; the last ones are `_Outputs`.
+    The positional arguments are references to arrays, or None. The last four are those of
+    `_Outputs`.
     """
     (h, h_out, products, sums), (block, unroll, steps, _) = outputs, planned
     at, dtype, chunk = _Columns(x, block, layout), at_least_float32(x), pl.program_id(1)

@@ -2,7 +2,7 @@
 
 XLA can divide its own operations, but not a kernel written by hand: it would gather the whole batch
 on every device. `divide_batch` declares that the sequences of a batch are independent, so each
-device computes those that it has.
+device computes only the sequences that it holds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lru.ops.array_typing import Array, Shape
 def divide_batch(function: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
     """Returns `function(*arrays)`, computed by each device for its own part of the batch.
 
-    The results cannot be differentiated. `jax.vmap` adds a batch axis.
+    The results cannot be differentiated. Under `jax.vmap`, the mapped axis is one more batch axis.
 
     Args:
       function: a function of arrays `(T, *B, M)`, with any number of batch axes, that computes each
@@ -51,7 +51,10 @@ def divide_batch(function: Callable[..., tuple[Array, ...]], *arrays: Array) -> 
 
 
 def _with_automatic_axes(function, arrays):
-    """Runs `divide_batch` where the mesh has explicit axes; the results are sharded like x."""
+    """Runs `divide_batch` where the mesh has explicit axes.
+
+    The batch axes of the results are sharded like those of the first array; other axes are not.
+    """
     spec = jax.typeof(arrays[0]).sharding.spec
     batch = PartitionSpec(None, *spec[1:-1], None)
     run = jax.sharding.auto_axes(functools.partial(divide_batch, function), out_sharding=batch)

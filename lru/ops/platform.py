@@ -1,7 +1,7 @@
 """Choices of methods and settings that depend on the platform.
 
 The choices affect speed and memory, and results only by rounding. Users can make most of them
-explicitly instead, by `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
+explicitly instead, with `method`, `chunk_size` and `order` of a layer, `remat` of a block, and
 `matmul_precision` of training.
 """
 
@@ -20,18 +20,21 @@ AMPLE_BYTES = 48 * 2**30  # enough to train on any Long Range Arena task without
 
 
 def is_cpu() -> bool:
-    """Returns whether programs run on a CPU, where kernel launches are cheap and memory is slow."""
+    """Returns whether JAX's default backend is the CPU.
+
+    On a CPU, kernel launches are cheap and memory is slow.
+    """
     return jax.default_backend() == "cpu"
 
 
 def is_gpu() -> bool:
-    """Returns whether programs run on a GPU."""
+    """Returns whether JAX's default backend is a GPU."""
     return jax.default_backend() == "gpu"
 
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether the devices are GPUs that the kernel of `lru.ops.pallas` compiles for.
+    """Returns whether the device is a GPU that the kernel of `lru.ops.pallas` compiles for.
 
     On NVIDIA GPUs, Triton needs compute capability 8 or more.
     """
@@ -48,9 +51,9 @@ def kernel_compiles() -> bool:
 
 @functools.cache
 def has_ample_memory() -> bool:
-    """Returns whether the device is an accelerator with enough memory for a whole training step.
+    """Returns whether the device is an accelerator with at least `AMPLE_BYTES` of memory.
 
-    An accelerator that does not report the size of its memory counts as one with enough.
+    An accelerator that does not report the size of its memory is assumed to have enough.
     """
     if is_cpu():
         return False
@@ -63,6 +66,7 @@ def scan_unroll(steps: Any) -> int:
 
     On a GPU, a short scan is unrolled completely. A loop would also launch a kernel for each copy
     of the values that it saves for the backward pass, and launches take most of such a scan's time.
+    Other scans are not unrolled.
     """
     short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
     return steps if is_gpu() and short else 1
@@ -71,7 +75,7 @@ def scan_unroll(steps: Any) -> int:
 def sum_parts(steps: Any) -> int:
     """Returns into how many equal parts to divide a sum over time.
 
-    On a GPU, XLA computes the terms of a sum in the same kernel only if the sum has parts enough to
+    On a GPU, XLA computes the terms of a sum in the same kernel only if the sum has enough parts to
     occupy the GPU. Otherwise, it writes the terms to memory and reads them again.
     """
     return math.gcd(steps, 64) if is_gpu() and not is_symbolic_dim(steps) else 1
@@ -86,8 +90,8 @@ def product_precision(name: str) -> str:
 
 
 def rematerialises(remat: bool | None) -> bool:
-    """Returns whether a block recomputes its values in the backward pass.
+    """Returns whether a block recomputes its intermediate values in the backward pass.
 
-    `remat` is returned unchanged; None means True unless the device has ample memory.
+    A Boolean `remat` is returned unchanged; None means True unless the device has ample memory.
     """
     return not has_ample_memory() if remat is None else remat

@@ -40,7 +40,7 @@ def linear_recurrence(
 
     This is the recurrence of Eq. (7) of Orvieto et al. (2023), with a = Lambda and
     x_t = exp(gamma_log) * (B u_t). All methods give the same values and derivatives, up to
-    rounding.
+    rounding, unless products of factors overflow.
 
     Args:
       a: the factors: `(N,)`, the same at every step, or `(..., T, N)`. Batch axes of a, h0 and
@@ -54,13 +54,13 @@ def linear_recurrence(
       method: the method of computing the states:
         `"sequential"`: a `lax.scan`, which needs the least work and memory.
         `"associative"`: the paper's `lax.associative_scan`, in O(log T) parallel rounds.
-        `"pallas"`: a GPU kernel that reads x once, or twice if the batch has few channels, and
-        writes h once (`lru/ops/pallas.py`).
-        `"auto"`: sequential on a CPU, where it was the fastest in benchmarks, and for a single or
-        a symbolic number of steps. On other devices, the kernel if all sizes are known and it
-        compiles for the device, and otherwise associative.
+        `"pallas"`: a GPU kernel that reads x once, or twice if T is large and the batch has few
+        channels, and writes h once (`lru/ops/pallas.py`).
+        `"auto"`: sequential on a CPU, where it was the fastest in benchmarks, and for a single step
+        or a symbolic number of steps. Otherwise, the kernel if all sizes are known and the kernel
+        compiles for the device, or else associative.
         All methods except the sequential one may multiply factors together, so only the sequential
-        method is safe if products of factors overflow float32.
+        method is safe if products of factors overflow.
 
     Returns:
       `(h, h_last)`: all states `(..., T, N)`, and the state after the last step consumed
@@ -98,8 +98,8 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
       a, x, h0, reset, reverse, method: see `linear_recurrence`; h0 is `(1, ..., N)`, and reset is
         `(T, ..., 1)`.
       pairs: whether a, x, h0 and the results are complex numbers as pairs; see `to_pairs`. The
-        kernel computes on pairs, and the other methods on complex numbers. With pairs, the kernel's
-        results have the type of x, which may be bfloat16.
+        kernel computes with complex numbers as pairs, but the other methods do not. With pairs, the
+        kernel's results have the type of x, which may be bfloat16.
     """
     resolved = resolve_method(method, x.shape)
     is_complex = pairs or jnp.issubdtype(result_type(a, x), jnp.complexfloating)
@@ -137,7 +137,7 @@ def _states_jvp(reverse, numbers, primals, tangents):
     in place of x, plus a * dh0 at the first step consumed. The backward pass solves the transposed
     system, which is a recurrence in the other direction. So no method has to be differentiated.
     Because da is among the unknowns of the system, the transposed system also gives the derivative
-    with respect to a, which the kernel computes in the same pass.
+    with respect to a, which the kernel computes in the same pass if a is constant.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
@@ -212,7 +212,7 @@ def resolve_method(method: str, shape: Shape) -> str:
 
 
 def earlier(v, edge, reverse):
-    """Returns v shifted by one step: at each step, the value at the step consumed before.
+    """Returns v shifted by one step: at each step, the value at the step consumed just before.
 
     At the first step consumed, the value is `edge`, `(1, ...)`.
     """
@@ -302,7 +302,7 @@ METHODS = {
 
 
 def _before(v, reset, reverse):
-    """Returns, for each step, the value that its factor multiplies: zero at first or at a reset."""
+    """Returns the value that each step's factor multiplies: zero at the first step and resets."""
     return zero_where(reset, earlier(v, jnp.zeros_like(v[:1]), reverse))
 
 
@@ -323,7 +323,7 @@ class _Numbers(NamedTuple):
     transpose: Callable[..., Any] = lambda a: a
 
     def run_transposed(self, a, g, h, reset, reverse):
-        """Solves the transposed system.
+        """Solves the transpose of the linear system that `run` solves.
 
         Args:
           a, reset, reverse: the arguments of `run`.
@@ -347,11 +347,12 @@ class _Numbers(NamedTuple):
 
 
 def _kernel(pairs, beside_cpu):
-    """Returns the kernel for complex numbers as pairs, or for real numbers.
+    """Returns the kernel as a `_Numbers`, for complex numbers as pairs or for real numbers.
 
     Args:
       pairs: whether the numbers are pairs.
-      beside_cpu: whether to run the scan in a program for the CPU beside the GPU.
+      beside_cpu: whether to run the scan instead in programs that are not compiled for a GPU, such
+        as programs for the CPU of a machine with a GPU.
     """
     arithmetic = dict(times=_times_pairs, transpose=_conjugate_pairs) if pairs else {}
     run, fused = (functools.partial(f, pairs=pairs) for f in (_pallas, _pallas_transposed))
@@ -367,7 +368,7 @@ def _sequential_pairs(a, x, h0, reset, reverse):
 
 
 def _on_gpu(kernel, scan):
-    """Returns a function that runs the kernel in a program for a GPU, and the scan in others."""
+    """Returns a function that runs the kernel in programs for a GPU, and the scan in others."""
 
     def run(*arrays_and_reverse):
         *arrays, reverse = arrays_and_reverse
