@@ -34,7 +34,7 @@ class GRUCell(TwoWayCell):
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
       reset_after: whether to apply the reset gate after the product with U, as in PyTorch, cuDNN
-        and Flax, or before it, as printed in their paper.
+        and Flax, or before it, as printed by Ahuja & Morency.
     """
 
     reset_after: bool = True
@@ -172,9 +172,9 @@ class RHNCell(TwoWayCell):
     t = sigmoid(R_i^t s),   s' = t * tanh(R_i^h s) + (1 - t) * s
 
     The first micro-step also adds a product with x inside the sigmoid and another inside the tanh.
-    The formulas omit the biases.
-    Unlike the network of Zilly et al., this one has no dropout, and its transform gates have no
-    negative initial bias. It is therefore a weak baseline, as in the comparison.
+    The formulas omit the biases. Unlike the network of Zilly et al., this one has no dropout, and
+    its transform gates have no negative initial bias. It is therefore a weak baseline, as in the
+    comparison.
 
     Parameters: dense layers `micro_0`, applied to [x; s], and `micro_1` ..., applied to s. The
     outputs of each are the preactivations of the tanh and of t, in that order. The layers are drawn

@@ -55,7 +55,7 @@ def check_even(d_state: int) -> None:
     """Checks that N is even and at least 2, because modes come in conjugate pairs.
 
     Raises:
-      ValueError: if N is not an even number of at least 2.
+      ValueError: if N is not an even integer of at least 2.
     """
     if not isinstance(d_state, Integral) or d_state < 2 or d_state % 2:
         raise ValueError(f"d_state={d_state}; expected an even number, for pairs of conjugates")
@@ -69,7 +69,7 @@ def hippo_modes(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     of decreasing imaginary part. Both arrays are complex128.
 
     Raises:
-      ValueError: if N is not an even number of at least 2.
+      ValueError: if N is not an even integer of at least 2.
     """
     check_even(d_state)
     matrix = hippo_normal(d_state)

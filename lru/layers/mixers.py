@@ -397,7 +397,7 @@ def over_time(
 
 
 def _uneven_chunk(direction, carry, xs, seq_lengths, *, reverse):
-    """Calls `chunk` with timesteps, so the factors, `(T, ..., N)`, exist for only one chunk."""
+    """Calls `chunk` with timesteps: the factors, `(T, ..., N)`, exist for one chunk at a time."""
     inputs, reset, timesteps = xs
     direction = direction.with_timesteps(zero_padding(timesteps, seq_lengths))
     return direction.chunk(carry, (inputs, reset), seq_lengths, reverse=reverse)

@@ -14,7 +14,7 @@ Draw = Callable[[PRNGKeyArray], Mapping[str, Array]]
 
 
 def drawn_together(module: nn.Module, draw: Draw, dtype: Any) -> dict[str, Array]:
-    """Returns the parameters that one function draws from one key, by name.
+    """Returns, by name, the parameters that one function draws from one key.
 
     Args:
       module: the module that holds the parameters; its `init` creates them.

@@ -222,7 +222,7 @@ def initial_frequencies(kind: Frequencies, d_state: int) -> np.ndarray:
     """Returns Im Lambda `(N/2,)` of S4D-Lin, S4D-Inv or S4D-LegS.
 
     Raises:
-      ValueError: if `kind` is unknown, or N is not an even number of at least 2.
+      ValueError: if `kind` is unknown, or N is not an even integer of at least 2.
 
     Example:
       >>> (initial_frequencies("lin", 6) / math.pi).tolist()

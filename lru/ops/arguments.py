@@ -128,8 +128,8 @@ def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | No
     """Returns timesteps as an array, at least float32; None means that all are 1.
 
     Args:
-      timesteps: positive real numbers, or None, which is returned unchanged. The sign is not
-        checked, because values may be unknown while a program is compiled.
+      timesteps: positive floating-point numbers, or None, which is returned unchanged. The sign is
+        not checked, because values may be unknown while a program is compiled.
       shape: the shape of the inputs without their last axis.
 
     Raises:

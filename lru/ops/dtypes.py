@@ -43,12 +43,12 @@ def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
 
     Args:
       inputs: an array of real numbers, of any type.
-      params: a tree of the arrays that the inputs are multiplied by.
+      params: a tree of arrays, the layer's parameters or some of them.
       dtype: the type that the user asks for. None means the common type of inputs and parameters,
         or float32 if the common type is an integer or boolean type.
 
     Raises:
-      ValueError: if the inputs are complex, or the resulting type is not a real floating-point type.
+      ValueError: if the inputs are complex, or the result is not a real floating-point type.
 
     Example:
       >>> compute_dtype(jnp.ones(3, int), [jnp.ones(3, jnp.bfloat16)])
