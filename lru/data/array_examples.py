@@ -15,7 +15,7 @@ _MOST_TOKENS = 65_536
 
 
 class _Form(NamedTuple):
-    """What all splits have in common."""
+    """The form of the arrays of a split, which has to be the same for all splits."""
 
     inputs: str
     target: str
@@ -35,8 +35,8 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
       target: the kind of the targets, or "auto"; see `lru.data.array_spec.resolve_target`.
 
     Raises:
-      UserError: if targets are missing or do not fit, the splits differ, a value is not finite, or
-        there are too many tokens or too few classes.
+      UserError: if the splits differ in form, or an array cannot be used: for example, targets are
+        missing, or there are too many tokens or too few classes.
     """
     forms = {part.where: _form(part, target) for part in parts.values()}
     (first, form), *others = forms.items()
@@ -61,13 +61,15 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
 
 
 def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the valid steps of every example: `inputs`, `target` and `weight`.
+    """Yields a dict for each example, without padding: `inputs`, `target` and `weight`.
 
-    The weight of a step is 1 if its target counts, else 0; the target is then arbitrary. If there
-    is one target for the whole sequence, there is one weight, 1.
+    If there is a target for each step, the weight of a step is 1 if its target counts; else it is 0
+    and the target is arbitrary. Otherwise there is one target, in an axis of length 1, with the
+    weight 1.
 
     Raises:
-      UserError: if inputs or targets are not those of the specification.
+      UserError: if the inputs do not fit the specification, a value is not finite, or no target of
+        an example counts.
     """
     for i in range(len(part)):
         inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
@@ -96,7 +98,7 @@ def _features(part: Part) -> Iterator[np.ndarray]:
 
 
 def _weight(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns where the targets of an example count: at its valid steps, or once."""
+    """Returns which targets of an example count, `(t,)` bool; `(1,)` if there is only one."""
     if not target.startswith("step_"):
         return np.ones(1, bool)
     weight = part.counts(i)
@@ -106,7 +108,7 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
 
 
 def _counted(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns the targets of an example that count: labels `(m,)`, or real numbers `(m, k)`."""
+    """Returns those targets of an example that count: labels `(m,)` or real numbers `(m, k)`."""
     weight = _weight(part, i, target)
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]

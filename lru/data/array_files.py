@@ -17,18 +17,19 @@ from lru.errors import UserError, did_you_mean
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = "an .npz file, or a folder of .npy files"
-_INTEGERS, _NUMBERS = "iub", "iubf"  # kinds of types; booleans count as integers
+_INTEGERS, _NUMBERS = "iub", "iubf"  # `dtype.kind`; booleans count as integers
 
 
 def read_arrays(path: Path, names: Collection[str]) -> Arrays:
-    """Reads arrays; those of a folder are mapped into memory.
+    """Reads arrays by name; those of a folder are memory-mapped.
 
     Args:
       path: an `.npz` file, or a folder with a file `NAME.npy` for each array.
       names: the names that the arrays may have.
 
     Raises:
-      UserError: if the files cannot be read, hold pickled objects, or have another name.
+      UserError: if the files cannot be read or have no arrays, or an array has another name or
+        contains anything but real numbers.
     """
     try:
         found = _read_folder(path) if path.is_dir() else _read_npz(path)
@@ -64,14 +65,15 @@ def _read_npz(path: Path) -> Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Examples of the arrays `x`, `y`, `lengths` and `mask`, which may be mapped into memory.
+    """A selection of the n examples in the arrays `x`, `y`, `lengths` and `mask`.
 
     Attributes:
       x: the inputs of n examples: real numbers `(n, T, features)`, or tokens, integers `(n, T)`.
-      lengths: the number of valid steps of each of them, `(n,)`.
-      y: their targets; None if there are none.
-      mask: where the targets of steps count, `(n, T)`; None if all count.
-      index: the indices of the examples in this part.
+      lengths: the number of valid steps of each of the n examples, `(n,)`.
+      y: the targets of the n examples; None if there are none.
+      mask: where the targets of steps count, `(n, T)` bool; None if the targets of all valid steps
+        count.
+      index: the indices of the examples in this part, from 0 to n - 1.
       where: the name of the arrays, for messages.
     """
 
@@ -84,10 +86,16 @@ class Part:
 
     @classmethod
     def of(cls, arrays: Arrays, split: str, path: Path) -> Part:
-        """Returns the arrays of a split, such as `x_train`, or, with "", those without a split.
+        """Returns all examples of a split.
+
+        Args:
+          arrays: the arrays by name.
+          split: the split, as in the name `x_train`; "" for names without a split, such as `x`.
+          path: the path of the arrays, for messages.
 
         Raises:
-          UserError: if `x` is missing, or the shape or type of an array does not fit.
+          UserError: if `x` is missing, the shape of an array is invalid, or `lengths` or `mask` has
+            an invalid type or value.
         """
         end = f"_{split}" if split else ""
         x, y, lengths, mask = (arrays.get(name + end) for name in ("x", "y", "lengths", "mask"))

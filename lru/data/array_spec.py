@@ -1,4 +1,4 @@
-"""Describes what a model of a user's own arrays reads and predicts, in the units of the arrays."""
+"""The specification of a user's own arrays: what a model reads and predicts, and in which units."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _MOST = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Standardizes the last axis of arrays: (x - mean) / std.
+    """Standardizes features, which are on the last axis of arrays: (x - mean) / std.
 
     Attributes:
-      mean, std: the mean and the standard deviation of each feature.
+      mean: the mean of each feature.
+      std: the standard deviation of each feature, or 1 if it is constant.
     """
 
     mean: tuple[float, ...]
@@ -35,14 +36,14 @@ class Scaling:
           chunks: arrays `(m, features)` that together have all values.
 
         Raises:
-          UserError: if the values are too large for float64.
+          UserError: if a value is not finite or too large to be squared in float64.
 
         Example:
           >>> Scaling.of([np.array([[1.0, 7.0], [3.0, 7.0]]), np.array([[5.0, 7.0]])])
           Scaling(mean=(3.0, 7.0), std=(1.632993161855452, 1.0))
         """
         count, mean, squares = 0, np.zeros(1), np.zeros(1)
-        for chunk in chunks:  # merged as in Chan et al. (1979), to be exact for large means
+        for chunk in chunks:  # merged as in Chan et al. (1979), accurate for large means
             values = np.asarray(chunk, np.float64)
             here, more = values.mean(0), len(values)
             away, total = here - mean, count + more
@@ -56,27 +57,29 @@ class Scaling:
         return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Returns the standardized values, float32; computed in float64."""
+        """Standardizes values in float64; returns them as float32."""
         return ((x - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
 
     def undo(self, x: Any) -> np.ndarray:
-        """Returns standardized values in the units of the data, float64."""
+        """Converts standardized values to the units of the data, float64."""
         return np.asarray(x, np.float64) * np.array(self.std) + np.array(self.mean)
 
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
-    """What a model reads and predicts. It is saved with a run and with an export, as JSON.
+    """What a model of arrays reads and predicts; saved as JSON with runs and exported models.
 
     Attributes:
       target: "classes" or "values", which are predicted for each sequence; or "step_classes" or
         "step_values", which are predicted for each step.
-      num_outputs: the number of classes, or of real numbers.
+      num_outputs: the number of classes, or of real numbers in one target.
       inputs: the scaling of the features; None if the inputs are tokens.
-      vocab_size: the number of different tokens, 0 .. V - 1; None if the inputs are features.
+      vocab_size: V, the size of the vocabulary (tokens 0 .. V - 1); None for features.
       outputs: the scaling of the real numbers; None if the targets are classes.
-      labels: the label of each class in the arrays, in increasing order; None for real numbers.
-      last_axis: whether the arrays of real targets have a last axis, which has `num_outputs` items.
+      labels: the labels in the arrays, in increasing order; `labels[i]` becomes class i. None if
+        the targets are real numbers.
+      last_axis: whether each target is an array of `num_outputs` real numbers, not a scalar; False
+        for classes.
     """
 
     target: str
@@ -101,15 +104,15 @@ class ArraySpec:
         return self.target.endswith("classes")
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the specification as nested dicts, lists and numbers."""
+        """Returns the specification as a dict that can be written as JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the specification that `to_json` returned as `content`.
+        """Returns the specification from which `to_json` made `content`.
 
         Raises:
-          ValueError: if it is not a specification; the source may be untrusted.
+          ValueError: if `content` is not a specification; its source may be untrusted.
         """
         try:
             fields = dict(content)
@@ -126,11 +129,11 @@ class ArraySpec:
         """Returns the inputs of the model: standardized features, float32, or tokens, int32.
 
         Args:
-          x: valid steps of one example, `(T, features)` or `(T,)`.
-          where: the name of the example, for messages.
+          x: the valid steps of one example, `(t, features)` or `(t,)`.
+          where: the name of `x`, for messages.
 
         Raises:
-          UserError: if the inputs are not those that the model reads.
+          UserError: if the model cannot read the inputs, or a feature is not finite.
         """
         if (x.ndim == 1) != (self.inputs is None):
             read = "tokens" if self.inputs is None else "features"
@@ -143,13 +146,13 @@ class ArraySpec:
         return self.inputs.apply(x)
 
     def encode_target(self, y: np.ndarray) -> np.ndarray:
-        """Returns the class of each label, int32; or standardizes numbers `(..., k)`, float32."""
+        """Converts labels to classes, int32, or standardizes real numbers `(..., k)`, float32."""
         if self.outputs is None:
             return np.searchsorted(np.array(self.labels), y).astype(np.int32)
         return self.outputs.apply(y)
 
     def values(self, outputs: Any) -> np.ndarray:
-        """Returns the model's outputs `(..., k)` in the units and with the axes of the targets."""
+        """Converts real outputs of a model, `(..., k)`, to the units and axes of the targets."""
         assert self.outputs is not None
         found = self.outputs.undo(outputs)
         return found if self.last_axis else found[..., 0]
@@ -170,14 +173,14 @@ def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
 
 
 def resolve_target(given: str, y: np.ndarray, steps: int, where: str) -> tuple[str, bool]:
-    """Returns the kind of targets, one of `TARGETS`, and whether real targets have a last axis.
+    """Returns the kind of the targets, and whether each is an array of real numbers.
 
     Args:
-      given: the kind, or "auto", which chooses it: integers are classes and all other numbers are
-        values; and targets with an axis of `steps` after the first are those of each step.
-      y: the targets.
+      given: one of `TARGETS`, or "auto": "classes" if `y` has integers or booleans, else "values",
+        with the prefix "step_" if the second axis of `y` has the length `steps`.
+      y: the targets of all examples.
       steps: T, the number of steps of the inputs.
-      where: the name of the array, for messages.
+      where: the name of `y`, for messages.
 
     Raises:
       UserError: if the targets do not have the type and shape of the kind.
@@ -215,7 +218,7 @@ _EXPECTED = {
 
 
 def _check(spec: ArraySpec) -> None:
-    """Checks types and ranges, because the source of a specification may be untrusted."""
+    """Raises a ValueError if a specification is invalid; its source may be untrusted."""
     if spec.target not in TARGETS:
         raise ValueError(f"target is {spec.target!r}")
     for name in ("num_outputs", "vocab_size"):

@@ -1,7 +1,7 @@
-"""The user's own arrays: sequences of features or tokens, with a target for each or for each step.
+"""The user's own arrays: sequences of features or tokens, each with one target or one per step.
 
 `lru.data.array_files` reads the arrays, and `lru.data.array_spec` describes what a model of them
-reads and predicts. Without a file, `lru.data.springs` simulates arrays.
+reads and predicts. If no path is given, `lru.data.springs` simulates arrays.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class ArraysOptions(Options):
     """The options of the user's own arrays.
 
     Attributes:
-      path: an `.npz` file or a folder of `.npy` files; "" for a simulated example.
-      target: the kind of `y`; see `lru.data.array_spec.resolve_target`.
+      path: an `.npz` file or a folder of `.npy` files; "" for simulated arrays.
+      target: the kind of the targets `y`; see `lru.data.array_spec.resolve_target`.
       validation_fraction: the share of the examples that is drawn for validation, if the arrays
         have no splits.
-      test_fraction: the share of the examples that is drawn for testing.
-      seed: the seed of drawn splits and of simulated examples.
-      example: the simulated example; see `lru.data.springs.spring_arrays`.
-      num_examples: the number of simulated examples in all splits together.
-      length: T, the number of steps of simulated examples.
+      test_fraction: likewise, the share of the examples that is drawn for testing.
+      seed: the seed of drawn splits and of simulated arrays.
+      example: which arrays to simulate; see `lru.data.springs.spring_arrays`.
+      num_examples: the number of simulated sequences in all splits together.
+      length: T, the maximum number of steps of a simulated sequence.
     """
 
     path: str = ""
@@ -71,14 +71,14 @@ class ArraysOptions(Options):
     def directory_name(self) -> str:
         """Returns a name made of the used options and the digest of the user's arrays.
 
-        Changed arrays are therefore prepared again.
+        Changed arrays are therefore prepared again. Simulated arrays have no digest.
         """
         used = super().directory_name()
         return f"{used},sha256={self.digest}" if self.path else used
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the file, or of all in the folder."""
+        """The first 16 hexadecimal digits of `SourceFile.sha256` for `path`."""
         path = Path(self.path).expanduser()
         try:
             path.stat()  # a missing path would have the digest of an empty folder
@@ -88,11 +88,12 @@ class ArraysOptions(Options):
 
 
 class Arrays(SequenceDataset):
-    """The user's own arrays, standardized by the statistics of the training split.
+    """The user's own arrays; real numbers are standardized by statistics of the training split.
 
-    An example of `source` is `{"inputs", "length", "label"}`: inputs `(T, features)` float32 or
-    tokens `(T,)` int32; and a label, int32, or numbers `(k,)` float32. With a target for each step,
-    the label has an axis of T steps first, and `weight`, `(T,)`, is 1 where the target counts.
+    An example of `source` has `inputs`, features `(T, features)` float32 or tokens `(T,)` int32;
+    `length`, int32; and `label`, a class, int32, or real numbers `(k,)` float32. If there is a
+    target for each step, `label` has an axis of T steps first, and the example also has `weight`,
+    `(T,)` float32, which is 1 where the target counts and 0 elsewhere.
     """
 
     name = "arrays"
@@ -100,11 +101,11 @@ class Arrays(SequenceDataset):
 
     @functools.cached_property
     def spec(self) -> ArraySpec:
-        """What a model of the arrays reads and predicts."""
+        """What a model of these arrays reads and predicts."""
         return ArraySpec.from_json(self.info.metadata["spec"])
 
     @property
-    def num_classes(self) -> int:  # type: ignore[override]  # here, of the arrays
+    def num_classes(self) -> int:  # type: ignore[override]  # here, it depends on the arrays
         return self.spec.num_outputs if self.spec.of_classes else 0
 
     @property
@@ -151,7 +152,7 @@ class Arrays(SequenceDataset):
             return _drawn(Part.of(simulated, "", Path(options.example)), options)
         path = Path(options.path).expanduser()
         given = read_arrays(path, NAMES)
-        if dataclasses.replace(options).digest != options.digest:  # a replaced one reads again
+        if dataclasses.replace(options).digest != options.digest:  # a copy reads the files again
             raise UserError(f"{path} changed while it was read: run the command again")
         if not (split := [name for name in given if name not in _ARRAYS]):
             return _drawn(Part.of(given, "", path), options)
@@ -181,7 +182,7 @@ class Arrays(SequenceDataset):
 
 
 def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:
-    """Returns the splits of examples that have none, drawn with the seed."""
+    """Divides examples into splits at random, by the fractions and the seed of `options`."""
     number = len(part)
     validation = max(int(number * options.validation_fraction), 1)
     test = max(int(number * options.test_fraction), 1)

@@ -1,6 +1,6 @@
-"""Simulates a driven mass on a nonlinear spring, as examples of arrays with each kind of target.
+"""Simulates a driven mass on a spring, as arrays with each kind of target.
 
-The mass has the position q and the unit mass 1. A random force u drives it:
+The mass is 1, its position is q, and a random force u drives it:
 
     q'' = u - c q' - k s(q)
 
@@ -22,7 +22,7 @@ _SHAPES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 
 def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str, np.ndarray]:
-    """Returns the arrays `x`, `y` and `lengths` of one of the examples.
+    """Returns the arrays `x`, `y` and `lengths` of one of `EXAMPLES`; positions have noise.
 
     Args:
       example: "motion": the force at every step is given, and the position at every step is the
@@ -31,8 +31,8 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
         the shape s is the target, classes `(n,)`: 0 softening, 1 linear, 2 hardening; k is random.
         "switching": force and position are given, and at every step the target is whether k is 1
         (class 0) or 3 (class 1), `(n, T)`; k switches at random times.
-      number: n.
-      steps: T; the lengths of the examples are drawn from T / 2 to T.
+      number: n, the number of sequences.
+      steps: T, the maximum number of steps; `lengths` are drawn from T / 2 to T.
       seed: the seed of everything random.
 
     Example:
@@ -57,7 +57,7 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
 def _draw(
     rng: np.random.Generator, example: str, number: int, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the stiffness at every step, `(n, T)`, and the index of each shape, `(n,)`."""
+    """Returns the stiffness at every step, `(n, T)`, and the index of the shape, `(n,)`."""
     shape = np.full(number, 2 if example == "motion" else 1)
     stiffness = np.ones((number, steps))
     if example == "stiffness":
@@ -73,7 +73,7 @@ def _draw(
 
 
 def _simulate(force: np.ndarray, stiffness: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Returns the positions at the end of every step `(n, T)`, by the leapfrog method."""
+    """Returns the position at the end of every step, `(n, T)`, by the leapfrog method."""
     position, velocity, found = np.zeros(len(force)), np.zeros(len(force)), []
     dt = _DT / _SUBSTEPS
 
