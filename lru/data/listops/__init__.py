@@ -35,7 +35,7 @@ _RELEASE = lra_release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOpsOptions(Options):
-    """The options of ListOps; by default, expressions and sizes of splits are as in LRA.
+    """The options of ListOps; by default, the rules and the sizes of the splits are LRA's.
 
     Attributes:
       source: "generated"; or "released", LRA's files, for which only `pad_to` and the `num_*`
@@ -169,8 +169,9 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
     The header may be missing. Windows line endings and a byte order mark are allowed.
 
     Raises:
-      UserError: if a row differs from the released form, a label is wrong, or there are not
-        `num_rows` rows; the message names the file and the line.
+      UserError: if a row differs from the released form, a label is wrong, an expression is too
+        long for `pad_to`, or there are not `num_rows` rows; the message names the file and the
+        line.
     """
     number = rows = 0
     with path.open("rb") as lines:

@@ -131,7 +131,7 @@ class Rules(NamedTuple):
 
 
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields distinct expressions made by LRA's rules, with their values, without end.
+    """Yields different expressions made by LRA's rules, endlessly, each with its value.
 
     Nodes at depths less than `max_depth` are operators with probability 1/4; all other nodes are
     digits. Digits, operators and their numbers of arguments, from 2 to `max_args`, are drawn
@@ -145,7 +145,7 @@ def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
       `(tokens, value)`: `(t,)` uint8, and a digit.
 
     Raises:
-      UserError: if no new expression of an allowed length is found.
+      UserError: if no new expression of an allowed length is found in many trees.
     """
     rng = np.random.default_rng(seed)
     seen: set[bytes] = set()

@@ -42,8 +42,8 @@ class Dashes:
       core: offsets from the end of a dash to all pixels where its mask may overlap another
         mask, (poses, core).
       room: bounds at `core`; a dash fits if the occupancy is below the bound at all these pixels.
-      whole: a list that has, for each pose of a first dash, the offsets from the end of the dash to
-        the pixels where its mask is 255.
+      whole: a list with an array for each pose of a first dash: the offsets from the end of the
+        dash to the pixels where its mask is 255.
       head: y and x from the beginning of a path to the other end of its first dash, (360, 2).
       pivot: y and x from the beginning of a path to the pivot behind it, (360, 2).
       onward: offsets from a pivot to the next pivot, across a dash of each pose, (poses,).
@@ -104,7 +104,8 @@ class Dashes:
     def far(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the bounds, low and exclusive high, of the pixels where the first path may begin.
 
-        The path's whole first dash is then at least twice `seed_distance` from the image's edges.
+        The pixels in `whole` of its first dash are then at least twice `seed_distance` from the
+        edges of the image.
         """
         border = 2 * self.rules.seed_distance
         low, high = (self._extent[poses, side] for side in range(2))

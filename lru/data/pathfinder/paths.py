@@ -2,11 +2,9 @@
 
 Each of the two long paths ignores the latest dash of the other, and distractors ignore the last
 dash of the first path, because the program that drew LRA's images does not record these dashes.
-Therefore the two paths touch in a quarter of the images of 32 x 32 pixels, and in a sixth of the
-images of 128 x 128 pixels.
+Therefore the two paths touch in some images.
 
-Depending on the rules, only one in thirty to one in two thousand attempts finds room for both long
-paths. Therefore attempts are made in batches.
+If the two paths are long, few attempts find room for both. Therefore attempts are made in batches.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ class Growth:
 
         The dash turns around the next pivot and ends at a random pixel of a circle around the
         pivot. A pixel is more likely if the occupancy around it is lower and if the path stays
-        straighter. If the dash does not fit, another pixel is drawn, up to a limit.
+        straighter. If the dash does not fit, a pixel is drawn again, up to a limit.
         """
         dashes, last = self.dashes, self._path[-1][1][attempts]
         pivots = self._pivots[attempts] + dashes.onward[last]

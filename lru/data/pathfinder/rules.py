@@ -14,7 +14,7 @@ SIZES = (16, *RELEASED_SIZES)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The options of an image; `Rules.of` returns LRA's options. Distances are in pixels.
+    """The options of an image; see `Rules.of` for LRA's options. Distances are in pixels.
 
     Attributes:
       size: the side of the square image.
@@ -22,10 +22,11 @@ class Rules:
       margins: the possible distances between dashes; each image uses one, drawn at random.
       dash_length: the length of a dash.
       thickness: the thickness of a dash; times `antialias`, it must be a whole number.
-      antialias: the factor by which dashes are drawn larger before they are scaled down.
+      antialias: the factor by which dashes and markers are drawn larger before they are scaled
+        down.
       marker_radius: the radius of the two disks that serve as markers.
       seed_distance: the distance between the beginnings of the two paths; the first dash of the
-        first path is at least twice this distance from the edges of the image.
+        first path keeps about twice this distance, or more, from the edges of the image.
       continuity: the straightness of paths: a turn by `angle` from one dash to the next has the
         weight cos(continuity * angle)^2, or 0 if continuity * angle exceeds a right angle.
       path_length: the number of dashes of each of the two paths.
@@ -99,7 +100,7 @@ class Rules:
 # google-research/long-range-arena.
 # As in that program, the contrast of a path is the contrast of its "snake" times that of its
 # "paddle", and the contrast of a distractor is that of its "snake" alone. Therefore distractors are
-# brighter than paths in images of 32 x 32 pixels.
+# brighter than paths in images of 32 x 32 pixels, and of 16 x 16.
 _TABLE: dict[str, tuple[Any, ...]] = {
     "padding": (1, 1, 1, 1, 22),
     "margins": ((1,), (1,), (1,), (2, 3), (3,)),

@@ -34,7 +34,7 @@ class Shards:
     """Images with indices from 0, stored in files of up to 500 images each.
 
     Attributes:
-      directory: the directory of the files; shards that already exist are not drawn again.
+      directory: the directory of the files; intact files that already exist are not drawn again.
       resolution: the resolution of the images; see `Rules.of`.
       difficulty: the difficulty of the images; see `Rules.of`.
       seed: the seed of the images.
