@@ -1,7 +1,7 @@
 """Data sets, one module each, and the pipeline that turns a data set into batches.
 
-This package does not depend on models. Importing it is fast: TensorFlow Datasets is imported only
-with the modules of data sets.
+This package does not depend on models. Importing it is fast, because it does not import TensorFlow
+Datasets; the modules of data sets do.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.BZ2File,
 }
 _OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
-# The exceptions that Python's modules raise when an archive is damaged.
+# Exceptions that Python's modules raise for damaged archives, besides those of `_is_damage`.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -66,8 +66,8 @@ def unpack(
     Args:
       archive: the archive.
       directory: the directory to unpack to; it is removed on any error.
-      wanted: a function that returns whether to unpack the member with this path. Links in a tar
-        archive are never unpacked.
+      wanted: a function that takes the path of a member and returns whether to unpack it. Links in
+        a tar archive are never unpacked.
       single: the name of the unpacked file if `archive` is a single compressed file, such as
         `x.gz`; None if it must be a zip or tar archive.
 
@@ -90,7 +90,7 @@ def unpack(
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Returns whether the error is an OSError that gzip or bz2 raises for damaged data."""
+    """Returns whether the error is an OSError that was caused by damaged data, not by the disk."""
     return isinstance(error, OSError) and error.errno in (None, errno.EINVAL)
 
 
@@ -173,7 +173,7 @@ def _extract_zip(file: IO[bytes], directory: Path, wanted: Callable[[str], bool]
 
 @contextmanager
 def progress(file: Any, size: int, what: str, initial: int = 0) -> Iterator[IO[bytes]]:
-    """Yields the file; on a terminal, shows a progress bar while the file is read."""
+    """Yields the file, wrapped so that reading it shows a progress bar on a terminal."""
     options = {"total": size or None, "initial": initial, "desc": what}
     with tqdm.wrapattr(
         file, "read", disable=None, leave=False, unit="B", unit_scale=True, **options

@@ -52,15 +52,16 @@ class SequenceDataset(
 
     A subclass sets `name`, `options_class` and `num_classes`, and defines `splits`, `max_length`
     and `vocab_size`. This suffices for sequences of tokens from 0 to 255 with one label each; for
-    other examples, also override `features`, `example` or `decode`.
+    other examples, also override `features`, `example` or `decode`; to read released files,
+    override `release_needed`.
 
     Attributes:
       name: the name of the data set, of its directory and of its module.
       VERSION: the version, to be increased whenever the same options yield different data.
       options_class: the class of the data set's options, a subclass of `Options`.
-      num_classes: the number of classes; labels are 0 .. num_classes - 1.
+      num_classes: the number of classes, labeled 0 .. num_classes - 1; 0 if there are none.
       class_names: the names of the classes, in the order of the labels; empty if there are none.
-      paths: during a preparation, the directories that it uses; see `lru.data.released.Paths`.
+      paths: during a preparation, the paths that it uses; see `lru.data.released.Paths`.
       found: during a preparation, the released files that `release_needed` asks for.
     """
 
@@ -88,13 +89,13 @@ class SequenceDataset(
 
         Args:
           data_dir: the directory of all prepared data sets.
-          manual_dir: the directory of the released files or of their archive, or the path of such a
-            file, if the data set needs any; by default, the path that the last preparation used.
+          manual_dir: the directory that contains the released files or their archive, or the path
+            of one of these files; by default, the path that the last preparation used, if any.
           **options: fields of `options_class`.
 
         Raises:
-          UserError: if an option is unknown or invalid, a released file is missing or damaged,
-            or a prepared file has changed since it was prepared.
+          UserError: if an option is unknown or invalid, the data cannot be prepared, or a prepared
+            file has changed since it was prepared.
         """
         chosen = cls.options_class.choose(options)
         config = _Config(name=chosen.directory_name(), options=chosen)
@@ -157,7 +158,7 @@ class SequenceDataset(
         shutil.rmtree(builder.paths.unfinished, ignore_errors=True)
 
     def _find(self) -> list[SourceFile]:
-        """Finds the released files, sets `found`, and returns the source files."""
+        """Finds the released files, if any are needed; sets `found`; returns the source files."""
         if (release := self.release_needed()) is None:
             return []
         # Digests are taken before unpacking, so that a later change of an archive is detected.
@@ -203,12 +204,12 @@ class SequenceDataset(
 
     @property
     def vocab_size(self) -> int | None:
-        """V, the number of different tokens, 0 .. V - 1; None if a step is a feature vector."""
+        """V, the size of the vocabulary (tokens 0 .. V - 1); None if a step is a feature vector."""
         return None
 
     @property
     def spec(self) -> ArraySpec | None:
-        """What a model reads and predicts, if the data are arrays of the user; else None."""
+        """What a model of `lru.data.arrays` reads and predicts; None for other data sets."""
         return None
 
     @property
@@ -261,7 +262,7 @@ class SequenceDataset(
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Converts a stored example to an example of `source`: pads the sequence with zeros."""
+        """Converts a stored example to one of `source`; by default, pads it with zeros."""
         return {
             "inputs": self.padded(stored["inputs"]),
             "length": np.int32(len(stored["inputs"])),
@@ -365,7 +366,7 @@ class Source:
 
 @contextmanager
 def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
-    """Waits until no other process prepares the same data, then yields an empty directory."""
+    """Waits while another process prepares the same data; yields an empty temporary directory."""
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     waiting = f"waiting for another process, which prepares {what}"
@@ -381,7 +382,7 @@ def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Removes the directories, possibly of gigabytes, that killed preparations left behind.
+    """Removes the scratch directories, possibly of gigabytes, of preparations that were killed.
 
     A running preparation holds the lock of its directory, so that directory is left alone.
     """

@@ -15,7 +15,7 @@ PAD, UNKNOWN, END = range(3)
 
 
 class _CharacterIds:
-    """Token ids of characters; the first ids are special tokens."""
+    """Token ids of characters; the first ids are those of special tokens."""
 
     _special: ClassVar[tuple[str, ...]]  # texts of special tokens; "?" for unknown characters
 
@@ -83,7 +83,7 @@ class Vocabulary(_CharacterIds):
     _special = ("", "?", "")
 
     def encode(self, text: str, pad_to: int) -> np.ndarray:
-        """Returns the ids of the first `pad_to - 1` characters and the end of sequence, uint16."""
+        """Returns the ids of the first `pad_to - 1` characters, then `END`: uint16, not padded."""
         return np.append(self._look_up(text[: pad_to - 1]), np.uint16(END))
 
 
@@ -129,7 +129,7 @@ class CharacterDataset(SequenceDataset):
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of the training split."""
+        """The vocabulary, learned from the training split."""
         return Vocabulary(self.info.metadata["characters"])
 
     @property
@@ -145,6 +145,6 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the parts of texts that a model sees; called by `splits`."""
+        """Builds `vocabulary` from the first T - 1 characters of each text; called by `splits`."""
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

@@ -71,7 +71,7 @@ class CIFAR10Options(ReleasedOptions):
 
 
 class CIFAR10(SequenceDataset):
-    """Images of 32 x 32 pixels in ten classes, kept as bytes until they are on the device."""
+    """Images of 32 x 32 pixels in ten classes, kept as bytes until `decode` converts them."""
 
     name = "cifar10"
     options_class = CIFAR10Options

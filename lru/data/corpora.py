@@ -1,7 +1,7 @@
 """The base class of data sets that consist of one long text, divided into three splits.
 
-These data sets are for language models that read characters and predict the next character, as in
-Ahuja & Morency (2018). `lru.data.streams` makes batches of a split.
+These data sets are for language models that read characters, or bytes, and predict the next one, as
+in Ahuja & Morency (2018). `lru.data.streams` makes batches of a split.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StreamOptions(Options):
     """The options of a data set that consists of one text.
 
     Attributes:
-      source: "released"; or "made_up", a synthetic text of random words, which needs no file.
+      source: "released", a text from files; or "made_up", a synthetic text of random words.
       percent: the percentage of a text to use, taken from its beginning, as in the figure on
         statistical efficiency of Ahuja & Morency (2018); see `fraction_test`.
       fraction_test: the text that `percent` shortens. "fixed": only the training split; the
@@ -71,11 +71,11 @@ class TextStream(SequenceDataset):
 
     Attributes:
       release: the released file or files, if the text is released.
-      size: the size of the whole text in bytes.
-      md5: the digest of the whole text; "" if it is not verified.
+      size: the size of the whole released text in bytes.
+      md5: the MD5 digest of the whole released text; "" if it is not verified.
       encoding: the encoding of the text; with "latin-1", each byte is one character.
       prefix: whether a file that holds only the beginning of the text is accepted.
-      token_dtype: the type of tokens, which limits the size of the alphabet.
+      token_dtype: the type of the stored tokens, which limits the size of the alphabet.
     """
 
     options_class = StreamOptions
@@ -155,7 +155,7 @@ class TextStream(SequenceDataset):
         return self.vocabulary.encode(text.encode().decode("latin-1") if self.of_bytes else text)
 
     def as_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yields, for each token, the character that it completes; "" if it completes none."""
+        """Yields, for each token, the text that it completes; "" if it completes no character."""
         chunks = (self.vocabulary.decode([token]) for token in tokens)
         return bytes_as_text(chunks) if self.of_bytes else chunks
 
@@ -190,7 +190,7 @@ class TextStream(SequenceDataset):
             yield {"inputs": self.vocabulary.encode(chunk).astype(self.token_dtype)}
 
     def released(self) -> dict[str, str]:
-        """Returns the text of each split, read from the released file or from three files."""
+        """Returns the text of each split, read from the released file or files."""
         paths = list(self.found.files.values())
         content = b"".join(map(read, paths))
         prefix = self.prefix and len(paths) == 1
@@ -218,7 +218,7 @@ class TextStream(SequenceDataset):
         return None if self.options.synthetic else self.release
 
     def decoded(self, content: bytes) -> str:
-        """Decodes the content of a file; keeps line ends and a byte order mark.
+        """Decodes the bytes of the text; keeps line ends and a byte order mark.
 
         Raises:
           UserError: if the content is not valid in `encoding`.
@@ -241,7 +241,7 @@ class TextStream(SequenceDataset):
 
 
 def by_position(text: str) -> dict[str, str]:
-    """Divides a text into splits: the last 5 percent for test, the 5 before for validation.
+    """Divides a text into splits: the last 5 percent for test, the 5 percent before for validation.
 
     Both lengths are rounded down. The rest of the text is for training.
 

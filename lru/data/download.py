@@ -19,18 +19,18 @@ from lru.io.files import open_new, open_to_append
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 1 << 18
-_WAITS = (1.0, 2.0, 4.0)  # seconds to wait before each retry while nothing arrives
+_WAITS = (1.0, 2.0, 4.0)  # seconds to wait before each consecutive retry without progress
 
 
 def download(url: str, part: Path, size: int = 0) -> None:
     """Downloads a file to `part`, which may hold the beginning of the file from an earlier try.
 
     If the connection breaks off or the server answers with an error, waits and tries again. Gives
-    up after three consecutive retries in which nothing arrived.
+    up after three consecutive retries without progress.
 
     Args:
       url: the URL of the file.
-      part: the path to write to; after a failure, the bytes received are kept for the next try.
+      part: the path to write to; after an error, it may hold the beginning of the file.
       size: the size of the file in bytes; 0 if unknown.
 
     Raises:
@@ -53,7 +53,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
 
 
 def from_network(error: Exception) -> bool:
-    """Returns whether the network caused the error, so that a retry may help."""
+    """Returns whether the network or the server caused the error, so that a retry may help."""
     network = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
     return isinstance(error, network)
 
@@ -72,7 +72,7 @@ def _continue(url: str, part: Path, size: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the server's file is shorter than ours, so it is another file
+        if error.code == 416:  # the server's file has no byte at `start`: start again
             part.unlink(missing_ok=True)
         raise
     with response:
@@ -83,7 +83,7 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
-    """Returns whether the response is the rest of the file; servers may ignore the range."""
+    """Returns whether the response begins at byte `start`; servers may ignore the range."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status == 206 and found is not None and int(found[1]) == start
 

@@ -33,7 +33,7 @@ def training_batches(
       source: at least one example; each example is a dict of arrays of fixed shapes.
       batch_size: B, the number of rows of a batch, over all processes.
       seed: the seed of shuffling, 0 .. 2**32 - 1.
-      rows: the rows of each batch that this process reads, if there are several processes.
+      rows: the rows of each batch to return; with several processes, those of this process.
 
     Returns:
       Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
@@ -101,7 +101,7 @@ def stacked(
 
 
 def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf")) -> Batch | None:
-    """Reads a whole split as one batch; integers are stored in the smallest type that fits.
+    """Reads a whole split as one batch; integers are converted to a small type that fits.
 
     Args:
       source: examples, as in `training_batches`.
@@ -109,7 +109,7 @@ def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf
         examples, so that rejecting a split that is too large takes little time.
 
     Returns:
-      The batch, as in `training_batches` except for the types; None if it would be larger than
+      The batch, as in `training_batches` except for the types; None if its estimated size exceeds
       `most_bytes`.
 
     Raises:
@@ -148,12 +148,12 @@ def evaluation_batches(
 
     If necessary, the last batch is padded with rows of weight 0. These rows are zeros with length
     1, so that a mean over the valid steps of a row is finite. The mean of a metric x over the
-    examples is `sum(weight * x) / sum(weight)`.
+    targets is `sum(weight * x) / sum(weight)`.
 
     Args:
       source: examples, as in `training_batches`.
       batch_size: B, the number of rows of a batch, over all processes.
-      rows: the rows of each batch that this process reads, if there are several processes.
+      rows: the rows of each batch to return; with several processes, those of this process.
 
     Returns:
       Batches, as in `training_batches`; weight is 0 in the padding rows.

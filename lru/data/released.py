@@ -1,4 +1,4 @@
-"""Finds files of official releases in the user's `manual_dir`, or downloads and verifies them.
+"""Finds released files in the user's `manual_dir`; downloads those of some releases.
 
 The files may be in `manual_dir` itself; in a folder below it that is named as in the archive or in
 a public pipeline; or still in the archive. Names may differ in case or by a browser's ` (1)`, and
@@ -64,8 +64,8 @@ class Found:
 
     Attributes:
       origin: the archive, or the files themselves.
-      files: the path of each file, by its name in `Release.files` or `Release.instead`; empty if
-        the archive is not yet unpacked.
+      files: the path of each file or directory, by its name in `Release.files` or
+        `Release.instead`; empty if the archive is not yet unpacked.
       folder: the folder of the files, relative to `manual_dir` or to the root of the archive.
     """
 
@@ -104,15 +104,15 @@ class Release:
 
     @property
     def name(self) -> str:
-        """The file name of the archive."""
+        """The file name at the end of `url`."""
         return self.url.rpartition("/")[2]
 
     def find(self, paths: Paths) -> Found:
         """Returns the files; downloads and unpacks them if necessary.
 
         Raises:
-          UserError: if files are missing and cannot be downloaded, or a file is empty; or if the
-            archive is damaged, is not the released archive, or has a member with an unsafe path.
+          UserError: as in `locate`; or if the files cannot be downloaded, a file is empty, or the
+            archive is damaged, unsafe or not the released archive.
         """
         found = self.locate(paths) or Found((self._download(paths),))
         if not found.files:
@@ -127,7 +127,8 @@ class Release:
 
         Raises:
           UserError: if the files are incomplete, ambiguous or unusable; if `paths.manual` is an
-            unrelated file; or if it has none of the files and the archive is never downloaded.
+            unrelated file; or if it is a directory that has none of the files, and the archive is
+            never downloaded.
         """
         if paths.manual and paths.manual.is_file():
             return self._given(paths.manual, paths)
@@ -162,7 +163,7 @@ class Release:
         )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
-        """Returns the files of the first folder that has all of them; None if there is none."""
+        """Returns the first complete set of files in one of the folders; None if there is none."""
         for names in (self.files, *self.instead):
             for folder in folders:
                 files = {name: path for name in names if (path := look_up(folder, name))}
@@ -272,7 +273,7 @@ class Release:
             raise UserError(self._not_found(list(self.files), paths, reason)) from error
 
     def _verify(self, archive: Path, what: Path | str) -> None:
-        """Raises a UserError if the archive has another size or checksum than the known one."""
+        """Raises a UserError if the archive's size or checksum differs from the known value."""
         found = expected = ""
         if self.size:
             found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"

@@ -46,10 +46,10 @@ class RetrievalOptions(ReleasedOptions):
       release: "lra", LRA's files, whose numbers of rows are checked; or "stand_in", other pairs in
         files of the same form and names. Results on a stand-in are marked, because they cannot be
         compared with results on LRA's files.
-      literals: LRA's texts are Python byte literals, `b'...'`, with an escape such as `\\n` or
-        `\\xc3` for everything except printable ASCII. "kept": a model sees the 95 characters of
-        the literals, as in LRA, S4 and S5. "decoded": it sees the decoded text. Texts that are not
-        literals are the same in both cases.
+      literals: LRA's texts are Python byte literals, `b'...'`, with escapes such as `\\n` or
+        `\\xc3`. "kept": a model sees the literals, with their 95 different characters, as in LRA,
+        S4 and S5. "decoded": it sees the decoded text. Texts that are not literals are the same in
+        both cases.
       pad_to: T, the length of each of the two inputs: characters, end of sequence, padding. Longer
         texts are cut to their first T - 1 characters.
     """
@@ -98,7 +98,7 @@ class Retrieval(CharacterDataset):
         return None if self.options.synthetic else _RELEASE
 
     def features(self) -> dict[str, Any]:
-        # Two bytes per character: decoded texts have more than 256 different characters.
+        # Two bytes per character: decoded texts may have over 256 different characters.
         text = tfds.features.Tensor(shape=(None,), dtype=np.uint16, encoding="bytes")
         return {"first": text, "second": text, "label": tfds.features.Scalar(np.int32)}
 

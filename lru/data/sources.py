@@ -28,7 +28,7 @@ class SourceFile:
       path: the path of the file or directory when it was recorded.
       size: the size in bytes; for a directory, the total size of its files.
       stat: a digest of size and times; for a directory, of its files' names, sizes and times.
-      sha256: a digest of the content; for a directory, of its files' names and contents.
+      sha256: the SHA-256 of the content; for a directory, of its files' names and digests.
     """
 
     path: str
@@ -115,7 +115,7 @@ def _stat(path: Path) -> tuple[int, str]:
 
 
 def _digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, or of the names and contents of the files in a directory."""
+    """Returns the SHA-256 of a file, or of the names and digests of the files in a directory."""
     if path.is_file():
         return _file_digest(path)
     lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in _files(path))

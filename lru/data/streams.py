@@ -24,7 +24,7 @@ def stream_batches(
     `(b + 1) (N - 1) // B`, so the lengths of two streams differ by at most one. `batches[i + 1]`
     continues `batches[i]`. Only the last batch may have unused steps, with weight 0.
 
-    The mean loss over a text is `sum(weight * loss) / sum(weight)` over all its batches. (The code
+    The mean loss over a text is `sum(weight * loss) / sum(weight)` over all batches. (The code
     of Ahuja & Morency (2018) drops tokens that do not fill a batch, so the text that it scores
     depends on B and T.)
 
@@ -32,12 +32,12 @@ def stream_batches(
       tokens: the text, integers `(N,)`.
       batch_size: B, the number of streams, over all processes.
       unroll: T, the number of steps through which gradients flow back in time.
-      rows: the streams that this process reads, if there are several processes.
+      rows: the streams to return; with several processes, those of this process.
 
     Returns:
       The batches of one pass: inputs `(B, T)` and label `(B, T)`, int32, where each label is the
-      token after its input; and weight `(B, T)`, float32, 1 or 0. Set the state to zeros where
-      `begins_pass` is true. `batches.repeat()` repeats the pass endlessly.
+      token after its input; and weight `(B, T)`, float32, 1 or 0. Set the state to zeros before a
+      step for which `begins_pass` is true. `batches.repeat()` repeats the pass endlessly.
 
     Raises:
       UserError: if B or T is below 1, or the text is too short for a single prediction.

@@ -133,7 +133,7 @@ class Text(CharacterDataset):
 
 
 def held_out(labels: list[int], options: TextOptions) -> list[int]:
-    """Returns the indices of the validation split: the same number from each class, at random.
+    """Draws the indices of validation reviews at random, the same number from each class.
 
     Example:
       >>> held_out([0, 0, 0, 1, 1, 1], TextOptions(num_validation=2))

@@ -13,8 +13,8 @@ def decode_line(line: bytes, first: bool) -> str:
     """Returns a line of a UTF-8 file without its line end.
 
     Args:
-      line: the line as read from a file in binary mode, with its newline; it may contain carriage
-        returns or U+0085.
+      line: the line as read from a file in binary mode, with its newline if it has one; it may
+        contain carriage returns or U+0085.
       first: whether it is the first line of the file, which may begin with a byte order mark.
 
     Raises:
