@@ -1,8 +1,8 @@
 """Trains and evaluates the model that a config describes.
 
 `loop.train_and_evaluate` runs an `Experiment`: the data set and the model that `build` makes from a
-config, the task that joins them, and the `optimizer`. `metrics` defines the loss, and `step` one
-step of training. `run_files`, `checkpoint` and `writers` write the run's files, and `record` makes
-the content of the record. `processes` joins several processes in one run. `recovery` compares the
-files with the newest checkpoint.
+config, the task that joins them, and the `optimizer`. `metrics` defines the losses, and `step` the
+steps of training and evaluation. `run_files`, `checkpoint` and `writers` write the run's files, and
+`record` makes the content of the record. `processes` joins several processes in one run. `recovery`
+compares the files with the newest checkpoint.
 """

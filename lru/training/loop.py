@@ -1,9 +1,10 @@
 """Trains the model of a config in a work directory, resuming the run if it was interrupted.
 
 Each step is followed by logging, evaluation and saving, in this order, if they are due. The metrics
-and eigenvalues of a step are on disk before its checkpoint. A resumed run deletes the metrics and
-eigenvalues of all steps after its checkpoint. The metrics and eigenvalues of an interrupted run
-therefore end up the same, byte for byte, as those of an uninterrupted one.
+and eigenvalues logged at a step are therefore on disk before its checkpoint. A resumed run deletes
+those of all steps after the checkpoint that it resumes from. On the same hardware and with the same
+settings, an interrupted run thus ends up with the same metrics and eigenvalues, byte for byte, as
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -61,17 +62,18 @@ def train_and_evaluate(
     The work directory contains:
 
     - `config.json`, and `checkpoints/`;
-    - `metrics.jsonl`, the metrics, which do not depend on interruptions;
+    - `metrics.jsonl`, the metrics;
     - `spectra/`, the eigenvalues before training and at every evaluation, if the model has any;
-      interruptions do not change these either;
     - `timing.jsonl`, the speed and the total time so far;
-    - `dataset.json`, the description of the data, and `data.json`, the digests of the data;
+    - `dataset.json`, the description of the data, and `data.json`, the digests of the data, where
+      available;
     - `initial.safetensors`, if the run starts with the weights of another run or of an export;
     - `tensorboard/`, if `config.train.tensorboard` is True;
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
-    has more steps or epochs than the record. A stopped run leaves a record without that key.
+    has more steps or epochs than the record. A run that is stopped by a signal or diverges leaves a
+    record without that key.
 
     Args:
       config: the config to train; see `Experiment`.
@@ -83,9 +85,9 @@ def train_and_evaluate(
       The record of the run.
 
     Raises:
-      Stopped: SIGTERM or SIGINT arrived before the end of training; the run is saved.
-      UserError: the config or the data set is invalid or differs from that of the run in the work
-        directory, or the work directory is damaged or in use.
+      Stopped: SIGTERM or SIGINT arrived during training; the run is saved.
+      UserError: the config, the data set or the initial weights are invalid or differ from those of
+        the run in the work directory, or the work directory is damaged or in use.
       Diverged: the loss, the parameters or the batch statistics are not finite.
     """
     processes.check_same("configs", config.to_json_best_effort(sort_keys=True))
@@ -112,7 +114,7 @@ def train_and_evaluate(
 def _load(
     config: ConfigDict, workdir: Path, data_dir: Path, manual_dir: Path | None
 ) -> tuple[Experiment, Any]:
-    """Loads the experiment and its initial weights, before anything is written for a new run."""
+    """Loads the experiment and its initial weights, before writing into a new work directory."""
     restore_config(workdir, log)
     check_workdir(config, workdir)
     check_source(config, workdir)
@@ -130,7 +132,7 @@ def _lock(workdir: Path, stack: ExitStack) -> None:
 def _begin(
     config: ConfigDict, workdir: Path, experiment: Experiment, initial: Any
 ) -> dict[str, Any] | None:
-    """Writes or checks a run's initial files; returns the record of a finished run, or None."""
+    """Writes or checks a run's initial files; returns the record if nothing is left to do."""
     check_workdir(config, workdir)  # another process may have started in the meantime
     check_data(experiment.dataset, workdir, write=True)
     save_config(config, workdir)
@@ -143,10 +145,10 @@ def _begin(
 def _finished(workdir: Path) -> dict[str, Any] | None:
     """Returns the record of a finished run; None if the run has not finished.
 
-    Rewrites lost files of the finished run, and logs its result.
+    For a finished run, also restores its metrics and timing, and logs its result.
     """
     record = read_run_record(workdir)
-    if record is None or "test" not in record:  # a stopped run has a record without a test
+    if record is None or "test" not in record:  # the run was stopped, or has diverged
         return None
     restore_finished(workdir, record, log)
     log(f"already finished; {format_result({'split': 'test'} | record['test'])}")
@@ -170,7 +172,10 @@ class _Run:
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
     def log_start(self) -> None:
-        """Logs the parameter groups, the data, the devices and the work directory."""
+        """Logs the parameter groups, the data, the devices and the work directory.
+
+        For a resumed run, also logs its step and changed speed settings.
+        """
         log, dataset = self.progress.log, self.experiment.dataset
         log(format_table(self.experiment.groups))
         log(
@@ -190,6 +195,7 @@ class _Run:
 
         Raises:
           Stopped: a signal arrived; all completed steps are saved.
+          Diverged: the loss, the parameters or the batch statistics are not finite.
         """
         calls = self.experiment.training_calls(self.step)
         with stop_signal() as stop_requested:
@@ -261,7 +267,7 @@ class _Run:
         )
 
     def close(self) -> None:
-        """Closes all files, even if closing one of them fails."""
+        """Closes the files and the progress bar, even if closing one of them fails."""
         with ExitStack() as stack:
             stack.callback(self.files.close)
             stack.callback(self.progress.close)
@@ -361,7 +367,7 @@ def _is_test(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
 
 
 def _title(record: Mapping[str, Any]) -> str:
-    """Returns the title of a figure: the data, the model and the score, in two lines."""
+    """Returns the title of a run's figures: its name, data, size and test score, in two lines."""
     return (
         f"{run_name(record['config'])}, {record['data']} data, "
         f"{record['parameters']:,} parameters\n"

@@ -1,4 +1,4 @@
-"""Metrics of training and evaluation, as sums and as means over examples."""
+"""Metrics of training and evaluation, computed from sums over examples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class Metrics(struct.PyTreeNode):
-    """Sums of the loss and of the correct predictions over examples.
+    """The sum of the losses and the number of correct predictions over examples.
 
-    A mean over several batches therefore gives every example the same weight. If there is a target
-    at every step, as on a text, every step with a target is an example.
+    Batches are merged before a mean is computed, so every example has the same weight. If there is
+    a target at every step, as on a text, every step whose target counts is an example.
 
     Attributes:
       loss: the sum of the examples' cross entropies, in nats.
@@ -38,9 +38,10 @@ class Metrics(struct.PyTreeNode):
         """Computes the metrics of a batch.
 
         Args:
-          logits: the outputs of the model, `(B, V)`; with a target at every step, `(B, T, V)`.
+          logits: the outputs of the model for V classes or tokens, `(B, V)`; with a target at
+            every step, `(B, T, V)`.
           batch: a batch with the arrays `label` and `weight`, `(B,)` or `(B, T)`. The weight is 1
-            for an example and 0 for padding.
+            for an example, and 0 where nothing counts, such as in padding.
         """
         label, weight = batch["label"], batch["weight"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -72,9 +73,10 @@ class Metrics(struct.PyTreeNode):
 
 
 class RegressionMetrics(struct.PyTreeNode):
-    """Sums over examples with K real targets; if there is a target at every step, over steps.
+    """Sums over examples with K real targets each.
 
-    Targets and predictions are standardized. Each batch counts by its number of examples.
+    Targets and predictions are standardized. If there are targets at every step, every step whose
+    targets count is an example.
 
     Attributes:
       squared_error: the sum of (prediction - target)^2, `(K,)`.
@@ -101,9 +103,10 @@ class RegressionMetrics(struct.PyTreeNode):
         """Computes the metrics of a batch.
 
         Args:
-          outputs: the predictions `(B, K)`, or `(B, T, K)` if each step is scored.
-          batch: `label`, with the shape of the outputs, and `weight`, `(B,)` or `(B, T)`. The
-            weight is 1 for an example and 0 for padding.
+          outputs: the predictions, `(B, K)`; with targets at every step, `(B, T, K)`.
+          batch: a batch with the arrays `label`, with the shape of the outputs, and `weight`,
+            `(B,)` or `(B, T)`. The weight is 1 for an example, and 0 where nothing counts, such as
+            in padding.
         """
         label, weight = batch["label"], batch["weight"]
         axes = tuple(range(weight.ndim))
@@ -125,22 +128,23 @@ class RegressionMetrics(struct.PyTreeNode):
 
     @property
     def loss(self) -> Float[Array, ""]:
-        """The sum of the examples' mean squared errors over the K outputs."""
+        """The sum over examples of the squared error, as a mean over the K outputs."""
         return self.squared_error.mean()
 
     def mean_loss(self) -> Float[Array, ""]:
-        """Returns the loss that training minimizes: the mean squared error, standardized."""
+        """Returns the loss that training minimizes: the mean squared error of standardized values."""
         return self.loss / self.count
 
     def compute(self, std: Sequence[float]) -> dict[str, float]:
-        """Returns the mean `loss`, and `rmse` and `r2` as means over the K outputs.
+        """Returns the `loss` (see `mean_loss`), and `rmse` and `r2` as means over the K outputs.
 
-        These are `root_mean_squared_error` and `r2_score` of scikit-learn, with their defaults:
+        For two or more examples, `rmse` and `r2` are `root_mean_squared_error` and `r2_score` of
+        scikit-learn with their defaults:
 
             RMSE = sqrt(sum (prediction - target)^2 / n)
             R2 = 1 - sum (prediction - target)^2 / sum (target - mean target)^2
 
-        If all targets are equal, R2 is 1 if the predictions are too, else 0.
+        If all targets of an output are equal, its R2 is 1 if every prediction is exact, else 0.
 
         Args:
           std: the standard deviation of each output, by which the targets were divided. RMSE is in

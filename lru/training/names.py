@@ -43,11 +43,11 @@ def check_names(tree: Any, where: str, allow: Sequence[str]) -> None:
 
     Args:
       tree: a config or a section of one.
-      where: the path of the section in the config, for messages.
+      where: the path of `tree`, such as "config.model", for messages.
       allow: the packages that may be named besides `flax.linen` and `lru` (except `lru.configs`).
 
     Raises:
-      UserError: a name is in another package, or is not `"module:name"`.
+      UserError: a name is in a module that may not be named, or is not `"module:name"`.
     """
     if isinstance(tree, Mapping):
         if "type" in tree:
@@ -63,8 +63,8 @@ def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Checks every `type` in the config of a run or an export, whether or not it is used.
 
     Raises:
-      UserError: see `check_names`; or a name in `lru` or `flax.linen` does not refer to a Flax
-        module or a data set.
+      UserError: see `check_names`; or a name in `lru` or `flax.linen` does not refer to a data set
+        in the section `data`, or to a Flax module elsewhere.
     """
     check_names(config, "config", allow)  # every name, before any import
     _check_trusted(config, "config", allow)
@@ -85,7 +85,7 @@ def _check_trusted(tree: Any, where: str, allow: Sequence[str]) -> None:
 _MOVED = {"lru.baselines.recurrent:": "lru.baselines:"}
 
 
-# Values of options in configs of earlier versions, each with its replacement.
+# Pairs (option, value) in configs of earlier versions, each with the value that replaces it.
 _REPLACED = {("method", "chunked"): "auto"}
 
 
@@ -116,12 +116,13 @@ def current_name(name: Any) -> Any:
 
 
 def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callable[..., Any]:
-    """Returns the class or function that a name refers to.
+    """Returns the class, function or other callable that a name refers to.
 
     Args:
       name: `"module:name"`.
       where: the path of the section that has the name as its `type`. It appears in messages. With
-        `allow`, it also decides whether an object of `lru` must be a data set or a Flax module.
+        `allow`, it also decides whether an object of `lru` or Flax must be a data set or a Flax
+        module.
       allow: see `check_names`; None if the user wrote the config, so that any name is accepted.
 
     Raises:

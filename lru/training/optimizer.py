@@ -1,6 +1,7 @@
 """AdamW with warm-up, cosine annealing, and a rate and a weight decay per parameter group.
 
-`Experiment` makes it from the section `optimizer` of a config, and `lru.training.step` applies it.
+`Experiment` makes the optimizer from the section `optimizer` of a config, and `lru.training.step`
+applies it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Group(NamedTuple):
     """A row of the table of parameter groups.
 
     Attributes:
-      pattern: the regex that the paths of the group's parameters match.
+      pattern: the regex that is found in the paths of the group's parameters.
       peak_rate: the peak of the group's learning rate.
       weight_decay: the group's weight decay.
       arrays: the number of arrays in the group.
@@ -50,8 +51,8 @@ class OptimizerSettings:
       warmup_fraction: the share of the steps in which each rate rises linearly from
         `end_learning_rate` to its peak.
       end_learning_rate: the rate in the first step, if there is a warm-up, and the rate that cosine
-        annealing would reach one step after the last. A group whose peak is below this rate has its
-        peak rate throughout. The defaults of this and `warmup_fraction` are those of Orvieto et al.
+        annealing would reach after the last step. A group whose peak is below this rate has its
+        peak rate throughout. This default and that of `warmup_fraction` are those of Orvieto et al.
         (2023), Appendix D.2: warm-up over the first 10 % of training, from 1e-7, and cosine
         annealing to 1e-7.
 
@@ -87,7 +88,7 @@ class OptimizerSettings:
 def make_optimizer(
     params: Any, steps: int, options: OptimizerSettings
 ) -> tuple[optax.GradientTransformation, optax.Schedule, list[Group]]:
-    """Returns AdamW with separate learning rates and weight decays for the groups of parameters.
+    """Makes AdamW with separate learning rates and weight decays for the groups of parameters.
 
     Args:
       params: the tree of parameters (only shapes and names matter).
@@ -128,9 +129,9 @@ def is_constant(
     end_learning_rate: float = 1e-7,
     **_: Any,
 ) -> bool:
-    """Returns whether no learning rate depends on the number of steps.
+    """Returns whether the learning rates have neither a warm-up nor annealing.
 
-    The arguments are those of `OptimizerSettings`.
+    They then do not depend on the number of steps. The arguments are those of `OptimizerSettings`.
 
     Example:
       >>> is_constant(0.1, [(".*", 1.0, 0.0)], warmup_fraction=0.0, end_learning_rate=0.1)
@@ -157,7 +158,7 @@ def format_table(table: Sequence[Group]) -> str:
 
 
 def parameter_path(path: Any) -> str:
-    """Returns a leaf's path in a tree, such as `"stack/blocks_0/mixer/nu_log"`."""
+    """Returns a leaf's key path as text, such as `"stack/blocks_0/mixer/nu_log"`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -21,7 +21,7 @@ _FLAX_ARGUMENTS = ("parent", "name")
 
 
 def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
-    """Returns the config with `--config.key.subkey=value` arguments applied.
+    """Applies `--config.key.subkey=value` arguments to a config, and returns the config.
 
     A value must have the type of the value that it replaces. A key that is missing from the config,
     or None there, is set if it is an argument of the section's target: `Settings` for `train`,
@@ -66,7 +66,7 @@ def _is_new(config: ConfigDict, argument: str) -> bool:
 
 
 def _add(config: ConfigDict, argument: str) -> None:
-    """Adds an argument's key to the config, with a placeholder of the value's type."""
+    """Adds an argument's key to the config, with a placeholder for a value of the right type."""
     key, _, value = argument.removeprefix("--config.").partition("=")
     node, path = config, "config"
     *sections, last = key.split(".")
@@ -98,7 +98,7 @@ def _keys(node: Any) -> list[str]:
 
 
 def _takes(section: Any, path: str) -> Mapping[str, Any]:
-    """Returns the annotations of the arguments that a section may give to its target, by name."""
+    """Returns the annotation of each argument that a section may give to its target, by name."""
     if path == "config.train":
         from lru.training.settings import Settings
 

@@ -29,10 +29,10 @@ class Predictor:
     """A trained model of a user's own arrays.
 
     Attributes:
-      model: the model of standardized inputs.
+      model: the model as trained: features and predicted real numbers are standardized.
       variables: the model's parameters and batch statistics.
       spec: what the model reads and predicts.
-      precision: makes the context that sets the precision of products, as in training.
+      precision: returns a context manager that sets the precision of matrix products.
     """
 
     model: nn.Module
@@ -44,11 +44,14 @@ class Predictor:
         """Returns the predictions for n examples of at most T steps; the targets are not read.
 
         Returns:
-          `y`: the predicted labels, `(n,)`, or the numbers in the units of the training data, with
-          the axes of the targets of training; -1 or NaN at steps of padding. For classes, also
-          `probability`, `(n, C)`, and `classes`, the label of each of its C columns. If there is a
-          prediction for each step, y and probability have an axis of T steps after the first, and
-          `valid`, `(n, T)`, is False at steps of padding.
+          A dict with `y`, the predicted labels, `(n,)`, or real numbers, `(n,)` or `(n, k)`, in the
+          units of the training data. For classes, also `probability`, `(n, C)`, and `classes`, the
+          label of each of the C columns. If the model predicts each step, `y` and `probability`
+          have an axis of T steps after the first; at steps of padding, labels are -1, numbers and
+          probabilities are NaN, and `valid`, `(n, T)`, is False.
+
+        Raises:
+          UserError: the inputs are not those that the model reads.
         """
         with self.precision():
             outputs = np.concatenate(list(self._outputs(part)))
@@ -58,7 +61,7 @@ class Predictor:
         return self._decoded(outputs, valid) | {"valid": valid}
 
     def _outputs(self, part: Part) -> Iterator[np.ndarray]:
-        """Yields the outputs of each batch; for classes, their probabilities."""
+        """Yields the model's outputs for each batch; for classes, the probabilities."""
 
         @jax.jit
         def apply(variables, x, lengths):
@@ -71,7 +74,7 @@ class Predictor:
             yield np.asarray(apply(self.variables, x, lengths))[: len(rows)]
 
     def _batch(self, part: Part, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns standardized inputs, padded to T steps and to a full batch, and their lengths."""
+        """Returns encoded inputs, padded to T steps and to a full batch, and their lengths."""
         encoded = [self.spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}") for i in rows]
         x = np.zeros((_BATCH, part.steps, *encoded[0].shape[1:]), encoded[0].dtype)
         lengths = np.ones(_BATCH, np.int32)
@@ -80,7 +83,7 @@ class Predictor:
         return x, lengths
 
     def _decoded(self, outputs: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns predictions in the units of the data, marked where they are not valid."""
+        """Returns the dict of `predict`, without `valid`, from outputs that may include padding."""
         if not self.spec.of_classes:
             outputs = np.where(valid[..., None], outputs, np.nan)
             return {"y": self.spec.values(outputs)}
@@ -93,16 +96,16 @@ class Predictor:
 
 
 def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> Predictor:
-    """Loads the model of a run or of an export, without its training data.
+    """Loads a model of a user's own arrays from a run or an export.
 
     Args:
       source: the work directory of a run, of which the best checkpoint is loaded; or an export.
       allow: see `lru.training.best.restore_best`.
-      reading: `data_dir` and `manual_dir`, which are needed only if a work directory has no
-        `dataset.json`.
+      reading: `data_dir` and `manual_dir`, the directories of the training data, which are read
+        only if a work directory has no `dataset.json`.
 
     Raises:
-      UserError: there is no model, it cannot be loaded, or its data were not arrays.
+      UserError: there is no model, it cannot be loaded, or it was not trained on a user's arrays.
     """
     if (source / WEIGHTS).exists():
         model, variables, spec = load_standardized(source, allow)
@@ -120,7 +123,7 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
 
 
 def predict_file(predictor: Predictor, given: Path, out: Path) -> Mapping[str, np.ndarray]:
-    """Predicts the targets of the arrays in a file, and writes the predictions atomically.
+    """Predicts the targets of saved arrays, and writes the predictions atomically.
 
     Args:
       predictor: the model.
@@ -132,8 +135,8 @@ def predict_file(predictor: Predictor, given: Path, out: Path) -> Mapping[str, n
       The predictions; see `Predictor.predict`.
 
     Raises:
-      UserError: the arrays cannot be read or are not those that the model reads, or `out` cannot be
-        written.
+      UserError: the arrays cannot be read or are not those that the model reads; or `out` is
+        `given`, is a folder, or is in a folder that does not exist.
     """
     if out.is_dir() or not out.parent.is_dir() or out.resolve() == given.resolve():
         raise UserError(f"{out} cannot be written; expected a new .npz file in an existing folder")

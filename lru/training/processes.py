@@ -1,14 +1,14 @@
 """Lets several processes train one run together, with JAX's distributed runtime.
 
-All processes run the same program on all devices, so they have the same losses and make the same
-decisions. They exchange what only one process knows: a signal, an error, the time per step. Only
-process 0 writes into the work directory, except for the checkpoints: Orbax writes these from all
-processes.
+All processes run the same program, each on its own devices, and have the same losses. Therefore
+they make the same decisions. They exchange what only one process knows: a signal, an error, the
+time per step. Only process 0 writes into the work directory, except for the checkpoints: Orbax
+writes these from all processes.
 
 When a process receives a signal during training, all processes save the run and stop (`largest`).
 When a process fails before training, all end (`in_turn`). When a process dies, the others fail in
-their next exchange with it, or JAX aborts them a minute later. `lost` recognizes the error of a
-failed exchange, and `lru.command_line` reports it and ends the process.
+their next exchange with it, or JAX aborts them about a minute later. `lost` recognizes the error of
+a failed exchange, and `lru.command_line` reports it and ends the process.
 
 With a single process, no function here communicates.
 """
@@ -59,8 +59,9 @@ def join(
       process_id: the number of this process, from 0.
 
     Raises:
-      UserError: an argument is missing or wrong, or the other processes cannot be reached. After
-        waiting a minute for them, this process ends with an error message instead.
+      UserError: an argument or a variable is missing or wrong, or the other processes cannot be
+        reached. If they do not all join within a minute, this process prints an error message and
+        exits instead.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if num_processes is None:
@@ -95,7 +96,7 @@ def join(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discards standard output, because Gloo prints a line when it connects."""
+    """Discards standard output in a `with` block, in which Gloo prints a line as it connects."""
     sys.stdout.flush()
     kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -109,9 +110,9 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _patience(where: str) -> Iterator[None]:
-    """Ends this process with an error message if the others do not join within a minute.
+    """Ends this process with an error message if the `with` block takes more than a minute.
 
-    Without it, JAX would abort the process later.
+    The block waits for the other processes to join. JAX would wait longer, then abort the process.
     """
 
     def give_up() -> None:
@@ -163,7 +164,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 
 def _check_port(port: int) -> None:
-    """Raises a `UserError` if the port cannot be used; JAX would abort the process instead."""
+    """Raises a `UserError` if the port cannot be used, for which JAX would abort the process."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -268,7 +269,7 @@ def check_shared(directory: Path) -> None:
 def leave(exit_code: int) -> NoReturn:
     """Ends this process at once, without exit handlers.
 
-    JAX's exit handler would wait for the other processes, which wait for this process.
+    JAX's exit handler would wait for the other processes, which may be waiting for this process.
     """
     sys.stdout.flush()
     sys.stderr.flush()

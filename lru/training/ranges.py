@@ -1,4 +1,4 @@
-"""Checks that the numbers in a config are in range, before a data set is prepared."""
+"""Checks that numbers in a config are in range, before a data set is prepared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST_AND_MOST: dict[str, tuple[float, float]] = {
     "features": _SIZE,
     "blocks": _SIZE,
     "recurrence_depth": _SIZE,
-    "num_layers": (1, 10_000),  # each is compiled
+    "num_layers": (1, 10_000),  # each layer is compiled
     "chunk_size": (0, 2**31 - 1),
     "r_min": (0, 1),
     "r_max": (0, 1),
@@ -36,7 +36,7 @@ def check_ranges(target: Callable[..., Any], section: Mapping[str, Any], where: 
       where: the path of the section in the config, for messages.
 
     Raises:
-      UserError: a value is not finite or is out of its range, or a minimum is above its maximum.
+      UserError: a number is not finite or is out of its range, or a minimum is above its maximum.
     """
     if getattr(target, "__module__", "").partition(".")[0] not in ("lru", "flax"):
         return

@@ -41,10 +41,10 @@ def make_record(
       rows: the lines of `metrics.jsonl`.
       steps: the number of optimizer steps done.
       validation: the validation line of the selected checkpoint; None if there is none yet.
-      test: the test line of that checkpoint; None if the run has not ended.
-      timing: the lines of `timing.jsonl`. Each has the seconds of the run so far, which include
-        evaluation, compilation and all restarts. It also has the seconds spent waiting for input,
-        the speed and, if they have changed, the speed settings.
+      test: the test line of that checkpoint; None if it has not been tested.
+      timing: the lines of `timing.jsonl`, at least one. Each has the seconds of the run so far,
+        over all restarts, with evaluation and compilation; the seconds spent waiting for input; the
+        speed; and the speed settings, if they are new.
       eigenvalues: the eigenvalues of every diagonal layer, by step and then by the layer's path;
         None to record none.
     """
@@ -114,7 +114,7 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 
 
 def _gradient_norms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Sequence[float]]]:
-    """Returns pairs (step, mean gradient norm of each layer) from the lines that have norms."""
+    """Returns pairs (step, mean gradient norms by layer) from the lines that have norms."""
     found = [(row["step"], norms_in_row(row)) for row in rows if row["split"] == "train"]
     return [(step, norms) for step, norms in found if norms]
 
@@ -171,8 +171,9 @@ def format_result(row: Mapping[str, Any]) -> str:
 def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from; None if it is unknown.
 
-    If files were changed, the result ends with `-dirty`. The environment variable `LRU_COMMIT`
-    takes precedence: it names the commit of a copy whose Git history is missing or incomplete.
+    If tracked files have changed, the result ends with `-dirty`. The environment variable
+    `LRU_COMMIT` takes precedence: it names the commit of a copy whose Git history is missing or
+    incomplete.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named

@@ -1,9 +1,10 @@
-"""Compares a run's files with its newest checkpoint, and rewrites lost files.
+"""Compares a run's files with its newest readable checkpoint, and rewrites lost files.
 
 A checkpoint contains the run's history, and a digest that shows whether the history is intact. A
-file that contradicts an intact history is therefore wrong. `metrics.jsonl` and `timing.jsonl` may
-have later rows, and the config may have other options that do not affect the results. Checkpoints
-of older versions have no history, so the files of their runs are checked against each other.
+file that contradicts an intact history is wrong. Later rows in `metrics.jsonl` and
+`timing.jsonl` are allowed, and so are more steps or epochs in `config.json`, and other values of
+options that do not affect the results. Checkpoints of older versions have no history, so the files
+of their runs are checked against each other.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ def read_run_record(workdir: Path) -> dict[str, Any] | None:
 def restore_config(workdir: Path, log: Log) -> None:
     """Rewrites a lost or damaged `config.json`, and checks an existing one.
 
-    The number of steps or epochs, and options that do not affect the results, may differ from those
-    in the checkpoint.
+    An existing config is compared with that in the newest readable checkpoint. The number of steps
+    or epochs, and options that do not affect the results, may differ.
 
     Args:
       workdir: the work directory of the run.
       log: called with a line of text if the file is rewritten.
 
     Raises:
-      UserError: the config differs in other ways from that in the newest readable checkpoint; or it
-        is damaged, or missing beside checkpoints, and cannot be restored.
+      UserError: the config differs in another way; or it is damaged, or missing beside checkpoints,
+        and cannot be rewritten; or the record is damaged.
     """
     known, file = _known_config(workdir), workdir / "config.json"
     try:
@@ -75,9 +76,9 @@ def restore_config(workdir: Path, log: Log) -> None:
 
 
 def _known_config(workdir: Path) -> tuple[str, dict[str, Any]] | None:
-    """Returns `(source, config)` from the newest checkpoint or the record; None if neither has it.
+    """Returns `(source, config)` from the newest readable checkpoint or the record, else None.
 
-    The record is read only if there is no `config.json`.
+    The record is read only if that checkpoint has no config and there is no `config.json`.
     """
     if found := latest_history(workdir / "checkpoints"):
         return f"checkpoint {found[0]}", found[1]["config"]
@@ -109,7 +110,7 @@ def restore_rows(
 
 
 def check_spectra(eigenvalue_log: EigenvalueLog, directory: Path, log: Log) -> None:
-    """Logs which files of eigenvalues are missing or damaged, if any are."""
+    """Logs up to five steps whose eigenvalues are missing or damaged, if there are any."""
     if damaged := eigenvalue_log.damaged():
         steps = ", ".join(f"{step:,}" for step in damaged[:5]) + ", ..." * (len(damaged) > 5)
         log(
@@ -125,8 +126,11 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
       `(rows, complete)`, where `complete` is True if the rows certainly include the best row. The
       rows are those in the newest readable checkpoint, which are complete. If there is no such
       checkpoint, or it has no history, the rows are those in `metrics.jsonl`, which may be
-      incomplete. If that file has no validation row, and `record.json` has one, that row, which is
-      the best, is returned alone and counts as complete.
+      incomplete. If that file has no validation row, and `record.json` has one, the row of the
+      record, which is the best, is returned alone and counts as complete.
+
+    Raises:
+      UserError: `metrics.jsonl` or the record is damaged.
     """
     if found := latest_history(workdir / "checkpoints", log):
         return found[1]["metrics"], True
@@ -143,7 +147,7 @@ def check_rows(
 ) -> None:
     """Checks that every checkpoint at a multiple of `eval_every` steps has a validation row.
 
-    Without its row, the best checkpoint would not be recognized, and would be deleted.
+    Without its row, the best checkpoint would not be recognized, and training would delete it.
 
     Args:
       rows: the rows of `metrics.jsonl`.
@@ -170,7 +174,7 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
       workdir: the work directory of the run.
       rows: the rows of `metrics.jsonl`.
       first: the step of the first checkpoint, which is saved in the background. A run that was
-        killed by step `2 * first` may therefore have no checkpoint.
+        killed at or before step `2 * first` may therefore have no checkpoint.
 
     Raises:
       UserError: the run has had checkpoints, and they are gone.
@@ -185,7 +189,10 @@ def check_no_lost_checkpoints(workdir: Path, rows: Sequence[Mapping[str, Any]], 
 
 
 def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None:
-    """Restores a finished run's metrics and timing; logs which eigenvalues are lost."""
+    """Restores a finished run's metrics and timing; logs if eigenvalues are lost.
+
+    Does nothing if `latest_history` finds no history.
+    """
     found = latest_history(workdir / "checkpoints", log)
     if found is None:
         return
@@ -204,7 +211,7 @@ def restore_finished(workdir: Path, record: Mapping[str, Any], log: Log) -> None
 def best_available(
     rows: Sequence[Mapping[str, Any]], checkpoints: Checkpoints, select: str, log: Log
 ) -> Mapping[str, Any] | None:
-    """Returns the best row whose checkpoint exists; logs if a better row's checkpoint is missing.
+    """Returns the best row that has a checkpoint; logs if the best of all rows has none.
 
     Args:
       rows: the rows of a run's metrics.

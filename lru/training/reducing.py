@@ -39,7 +39,7 @@ class TrainedRun:
       workdir: the work directory of the run.
       experiment, state, step: the values that `lru.training.best.restore_best` returns.
       layers: the parameters of every LRU, by path.
-      split: the split to evaluate on; None if the data set is not read.
+      split: the split to evaluate on; None for no evaluation.
       reading: `data_dir`, `manual_dir` and `allow`, as passed to `restore_run`.
     """
 
@@ -57,11 +57,11 @@ class TrainedRun:
         return len(next(iter(self.layers.values()))["nu_log"])
 
     def evaluate(self, layers: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Evaluates the model on the run's split, and returns metrics such as loss and accuracy.
+        """Evaluates the model on `split`, which must not be None, and returns the metrics.
 
         Args:
-          layers: layers of at most N modes that replace those of the run, by path; None to keep
-            the run's layers.
+          layers: parameters of layers with at most N modes, by path, which replace those of the
+            run; None to keep the run's layers.
         """
         padded = {path: pad_modes(layer, self.d_state) for path, layer in (layers or {}).items()}
         params = replace_layers(self.state.params, padded)
@@ -72,7 +72,8 @@ class TrainedRun:
 def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
     """Restores the best checkpoint of a run whose layers are to be reduced.
 
-    If the data set cannot be read, logs a note and returns a `TrainedRun` whose `split` is None.
+    If the data set cannot be read, but is described in `dataset.json`, logs a note and returns a
+    `TrainedRun` whose `split` is None.
 
     Args:
       workdir: the work directory of the run.
@@ -168,8 +169,8 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
 def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
     """Intercepts calls of `LRU` modules, and yields a dict of the moments of their inputs.
 
-    For the path of each module called, the dict has the sum of u u^T over the valid steps, and the
-    number of these steps.
+    The dict has, by the path of each module, the sum of u u^T over the valid steps of the module's
+    last call, and the number of these steps.
     """
     found = {}
 
@@ -188,7 +189,7 @@ def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
 
 
 def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> Any:
-    """Returns a tree of parameters with the layers at some paths replaced.
+    """Returns a tree of parameters in which the subtree at each path in `layers` is replaced.
 
     Example:
       >>> replace_layers({"blocks_0": {"mixer": {"D": 1}}, "head": 2}, {"blocks_0/mixer": {"D": 3}})
@@ -222,7 +223,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigD
 
 
 def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
-    """Sets the `d_state` of every LRU in a section; returns whether any was set."""
+    """Sets each `d_state` of an LRU in a section; returns whether there is any."""
     inner = [value for value in section.values() if isinstance(value, ConfigDict)]
     found = [_set_modes(value, modes, allow) for value in inner]
     if "d_state" not in section or not _is_lru(section.get("type"), allow):
@@ -248,7 +249,7 @@ def export_reduced(
 
     Args:
       run: the run.
-      layers: the layers with K modes, by path.
+      layers: the parameters of every LRU, reduced to K modes, by path.
       out: the folder to write; it must be missing or empty.
       step: see `lru.training.exporting.export_run`.
       about: entries to add to `config.json`, or to replace there.
@@ -286,7 +287,7 @@ def forward_seconds(models: Sequence[tuple[Any, Any]], inputs: Any) -> list[floa
 
 
 def timed_inputs(experiment: Experiment) -> Any:
-    """Returns inputs of zeros for 8 sequences, each of the length used in training."""
+    """Returns inputs of zeros for 8 examples, each of the length used in training."""
     inputs = experiment.task.example()
     steps = experiment.settings.unroll or 1
     return jnp.zeros((_BATCH, inputs.shape[1] * steps, *inputs.shape[2:]), inputs.dtype)

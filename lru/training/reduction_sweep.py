@@ -1,4 +1,4 @@
-"""Evaluates a trained model reduced to several numbers of modes by several methods."""
+"""Evaluates a trained model after reducing it to several numbers of modes by several methods."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "black", "marker": "v", "linestyle": ":"},
     {"color": "0.5", "marker": "s", "linestyle": "--"},
 )
-_SCORES = {  # by name: the label of the axis, the unit, and how to write a score
+_SCORES = {  # by metric: the label of the y-axis, a factor, and a format
     "bits_per_character": ("bits per character", 1, ".2f"),
     "rmse": ("RMSE", 1, ".4g"),
     "accuracy": ("accuracy (%)", 100, ".2f"),
@@ -46,8 +46,8 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
     Returns:
       A dict with `name`, the run's name; `split`, the evaluated split; `step`, the step of the
       checkpoint; `d_state`, N; `modes`, the numbers K; `whole`, the metrics with all N modes; for
-      each key of `WAYS`, the list of the metrics with each K; and `hankel_singular_values`, by
-      layer, for white noise.
+      each key of `WAYS`, a list of the metrics for each K; and `hankel_singular_values`, by layer,
+      for white noise.
 
     Raises:
       UserError: see `input_moments`; or a layer cannot be reduced.
@@ -83,7 +83,7 @@ def save_sweep(found: Mapping[str, Any], out: Path) -> None:
 
 
 def draw_sweep(found: Mapping[str, Any]) -> Figure:
-    """Draws the result of `sweep`: the scores, and the Hankel singular values of every layer."""
+    """Draws the result of `sweep`: the scores, and each layer's relative Hankel singular values."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     scores, values = figure.subplots(1, 2)
     _plot_scores(scores, found)

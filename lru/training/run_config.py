@@ -17,7 +17,7 @@ from lru.training.speed import BY_PLATFORM
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`, unless the existing file describes a run with the same results."""
+    """Writes `config.json`, unless it exists and agrees in all options that affect the results."""
     file = workdir / "config.json"
     if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
         write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")
@@ -39,7 +39,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     config may have more steps or epochs than that of the run.
 
     Raises:
-      UserError: the work directory belongs to a run with another config.
+      UserError: the work directory belongs to a run with another config, or its config is damaged.
     """
     if not (workdir / "config.json").exists():
         return
@@ -84,11 +84,13 @@ def is_extended(config: ConfigDict, workdir: Path) -> bool:
         there = json.loads((workdir / "record.json").read_text())["config"]
         return _is_longer(differences(there, config.to_dict()))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return False  # reading the record reports the damage
+        return False  # a damaged record is reported when it is read
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns both values of each key that differs between two configs and affects the results.
+    """Returns both values of each key that affects the results and differs between two configs.
+
+    The value is None in a config that lacks the key.
 
     Example:
       >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})

@@ -1,4 +1,4 @@
-"""The files of a run, which a resumed run rewinds to its newest checkpoint."""
+"""The files of a run, which a resumed run rewinds to its newest readable checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFiles:
     files into the work directory. Every other process writes them into a temporary directory.
 
     Args:
-      workdir: the work directory; it has the run's `config.json`.
+      workdir: the work directory, which has the run's `config.json`.
       experiment: the experiment of the run.
 
     Attributes:
@@ -66,6 +66,9 @@ class RunFiles:
         """Rewinds all files to the newest readable checkpoint, and returns the state in it.
 
         For a run without checkpoints, returns the initial state.
+
+        Raises:
+          UserError: the run cannot be resumed from its files.
         """
         restored = self.checkpoints.restore_latest(self._experiment.state_shapes())
         state = self._experiment.init_state() if restored is None else restored
@@ -100,15 +103,15 @@ class RunFiles:
             check_rows(rows, steps, every.eval_every, file)
 
     def _restore_from(self, history: Mapping[str, Any], step: int) -> None:
-        """Restores the rows that the files had when the checkpoint was saved."""
+        """Restores `metrics.jsonl` and `timing.jsonl` as they were when a checkpoint was saved."""
         for lines, name in ((self.metrics, "metrics"), (self.timing, "timing")):
             restore_rows(lines, history[name], self.directory / f"{name}.jsonl", step, log)
 
     def _restore_spectra(self, state: State) -> None:
         """Writes the initial eigenvalues of a new run, and rewrites lost eigenvalues.
 
-        Only those of the initial and of the restored state can be rewritten. Logs the steps whose
-        eigenvalues remain lost.
+        Only those of the initial and of the restored state can be rewritten. Logs if
+        others are lost.
         """
         step, damaged = int(state.step), self.spectra.damaged()
         if step == 0 or 0 in damaged:
@@ -123,7 +126,7 @@ class RunFiles:
         return self.checkpoints.restore(step, self._experiment.state_shapes())
 
     def best_available(self) -> Mapping[str, Any] | None:
-        """Returns the best row that has a checkpoint; logs if a better row has none."""
+        """Returns the best row that has a checkpoint; logs if the best of all rows has none."""
         select = self._experiment.settings.select
         return best_available(self.metrics.rows, self.checkpoints, select, log)
 

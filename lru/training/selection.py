@@ -14,7 +14,7 @@ from lru.errors import UserError
 
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    """Returns the best validation row, the first if several are equal; None if there is none.
+    """Returns the best validation row, the first if several are equally good; else None.
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.
@@ -22,7 +22,7 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
         or "rmse" for the lowest loss or RMSE.
 
     Raises:
-      UserError: if a validation row lacks the metric.
+      UserError: a validation row lacks the metric.
 
     Example:
       >>> row = {"split": "validation", "accuracy": 0.5, "loss": 1.0}
@@ -55,7 +55,7 @@ def stops_early(
       least_improvement: the smallest decrease of the loss that counts as an improvement.
       improvement_over: what a loss is compared with: "best", the lowest loss so far; or "previous",
         the preceding loss, as in the code of Ahuja & Morency (2018). With "previous", a loss that
-        rises and then falls again has improved.
+        rises and then falls again counts as improved.
 
     Example:
       >>> rule = dict(patience=2, least_improvement=0.1)

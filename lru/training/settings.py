@@ -31,10 +31,10 @@ class Settings:
         earlier if there is something to log, evaluate or save. During a call, a signal is handled
         within about a second, or at the end of a step that takes longer.
       device_data_mb: the maximum size in megabytes of a training split that is stored on every
-        device. Its batches are gathered on the device. The host reads larger splits and texts batch
-        by batch; with 0, it reads every split in this way.
+        device. Its batches are gathered on the device. The host reads larger splits, and all
+        texts, batch by batch; with 0, it reads every split in this way.
       matmul_precision: the precision of float32 products on devices that can also compute them
-        faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" are
+        faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" name
         the lowest precision that may be used; "auto" is "tensorfloat32" on a GPU, and "float32"
         elsewhere.
       select: the validation metric that selects the checkpoint to test: "accuracy" or "loss" for
@@ -44,7 +44,7 @@ class Settings:
       record_eigenvalues: whether to write into the record the eigenvalues before training and those
         of the selected checkpoint.
       record_gradient_norms: whether to log the norm of each layer's gradient with the training
-        metrics, as a mean over the steps since the last line, and to write the norms into the
+        metrics, as a mean over the steps since their last line, and to write the norms into the
         record.
       patience, least_improvement, improvement_over: the rule for early stopping; see
         `lru.training.selection.stops_early`. A patience of 0 disables early stopping.
@@ -55,8 +55,8 @@ class Settings:
         summed, to save memory. The results equal those of the whole batch up to rounding, except
         that batch norm takes the statistics of each part, and dropout draws other masks.
       time_devices: the number of devices that share the steps of each example, for a mixer with
-        `sequence_axis="time"`; it must divide the length of the examples.
-      init_from: the work directory or export with the initial weights; "" for none.
+        `sequence_axis="time"`; it must divide the length of the examples and the number of devices.
+      init_from: the work directory or export with the initial weights; "" for random weights.
 
     Raises:
       UserError: a value is out of its range, or not exactly one of `steps` and `epochs` is given.
@@ -109,7 +109,10 @@ class Settings:
         Settings without `epochs` are returned unchanged.
 
         Args:
-          steps_per_epoch: the number of steps in a pass over the data; only needed with `epochs`.
+          steps_per_epoch: the number of steps in a pass over the data; None if it is not needed.
+
+        Raises:
+          UserError: the epochs have too many steps.
 
         Example:
           >>> Settings(steps=0, batch_size=1, epochs=3).in_steps(50).steps

@@ -1,8 +1,9 @@
-"""The speed settings that a run used: the values in its config, and the choices of its platform.
+"""The speed settings that a run used: values in its config, and choices made for its platform.
 
 Speed settings change time, memory and rounding, but not what is learned. A run may therefore be
-continued with different speed settings, for example on another machine. A line of `timing.jsonl`
-contains the settings if they have changed since the line before, and the record lists them by step.
+continued with different speed settings, for example on another machine. The first line of
+`timing.jsonl` contains the settings, and so does the first line after each change. The record lists
+them by step.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class State(struct.PyTreeNode):
       params: the model's parameters.
       batch_stats: the running statistics of batch normalization.
       opt_state: the state of the optimizer.
-      carry: what one batch passes to the next: the model's state on a text, otherwise nothing.
+      carry: what one batch passes to the next: the model's state on a text, otherwise `()`.
       metrics: the sums over the training steps since the last log.
       diverged_at: the first step at which the loss, the new parameters or the batch statistics were
         not finite; -1 if there is none.
@@ -68,7 +68,7 @@ class Call(struct.PyTreeNode):
         return self.stop - self.start
 
     def chunks(self, most: Callable[[], int]) -> Iterator[Call]:
-        """Divides this call into calls of at most `most()` steps; calls `most` before each."""
+        """Yields chunks of this call, of at most `most()` steps each; calls `most` before each."""
         stop = self.start
         while stop < self.stop:
             start, stop = stop, min(stop + most(), self.stop)
@@ -85,7 +85,7 @@ def _widen(x: Array) -> Array:
 
 
 def init_variables(model: nn.Module, task: Task, seed: Any) -> Any:
-    """Returns the model's initial parameters and batch statistics, drawn from a seed."""
+    """Initializes the model's parameters and batch statistics with random numbers from a seed."""
     return model.init(jax.random.key(seed), task.example())
 
 
@@ -105,7 +105,7 @@ class Steps(NamedTuple):
     accumulate: int = 1
 
     def init(self, seed: Array, batch_size: int) -> State:
-        """Returns the state before the first step, with variables drawn from the seed."""
+        """Returns the state before the first step, with parameters drawn from the seed."""
         variables = init_variables(self.model, self.task, seed)
         return State(
             seed=seed,
@@ -140,7 +140,8 @@ class Steps(NamedTuple):
     def _gradients(self, state: State, batch: Mapping[str, Array], part: Any = None) -> Any:
         """Returns the mean loss, its gradient, and `(carry, metrics, batch_stats)`.
 
-        The loss of a part is its share of the whole batch's mean loss, so the parts' losses add up.
+        The loss of a part is its share of the whole batch's mean loss, so the losses of all parts
+        add up to that mean.
 
         Args:
           state: the state, whose parameters are differentiated.

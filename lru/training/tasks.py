@@ -1,8 +1,7 @@
 """The tasks: to predict labels or numbers of sequences or steps, or every next token of a text.
 
-A task defines the content of a batch, how the model is applied to it, and the metrics. The rest of
-training is the same for all tasks: `lru.training.metrics` defines the losses, and
-`lru.training.step` the step.
+A task defines the content of a batch, how the model is applied to it, and the metrics, which
+include the loss. The steps in `lru.training.step` are the same for all tasks.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ class Task:
         """
 
     def on_device(self) -> Batch | None:
-        """Returns the whole training split if the devices store it, else None."""
+        """Returns the whole training split if every device stores it, else None."""
         raise NotImplementedError
 
     def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
@@ -94,7 +93,7 @@ class Task:
         raise NotImplementedError
 
     def step_carry(self, carry: Any, step: Any) -> Any:
-        """Returns the carry at the start of a step, reset if a pass over the text starts there."""
+        """Returns the carry at the start of a step: zeros if a pass over the text starts there."""
         raise NotImplementedError
 
     def apply(
@@ -131,8 +130,8 @@ class Task:
     def report(self, metrics: Any) -> dict[str, float]:
         """Returns the metrics to log.
 
-        They are the loss and the accuracy; on a text, also bits per character; and for real
-        numbers, the loss, `rmse` and `r2`.
+        They are `loss` and `accuracy`, and on a text also `bits_per_character`. For real numbers,
+        they are `loss`, `rmse` and `r2`.
         """
         return metrics.compute()
 
@@ -255,7 +254,7 @@ class ArrayPrediction(Classification):
 
 
 def _array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Returns the arguments of a model of arrays, after checking that the model fits the target."""
+    """Returns the model's arguments that depend on the arrays, if the model fits their target."""
     if "num_outputs" in arguments and "per_step" in arguments:
         if spec.per_step or arguments["per_step"].default is not True:
             return dict(
@@ -272,8 +271,8 @@ def _array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> d
 class LanguageModelling(Task):
     """Predicts every next token of a text, which is read as B streams in order, T steps at a time.
 
-    The final state of a batch is the initial state of the next batch. Every pass over the text
-    starts with a state of zeros. Gradients do not flow from one batch to another.
+    Every pass over the text starts with a state of zeros. Within a pass, the final state of a batch
+    is the initial state of the next batch. Gradients do not flow from one batch to another.
     """
 
     def __init__(self, dataset: Any, settings: Settings):

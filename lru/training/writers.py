@@ -34,7 +34,8 @@ class JsonLines:
 
     Args:
       path: the file to append to.
-      fields: the fields of every line, by default `step`; see `lru.io.files.parse_object`.
+      fields: the fields that every line must have, by default `step`; see
+        `lru.io.files.parse_object`.
 
     Attributes:
       rows: the lines of the last `rewrite` or `rewind`, and the lines written since then.
@@ -168,7 +169,8 @@ class Progress:
           step: the number of steps done.
           metrics: the metrics, with `loss`, and `accuracy` or `rmse`.
           speed: the number of steps per second; None if it is not known.
-          waited: the share of time in which the devices waited for input; shown if above 1 %.
+          waited: the share of time in which the devices waited for input; shown if above 1 %. None
+            if it is not known.
         """
         text = f"loss {metrics['loss']:.4f}  "
         if "rmse" in metrics:
