@@ -132,7 +132,7 @@ class RegressionMetrics(struct.PyTreeNode):
         return self.squared_error.mean()
 
     def mean_loss(self) -> Float[Array, ""]:
-        """Returns the loss that training minimizes: the mean squared error of standardized values."""
+        """Returns the mean squared error of standardized targets, which training minimizes."""
         return self.loss / self.count
 
     def compute(self, std: Sequence[float]) -> dict[str, float]:

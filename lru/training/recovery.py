@@ -1,10 +1,10 @@
 """Compares a run's files with its newest readable checkpoint, and rewrites lost files.
 
 A checkpoint contains the run's history, and a digest that shows whether the history is intact. A
-file that contradicts an intact history is wrong. Later rows in `metrics.jsonl` and
-`timing.jsonl` are allowed, and so are more steps or epochs in `config.json`, and other values of
-options that do not affect the results. Checkpoints of older versions have no history, so the files
-of their runs are checked against each other.
+file that contradicts an intact history is wrong. Later rows in `metrics.jsonl` and `timing.jsonl`
+are allowed, and so are more steps or epochs in `config.json`, and other values of options that do
+not affect the results. Checkpoints of older versions have no history, so the files of their runs
+are checked against each other.
 """
 
 from __future__ import annotations

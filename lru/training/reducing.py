@@ -77,7 +77,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
 
     Args:
       workdir: the work directory of the run.
-      split: the split to evaluate on, or None.
+      split: the split to evaluate on; None for no evaluation.
       reading: `data_dir`, `manual_dir` and `allow`; see `lru.training.best.restore_best`.
 
     Raises:

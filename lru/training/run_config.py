@@ -35,8 +35,8 @@ _NO_EFFECT_ON_RESULTS = {
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Checks that a work directory is new or belongs to a run with this config.
 
-    Options that do not affect the results may differ. If the learning rates are constant, the
-    config may have more steps or epochs than that of the run.
+    Options that affect the results at most by rounding may differ. If the learning rates are
+    constant, the config may have more steps or epochs than that of the run.
 
     Raises:
       UserError: the work directory belongs to a run with another config, or its config is damaged.

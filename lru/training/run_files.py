@@ -110,8 +110,8 @@ class RunFiles:
     def _restore_spectra(self, state: State) -> None:
         """Writes the initial eigenvalues of a new run, and rewrites lost eigenvalues.
 
-        Only those of the initial and of the restored state can be rewritten. Logs if
-        others are lost.
+        Only those of the initial and of the restored state can be rewritten. Logs if others are
+        lost.
         """
         step, damaged = int(state.step), self.spectra.damaged()
         if step == 0 or 0 in damaged:

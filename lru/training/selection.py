@@ -55,7 +55,7 @@ def stops_early(
       least_improvement: the smallest decrease of the loss that counts as an improvement.
       improvement_over: what a loss is compared with: "best", the lowest loss so far; or "previous",
         the preceding loss, as in the code of Ahuja & Morency (2018). With "previous", a loss that
-        rises and then falls again counts as improved.
+        rises and then falls again can count as improved.
 
     Example:
       >>> rule = dict(patience=2, least_improvement=0.1)

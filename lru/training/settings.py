@@ -31,8 +31,8 @@ class Settings:
         earlier if there is something to log, evaluate or save. During a call, a signal is handled
         within about a second, or at the end of a step that takes longer.
       device_data_mb: the maximum size in megabytes of a training split that is stored on every
-        device. Its batches are gathered on the device. The host reads larger splits, and all
-        texts, batch by batch; with 0, it reads every split in this way.
+        device. Its batches are gathered on the device. The host reads larger splits, and all texts,
+        batch by batch; with 0, it reads every split in this way.
       matmul_precision: the precision of float32 products on devices that can also compute them
         faster and less precisely. "float32" is full precision; "tensorfloat32" and "bfloat16" name
         the lowest precision that may be used; "auto" is "tensorfloat32" on a GPU, and "float32"
@@ -109,7 +109,7 @@ class Settings:
         Settings without `epochs` are returned unchanged.
 
         Args:
-          steps_per_epoch: the number of steps in a pass over the data; None if it is not needed.
+          steps_per_epoch: the number of steps in a pass over the data; None changes nothing.
 
         Raises:
           UserError: the epochs have too many steps.

@@ -93,7 +93,7 @@ class Task:
         raise NotImplementedError
 
     def step_carry(self, carry: Any, step: Any) -> Any:
-        """Returns the carry at the start of a step: zeros if a pass over the text starts there."""
+        """Returns a step's initial carry: zeros if a pass over the text starts, else `carry`."""
         raise NotImplementedError
 
     def apply(

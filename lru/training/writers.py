@@ -76,7 +76,7 @@ class JsonLines:
         self.rewrite([row for row in self.read() if row["step"] <= step])
 
     def starts_with(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Returns whether the file starts with these lines, byte for byte."""
+        """Returns whether the file starts with the lines of `rows`, byte for byte."""
         text = self._path.read_bytes() if self._path.exists() else b""
         return text.startswith(_text(rows).encode())
 
