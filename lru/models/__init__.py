@@ -1,4 +1,4 @@
-"""Complete models: classifiers and predictors of sequences, matchers of pairs, language models."""
+"""Complete models of sequences: classifiers, predictors, matchers of pairs, language models."""
 
 from lru.models.classifiers import SequenceClassifier, SequenceMatcher, SequenceModel
 from lru.models.language import LanguageModel

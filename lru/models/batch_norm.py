@@ -1,4 +1,4 @@
-"""Batch normalization over time and batch, excluding the padding."""
+"""Batch normalization over time and batch, excluding padding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from lru.ops.dtypes import at_least_float32
 class BatchStatistics(nn.Module):
     """Computes the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
 
-    Each of the three is `(H,)`. They are computed first, so that each chunk of x can be normalized
-    where it is used. If `train` is True, the mean and the variance are those of x over time and
-    batch, without padding. Otherwise, they are the running statistics. The parameters and running
-    statistics are those of `flax.linen.BatchNorm`.
+    Each of the three is `(H,)`; the scale is the parameter `scale` over sqrt(variance + epsilon).
+    They are computed first, so that each chunk of x can be normalized where it is used. If `train`
+    is True, the mean and the variance are those of x over time and batch, excluding padding.
+    Otherwise, they are the running statistics. The parameters and running statistics have the names
+    and shapes of those of `flax.linen.BatchNorm`.
 
     Attributes:
       momentum: the momentum of the running statistics.
@@ -47,7 +48,10 @@ class BatchStatistics(nn.Module):
 
 
 def _mean_and_variance(x, mask):
-    """Computes the mean and the variance of x over time and batch, in one pass over x."""
+    """Returns the mean and the variance of x over time and batch, where `mask` is True.
+
+    Both come from sums of x and x^2, which need only one pass over x. None means no padding.
+    """
     x = x.astype(at_least_float32(x))
     count = math.prod(x.shape[:2])
     if mask is not None:

@@ -2,9 +2,9 @@
 
 A mixer moves information along time. It is any module with the call signature of `flax.linen.RNN`
 whose outputs are as wide as its inputs. It receives `reset` and `timesteps` only if the block does.
-Blocks and stacks are called like layers, and map `(B, T, H)` to `(B, T, H)`. They can return the
-mixers' carries, so a model can be streamed if its mixers can. Internally, time is the first axis,
-so that a chunk of time is contiguous in memory.
+Blocks and stacks map `(B, T, H)` to `(B, T, H)`. They can return the mixers' carries, so a model
+can be streamed if its mixers can. Internally, time is the first axis, so that a chunk of time is
+contiguous in memory.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ GLU = Literal["full", "half"]
 
 
 class BlockOptions(nn.Module, kw_only=True):
-    """The options of a residual block, shared by the models that consist of such blocks.
+    """The options of a residual block, shared by the models that contain such blocks.
 
     Blocks and models also have an attribute `norm`, whose default depends on the class.
 
     Attributes:
-      norm: `"batch"`, normalization over batch and time, as in the paper; or `"layer"`, layer
-        normalization. The batch statistics exclude padding, which the paper does not mention.
+      norm: `"batch"`, normalization over batch and time, as in Orvieto et al. (2023); or `"layer"`,
+        layer normalization. The batch statistics exclude padding, which the paper does not mention.
       norm_momentum: the momentum of batch normalization's running statistics.
       prenorm: whether the normalization is the first layer of the residual branch, as in the paper.
         If False, it follows the sum of branch and inputs, as is the default of minimal-LRU.
-      gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation to within 5e-4.
+      gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation, accurate to 5e-4.
       glu: `"full"`, (W1 z + b1) * sigmoid(W2 z + b2); or `"half"`, z * sigmoid(W z + b), the
         paper's choice for Path-X.
       dropout: the dropout rate, both after the GELU and after the GLU.
-      tie_dropout: whether the same channels are dropped at all steps of a sequence; each sequence
-        has its own mask.
+      tie_dropout: whether the same channels are dropped at all steps of a sequence; the channels
+        are drawn for each sequence separately.
       remat: whether to recompute the values inside a block in the backward pass instead of saving
         them. None means True on a CPU or a device with little memory, and False elsewhere. With
         rematerialization, a block can run chunk by chunk if its mixer is `causal`. A causal mixer
         promises that no output depends on a later input, and that its initial carry is zero.
-      chunk_size: the number of steps in each chunk of a block; None chooses it from the shape of
-        the inputs, and 0 means all steps.
-      dtype: the type of the activations outside the mixer, which may have its own `dtype`; None
-        means the common type of inputs and parameters.
+      chunk_size: with rematerialization, the number of steps per chunk of a block; None chooses it
+        from the shape of the inputs and the device, and 0 means all steps.
+      dtype: the type of the outputs of normalization and of the GLU's dense layer; None means the
+        common type of inputs and parameters. The mixer may have its own `dtype`.
     """
 
     norm_momentum: float = 0.99
@@ -72,7 +72,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     @nn.nowrap
     def block_options(self) -> dict[str, Any]:
-        """Returns the values of these options and of `norm`, by name."""
+        """Returns the values of the options of `BlockOptions` and of `norm`, by name."""
         return {name: getattr(self, name) for name in BLOCK_OPTIONS}
 
 
@@ -82,7 +82,7 @@ BLOCK_OPTIONS = ("norm",) + tuple(
 
 
 class _Layers(NamedTuple):
-    """A block's layers as functions, either bound to the block or applied to given parameters.
+    """A block's layers as functions, which use either the block's parameters or given ones.
 
     Each field has the name of the layer's subtree of parameters. A new layer needs a field here, a
     line in `_factories` and a call in `_forward`; `lru.models.budget` must count its parameters.
@@ -100,7 +100,7 @@ class ResidualBlock(BlockOptions):
     first in the residual branch (Appendix D.1), unless `prenorm` is False:
     norm(inputs + dropout(GLU(dropout(GELU(mixer(inputs))))))
 
-    Attributes: those of `BlockOptions`, and
+    Attributes: those of `BlockOptions`, with `norm="batch"` by default, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
         makes one, e.g. `functools.partial(lru.LRU, 256)`.
 
@@ -152,7 +152,7 @@ class ResidualBlock(BlockOptions):
             statistics. Dropout needs an rng named `dropout`.
 
         Raises:
-          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
+          ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
         self._check()
         x, seq_lengths, *at_steps = time_first(inputs, seq_lengths, reset, timesteps, time_major)
@@ -168,14 +168,15 @@ class ResidualBlock(BlockOptions):
         return (carry, y) if return_carry else y
 
     def _forward(self, layers, shared, carry, xs, seq_lengths, remat_after_mixer=False):
-        """Runs the block on a whole sequence or a chunk of it, given the batch's statistics.
+        """Runs the block on whole sequences or on one chunk of each, given the statistics.
 
         Args:
           layers: the block's layers, as functions.
-          shared: the values common to all steps: batch statistics and tied dropout masks.
+          shared: the values common to all steps: statistics of batch normalization and tied dropout
+            masks, each of which may be None.
           carry: the mixer's carry before the first step, or None.
-          xs: the values of each step: inputs `(T, B, H)`, resets, timesteps, and untied dropout
-            masks.
+          xs: the values of each step: inputs `(T, B, H)`; resets, timesteps and untied dropout
+            masks, each of which may be None.
           seq_lengths: `(B,)`, the number of valid steps of each sequence; None if all are valid.
           remat_after_mixer: whether to recompute everything after the mixer in the backward pass.
             The layers after the mixer must then be functions of given parameters.
@@ -202,7 +203,8 @@ class ResidualBlock(BlockOptions):
     def _run(self, shared, carry, xs, seq_lengths):
         """Runs `_forward` in one of four ways, which store different values for the backward pass.
 
-        1. Initialization, or no rematerialization: on the whole sequence, storing everything.
+        1. Initialization, or no rematerialization: on the whole sequence, recomputing nothing
+           outside the mixer.
         2. A causal mixer with no variables but parameters, and several chunks: chunk by chunk,
            storing only the inputs and the carries between chunks.
         3. A mixer that is not causal, but runs in chunks of its own and so stores little: on the
@@ -291,7 +293,7 @@ class ResidualBlock(BlockOptions):
 
 
 def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
-    """Splits the last axis in two.
+    """Splits the last axis into two halves.
 
     On a GPU, slices are faster than a split. XLA fuses their derivative with the sum that gives the
     gradient of the bias, but reads the derivative of a split again to compute this sum.
@@ -311,7 +313,7 @@ def given(**arguments: Any) -> dict[str, Any]:
 def time_first(
     inputs: ArrayLike, seq_lengths: Lengths, reset: Resets, timesteps: Timesteps, time_major: bool
 ) -> tuple[Array, Any, Any, Any]:
-    """Checks the arguments of a block, and makes time their first axis.
+    """Checks the arguments of a block's call, and moves time to the first axis.
 
     Returns:
       The inputs `(T, B, H)`, the lengths `(B,)` or None, the resets `(T, B)` or None, and the
@@ -335,7 +337,7 @@ def time_first(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
-    """Runs a block chunk by chunk; equal blocks of a stack are traced only once."""
+    """Runs a block chunk by chunk; by `jax.jit`, equal blocks of a stack are traced only once."""
 
     def body(params_and_shared, carry, xs, seq_lengths):
         params, shared = params_and_shared
@@ -397,8 +399,8 @@ class ResidualStack(nn.Module):
         """Calls the blocks one after another; the carry is a tuple with one entry per layer.
 
         Args:
-          inputs, initial_carry, seq_lengths, reset, timesteps: see `ResidualBlock`.
-          return_carry, time_major, train: see `ResidualBlock`.
+          inputs, initial_carry, seq_lengths, reset, timesteps: see `ResidualBlock.__call__`.
+          return_carry, time_major, train: see `ResidualBlock.__call__`.
         """
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers
@@ -426,7 +428,7 @@ class ResidualStack(nn.Module):
 
 
 def residual_stack(model):
-    """Makes the `ResidualStack` of a model that has the attributes of `BlockOptions`."""
+    """Makes the `ResidualStack` of a model, from the model's attributes."""
     block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
     return ResidualStack(model.num_layers, block, name="stack")
 

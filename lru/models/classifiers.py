@@ -1,4 +1,4 @@
-"""Classifiers of sequences: an encoder, residual blocks, pooling over time, and a head."""
+"""Classifiers of sequences and of pairs: an encoder, residual blocks, pooling, and a head."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequenceEncoder(BlockOptions):
-    """The encoder, residual blocks and pooling of sequence models; subclasses define the fields."""
+    """The encoder, residual blocks and pooling of models; subclasses define their attributes."""
 
     def __post_init__(self) -> None:
         check_model_sizes(self)
@@ -39,7 +39,7 @@ class SequenceEncoder(BlockOptions):
 
     @property
     def causal(self) -> bool:
-        """True if the mixers are causal, so that sequences can be processed chunk by chunk."""
+        """True if the mixers are causal, so that the model can be streamed."""
         return is_causal(self.mixer(parent=None))
 
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
@@ -71,15 +71,15 @@ class SequenceModel(SequenceEncoder):
 
     The logits are at least float32.
 
-    Attributes: those of `lru.models.blocks.BlockOptions`, and
-      num_classes: the number of logits.
+    Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="batch"` by default, and
+      num_classes: the number of classes, which is the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L, the number of residual blocks.
       mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
         `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
-      vocab_size: V, for an embedding of integer tokens; None for a linear encoder of feature
-        vectors, which form an additional last axis of the inputs.
-      pooling: `"mean"` over the valid steps, or the `"last"` valid step.
+      vocab_size: V, the number of tokens, if each step of the inputs is an integer token; None if
+        it is a vector of features.
+      pooling: `"mean"`, the mean over the valid steps, or `"last"`, the last valid step.
     """
 
     num_classes: int
@@ -162,8 +162,8 @@ class SequenceClassifier(SequenceModel):
         Args:
           inputs: tokens `(B, T)`, or features `(B, T, features)`.
           initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
-            The logits are then those of the whole sequence so far, unless a mixer depends on later
-            steps, as a bidirectional mixer does.
+            If the mixers are causal and `train` is False, the logits are then those of the whole
+            sequence so far.
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
             the logits.
           reset: `(B, T)`, True at the first step of a new sequence; passed to the mixers, but
@@ -178,7 +178,7 @@ class SequenceClassifier(SequenceModel):
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
+          ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
@@ -253,13 +253,13 @@ class SequenceMatcher(SequenceModel):
           timesteps: `(B, 2, T)`, the time from the previous step to each step; passed to the
             mixers, but ignored by pooling.
           return_carry: whether to return `(carry, logits)`; the carry is that of 2B sequences.
-          train: see `SequenceClassifier`.
+          train: see `SequenceClassifier.__call__`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the shapes of the arguments do not match, or an attribute is invalid.
+          ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"

@@ -20,14 +20,14 @@ SMALL_VOCABULARY = 1024  # tokens; for more, one-hot vectors would take too much
 class Embedding(nn.Module):
     """A layer like `flax.linen.Embed`, with the same parameter and the same outputs.
 
-    The gradient of a row of the table is a sum over all occurrences of the row's token. A GPU adds
-    the terms by atomic operations, in an order that changes from run to run, or sorts them first.
-    Therefore, on a GPU, the gradient of a small table is computed as a product with one-hot
-    vectors, which is deterministic.
+    The gradient of a row of the table is a sum over all occurrences of the row's token. On a GPU,
+    XLA adds the terms by atomic operations, in an order that changes from run to run, or sorts them
+    first, which is slow. Therefore, on a GPU, the gradient of a small table is computed as a
+    product with one-hot vectors.
 
     Attributes:
       num_embeddings: V, the number of tokens.
-      features: H, the size of a vector.
+      features: H, the size of each token's vector.
       dtype: the type of the outputs; None means the type of the table.
       embedding_init: the initializer of the table.
     """

@@ -94,8 +94,8 @@ class LanguageModel(BlockOptions):
         """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: if neither residual blocks nor a stack is given, or if a stack is given
-            together with `mixer`, `num_layers` or an option of blocks other than `dtype`.
+          ValueError: if neither residual blocks nor a stack is given; or if a stack is given, and
+            `mixer`, `num_layers` or an option of blocks other than `dtype` is not the default.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
@@ -151,8 +151,7 @@ class LanguageModel(BlockOptions):
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding does not change
             the logits of valid steps, and the logits of padding are zero.
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
-          timesteps: `(B, T)`, the time from the previous step to each step; passed to the
-            layers.
+          timesteps: `(B, T)`, the time from the previous step to each step; passed to the layers.
           return_carry: whether to return `(carry, logits)`.
           train: whether to use dropout, if the model has any. Dropout needs an rng named `dropout`.
 
@@ -160,9 +159,9 @@ class LanguageModel(BlockOptions):
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if a layer depends on later steps, or cannot continue from a state; if the
-            blocks use batch normalization, whose statistics include later steps; if the shape of an
-            argument is wrong; or if neither residual blocks nor a stack is given, or both are.
+          ValueError: if the layers are not causal; if the blocks use batch normalization, whose
+            statistics include later steps; if the shape or type of an argument is invalid, or an
+            attribute is; or unless exactly one of residual blocks and a stack is given.
         """
         stack = self._stack()
         if not self.causal:

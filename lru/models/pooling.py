@@ -41,7 +41,7 @@ def pool_mean(
 def pool_last(
     x: Float[Array, "T B H"], seq_lengths: Int[Array, "B"] | None, before: Pooled | None = None
 ) -> Pooled:
-    """Returns each sequence's last valid step.
+    """Returns each sequence's last valid step, with a count of one.
 
     If x has no valid step of a sequence, the result is taken from `before`, or is zero without it.
     """
@@ -54,7 +54,7 @@ def pool_last(
 
 
 def _sum_over_time(x, mask):
-    """Sums x over time, in as many parts as the platform prefers."""
+    """Sums x over time where `mask` is True, in as many parts as the platform prefers."""
     parts = sum_parts(len(x))
     options = dict(dtype=at_least_float32(x), where=mask)
     if parts == 1:

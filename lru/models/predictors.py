@@ -27,16 +27,17 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequencePredictor(SequenceEncoder):
-    """A model of classes or of real numbers, for each sequence or for each step.
+    """A model that predicts classes or real numbers, for each sequence or for each step.
 
     It consists of an encoder, `num_layers` residual blocks, and one dense layer. The dense layer
     follows pooling over the valid steps, or is applied at every step. The loss determines what the
-    outputs mean: logits of classes, or real numbers. They are at least float32.
+    outputs mean: logits of classes, or real numbers. The outputs are at least float32.
 
     Attributes: those of `lru.models.blocks.BlockOptions`, with `norm="layer"` by default, and
       num_outputs: K, the number of classes or of real numbers.
       d_model, num_layers, mixer, vocab_size, pooling: see `lru.models.SequenceModel`.
-      per_step: whether there are outputs at every step. `pooling` then has no effect.
+      per_step: whether to predict at every step, instead of once for each sequence; if so,
+        `pooling` has no effect.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -91,19 +92,19 @@ class SequencePredictor(SequenceEncoder):
           inputs: tokens `(B, T)`, or features `(B, T, features)`.
           initial_carry: the carry that a call with `return_carry` returned for the preceding steps.
           seq_lengths: `(B,)`, the number of valid steps of each sequence; padding changes neither
-            the outputs of a sequence nor those of its valid steps, and has outputs of zero.
+            the outputs of a sequence nor those of its valid steps. Outputs on padding are zero.
           reset: `(B, T)`, True at the first step of a new sequence; passed to the mixers, but
             ignored by pooling.
           timesteps: `(B, T)`, the time from the previous step to each step; passed to the mixers,
             but ignored by pooling.
           return_carry: whether to return `(carry, outputs)`.
-          train: see `lru.models.SequenceClassifier`.
+          train: see `lru.models.SequenceClassifier.__call__`.
 
         Returns:
           The outputs, `(B, K)`, or `(B, T, K)` if `per_step`; or `(carry, outputs)`.
 
         Raises:
-          ValueError: if the inputs have the wrong number of axes.
+          ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
@@ -131,8 +132,8 @@ class SequencePredictor(SequenceEncoder):
 class SequenceTagger(SequencePredictor):
     """A `SequencePredictor` with outputs at every step, `(B, T, K)`.
 
-    If the mixers are causal, the outputs of a step depend on no later step, and the model can be
-    streamed; see `lru.models.streaming.stream`. Bidirectional mixers use the whole sequence.
+    If the mixers are causal, the model can be streamed; see `lru.models.streaming.stream`.
+    Bidirectional mixers use the whole sequence.
 
     Attributes: see `SequencePredictor`; `per_step` is True by default.
 

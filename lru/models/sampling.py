@@ -1,4 +1,4 @@
-"""Sampling from a language model, with constant time and memory per token."""
+"""Sampling from a language model, with constant memory and constant time per token."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sample(
       prompt: the tokens to continue, at least one.
       seed: the seed of the random draws.
       temperature: the divisor of the logits. Below 1, likely tokens become more frequent; at 0, the
-        likeliest token is always drawn.
+        likeliest token is drawn every time.
       top_k: the number of likeliest tokens to draw from; None for all tokens.
 
     Returns:

@@ -13,15 +13,18 @@ from lru.ops.array_typing import ArrayLike, Lengths
 
 
 class Scaled(nn.Module):
-    """A model of standardized features and numbers, in the units of the data.
+    """A model of standardized numbers, with inputs and outputs in the units of the data.
 
-    It applies `model` to `(inputs - mean) / std`, and returns `outputs * std + mean`. It has the
-    variables of `model`, with the same names. Its call takes the arguments of the model's call.
+    It applies `model` to `(inputs - mean) / std`, with the mean and standard deviation of the
+    inputs, and returns `outputs * std + mean`, with those of the outputs. It has the variables of
+    `model`, with the same names. Its call takes the arguments of the model's call.
 
     Attributes:
       model: a model such as `lru.models.SequencePredictor`.
-      inputs: `(mean, std)` of the features, each a tuple of numbers; None: as they are.
-      outputs: `(mean, std)` of the outputs; None: as they are, e.g. logits.
+      inputs: `(mean, std)` of the inputs, each a tuple with one number per feature; None leaves
+        the inputs unchanged.
+      outputs: `(mean, std)` of the outputs, each a tuple with one number per output; None leaves
+        the outputs unchanged, e.g. logits.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -43,7 +46,7 @@ class Scaled(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """True if the model can be streamed."""
+        """True if `model` is causal, so that it can be streamed."""
         return bool(getattr(self.model, "causal", False))
 
     def setup(self) -> None:
@@ -66,7 +69,7 @@ class Scaled(nn.Module):
           call: further arguments of the model's call.
 
         Returns:
-          The outputs in the units of the data, or `(carry, outputs)`. Outputs of padding are zero.
+          The outputs in the units of the data, or `(carry, outputs)`. Outputs on padding are zero.
         """
         inputs = as_array("inputs", inputs)
         x = inputs if self.inputs is None else _standardized(inputs, *self.inputs)

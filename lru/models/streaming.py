@@ -1,4 +1,4 @@
-"""Streams a whole model one step at a time, with constant memory and one compiled program."""
+"""Runs a causal model step by step, with constant memory, and exports such a step."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def zero_carry(model: nn.Module, variables: Any, inputs: Any) -> Any:
 def export_step(
     model: nn.Module, variables: Any, inputs: Num[Array, "B 1 *features"]
 ) -> export.Exported:
-    """Exports the step of `stream` as a program that can be stored in a file and needs only JAX.
+    """Exports the step of `stream` as a program, which can be stored and needs only JAX to run.
 
     The program's carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step.
-    The program runs with any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs. Its steps are
+    The program runs for any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs. Its steps are
     regular: it takes no timesteps.
 
     Args:
@@ -123,7 +123,7 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model without dropout, as a function of `inputs` and `initial_carry`.
+    """Returns the model's call with the given variables, which returns `(carry, outputs)`.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.

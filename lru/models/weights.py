@@ -1,7 +1,7 @@
 """Writes and reads a model's variables as one safetensors file, without pickle.
 
 Each tensor is named by its path, such as `params/stack/blocks_0/mixer/nu_log`, and stored
-unchanged. Reading checks names, shapes and types.
+unchanged. `read_weights` checks names, shapes and types.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
       `(variables, metadata)`; the variables equal those written, bit for bit.
 
     Raises:
-      UserError: if the file cannot be read, lacks a tensor, has a tensor that is not in the model,
-        or has a tensor of the wrong shape or type.
+      UserError: if the file is missing or damaged, lacks a tensor, has a tensor that is not in the
+        model, or has a tensor of the wrong shape or type.
 
     Example:
       >>> import tempfile
@@ -83,7 +83,7 @@ def by_path(tree: Any) -> dict[str, Any]:
 def read_tensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads all arrays of a file, by name, and the metadata of the file.
 
-    Unlike `read_weights`, this function needs no model and checks no shapes.
+    Unlike `read_weights`, this function needs no shapes, and checks none.
 
     Raises:
       UserError: if the file is missing or damaged.
