@@ -2,9 +2,10 @@
 
     python -m lru.train --config=configs/arrays.py --workdir=runs/mine --config.data.path=data.npz
 
-data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md. Type
-and shape of y determine the kind of target, and with it the loss and the metrics. Without a path, a
-variant names an example, a mass on a spring that a random force drives; see lru.data.springs:
+data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md.
+Unless --config.data.target names it, the kind of target follows from the type and shape of y; the
+kind determines the loss and the metrics. Without a path, the variant names an example: a mass on a
+spring that a random force drives; see lru.data.springs:
 
 variant     inputs           target                          test score of three seeds
 (none)      force            position at every step          RMSE 0.110 to 0.158, R2 0.95 to 0.98
@@ -14,8 +15,9 @@ variant     inputs           target                          test score of three
 :smoke      of any example, as in :shape,smoke, for tests    none expected
 
 Each takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and an RMSE
-of 0.73, and guessing is right in 33 % and 50 %. The noise of the position is 0.02. No paper has
-these tasks: where no source is given, an option is this library's own choice.
+of 0.73; guessing is right in 33 % of :shape and 50 % of :switching. The noise of the position has a
+standard deviation of 0.02. No paper has these tasks: where no source is given, an option is this
+library's own choice.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Code shared by the command lines: arguments, signals, and error messages."""
+"""Code shared by the commands: arguments, signals, and error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises a `UserError` instead of printing its usage and exiting."""
+    """An `ArgumentParser` that raises a `UserError` if the arguments are invalid."""
 
     def __init__(self, **kwargs):
         _check_package()  # every command creates a parser first
@@ -33,8 +33,10 @@ class Parser(argparse.ArgumentParser):
 def not_empty(text: str) -> str:
     """Returns an argument that names a file, after checking that it is not empty.
 
+    Without the check, `Path` would take an empty argument for the current directory.
+
     Raises:
-      ArgumentTypeError: if the argument is empty; `Path` would take it for the current directory.
+      ArgumentTypeError: if the argument is empty, or only white space.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; expected a path, or . for this directory")
@@ -47,7 +49,7 @@ def path(text: str) -> Path:
 
 
 def add_data_arguments(parser: Parser, needed: bool = True) -> None:
-    """Adds `--data_dir` and `--manual_dir`, the directories of data sets.
+    """Adds `--data_dir` and `--manual_dir`, the directories of prepared data and official files.
 
     Args:
       parser: the parser to add the arguments to.
@@ -88,7 +90,7 @@ def add_process_arguments(parser: Parser) -> None:
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
-    """Joins a run's other processes, if any; then only process 0 writes to standard output."""
+    """Joins a run's other processes, if any, and drops standard output except in process 0."""
     from lru.training import processes
 
     processes.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -100,7 +102,7 @@ def join_processes(arguments: argparse.Namespace) -> None:
 def default_data_dir() -> Path | None:
     """Returns `$LRU_DATA_DIR`, else `$XDG_CACHE_HOME/lru/data`, else `~/.cache/lru/data`.
 
-    Returns None if neither variable is set and there is no home directory.
+    Returns None if neither variable is set and the home directory is unknown.
     """
     chosen, cache = os.environ.get("LRU_DATA_DIR"), _cache_dir()
     return Path(chosen) if chosen else cache and cache / "data"
@@ -156,13 +158,13 @@ class _Stopped(BaseException):
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code.
+    """Runs a command and returns its exit code.
 
     Returns:
       The `exit_code` of a `UserError`, or one of these codes:
         0: success.
-        2: a file cannot be read or written, a package or a device is missing, JAX runs out of
-          memory, or another process of the run is lost.
+        2: a file cannot be read or written, a package or a device is missing, the device has too
+          little memory, or another process of the run is lost.
         130, 143: SIGINT or SIGTERM ended the command, whether or not its work was saved.
         141: the reader of the output has closed the pipe.
     """
@@ -268,7 +270,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A stream handler that raises write errors; Python's own handler prints a traceback."""
+    """A `StreamHandler` that raises write errors, of which Python's own prints a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704
@@ -283,7 +285,7 @@ class _Printable(logging.Formatter):
 def _plain_log() -> Iterator[None]:
     """Logs this package's messages as plain lines, and suppresses those of absl and asyncio.
 
-    These libraries also raise the errors that they log, so every error is still printed, once.
+    These libraries also raise the errors that they log, so the errors are still printed, but once.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

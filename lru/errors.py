@@ -8,7 +8,7 @@ class UserError(Exception):
     """An error that the user can correct, for example in a config, a file or an argument.
 
     The message says, in one or two lines, what was given, and what was expected or what to do. The
-    command lines print it without a traceback and exit with `exit_code`.
+    commands print it without a traceback and exit with `exit_code`.
     """
 
     exit_code = 2
@@ -18,8 +18,7 @@ class Stopped(Exception):
     """Raised after a signal: the program has saved its work and logged where the work is.
 
     Args:
-      number: the number of the signal. The command lines exit with 128 plus this number, as
-        shells do.
+      number: the number of the signal. The commands exit with 128 plus this number, as shells do.
     """
 
     def __init__(self, number: int):
@@ -28,7 +27,7 @@ class Stopped(Exception):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Returns the end of a message about an unknown name: the closest known name, or all names.
+    """Returns the end of a message about an unknown name: a similar known name, or all known names.
 
     Example:
       >>> did_you_mean("tran", ["train", "test"])

@@ -9,8 +9,8 @@ This real system is reduced, not the complex system of N states with the outputs
 parts of C h are not used, and a mode and the conjugate of another mode may give nearly the same
 real parts.
 
-By default, the Gramians are those for white noise, in which all directions of u have the same size.
-The actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
+By default, the Gramians are those for white noise: all directions of u have the same variance. The
+actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
 given, the system with B' S^(1/2), whose inputs are white, is balanced instead.
 """
 
@@ -31,8 +31,8 @@ class Balanced(NamedTuple):
 
     Attributes:
       a, b, c: the real matrices, `(n, n)`, `(n, H)` and `(outputs, n)`. Before a reduction, n is 2N
-        less the number of states whose Hankel singular values are zero up to rounding.
-      sigma: the Hankel singular values of the n states, `(n,)`, decreasing.
+        minus the number of Hankel singular values that are zero up to rounding.
+      sigma: the Hankel singular values of the n states, `(n,)`, in decreasing order.
     """
 
     a: np.ndarray
@@ -76,7 +76,8 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs & Postlethwaite, 1987).
 
     Args:
-      modes: the modes of a layer; `out` may stack the output matrices of two directions.
+      modes: the modes of a layer other than S4D; `out` may stack the output matrices of two
+        directions.
       moments: the second moments S of the inputs, `(H, H)`; None for white noise.
 
     Raises:

@@ -35,7 +35,7 @@ def plot_modulus(
       edges: the edges of the bins; by default, those of 20 bins that cover all values.
 
     Returns:
-      The axis.
+      The `Axes`.
     """
     edges = _draw(axis, np.abs, lam, initial, edges, linear_edges)
     if ring is not None:
@@ -69,7 +69,7 @@ def plot_time_scales(
     *,
     edges: np.ndarray | None = None,
 ) -> Any:
-    """Draws a histogram of the time scales -1/log|lambda|, on a logarithmic axis.
+    """Draws a histogram of the time scales -1/log|lambda|, on a logarithmic scale.
 
     Modes on or outside the unit circle have an infinite time scale, and are counted in the last
     bin. For the arguments and the result, see `plot_modulus`.

@@ -34,7 +34,9 @@ _NO_LAYER = object()  # marks a path where the model has no layer with a method 
 
 
 def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
-    """Returns the layers of a model that have a method `modes`, by path; computes no outputs.
+    """Returns the layers that a model calls and that have a method `modes`, by path.
+
+    No outputs are computed.
 
     Args:
       model: any Flax Linen module.
@@ -46,7 +48,8 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
       dict_keys(['layers_1'])
     """
     with noted_layers() as found:
-        # A new function in each call, because JAX does not trace the same function twice.
+        # A new function in each call: JAX would not trace the same function again, and so not call
+        # the layers.
         jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), inputs)
     return found
 
@@ -69,13 +72,13 @@ def noted_layers() -> Iterator[dict[str, nn.Module]]:
 
 
 def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ...]:
-    """Returns the modes of each direction of a layer; `()` if it has none, or they are unknown.
+    """Returns the modes of each direction of a layer; `()` if it has no modes, or they are unknown.
 
     Args:
       params: the layer's parameters.
       layer: the layer itself, whose method `modes` is called. Without it, the names of the
-        parameters must identify the layer. This works for `lru.LRU` and
-        `lru.baselines.DiagonalRNN`, but not for `S5` and `S4D`, whose discretization is an option.
+        parameters must identify the layer. They do for `lru.LRU` and `lru.baselines.DiagonalRNN`,
+        but not for `S5` and `S4D`, whose discretization is an option.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -93,7 +96,9 @@ def layer_modes(params: Mapping[str, Any], layer: Any = None) -> tuple[Modes, ..
 
 
 def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
-    """Returns the complex eigenvalues `(N,)` of a layer; for S4D, those of all channels.
+    """Returns the complex eigenvalues of a layer's modes, in an array with one axis.
+
+    An S4D has modes for each channel. An S4D or S5 computes one mode of each conjugate pair.
 
     Args:
       params, layer: see `layer_modes`.
@@ -155,5 +160,5 @@ def _warn(path: str, known: bool) -> None:
 def model_eigenvalues(
     params: Mapping[str, Any], layers: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns the complex eigenvalues `(N,)` of every layer that `model_modes` finds, by path."""
+    """Returns the `eigenvalues` of every layer that `model_modes` finds, by path."""
     return {name: modes[0].lam.ravel() for name, modes in model_modes(params, layers).items()}

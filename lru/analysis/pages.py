@@ -143,7 +143,10 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Returns the number of steps in which the slowest mode decays to e^-5, up to a maximum."""
+    """Returns the number of steps in which the slowest mode decays to e^-5, within limits.
+
+    Modes that do not decay are ignored.
+    """
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)
     return int(min(math.ceil(5 * longest), _MOST_STEPS))
@@ -174,7 +177,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Draws a legend of the markers on the disk, and of response lines with other labels."""
+    """Draws a legend of the first layer's markers, and of its response lines with other labels."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:

@@ -1,7 +1,7 @@
 """Plots of modes: each function `plot_...` draws on Matplotlib `Axes`, and returns them.
 
-Initial modes are gray and trained modes are dark blue; the two also differ in print without color.
-The plots of distributions are in `lru.analysis.histograms`.
+Where both are shown, initial modes are gray and trained modes are dark blue; they also differ in
+print without color. The plots of distributions are in `lru.analysis.histograms`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
       initial: the initial eigenvalues, `(N,)` complex, or None.
 
     Returns:
-      The axis.
+      The `Axes`.
     """
     _draw_disk(axis)
     if initial is not None:
@@ -41,7 +41,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def near_circle(lam: np.ndarray) -> bool:
     """Returns whether all eigenvalues are inside the unit circle, but close to it.
 
-    A plot of the unit disk does not resolve the distances of such eigenvalues from the circle.
+    In a plot of the unit disk, the distances of such eigenvalues from the circle are hard to see.
 
     Example:
       >>> near_circle(np.array([0.999, 0.9999j])), near_circle(np.array([0.5, 0.999]))
@@ -75,10 +75,10 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def set_log_ticks(scale: Any) -> None:
     """Labels the powers of ten on a logarithmic scale.
 
-    If the axis spans few powers of ten, two and five times each power are labeled too.
+    If the scale spans few powers of ten, two and five times each power are labeled too.
 
     Args:
-      scale: the `xaxis` or the `yaxis` of Matplotlib `Axes`.
+      scale: the Matplotlib `Axis` with the scale: the `xaxis` or `yaxis` of `Axes`.
     """
     scale.set_major_locator(_LogLocator())
     scale.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
@@ -96,7 +96,7 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
 
     Args:
       axis: the Matplotlib `Axes` to draw on.
-      trajectory: the eigenvalues, `(K, N)` complex, one row per evaluation, in order.
+      trajectory: the eigenvalues, `(K, N)` complex, one row per evaluation, the earliest first.
     """
     _draw_disk(axis)
     axis.plot(trajectory.real, trajectory.imag, color="0.45", linewidth=0.7, zorder=1)

@@ -1,8 +1,8 @@
 """Model reduction of trained LRUs: nearly the same outputs from fewer modes.
 
-A trained layer is a linear system. The Hankel singular values measure how much each state of its
+A trained LRU is a linear system. The Hankel singular values measure how much each state of its
 balanced realization contributes to the mapping from inputs to outputs. Three reductions are
-available. Each returns the parameters of a layer with K modes instead of N, named as in Appendix A
+available. Each returns the parameters of an LRU with K modes instead of N, named as in Appendix A
 of Orvieto et al. (2023):
 
 balanced truncation     drops the states with the smallest Hankel singular values
@@ -40,7 +40,7 @@ _NAMES = {"nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im", "D
 
 
 def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarray:
-    """Returns the Hankel singular values of an LRU, `(2N,)`, decreasing.
+    """Returns the Hankel singular values of an LRU, `(2N,)`, in decreasing order.
 
     They are the square roots of the eigenvalues of P Q, where P and Q are the Gramians of the real
     system of 2N states, two for each mode; see `lru.analysis.balancing`. If balanced truncation
@@ -51,6 +51,7 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
     Args:
       params: the parameters of an `lru.LRU`.
       moments: the second moments E[u u^T] of the layer's inputs, `(H, H)`; None for white noise.
+        With moments S, the values and the bound are those of the system with B S^(1/2).
 
     Raises:
       ValueError: if `params` are not those of an `lru.LRU`, or not finite; if an eigenvalue is not
@@ -104,7 +105,8 @@ def enough_modes(
     Args:
       params: the parameters of an `lru.LRU`.
       energy: the share of the sum of all Hankel singular values to keep, in (0, 1].
-      tolerance: a positive upper bound on the relative H-infinity error. The condition is
+      tolerance: a positive upper bound on the relative H-infinity error of the system that is
+        truncated; see `hankel_singular_values`. For n states, the condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
         most the H-infinity norm of the system. The error is often ten times smaller than the bound.
       moments: see `hankel_singular_values`.
@@ -174,11 +176,11 @@ def singular_perturbation(
     """Reduces an LRU to K modes by singular perturbation of its balanced realization.
 
     The dropped states are replaced by their values at rest; see `lru.analysis.balancing.perturb`.
-    For K directions of the input (fewer if some eigenvalues are real), the steady-state response
-    to a constant input is that of the whole layer. If at least 2H states are kept, this holds for
-    every constant input. Otherwise, the error for the remaining constant inputs is usually smaller
-    than that of balanced truncation. At high frequencies, balanced truncation usually has the
-    smaller error. For the arguments and the result, see `balanced_truncation`.
+    For constant inputs in up to K directions (fewer if some eigenvalues are real), the steady-state
+    response is that of the whole layer. If at least 2H states are kept, these are all directions.
+    In other directions, the steady-state error is usually smaller than that of balanced truncation.
+    At high frequencies, balanced truncation usually has the smaller error. For the arguments and
+    the result, see `balanced_truncation`.
     """
     return _reduced(params, modes, perturb, moments)
 
@@ -208,9 +210,9 @@ METHODS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
 
 
 def pad_modes(params: Parameters, modes: int) -> dict[str, np.ndarray]:
-    """Adds unused modes to an LRU, whose outputs therefore stay the same.
+    """Adds unused modes to an LRU, which leaves its outputs unchanged.
 
-    The new modes are copies of existing modes, but with C = 0. Training can change them.
+    The new modes are copies of existing modes, but with C = 0. Training can make C nonzero.
 
     Args:
       params: the parameters of an `lru.LRU` of K modes.
@@ -257,8 +259,8 @@ def _reduced(
     _check(modes, len(whole.lam))
     system = balance(whole, moments)
     order = min(2 * modes, len(system.sigma))
-    # A real eigenvalue takes a whole mode. An eigenvalue outside the open unit disk can only come
-    # from rounding.
+    # A real eigenvalue takes a whole mode. Only rounding can put an eigenvalue on or outside the
+    # unit circle.
     while len((found := diagonalize(cut(system, order))).lam) > modes or _unstable(found):
         order -= 1
     return pad_modes(_parameters(found, params), modes)

@@ -19,8 +19,8 @@ def impulse_response(
     Args:
       modes: the modes of one direction of a layer other than S4D, whose channels do not mix.
       steps: the values of k, `(K,)`.
-      outputs, inputs: the indices of the channels to compute. A long response of all channels,
-        `(K, H, H)`, takes much memory.
+      outputs, inputs: slices or arrays with the indices of the channels to compute. A long response
+        of all channels, `(K, H, H)`, takes much memory.
 
     Returns:
       The responses, `(K, outputs, inputs)`.
@@ -37,13 +37,13 @@ def impulse_response(
 def impulse_norm(modes: Modes, steps: np.ndarray) -> np.ndarray:
     """Returns the Frobenius norm `(K,)` of Re[C Lambda^k B] over all channels, for steps k `(K,)`.
 
-    Let M = C P B, with the powers p on the diagonal of P. Then
+    For a layer other than S4D, let M = C P B, with the powers p on the diagonal of P. Then
 
         |Re M|^2 = (|M|^2 + Re tr M M^T) / 2
 
     |M|^2 and tr M M^T are quadratic forms in p: p* [(C* C) o (B B*)^T] p and
     p^T [(C^T C) o (B B^T)] p, where o is the elementwise product. The cost of a step is therefore
-    proportional to N^2.
+    proportional to N^2. For S4D, the norm is over the responses of the separate channels.
     """
     c, b, p = modes.out, modes.into, _powers(modes, steps)
     if modes.lam.ndim == 2:  # S4D: each channel has its own response
@@ -109,7 +109,8 @@ def ring_gain(r_min: float, r_max: float) -> float:
 def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
     """Returns E|h|^2 / E|Bu|^2 over the second half of the steps h_k = lambda h_{k-1} + Bu_k.
 
-    Proposition 3.3 holds in the long run, so T must be much larger than the longest time scale.
+    For a comparison with Proposition 3.3, which holds in the long run, T must be much larger than
+    the longest time scale.
 
     Args:
       lam: the eigenvalues, `(N,)`.
@@ -124,5 +125,5 @@ def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
 
 
 def _powers(modes: Modes, steps: np.ndarray) -> np.ndarray:
-    """Returns Lambda^k, `(K, N)`, or `(K, H, N/2)` for S4D."""
+    """Returns Lambda^k, `(K, N)`; `(K, N/2)` for S5, and `(K, H, N/2)` for S4D."""
     return modes.lam ** np.reshape(steps, (-1,) + (1,) * modes.lam.ndim)

@@ -113,8 +113,8 @@ def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.n
 def glorot_eigenvalues(rng: np.random.Generator, n: int) -> np.ndarray:
     """Returns the eigenvalues `(n,)` of a real Gaussian matrix with entries of variance 1/n.
 
-    In the limit of large n, they are uniform on the unit disk (Theorem 3.1, Figure 2). A finite
-    matrix may have a few eigenvalues outside the disk.
+    In the limit of large n, they are uniform on the unit disk: Theorem 3.1 and Figure 2 of Orvieto
+    et al. (2023). A finite matrix may have a few eigenvalues outside the disk.
 
     Example:
       >>> lam = glorot_eigenvalues(np.random.default_rng(0), 300)

@@ -1,6 +1,6 @@
 """Atomic file writes, checked reading of JSON, and locks between processes.
 
-No function writes through a symbolic link.
+If the path of a file to write is a symbolic link, no function writes to the link's target.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Fields = Mapping[str, "type | Fields"]
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """Replaces a file atomically: a reader sees the old or the new content, never a mixture.
+    """Writes a file atomically: a reader sees the old or the new content, never a mixture.
 
     A symbolic link at `file` is replaced; its target is unchanged.
     """
@@ -60,7 +60,7 @@ def open_new(file: Path) -> IO[bytes]:
 
 
 def open_to_append(file: Path) -> IO[bytes]:
-    """Opens a file for appending, or a new file if it is missing or not a regular file."""
+    """Opens a file for appending, or a new file in its place if it is missing or not regular."""
     if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -91,7 +91,7 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
     Args:
       text: the JSON text.
       fields: the keys that the object must have, each with its type, or with the fields of a nested
-        object. A `float` is any finite number. Of the keys in `"one|other"`, one must be there.
+        object. A `float` is any finite number. Of the keys in `"one|other"`, one must be present.
 
     Raises:
       ValueError: if the text is not JSON or not an object, or a field is missing or of the wrong
@@ -147,7 +147,9 @@ def _has_type(value: Any, kind: type) -> bool:
 
 @contextmanager
 def lock(file: Path) -> Iterator[bool]:
-    """Acquires a lock unless it is already held; the system releases it if this process dies.
+    """Acquires a lock for a `with` block, unless the lock is already held.
+
+    The system releases the lock if the process dies.
 
     Args:
       file: the lock file, which is created, with its directory, if it is missing. The process that
@@ -185,7 +187,7 @@ def lock(file: Path) -> Iterator[bool]:
 
 @contextmanager
 def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits until the lock is free, acquires it, and removes the lock file at the end.
+    """Waits until the lock is free, holds it for a `with` block, and then removes the lock file.
 
     Args:
       file: the lock file; see `lock`.

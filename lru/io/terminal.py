@@ -1,7 +1,7 @@
 """Writes untrusted text to a terminal: prompts, data, paths, and names in configs.
 
-A terminal executes control characters. They could clear the screen, hide output, or change the
-title of the window. Therefore this module escapes them.
+A terminal obeys control characters, which could clear the screen, hide output, or change the title
+of the window. Therefore, this module escapes them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ _CONTROL = re.compile(
 def printable(text: str, keep: str = "\n\t") -> str:
     """Returns a text with its control characters escaped as in a Python string.
 
+    Line and paragraph separators, marks that change the direction of text, and lone surrogates
+    count as control characters.
+
     Args:
       text: any text.
       keep: the control characters to leave unescaped.
@@ -36,10 +39,10 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 
 def write(text: str, file: IO[str] | None = None) -> None:
-    """Writes a text to `file`, by default standard output, and flushes it.
+    """Writes a text to `file`, by default standard output, and flushes the file.
 
     Control characters except line feeds and tabs, and characters that the encoding of the file
-    lacks, are escaped.
+    lacks, are escaped; see `printable`.
     """
     file = sys.stdout if file is None else file
     encoding = getattr(file, "encoding", None) or "utf-8"

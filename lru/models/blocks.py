@@ -56,8 +56,9 @@ class BlockOptions(nn.Module, kw_only=True):
         promises that no output depends on a later input, and that its initial carry is zero.
       chunk_size: with rematerialization, the number of steps per chunk of a block; None chooses it
         from the shape of the inputs and the device, and 0 means all steps.
-      dtype: the type of the outputs of normalization and of the GLU's dense layer; None means the
-        common type of inputs and parameters. The mixer may have its own `dtype`.
+      dtype: the type of the outputs of normalization, of the GLU's dense layer and of a model's
+        encoder; None means the common type of inputs and parameters. The mixer may have its own
+        `dtype`.
     """
 
     norm_momentum: float = 0.99

@@ -1,16 +1,16 @@
-"""The programs of `benchmark.py language`: the language models of `configs/charlm_*.py`.
+"""The programs of `benchmark.py language`: language models from `configs/charlm_*.py`.
 
     candidate       program
     LRU, plain      the Lattice Recurrent Unit, layer by layer
     LRU, wavefront  the same unit, anti-diagonal by anti-diagonal
     products        only the matrix products of "LRU, plain"; see `products`
     GRU             `lru.baselines.GRU`
-    nn.GRUCell      Flax's cell of the same width, one `nn.RNN` for each layer
+    nn.GRUCell      Flax's cell, as wide as "GRU", one `nn.RNN` for each layer
     linear LRU      residual blocks of the Linear Recurrent Unit
 
 Models are built from their configs, whose widths give all of them about the same number of
-parameters. A training step of a model computes a gradient and applies Adam. It donates the
-parameters, the optimizer's state and the carry.
+parameters. A training step of a model computes a gradient and applies Adam. It donates all its
+arguments except the labels.
 """
 
 from __future__ import annotations
@@ -85,12 +85,15 @@ class FlaxGRU(nn.Module):
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names of the candidates that `build` accepts."""
+    """Returns the names of the candidates that `build` accepts; `kind` is not used."""
     return tuple(CANDIDATES)
 
 
 def build(kind: str, candidate: str, part: str, shape: Shape) -> Program:
-    """Builds the program of a candidate for a part (forward, gradient or step) and a shape."""
+    """Builds the program of a candidate for a part (forward, gradient or step) and a shape.
+
+    `kind` is not used.
+    """
     config = _config(candidate, shape)
     model = build_section(config.model, "config.model", later=("vocab_size",))(shape.vocab_size)
     keys = jax.random.split(jax.random.key(0), 3)

@@ -135,7 +135,8 @@ def _memory_gb() -> float:
 def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
     """Measures every part of every candidate at one shape, and yields the rows.
 
-    Each candidate has its own process. The candidates compile one after another, then take turns.
+    Each candidate has its own process. For each part, the candidates compile one after another,
+    then take turns.
     """
     context = multiprocessing.get_context("spawn")
     workers = {candidate: Worker(context) for candidate in candidates}
@@ -169,7 +170,7 @@ def _summary(seconds, first) -> dict[str, Any]:
     return {
         "seconds": [round(s, 6) for s in seconds],
         "median_seconds": statistics.median(seconds),
-        # Relative to the time of the first candidate.
+        # The median of the ratios to the first candidate's time in the same round.
         "ratio": statistics.median(mine / its for mine, its in zip(seconds, first)),
     }
 

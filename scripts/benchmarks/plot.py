@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 
 def plot_lengths(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Plots each candidate's seconds per step and temporaries against T, with a line of slope one.
+    """Plots each candidate's training time and temporaries against T, with a line of slope one.
 
     All axes are logarithmic, so the line shows linear growth.
     """

@@ -8,8 +8,8 @@
 
 A gradient is taken with respect to the parameters and, for a layer or a recurrence, the inputs. A
 training step of a model computes a gradient, applies AdamW and updates the statistics of batch
-normalization. It donates the parameters, the statistics and the optimizer's state. For `LIMITS`,
-the part "step" is the same as "gradient". A step of a stream reads one step of one sequence.
+normalization. It donates all its arguments except the key. For `LIMITS`, the part "step" is the
+same as "gradient". A step of a stream reads one step of one sequence.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def _task_shape(task: str, batch: int, time: int, sequences: int = 1, **inputs: 
 
     Args:
       task: the task, as in the name of its config.
-      batch: B; the config's batch size becomes `paper_batch`.
+      batch: B; `paper_batch` is the number of sequences in a batch of the config.
       time: T.
       sequences: the number of sequences in each example.
-      **inputs: `vocab_size` or `features`.
+      **inputs: `vocab_size`, or `features` if it is not 1.
     """
     config = load_config(f"configs/lra_{task}.py")
     model, mixer = config.model, config.model.mixer
@@ -167,8 +167,8 @@ class Program:
       loops: whether the first results of a call are the arguments of the next call. If so, all
         arguments but the last are donated.
       calls: the number of calls in one measurement; the measured time is divided by this number.
-      moved: the least number of bytes that a forward recurrence reads and writes; 0 for other
-        programs.
+      moved: the least number of bytes that the forward pass of a recurrence, or a copy, reads and
+        writes; 0 for other programs.
       tokens: the number of tokens read, for a language model; else 0.
       record: further entries of the program's row.
     """
@@ -312,7 +312,7 @@ def _with_part(forward, part):
 def _products(kind, part, shape, again):
     """Builds the products h = x w, y = h c and, for a model, z = y g, without a recurrence.
 
-    The rows are multiplied in chunks, so that memory does not limit the speed.
+    The rows are multiplied in chunks, so that memory traffic does not limit the speed.
     """
     directions = 2 if shape.bidirectional else 1
     rows, d_model, d_state = shape.time * shape.batch, shape.d_model, shape.d_state

@@ -12,7 +12,7 @@ COLUMNS = (
 
 
 def format_row(row: Mapping[str, Any]) -> list[str]:
-    """Returns a row of the table, one string for each of `COLUMNS`."""
+    """Returns a row of the table, with one string for each column named in `COLUMNS`."""
     cells = [row["shape"], row["part"], row["contestant"]]  # the key in existing records
     if "skipped" in row:
         cells += [f"not run: {row['skipped']}", "", ""]
@@ -27,7 +27,7 @@ def format_row(row: Mapping[str, Any]) -> list[str]:
 def _rate(row) -> str:
     """Returns the gigabytes, tokens or calls per second, as text.
 
-    For a training step with the paper's batch size, the text includes the paper's speed.
+    For a training step with the paper's batch size, the text includes the paper's speed of the LRU.
     """
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"

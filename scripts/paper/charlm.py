@@ -1,10 +1,10 @@
 """The results of Ahuja & Morency (2018), for comparison with ours.
 
-All results are test cross entropies in nats per character. The paper's results are read off the
-figures that the authors published with their code. The numbers in this file are accurate to 0.002,
-or to 0.001 if they have four decimals; `curves.csv` states the accuracy of the curves. As far as is
-known, each result comes from one run. The results of the first author's talk of May 2017 are
-printed in the talk. The keys of `NAMES` are the models of `lru.training.recipes.charlm`.
+All results are test cross entropies in nats per character. As far as is known, each comes from one
+run. The paper's results, `MAIN` and `PERCENT`, are read off the figures that the authors published
+with their code, accurate to 0.002, or to 0.001 if they have four decimals; `curves.csv` states the
+accuracy of the curves. `TALK` has the results printed in the first author's talk of May 2017. The
+keys of `NAMES` are the models of `lru.training.recipes.charlm`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ Points = list[tuple[int, float]]
 
 
 def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
-    """Parses lines of a model and a number for each column; returns numbers by (*column, model)."""
+    """Parses lines of a model and a number for each column.
+
+    Returns:
+      The numbers, as text, by (*column, model).
+    """
     rows = [line.split() for line in text.strip().splitlines()]
     return {
         (*column, model): number
@@ -87,7 +91,7 @@ grid_lstm   1.163   1.015   1.001   0.985   0.970   1.159   1.099   1.065   0.99
 def read_curves() -> dict[tuple[str, str, str], Points]:
     """Returns the curves in curves.csv, by (data, size, model).
 
-    A curve is a list of pairs (epoch, test loss), with epochs counted from 0.
+    Each curve is a list of pairs (epoch, test loss), with epochs counted from 0.
     """
     curves: dict[tuple[str, str, str], Points] = defaultdict(list)
     with Path(__file__).with_name("curves.csv").open() as file:

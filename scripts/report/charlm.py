@@ -26,7 +26,7 @@ from report.pictures import Picture
 
 
 class Cell(NamedTuple):
-    """The experiment of a run: its text, model, size, depth, and share of the text."""
+    """The experiment of a run: text, model, size, depth, and the share of the text to train on."""
 
     data: str
     model: str
@@ -78,7 +78,7 @@ def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str
 
     Args:
       records: the records, by file name.
-      pictures: the pictures of these records.
+      pictures: the pictures of the records.
     """
     cells, others = sort(records)
     shown = {picture.name.rpartition("/")[2]: picture.markdown() for picture in pictures}
@@ -110,7 +110,7 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
 
 
 def counted(cells: Cells) -> dict[str, tuple[int, int]]:
-    """Returns, by section, how many published results were run in full, and how many there are."""
+    """Returns, by section, the number of published results that were run in full, and of all."""
     counted = {}
     for title, (_, lines) in _paper().items():
         named = [cell for _, number, cell in lines if number != "-"]

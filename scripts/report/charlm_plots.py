@@ -34,10 +34,10 @@ _PALE = " Thin, pale lines: the paper's."
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns the pictures of these records.
+    """Returns the pictures of the runs of character language models.
 
     Args:
-      records: the records, by file name.
+      records: the records of the runs, by file name.
     """
     cells, _ = sort(records)
     found = []
@@ -90,7 +90,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 def _past_best(runs: Sequence[Record]) -> list[Record]:
     """Returns the finished runs that continued after their best epoch.
 
-    The other runs ended at their best epoch and might have improved further.
+    The other finished runs ended at their best epoch, and might have improved further.
     """
     return [record for record in finished(runs) if record["validation"]["step"] < record["steps"]]
 

@@ -19,7 +19,7 @@ Records = Mapping[str, Mapping[str, Record]]  # by page and file name
 
 
 class _Sorted(NamedTuple):
-    """The records of each page, grouped as in the page's module."""
+    """The records of each page, in the form that the functions of the page's module take."""
 
     recall: recall.Sorted
     lra: lra.Sorted

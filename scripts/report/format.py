@@ -28,7 +28,7 @@ def differing(record: Record, config: Mapping[str, Any]) -> set[str]:
 
 
 def by_provenance(runs: Iterable[Record]) -> list[list[Record]]:
-    """Groups runs by the provenance of their data; only runs in the same group can be averaged."""
+    """Groups runs by the provenance of their data; only runs of one group should be averaged."""
     groups: dict[str, list[Record]] = {}
     for record in runs:
         groups.setdefault(record["data"], []).append(record)

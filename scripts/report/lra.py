@@ -138,7 +138,7 @@ def _counts(record: Record, size: str, config: Mapping[str, Any]) -> bool:
 
 
 def ring_of(record: Record) -> Ring | None:
-    """Returns the cell of a run in Table 5; None if the run is not in the table.
+    """Returns the cell of Table 5 that a run counts for; None if there is no such cell.
 
     Table 5 compares rings on sCIFAR at the paper's size.
     """
@@ -225,7 +225,7 @@ def shortened(records: Mapping[str, Record]) -> dict[str, tuple[str, str]]:
     """Returns the task and the ablation of each shortened run, by file name.
 
     A shortened run is a finished run of a config for the paper's size, with another number of
-    steps. The steps between evaluations and the source of the data may differ, too.
+    steps. The number of steps between evaluations and the source of the data may differ, too.
     """
     return {name: found for name, record in records.items() if (found := _shorter(record))}
 

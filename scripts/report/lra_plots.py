@@ -20,7 +20,7 @@ Ablations = Mapping[str, Sequence[float]]  # test accuracies (percent) of the se
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
     """Returns a picture of the ablations for each size that has tasks to show.
 
-    A task is shown if at least three ablations have finished runs.
+    A task is shown at a size if at least three ablations have finished runs.
 
     Args:
       records: the records, by file name.
@@ -41,7 +41,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
     """Returns the accuracies, by task, of the tasks with finished runs of three or more ablations.
 
-    All accuracies of an ablation are from runs on data of the same provenance.
+    The accuracies of one ablation are from runs on data of the same provenance.
     """
     found: dict[str, Ablations] = {}
     for task in TASKS:

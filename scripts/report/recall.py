@@ -140,9 +140,9 @@ def cell_of(record: Record) -> Cell | None:
 def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Record]] | None:
     """Returns the cell with the best learning rate, and its runs; None if there are no runs.
 
-    The best learning rate has the highest mean validation accuracy or, if several have it, the
-    lowest mean loss. If any seeds were run at all rates that have runs, only the runs of these
-    seeds are compared.
+    The best learning rate has the highest mean validation accuracy. Among rates with equal
+    accuracy, the one with the lowest mean validation loss is the best. If some seeds were run at
+    all rates that have runs, only the runs of these seeds are compared.
     """
     found = {cell: cells[cell] for cell in _rates(ablation, length) if cells.get(cell)}
     if not found:
@@ -161,7 +161,7 @@ def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Recor
 
 
 def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
-    """Returns each ablation's runs at its best learning rate; empty if the LRU has no runs."""
+    """Returns the runs of each ablation at its best learning rate; none if the LRU has no runs."""
     found = {
         ablation: runs[1]
         for ablation in RECALL_ABLATIONS

@@ -36,7 +36,7 @@ Lines = Mapping[str, Sequence[Record]]  # the runs, by ablation
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
     """Returns pictures of validation accuracy, for each length and `:quick`, and of eigenvalues.
 
-    A picture is left out if there are too few records for it.
+    A picture is left out if there are not enough records for it.
 
     Args:
       records: the records, by file name.
@@ -74,7 +74,7 @@ def _curves(name: str, what: str, lines: Lines) -> Picture:
 def plot_curves(lines: Lines) -> Figure:
     """Plots validation accuracy against steps: a panel for each group of ablations.
 
-    A group with fewer than two ablations is left out if another group has more.
+    A group without ablations is left out, and so is a group with one if another has more.
     """
     present = {title: [r for r in ablations if r in lines] for title, ablations in _GROUPS.items()}
     most = max(map(len, present.values()))

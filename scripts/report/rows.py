@@ -116,7 +116,7 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
 class Axis(NamedTuple):
     """The choices along one axis of a table, and the default choices.
 
-    If the default is empty, rows get 0 for this axis, which keeps the values of their configs.
+    If nothing is chosen, rows get 0 for this axis, which keeps the values of their configs.
     """
 
     choices: Sequence[Any]
