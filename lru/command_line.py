@@ -20,7 +20,7 @@ from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises a `UserError` if the arguments are invalid."""
+    """An `ArgumentParser` that raises a `UserError` for invalid arguments, instead of exiting."""
 
     def __init__(self, **kwargs):
         _check_package()  # every command creates a parser first
@@ -270,7 +270,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A `StreamHandler` that raises write errors, of which Python's own prints a traceback."""
+    """A `StreamHandler` that raises write errors; Python's own would print a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704
@@ -285,7 +285,7 @@ class _Printable(logging.Formatter):
 def _plain_log() -> Iterator[None]:
     """Logs this package's messages as plain lines, and suppresses those of absl and asyncio.
 
-    These libraries also raise the errors that they log, so the errors are still printed, but once.
+    These libraries also raise the errors that they log, so each error is printed once, not twice.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

@@ -97,7 +97,7 @@ def save_animation(
     up to four seconds, or 80 milliseconds each if there are more than 50 frames.
 
     Args:
-      steps: the steps of the evaluations, `(K,)`.
+      steps: the training steps of the K evaluations.
       trajectories: eigenvalues `(K, N)` by layer; see `lru.training.eigenvalue_log.EigenvalueLog`.
       file: the file to write, whose name must end with .gif.
 
@@ -161,7 +161,7 @@ def _chosen(layers: int) -> list[int]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Returns up to `most` evenly spaced integers from 0 to `count - 1`, including both."""
+    """Returns up to `most` evenly spaced integers from 0 to `count - 1`, both included."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 

@@ -50,7 +50,7 @@ class BatchStatistics(nn.Module):
 def _mean_and_variance(x, mask):
     """Returns the mean and the variance of x over time and batch, where `mask` is True.
 
-    Both come from sums of x and x^2, which need only one pass over x. None means no padding.
+    If `mask` is None, all steps count. Sums of x and x^2 need only one pass over x.
     """
     x = x.astype(at_least_float32(x))
     count = math.prod(x.shape[:2])

@@ -102,7 +102,7 @@ class ResidualBlock(BlockOptions):
     norm(inputs + dropout(GLU(dropout(GELU(mixer(inputs))))))
 
     Attributes: those of `BlockOptions`, with `norm="batch"` by default, and
-      mixer: the mixer, e.g. `lru.LRU(256)`, of which each block gets a copy; or a function that
+      mixer: the mixer, e.g. `lru.LRU(256)`, of which the block makes a copy; or a function that
         makes one, e.g. `functools.partial(lru.LRU, 256)`.
 
     Example:
@@ -169,7 +169,7 @@ class ResidualBlock(BlockOptions):
         return (carry, y) if return_carry else y
 
     def _forward(self, layers, shared, carry, xs, seq_lengths, remat_after_mixer=False):
-        """Runs the block on whole sequences or on one chunk of each, given the statistics.
+        """Runs the block on whole sequences or on one chunk of each, with given statistics.
 
         Args:
           layers: the block's layers, as functions.

@@ -30,7 +30,7 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequenceEncoder(BlockOptions):
-    """The encoder, residual blocks and pooling of models; subclasses define their attributes."""
+    """An encoder, residual blocks and pooling, whose options are attributes of the subclasses."""
 
     def __post_init__(self) -> None:
         check_model_sizes(self)

@@ -123,7 +123,7 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model's call with the given variables, which returns `(carry, outputs)`.
+    """Returns the model with the given variables, as a function that returns `(carry, outputs)`.
 
     Raises:
       ValueError: if the model's `causal` is not True, or its `time_major` is True.

@@ -110,7 +110,11 @@ def _paper() -> dict[str, tuple[str, list[Line]]]:
 
 
 def counted(cells: Cells) -> dict[str, tuple[int, int]]:
-    """Returns, by section, the number of published results that were run in full, and of all."""
+    """Counts the published results of each section.
+
+    Returns:
+      By section, the number of results that were run in full, and the number of all results.
+    """
     counted = {}
     for title, (_, lines) in _paper().items():
         named = [cell for _, number, cell in lines if number != "-"]
