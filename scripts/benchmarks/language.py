@@ -85,7 +85,7 @@ class FlaxGRU(nn.Module):
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names of the candidates that `build` accepts; `kind` is not used."""
+    """Returns the names of the candidates; `kind` is not used."""
     return tuple(CANDIDATES)
 
 

@@ -183,7 +183,7 @@ class Program:
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names of the candidates that `build` accepts."""
+    """Returns the names that `build` knows; a stream cannot have all of these candidates."""
     return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 
 
