@@ -39,14 +39,14 @@ def evaluate_best(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluates a run's best checkpoint on a split and returns the result as a row of metrics.
+    """Evaluates a run's best checkpoint on a split; returns a row like those of `metrics.jsonl`.
 
     Args:
       workdir, data_dir, manual_dir, allow: see `restore_best`.
       split: "train", "validation" or "test".
 
     Raises:
-      UserError: see `restore_best`.
+      UserError: there is no such split; or see `restore_best`.
     """
     experiment, state, step = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow
@@ -65,15 +65,15 @@ def restore_best(
     """Restores a run's best checkpoint.
 
     If this checkpoint is missing, a warning is logged and the next best is restored. A missing or
-    damaged `config.json` is first rewritten from a checkpoint or from the record, if possible. The
-    source of the run may be untrusted: of the packages that the config names, only `lru`, `flax`
-    and those in `allow` are imported.
+    damaged `config.json` is first rewritten, if possible. The source of the run may be untrusted:
+    of the modules that the config names, only those in `lru`, `flax.linen` and the packages in
+    `allow` are imported.
 
     Args:
       workdir: the work directory of the run.
       data_dir: the directory of prepared data sets; may be None if the data set is not read.
       manual_dir: the directory with files of official releases.
-      allow: more packages whose classes the config may name, such as `("my_package",)`.
+      allow: more packages that the config may name, such as `("my_package",)`.
       read_data: False if the data set is not needed. It is still read if the work directory has no
         `dataset.json`.
 
@@ -82,7 +82,8 @@ def restore_best(
 
     Raises:
       UserError: there is no run or no evaluated checkpoint; a file of the run is damaged; the data
-        set cannot be read or has changed; or the config names a package that is not allowed.
+        set cannot be read or has changed; or the config is invalid or names a package that is not
+        allowed.
     """
     processes.in_turn(lambda: restore_config(workdir, _logger.warning))
     config, allow = load_run_config(workdir), check_allow(allow)
@@ -111,7 +112,7 @@ def evaluated_rows(
     """Returns a run's rows of metrics, and whether they certainly include the best row.
 
     Raises:
-      UserError: there is no evaluated checkpoint, or the file that contains the rows is damaged.
+      UserError: there is no evaluated checkpoint, or a file that contains metrics is damaged.
     """
     saved = set(checkpoints.steps())
     if not saved:
@@ -130,9 +131,13 @@ def build_experiment(
     allow: Sequence[str],
     read_data: bool,
 ) -> Experiment:
-    """Builds a config's experiment on a run's data set, or on the description of that data set.
+    """Builds the experiment of a run.
 
-    For the arguments, see `restore_best`.
+    If `read_data` is False, the description of the run's data set, if there is one, replaces the
+    data set. `config` is the config of the run; for the other arguments, see `restore_best`.
+
+    Raises:
+      UserError: the config is invalid, or the data set cannot be read or has changed.
     """
     if not read_data and (description := Description.load(workdir)) is not None:
         # On several devices, the batch size would have to be a multiple of their number.

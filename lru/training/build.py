@@ -31,15 +31,15 @@ def build(
 
     Args:
       section: a section whose `type` is `"module:name"`.
-      where: the section's path in the config, for messages.
-      later: arguments that will be passed to the partial.
-      allow: the packages, besides `lru` and `flax`, that a config of a work directory or an export
-        may name (see `lru.training.names`); None for a config that the user wrote.
+      where: the section's path in the config, such as `"config.model"`.
+      later: the names of arguments that will be passed to the partial.
+      allow: the packages, besides `lru` and `flax.linen`, that a config of a work directory or an
+        export may name (see `lru.training.names`); None for a config that the user wrote.
 
     Raises:
       UserError: `type` is missing or names an object that does not exist or is not accepted; a
-        required argument is missing; a key is not an argument; or a value has the wrong type or is
-        out of range.
+        required argument is missing; a key is not an argument, or is in `later`; or a value has the
+        wrong type or is out of range.
     """
     section = section.to_dict() if isinstance(section, ConfigDict) else dict(section)
     if allow is not None:
@@ -65,10 +65,10 @@ def check_arguments(
     where: str,
     later: Sequence[str] = (),
 ) -> None:
-    """Checks that `target` can be called with the keys of a section as keyword arguments.
+    """Checks that `target` can be called with the entries of a section as keyword arguments.
 
-    A value is checked if its argument is annotated with int, float, bool, str or a `Literal`.
-    For the arguments, see `build`.
+    A value is checked if its argument is annotated with int, float, bool, str or a `Literal`. For
+    `where` and `later`, see `build`.
 
     Raises:
       UserError: a key is not an argument, a required key is missing, a value does not match its
@@ -96,7 +96,7 @@ def check_arguments(
 
 
 def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of each argument that is annotated with a `Literal`."""
+    """Returns the allowed values of each argument annotated with a `Literal`, by its name."""
     try:
         hints = get_type_hints(target)
     except (NameError, TypeError):  # an annotation that only a type checker resolves

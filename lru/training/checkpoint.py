@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, each with the run's history and file digests."""
+"""Orbax checkpoints: the latest two and the best, each with the run's history and with digests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _PreservationPolicy:
 
 
 class Checkpoints:
-    """The checkpoints of one run, one directory per step.
+    """The checkpoints of one run, each in a directory named after its step.
 
     `STEP/state/` holds the arrays of a state as Orbax writes them, `history.json` with the run's
     history (see `lru.training.history`), and `SHA256SUMS` with the digests of these files. A
@@ -40,7 +40,7 @@ class Checkpoints:
 
     Args:
       directory: the directory of the checkpoints; created if it is missing.
-      log: called with a line of text for each damaged checkpoint that is skipped.
+      log: called with a line of text for each unreadable checkpoint that `restore_latest` skips.
 
     Raises:
       UserError: the directory cannot be created.
@@ -70,7 +70,7 @@ class Checkpoints:
           step: the step of the state.
           state: the state, a tree of arrays.
           best: the step of the best checkpoint, which is kept; None if there is none.
-          history: the history of the run; see `lru.training.history`.
+          history: the history of the run, see `lru.training.history`; None to save none.
 
         Raises:
           UserError: this checkpoint or the previous one cannot be written.
@@ -109,13 +109,13 @@ class Checkpoints:
         return self._directory / str(step)
 
     def restore_latest(self, target: Any) -> Any | None:
-        """Restores the newest readable checkpoint; returns None if there are no checkpoints.
+        """Restores the state in the newest readable checkpoint; None if there is no checkpoint.
 
         Logs the newer checkpoints that cannot be read, and moves them into `damaged/`, beside the
         directory of the checkpoints.
 
         Args:
-          target: the state's shapes and types, as `jax.ShapeDtypeStruct`s with shardings.
+          target: the structure of the state: a tree of `jax.ShapeDtypeStruct`s with shardings.
 
         Raises:
           UserError: there are checkpoints, but none can be read. In this case nothing is moved.
@@ -153,14 +153,14 @@ class Checkpoints:
         """Returns the history in the checkpoint of a step; None if it was saved without one.
 
         Raises:
-          Damaged: see `read_history`.
+          Damaged: see `lru.training.history.read_history`.
         """
         return read_history(self.path(step))
 
     def shapes(self, step: int) -> Any:
         """Returns the shapes and types in a checkpoint's metadata, as a target for `restore`.
 
-        The target consists of nested dicts, so no model is needed.
+        The target has dicts and lists in place of the classes of a state, so no model is needed.
 
         Raises:
           UserError: the checkpoint cannot be read.
@@ -195,7 +195,7 @@ class Checkpoints:
     def _writing(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # many types again, for a full or missing disk
+        except Exception as error:  # many types, for a full or missing disk
             self._failed = True
             if message := processes.lost(error):
                 raise UserError(message) from error

@@ -42,7 +42,7 @@ class Clock:
     def wait_for_next(self, calls: Iterator[T]) -> T:
         """Returns the next item of `calls`, and adds the wait for it to `input_wait_seconds`.
 
-        The previous call must have ended.
+        The devices must be idle: the previous call of the compiled program must have ended.
         """
         since = time.monotonic()
         call = next(calls)

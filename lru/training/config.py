@@ -22,19 +22,19 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     """Loads the config of `path/to/file.py` or `path/to/file.py:variant`.
 
-    The file is executed as the user's own program, and its config may name classes of any package.
+    The file is executed as the user's own program, and its config may name any package.
 
     Args:
-      argument: the file and, after a colon, the variant to pass to its `get_config`. For relative
-        paths, see `find_config`.
+      argument: the path of the file and, after a colon, the variant to pass to its `get_config`;
+        without a colon, the variant is "". For relative paths, see `find_config`.
       overrides: arguments such as `--config.key.subkey=value`; see `lru.training.overrides`.
 
     Returns:
-      The config, unlocked, so that it may be changed further.
+      The config with the overrides applied.
 
     Raises:
-      UserError: the file, variant or key does not exist; the file raises an error, or returns no
-        `ConfigDict`; or a value has the wrong type.
+      UserError: the file, variant or key does not exist; the file is not a Python file, raises an
+        error, or its `get_config` returns no `ConfigDict`; or a value has the wrong type.
     """
     path, _, variant = argument.partition(":")
     file = find_config(path)
@@ -67,7 +67,7 @@ def _run(file: Path) -> dict[str, Any]:
 def find_config(path: str) -> Path:
     """Returns the config file at a path.
 
-    A relative path is looked up in the current directory, in the package, and beside the package.
+    A relative path is looked up in the current directory, then in the package, then beside it.
 
     Raises:
       UserError: there is no such file.

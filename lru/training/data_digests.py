@@ -1,4 +1,4 @@
-"""Saves digests of a run's data in its work directory, so that no run continues on other data."""
+"""Saves digests of a run's data in its work directory, to detect that the data have changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = "data.json"
 
 
 def check_data(dataset: SequenceDataset, workdir: Path, write: bool = False) -> None:
-    """Checks that a data set has the examples that a run was trained on.
+    """Checks that the examples of a data set are the same as when a run started.
 
     The data set is not checked if an older version, which saved no digests, prepared it, or if the
     run has no `data.json`.

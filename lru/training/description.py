@@ -1,7 +1,7 @@
-"""Describes the data that a model is built for, so that a trained model needs no data set.
+"""Describes a data set, so that a model trained on it can be created without it.
 
-Training writes `dataset.json` into the work directory when a run starts. `lru.generate`,
-`lru.export` and `lru.spectrum` read it instead of preparing the data.
+Training writes `dataset.json` into the work directory when a run starts. Programs that need only
+the model, such as `lru.export`, read it instead of preparing the data.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ class Description:
     Attributes:
       name, kind, remark: the data set's name, provenance and note; see
         `lru.data.builder.SequenceDataset`.
-      num_classes: the number of classes; None if the model predicts characters of a text, or if
-        there is a `spec`.
+      num_classes: the number of classes; None if the data are a text, or if there is a `spec`.
       vocab_size: the number of different tokens; None if each step is a vector of features.
-      shape, dtype: the shape and the type of the model's inputs for one example. The shape is
-        `(1, T)` for tokens, with T = 1 for a text; `(1, T, features)` for vectors of features; or
-        `(1, 2, T)` for pairs of sequences of tokens.
-      tokens: the readable name of each token; None if the tokens have no names.
+      shape, dtype: the shape and the type of the model's inputs for one example. The shape is, for
+        example, `(1, T)` for tokens, with T = 1 for a text; `(1, T, features)` for vectors of
+        features; or `(1, 2, T)` for pairs of sequences of tokens.
+      tokens: the readable name of each token; None if there are no names.
       of_bytes: whether each token of a text is a byte of UTF-8 instead of a character.
       steps_per_epoch: the number of training steps in one pass over a text; None if the data are
         not a text.
-      spec: what the model reads and predicts, if the data are arrays of the user; else None.
+      spec: what the model reads and predicts, if the data are the user's own arrays; else None.
+
+    Raises:
+      ValueError: an attribute has the wrong type or is out of range.
     """
 
     name: str
@@ -98,7 +100,7 @@ class Description:
         """Loads the description in a work directory; returns None if there is none.
 
         Raises:
-          UserError: the description cannot be read.
+          UserError: the description is damaged.
         """
         file = workdir / FILE
         if not file.exists():
@@ -141,7 +143,7 @@ class Description:
         return self.tokens
 
     def example(self) -> Any:
-        """Returns zeros with the shape of one example's inputs, to infer parameter shapes."""
+        """Returns zeros with the shape of one example's inputs, to infer the parameters' shapes."""
         return jnp.zeros(self.shape, self.dtype)
 
     @functools.cached_property

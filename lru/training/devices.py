@@ -1,4 +1,4 @@
-"""Places arrays on the devices of all processes: divides batches, and replicates other arrays."""
+"""Places arrays on devices, in one or several processes: divides batches, replicates the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lru.training.settings import Settings
 class Devices:
     """A mesh of devices with the axes `data` and `time`.
 
-    Batches are divided along the axis `data`, and the steps of each example along the axis `time`.
+    Batches are divided along the axis `data`. A mixer with `sequence_axis="time"` divides the steps
+    of each example along the axis `time`.
 
     Args:
       devices: the devices to use; None for the devices of all processes.
@@ -69,7 +70,7 @@ class Devices:
         return jax.tree.map(put, tree)
 
     def put(self, rows: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's rows of batches on its devices; returns arrays of whole batches."""
+        """Puts this process's rows of batches on its devices; returns global arrays."""
         # Not `device_put`, which communicates between processes: Grain's threads call this, in an
         # order that differs from process to process.
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows)
@@ -81,7 +82,7 @@ class Devices:
         return slice(min(first for first, *_ in bounds), max(stop for _, stop, _ in bounds))
 
     def next_multiple(self, batch_size: int) -> int:
-        """Returns the batch size, rounded up so that batches divide evenly among the devices."""
+        """Returns the batch size, rounded up to a multiple of the number of groups of devices."""
         number = self._mesh.shape["data"]
         return -(-batch_size // number) * number
 

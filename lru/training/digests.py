@@ -43,7 +43,7 @@ def check_digests(directory: Path) -> None:
 
 
 def read_digests(directory: Path) -> dict[str, str]:
-    """Returns the digests in a directory's `SHA256SUMS`, by relative path.
+    """Returns the digests in a directory's `SHA256SUMS`, by the files' relative paths.
 
     Raises:
       Damaged: `SHA256SUMS` is missing or malformed.

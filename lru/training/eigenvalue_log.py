@@ -19,14 +19,14 @@ from lru.training.digests import digest
 class EigenvalueLog:
     """A log of eigenvalues: a directory with one file per logged step, written atomically.
 
-    Each file holds the eigenvalues of every diagonal layer, complex64 `(N,)`, by the layer's path.
-    For a model without diagonal layers, no directory is created.
+    Each file contains the result of `lru.analysis.modes.model_eigenvalues`, as complex64 arrays. If
+    this result is empty, nothing is written.
 
     Args:
       directory: the directory of the files; created by the first write.
       digests: the SHA-256 digest of each expected file, by step; by default, those of the existing
         files.
-      layers: the result of `lru.analysis.modes.find_layers` for the model; only `write` uses it.
+      layers: see `lru.analysis.modes.model_modes`; only `write` uses them.
 
     Attributes:
       digests: the digests of the expected files and of the files written since, by step. The steps
@@ -45,7 +45,7 @@ class EigenvalueLog:
         self.digests = dict(digests)
 
     def write(self, step: int, params: Mapping[str, Any]) -> None:
-        """Writes the file of a step; the same parameters always yield the same bytes."""
+        """Writes the file of a step; the same parameters yield the same bytes."""
         found = model_eigenvalues(params, self._layers)
         if not found:
             return

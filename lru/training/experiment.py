@@ -99,7 +99,7 @@ class Experiment:
     Batches are divided among the devices, and parameters are copied to every device.
 
     Args:
-      config: a config with the keys `seed`, `data`, `model`, `optimizer` and `train`.
+      config: a config with exactly the keys `seed`, `data`, `model`, `optimizer` and `train`.
       data_dir: the directory of prepared data sets; may be None if there is a `description`.
       manual_dir: the directory with files of official releases.
       devices: the devices to use; by default the devices of all processes.
@@ -114,7 +114,7 @@ class Experiment:
       model: the model.
       layers: the model's layers that have a method `modes`, by path.
       base_schedule: the base learning rate as a function of the step; see `OptimizerSettings`.
-      groups: the table of parameter groups.
+      groups: the parameter groups; see `lru.training.optimizer.Group`.
       origin: the source of the initial weights (see `set_initial_variables`); None if the weights
         are drawn at random.
 
@@ -171,7 +171,7 @@ class Experiment:
         self._steps = Steps(self.task, self.model, optimizer, self.settings.accumulate)
 
     def init_state(self) -> State:
-        """Returns the state before the first step; its random numbers depend only on the seed.
+        """Returns the state before the first step, with weights drawn from the config's seed.
 
         After `set_initial_variables`, the state has the given parameters and batch statistics.
         """
@@ -229,7 +229,7 @@ class Experiment:
         return None if split is None else self._devices.replicate(split)
 
     def training_calls(self, first_step: int) -> Iterator[Call]:
-        """Yields every `Call` from a step to the end of training, with its batches on the devices.
+        """Yields every `Call` from a step to the end of training, with its arrays on the devices.
 
         A step has the same examples whatever `first_step` is, so a resumed run trains on the same
         batches as an uninterrupted one.
@@ -285,7 +285,7 @@ class Experiment:
         return state, found
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Returns the metrics of a whole split, as means over its examples or characters."""
+        """Returns the metrics over a whole split; see `lru.training.tasks.Task.report`."""
         size = self.settings.eval_batch_size or self.settings.batch_size
         size = self._devices.next_multiple(size)  # rows that pad the last batch have weight 0
         variables = self.variables(state)

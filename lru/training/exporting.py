@@ -1,4 +1,4 @@
-"""Exports trained models to files that can be used without the run and its data."""
+"""Exports trained models to folders that need neither the run nor its data, and loads them."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ def export_run(
       workdir: the work directory of the run.
       out: the folder; it must be missing or empty.
       step: whether to write `step.jaxexport` too; see `lru.models.streaming.export_step`.
-      data_dir, manual_dir: the directories of the data set, which is read only if the work
-        directory has no `dataset.json`.
-      allow: more packages that the config may name, as in `load`.
+      data_dir, manual_dir, allow: see `lru.training.best.restore_best`. The data set is read only
+        if the work directory has no `dataset.json`.
 
     Returns:
       The content of `config.json`:
@@ -55,16 +54,16 @@ def export_run(
       - `arguments`: the model's arguments that depend on the data.
       - `inputs`: the shape and type of the model's inputs for one step of one example.
       - `tokens`: the readable name of each token, if the tokens have names.
-      - `spec`: see `lru.data.array_spec.ArraySpec`, if the data are the user's arrays.
+      - `spec`: the content of an `lru.data.array_spec.ArraySpec`, if the data are the user's own
+        arrays.
       - `data`: the provenance of the data.
       - `step`: the step of the checkpoint.
       - `commit` and `test`: these entries of the run's record; None if the record is missing or
         lacks them.
-      - `sha256`: the digest of the weights.
+      - `sha256`: the SHA-256 digest of `model.safetensors`.
 
     Raises:
-      UserError: there is no run, the run cannot be exported, or `out` is a file or a folder that is
-        not empty.
+      UserError: see `check_out`, `restore_best` and `write_export`.
     """
     from lru.training.best import restore_best
     from lru.training.run_config import load_run_config
@@ -143,16 +142,17 @@ def _write(
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    A model of the user's own arrays takes inputs and returns numbers in the units of the arrays; of
-    classes, it returns logits in the order of `spec.labels` in `config.json`.
+    A model trained on the user's own arrays takes features and returns real numbers in the units of
+    these arrays. If it predicts classes, it returns logits, in the order of `spec.labels` in
+    `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any
     package that it names is imported.
 
     Args:
-      folder: a folder that `python -m lru.export` has written.
-      allow: more packages whose modules the model may name, such as `("my_package",)`.
+      folder: the folder of an export.
+      allow: more packages whose Flax modules the model may name, such as `("my_package",)`.
 
     Returns:
       `(model, variables)`, for `model.apply(variables, inputs)`.
@@ -168,10 +168,10 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
 def load_standardized(
     folder: str | os.PathLike[str], allow: Sequence[str] = ()
 ) -> tuple[nn.Module, Any, ArraySpec | None]:
-    """Loads an exported model of standardized inputs, its variables and its specification.
+    """Loads an exported model as it was trained, its variables and its specification.
 
-    The specification is None unless the data were arrays of the user. For the arguments and the
-    errors, see `load`.
+    If the data were the user's own arrays, the features and real numbers of this model are
+    standardized; otherwise the specification is None. For the arguments and the errors, see `load`.
     """
     import jax
     import numpy as np
@@ -218,7 +218,7 @@ def load_standardized(
 
 
 def _in_units(model: nn.Module, spec: ArraySpec | None) -> nn.Module:
-    """Returns the model in the units of the arrays that a specification describes."""
+    """Returns the model, wrapped if necessary to read and return values in the arrays' units."""
     from lru.models.scaled import Scaled
 
     if spec is None or (spec.inputs is None and spec.outputs is None):
@@ -238,13 +238,14 @@ def evaluate_export(
     manual_dir: Path | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluates an export on a split of its data set, and returns the result as a row of metrics.
+    """Evaluates an export on a split of its data set.
 
-    `folder` contains the export. For the other arguments, see `lru.training.best.evaluate_best`.
+    For the arguments and the result, see `lru.training.best.evaluate_best`; `folder` contains the
+    export. If the step of the checkpoint is unknown, the result has step 0.
 
     Raises:
-      UserError: the export cannot be loaded (see `load`), or its config or data set does not fit
-        the model.
+      UserError: the export cannot be loaded (see `load`), the config or the split is invalid, or
+        the data set cannot be read or does not fit the model.
     """
     from lru.training.experiment import Experiment
     from lru.training.names import check_allow, check_config
@@ -265,7 +266,7 @@ def evaluate_export(
 
 
 def _one_step(experiment: Experiment) -> Any:
-    """Returns example inputs of the model for one step of one example."""
+    """Returns the model's inputs for one step of one example."""
     inputs = experiment.task.example()
     features = experiment.dataset.vocab_size is None
     return inputs[..., :1, :] if features else inputs[..., :1]

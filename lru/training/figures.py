@@ -1,4 +1,4 @@
-"""Draws the two figures of a finished run: `curves.png` and `spectrum.png`."""
+"""Draws the figures of a finished run: its curves, and its eigenvalues if there are any."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def save_spectrum(
     title: str,
     layers: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Draws the initial and trained eigenvalues of every diagonal layer, and saves the figure.
+    """Draws the initial and trained eigenvalues of a model, layer by layer, and saves the figure.
 
     The axes show the unit disk. If all eigenvalues are inside the unit circle but close to it, the
     axes show their phase and their distance from the circle instead.
@@ -79,10 +79,10 @@ def save_spectrum(
       initial, trained: the parameters of a model before and after training.
       path: the file to write.
       title: the title of the figure.
-      layers: the result of `lru.analysis.modes.find_layers` for the model.
+      layers: see `lru.analysis.modes.model_modes`.
 
     Returns:
-      Whether there were eigenvalues to draw; a model without diagonal layers has none.
+      Whether the figure was saved; it is not if the model has no eigenvalues.
     """
     before, after = (model_eigenvalues(params, layers) for params in (initial, trained))
     if not after:

@@ -30,7 +30,7 @@ class GradientNorms(NamedTuple):
 
 
 def record_gradient_norms() -> optax.GradientTransformation:
-    """Returns an Optax transformation that sums the norm of each layer's gradient over steps.
+    """Returns a gradient transformation that sums the norm of each layer's gradient over steps.
 
     It does not change the gradients. The layers are the subtrees `layers_0`, `layers_1`, ... or
     `blocks_0`, ... of the parameters. The transformation raises a `UserError` if there are no such
@@ -69,7 +69,7 @@ def _layers(tree: Any) -> list[list[Any]]:
 
 
 def mean_norms(state: GradientNorms) -> dict[str, float]:
-    """Returns the mean gradient norm of each layer, by its key in a line of metrics.
+    """Returns each layer's gradient norm, as a mean over steps, by its key in a line of metrics.
 
     The keys number the layers from 1.
     """
@@ -78,7 +78,7 @@ def mean_norms(state: GradientNorms) -> dict[str, float]:
 
 
 def norms_in_row(row: Mapping[str, Any]) -> Sequence[float]:
-    """Returns each layer's mean gradient norm in a line of metrics, in the order of the layers.
+    """Returns the layers' mean gradient norms in a line of metrics, in order; `[]` if it has none.
 
     Example:
       >>> norms_in_row({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})

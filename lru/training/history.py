@@ -1,8 +1,7 @@
-"""Reads the history in a checkpoint: the run's config, its rows, and digests of its eigenvalues.
+"""Reads the history in a checkpoint: the run's config, metrics and timing, and digests.
 
-The rows are those of `metrics.jsonl` and `timing.jsonl`. If one of these files or `config.json` is
-lost or damaged, it is rewritten from the history. The digests show whether files of eigenvalues are
-lost or damaged.
+If `config.json`, `metrics.jsonl` or `timing.jsonl` is lost or damaged, it is rewritten from the
+history. The digests are those of the files of eigenvalues, and show whether one is lost or damaged.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FILE = "history.json"
 def read_history(checkpoint: Path) -> dict[str, Any] | None:
     """Returns the history in a checkpoint; None if the checkpoint was saved without one.
 
-    Only the history is checked for damage, not the arrays beside it.
+    The history is checked for damage; the arrays beside it are not.
 
     Raises:
       Damaged: the history or its digest is missing, changed or unreadable.
@@ -43,7 +42,7 @@ def read_history(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def is_sealed(checkpoint: Path) -> bool:
-    """Returns whether a checkpoint was saved with digests, even if they are missing now."""
+    """Returns whether a checkpoint was saved with digests, which may have been lost since."""
     if (checkpoint / "state" / SUMS).exists() or (checkpoint / "state" / FILE).exists():
         return True
     try:  # Orbax writes the handler's name into this file; our handler adds the digests
@@ -55,15 +54,15 @@ def is_sealed(checkpoint: Path) -> bool:
 def latest_history(
     directory: Path, log: Callable[[str], None] = lambda _: None
 ) -> tuple[int, dict[str, Any]] | None:
-    """Returns the newest step whose history can be read, and that history.
+    """Returns the newest history that is not damaged, with the step of its checkpoint.
 
     Args:
       directory: the directory of a run's checkpoints.
-      log: called with a line of text for each newer checkpoint whose history is damaged.
+      log: called with a line of text for each damaged history that is skipped.
 
     Returns:
-      `(step, history)`; None if no history can be read, or if the newest checkpoint that is not
-      damaged was saved without one.
+      `(step, history)`; None if there is no undamaged history, or if a newer checkpoint was saved
+      without a history.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:

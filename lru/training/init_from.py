@@ -39,7 +39,7 @@ class Source(NamedTuple):
     Attributes:
       tensors: the arrays, by path.
       step: the step of the checkpoint with the arrays; None if an export does not give it.
-      tokens: the readable name of each token in the source; None if there are no names.
+      tokens: the readable name of each token of the source's data; None if no names are known.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -49,6 +49,8 @@ class Source(NamedTuple):
 
 def check_source(config: ConfigDict, workdir: Path) -> None:
     """Checks that the source of the initial weights exists, before data are prepared.
+
+    Checks nothing if the config names no source, or if the run has saved its initial weights.
 
     Raises:
       UserError: `config.train.init_from` is not the directory of another run or of an export.
@@ -182,9 +184,10 @@ def _read_run(workdir: Path) -> Source:
 
 
 def _check_fit(there: Mapping[str, Any], here: Mapping[str, Any], given: str) -> list[str]:
-    """Returns the names of the head's arrays that the source and the model do not share.
+    """Returns the paths of the head's arrays that differ between the source and the model.
 
-    They are missing on one side, or differ in type or shape. The model's own are drawn at random.
+    Such an array is missing in one of the two, or has another type or shape. If the model has it,
+    it is drawn at random.
 
     Raises:
       UserError: an array outside the head does not fit.

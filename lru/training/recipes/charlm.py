@@ -8,17 +8,17 @@ data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own tex
 budget       (10m) the paper's: ten million parameters in all, which determine the width
   24m        the paper's other budget
   talk       that of the first author's talk of May 2017: 0.90 million parameters per layer
-  quick      0.3 million parameters, a tenth of the text (all of your own text), 3 epochs: minutes
-             on two CPU cores
-  converge   as quick, but on 2 % of the text (all of your own text), for up to 60 epochs, or until
-             the authors' stopping rule ends the run; --config.data.percent=5 sets another share
+  quick      0.3 million parameters, a tenth of the training text (all of your own), 3 epochs:
+             minutes on two CPU cores
+  converge   as quick, but on 2 % of the training text (all of your own), for up to 60 epochs, or
+             until the authors' stopping rule ends the run; --config.data.percent=5 sets another
+             share
   smoke      a few synthetic words and a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper does not give its depth; the talk has l2, l4, l6, l8
 
 Unless the budget is talk or smoke, the width follows from the number of parameters, including those
 of the embedding and of the dense layer that computes the logits. "The paper" is Ahuja & Morency
-(2018). Options that the paper does not give are those of its authors' published code, unless a
-comment says otherwise.
+(2018), and "the authors' code" is the code that they published.
 """
 
 from pkgutil import resolve_name
@@ -38,7 +38,8 @@ STACKS = {
     "grid_lstm": "lru.baselines:GridLSTM",
     "linear_lru": "lru:LRU",
 }
-# Each data set and its number of tokens: one per character of the training text, and "unknown".
+# Each data set and its number of tokens: the different characters of the training text, and
+# "unknown".
 DATA = {
     "ptb": ("lru.data.ptb:PTB.create", 51),
     "warpeace": ("lru.data.warpeace:WarAndPeace.create", 85),
@@ -91,7 +92,7 @@ def build(model: str, variant: str) -> ConfigDict:
     config.train.checkpoint_every = 250
     config.train.tensorboard = False
     config.train.steps_per_call = 10  # changes no result
-    config.train.matmul_precision = "auto"  # "tensorfloat32" on a GPU; or "float32", "bfloat16"
+    config.train.matmul_precision = "auto"  # "tensorfloat32" on a GPU, "float32" elsewhere
     if budget == "quick":
         quick(config)
     if budget == "converge":
@@ -122,7 +123,7 @@ def _data(name: str, budget: str) -> ConfigDict:
     if name == "file":
         data.path = ""  # required: --config.data.path=my.txt
     if name == "ptb":
-        data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, the authors' code; paper: unknown
+        data.split = "mikolov"  # or "fraction": 90, 5 and 5 %, as in the authors' code
     # The percentage of the training text; the paper: 20, 40, 60, 80, 100. Your own text: all of it.
     data.percent = 100 if name == "file" else PERCENT.get(budget, 100)
     data.fraction_test = "fixed"  # or "moving": the authors' code

@@ -31,7 +31,7 @@ RECURRENT = (
 
 
 def common() -> ConfigDict:
-    """Returns the options that all tasks share; a task adds its rows of Tables 8 and 10."""
+    """Returns the options that the tasks share; each task sets the others, and may change these."""
     config = ConfigDict()
     config.seed = 0
 
@@ -45,7 +45,7 @@ def common() -> ConfigDict:
     config.model.tie_dropout = True  # not in the paper: as in S5
     config.model.pooling = "mean"  # not in the paper: as in S5, over valid steps
     config.model.dtype = "float32"  # not in the paper; or "bfloat16": for activations and products
-    config.model.remat = None  # changes no result: True where memory is scarce
+    config.model.remat = None  # changes no result; None: True where memory is scarce
 
     config.model.mixer = ConfigDict()
     config.model.mixer.type = "lru:LRU"
@@ -69,7 +69,7 @@ def common() -> ConfigDict:
     config.train.tensorboard = False
     config.train.steps_per_call = 10  # changes no result
     config.train.device_data_mb = 1024  # changes no result
-    config.train.matmul_precision = "auto"  # "tensorfloat32" on a GPU; or "float32", "bfloat16"
+    config.train.matmul_precision = "auto"  # "tensorfloat32" on a GPU, "float32" elsewhere
     return config
 
 
@@ -93,7 +93,7 @@ def build(
     """Returns the config of a variant of a task.
 
     Args:
-      variant: a size and an ablation, separated by a comma; either may be left out.
+      variant: a size and an ablation, separated by a comma; one or both may be left out.
       paper: a function that returns the config of the paper's size.
       quick: a function that changes this config to a small size.
       smoke: a function that changes this config to a tiny size.
