@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest two and the best, each with the run's history and with digests."""
+"""Saves and restores the checkpoints of a run with Orbax: the latest two and the best."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Checkpoints:
         return self._directory / str(step)
 
     def restore_latest(self, target: Any) -> Any | None:
-        """Restores the state in the newest readable checkpoint; None if there is no checkpoint.
+        """Restores the newest readable checkpoint's state; returns None if there is no checkpoint.
 
         Logs the newer checkpoints that cannot be read, and moves them into `damaged/`, beside the
         directory of the checkpoints.

@@ -56,7 +56,7 @@ class Clock:
 
     @property
     def has_pace(self) -> bool:
-        """True once the time per step is known."""
+        """Whether the time per step is known."""
         return self._pace < math.inf
 
     def set_pace(self, step: int) -> None:

@@ -88,7 +88,7 @@ class Devices:
 
 
 def _check_batch(settings: Settings, groups: int) -> None:
-    """Checks that a batch, and each of its `accumulate` parts, divides evenly among the groups."""
+    """Checks that a batch and its `accumulate` parts divide evenly among the groups of devices."""
     if settings.batch_size % groups:
         shared = f" divided by train.time_devices={settings.time_devices}"
         raise UserError(

@@ -113,7 +113,7 @@ class Experiment:
       task: the task to learn on the data set.
       model: the model.
       layers: the model's layers that have a method `modes`, by path.
-      base_schedule: the base learning rate as a function of the step; see `OptimizerSettings`.
+      base_schedule: the base learning rate as a function of the step; see `make_optimizer`.
       groups: the parameter groups; see `lru.training.optimizer.Group`.
       origin: the source of the initial weights (see `set_initial_variables`); None if the weights
         are drawn at random.

@@ -8,11 +8,11 @@ ablation     the recurrence of every block, and its tables in Orvieto et al. (20
   relu       dense, x_k = ReLU(A x_{k-1} + B u_k)                    Tables 1 and 6
   tanh       dense, with tanh                                        Tables 1 and 6
   linear     dense, without a nonlinearity                           Tables 1, 2, 6 and 7
-  real_imag  diagonal, complex: real and imaginary parts are learned Tables 2 and 7
-  exp        ... lambda = exp(-nu + i theta)                         Tables 2 and 7
-  stable_exp ... lambda = exp(-exp(nu_log) + i theta)                Tables 2 and 7
-  ring       ... and initialized on the ring of Table 8              Tables 2 and 8
-  (none)     ... with gamma, and theta = exp(theta_log): the LRU     Tables 2, 3 and 8
+  real_imag  diagonal, with learned Re lambda and Im lambda          Tables 2 and 7
+  exp        diagonal, with lambda = exp(-nu + i theta)              Tables 2 and 7
+  stable_exp diagonal, with lambda = exp(-exp(nu_log) + i theta)     Tables 2 and 7
+  ring       stable_exp, initialized on the ring of Table 8          Tables 2 and 8
+  (none)     ring with gamma, and theta = exp(theta_log): the LRU    Tables 2, 3 and 8
   s4d, s5    other layers; the paper gives N for S5, not for S4D     Table 3
 """
 
