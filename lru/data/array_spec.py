@@ -122,7 +122,7 @@ class ArraySpec:
             if fields.get("labels") is not None:
                 fields["labels"] = tuple(fields["labels"])
             return cls(**fields)
-        except (LookupError, TypeError) as error:
+        except (LookupError, OverflowError, TypeError) as error:
             raise ValueError(f"not a specification of arrays: {error}") from error
 
     def encode_inputs(self, x: np.ndarray, where: str) -> np.ndarray:

@@ -66,7 +66,7 @@ class ArraysOptions(Options):
 
     def unused(self) -> Collection[str]:
         # The digest replaces the path.
-        return {"path", "example", "num_examples", "length"} if self.path else {"path", "target"}
+        return {"path", "example", "num_examples", "length"} if self.path else {"path"}
 
     def directory_name(self) -> str:
         """Returns a name made of the used options and the digest of the user's arrays.

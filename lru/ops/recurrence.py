@@ -22,7 +22,7 @@ from jax.export import is_symbolic_dim
 from lru.ops import platform
 from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
-from lru.ops.dtypes import at_least_float32, result_type
+from lru.ops.dtypes import at_least_float32
 
 Method = Literal["auto", "associative", "sequential", "pallas"]
 
@@ -102,7 +102,7 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
         kernel's results have the type of x, which may be bfloat16.
     """
     resolved = resolve_method(method, x.shape)
-    is_complex = pairs or jnp.issubdtype(result_type(a, x), jnp.complexfloating)
+    is_complex = pairs or any(jnp.iscomplexobj(v) for v in (a, x, h0))
     on_pairs = resolved == "pallas" and is_complex
     if on_pairs != pairs:
         a, x, h0 = map(to_pairs if on_pairs else from_pairs, (a, x, h0))

@@ -25,7 +25,7 @@ from lru.training.recovery import (
     read_run_record,
     restore_config,
 )
-from lru.training.run_config import load_run_config
+from lru.training.run_config import load_run_config, on_one_device
 from lru.training.step import State
 
 _logger = logging.getLogger(__name__)
@@ -141,8 +141,10 @@ def build_experiment(
     """
     if not read_data and (description := Description.load(workdir)) is not None:
         # On several devices, the batch size would have to be a multiple of their number.
-        devices = jax.local_devices()[:1]
+        devices, config = jax.local_devices()[:1], on_one_device(config)
         return Experiment(config, None, devices=devices, description=description, allow=allow)
+    if jax.device_count() % config.train.get("time_devices", 1):
+        config = on_one_device(config)
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)
     return experiment

@@ -66,14 +66,15 @@ def export_run(
       UserError: see `check_out`, `restore_best` and `write_export`.
     """
     from lru.training.best import restore_best
-    from lru.training.run_config import load_run_config
+    from lru.training.run_config import load_run_config, on_one_device
 
     check_out(out)
 
     experiment, state, best = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
-    about = describe_export(experiment, workdir, load_run_config(workdir), best)
+    config = on_one_device(load_run_config(workdir))
+    about = describe_export(experiment, workdir, config, best)
     write_export(out, about, experiment, experiment.variables(state), step=step, allow=allow)
     return about
 

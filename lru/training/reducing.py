@@ -24,7 +24,7 @@ from lru.training.best import build_experiment, restore_best
 from lru.training.experiment import Experiment, State
 from lru.training.exporting import describe_export, write_export
 from lru.training.names import resolve
-from lru.training.run_config import load_run_config
+from lru.training.run_config import load_run_config, on_one_device
 
 _logger = logging.getLogger(__name__)
 _BATCH, _REPEATS = 8, 10  # sequences in a timed forward pass, and passes to time
@@ -211,7 +211,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigD
     Raises:
       UserError: the config's model has no section of an LRU with a `d_state`.
     """
-    config = load_run_config(run.workdir)
+    config = on_one_device(load_run_config(run.workdir))
     allow = run.reading.get("allow", ())
     if not _set_modes(config.model, modes, allow):
         raise UserError(

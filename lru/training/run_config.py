@@ -29,7 +29,20 @@ _NO_EFFECT_ON_RESULTS = {
     "train.steps_per_call",
     "train.device_data_mb",
     "train.tensorboard",
+    "train.time_devices",
+    "model.mixer.sequence_axis",
 }
+
+
+def on_one_device(config: ConfigDict) -> ConfigDict:
+    """Returns the config for a model that does not divide the time among devices."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        if "time_devices" in config.train:
+            config.train.time_devices = 1
+        if "sequence_axis" in config.model.get("mixer", {}):
+            config.model.mixer.sequence_axis = None
+    return config
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

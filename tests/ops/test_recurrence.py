@@ -158,6 +158,13 @@ def test_nan_affects_no_gradient_of_a_loss_that_does_not_depend_on_it(method, re
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_complex_state_may_start_a_real_recurrence(method):
+    h, last = linear_recurrence(jnp.array([0.5]), jnp.ones((3, 1)), jnp.array([2j]), method=method)
+    np.testing.assert_allclose(h[:, 0], [1 + 1j, 1.5 + 0.5j, 1.75 + 0.25j])
+    assert last.dtype == jnp.complex64
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_an_infinite_state_before_a_reset_affects_no_gradient(method):
     @functools.partial(jax.grad, argnums=(0, 1, 2))
     def gradient(a, x, h0):

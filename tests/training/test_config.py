@@ -254,7 +254,8 @@ def test_a_work_directory_without_a_readable_config_raises(tmp_path):
 
 
 NO_EFFECT_ON_RESULTS = {
-    *BY_PLATFORM, "train.steps_per_call", "train.device_data_mb", "train.tensorboard"
+    *BY_PLATFORM, "train.steps_per_call", "train.device_data_mb", "train.tensorboard",
+    "train.time_devices", "model.mixer.sequence_axis",
 }  # fmt: skip
 
 

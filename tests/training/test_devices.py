@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from lru import export
 from lru.errors import UserError
 from lru.training.config import load_config
 from lru.training.experiment import Experiment
+from lru.training.loop import train_and_evaluate
 
 LISTOPS = "configs/lra_listops.py:smoke"
 SMOKE = "configs/lra_pathx.py:smoke"
@@ -51,6 +53,22 @@ def test_devices_that_share_the_time_train_like_one(devices, time, options, data
     wanted = losses(make(data_dir, 1, *options))
     found = losses(make(data_dir, devices, *options, *TIME, f"train.time_devices={time}"))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.several_devices
+def test_a_run_that_divided_the_time_is_exported_for_one_device(data_dir, tmp_path):
+    options = [f"--config.{option}" for option in (*TIME, "train.time_devices=8")]
+    record = train_and_evaluate(load_config(SMOKE, options), tmp_path / "run", data_dir=data_dir)
+    about = export.export_run(tmp_path / "run", tmp_path / "out")
+    assert about["config"]["train"]["time_devices"] == 1
+    assert about["config"]["model"]["mixer"]["sequence_axis"] is None
+    model, variables = export.load(tmp_path / "out")
+    source = Experiment(load_config(SMOKE), data_dir, devices=jax.devices()[:1]).dataset
+    examples = [source.source("test")[i] for i in range(len(source.source("test")))]
+    inputs = source.decode(np.stack([example["inputs"] for example in examples]))
+    found = model.apply(variables, inputs).argmax(-1)
+    accuracy = np.mean(found == np.array([example["label"] for example in examples]))
+    np.testing.assert_allclose(accuracy, record["test"]["accuracy"])
 
 
 @pytest.mark.several_devices
