@@ -11,7 +11,7 @@ _LETTERS = np.array(list("abcdefgh "))
 
 
 def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[str]:
-    """Yields a text for each item of `topics`: topic 0 prefers the letters `abcd`, 1 `efgh`.
+    """Yields a text for each of `topics`: topic 0 prefers letters `abcd`, and topic 1 `efgh`.
 
     Args:
       rng: the random number generator.

@@ -13,7 +13,7 @@ from lru.ops.array_typing import ArrayLike, Lengths
 
 
 class Scaled(nn.Module):
-    """A model of standardized numbers, with inputs and outputs in the units of the data.
+    """Wraps a model of standardized numbers, so its inputs and outputs have the data's units.
 
     It applies `model` to `(inputs - mean) / std`, with the mean and standard deviation of the
     inputs, and returns `outputs * std + mean`, with those of the outputs. It has the variables of

@@ -69,8 +69,9 @@ def plan(time: int, channels: int, loads: int = 2, itemsize: int = 4) -> Plan:
     Args:
       time: T, the number of steps.
       channels: N times the number of sequences.
-      loads: the number of values that a thread loads at each step: the parts of x, the parts of a
-        if a varies, the reset if there is one, and the parts of the states to multiply and sum.
+      loads: the number of values that a thread loads at each step: the parts of x (two for pairs,
+        one for real numbers); as many for a if a varies; as many for the saved states in the
+        backward pass; and one for the reset, if there is one.
       itemsize: the size of a value in bytes.
 
     Example:
@@ -121,10 +122,10 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
     Returns:
       `(z, sums)`. z, with the shape and type of g, solves z_t = conj(a) * z_{t+1} + g_t, and is the
-      cotangent of x. The sums of conj(h_{t-1}) * z_t over all steps but the first, and over the
-      sequences that share a, are the cotangent of a, with its shape. A reset at step t clears
-      the products conj(a) * z_t and conj(h_{t-1}) * z_t. With `reverse`, t - 1 and t + 1 change
-      places.
+      cotangent of x. The sums of conj(h_{t-1}) * z_t over all steps but the first that `solve`
+      consumed, and over the sequences that share a, are the cotangent of a, with its shape. A reset
+      at step t clears the products conj(a) * z_t and conj(h_{t-1}) * z_t. With `reverse`, t - 1 and
+      t + 1 change places.
     """
     shared = [axis for axis, size in enumerate(a.shape) if size == 1]
     if pairs:

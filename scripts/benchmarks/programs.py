@@ -73,9 +73,10 @@ def _task_shape(task: str, batch: int, time: int, sequences: int = 1, **inputs: 
 
     Args:
       task: the task, as in the name of its config.
-      batch: B; `paper_batch` is the number of sequences in a batch of the config.
+      batch: B, the number of sequences to run.
       time: T.
-      sequences: the number of sequences in each example.
+      sequences: the number of sequences in each example. The shape's `paper_batch` is this number
+        times the config's batch size.
       **inputs: `vocab_size`, or `features` if it is not 1.
     """
     config = load_config(f"configs/lra_{task}.py")
@@ -183,7 +184,10 @@ class Program:
 
 
 def candidates(kind: str) -> tuple[str, ...]:
-    """Returns the names that `build` knows; a stream cannot have all of these candidates."""
+    """Returns the names of the candidates for a kind of program.
+
+    For the kind "stream", `build` fails for "Appendix A" and "GRU".
+    """
     return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 
 

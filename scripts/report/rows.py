@@ -116,7 +116,8 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
 class Axis(NamedTuple):
     """The choices along one axis of a table, and the default choices.
 
-    If nothing is chosen, rows get 0 for this axis, which keeps the values of their configs.
+    An axis whose default is empty is optional: if nothing is chosen, its argument of `Table.row` is
+    0, which keeps the value of each row's config.
     """
 
     choices: Sequence[Any]

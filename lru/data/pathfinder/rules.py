@@ -19,7 +19,8 @@ class Rules:
     Attributes:
       size: the side of the square image.
       padding: the width of the border without dashes.
-      margins: the possible distances between dashes; each image uses one, drawn at random.
+      margins: the possible margins around dashes; each image uses one, drawn at random. Successive
+        dashes are about two margins apart.
       dash_length: the length of a dash.
       thickness: the thickness of a dash; times `antialias`, it must be a whole number.
       antialias: the factor by which dashes and markers are drawn larger before they are scaled
