@@ -76,6 +76,24 @@ def test_every_gradient_equals_the_float64_loop(method, varying, reverse, with_r
         np.testing.assert_allclose(g, w, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_gradient_of_some_arguments_equals_that_of_all(method, varying, reverse):
+    a, x, h0, rng = draw((2,), 11, 3, varying)
+    reset = jnp.asarray(rng.random((2, 11)) < 0.3)
+
+    def loss(a, x, h0):
+        h, last = linear_recurrence(a, x, h0, reset=reset, reverse=reverse, method=method)
+        return jnp.sum(jnp.abs(h) ** 2) + jnp.sum(last.imag)
+
+    whole = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(a, x, h0)
+    for some in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]:
+        parts = jax.jit(jax.grad(loss, argnums=some))(a, x, h0)
+        for index, part in zip(some, parts):
+            np.testing.assert_allclose(part, whole[index], rtol=1e-5, atol=1e-4)
+
+
 def reference_gradient(a, x, h0, reset, reverse, weight, weight_last):
     """The derivative of Re sum(weight h) + Im sum(weight_last h_last), propagated back by hand."""
     h, _ = reference(a, x, h0, reset, reverse)
