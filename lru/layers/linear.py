@@ -40,7 +40,7 @@ from lru.ops.array_typing import (
 )
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.initializers import gamma_log, lru_initializers
-from lru.ops.recurrence import Method
+from lru.ops.recurrence import Method, fits
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
@@ -110,12 +110,20 @@ def lru_step(
       `(carry, outputs)`, of shapes `(..., N)` and `(..., H)`.
 
     Raises:
-      ValueError: if the inputs are not real numbers, or the timesteps are not real floating-point
-        numbers `(...)`.
+      ValueError: if the LRU is bidirectional, the inputs are not real numbers, the timesteps are
+        not real floating-point numbers, or the shapes do not fit together.
     """
+    if "C2_re" in params:
+        raise ValueError("the parameters are of a bidirectional LRU; a step needs one direction")
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
     (direction,) = lru_directions(params, dtype=dtype)
+    (modes,), width = direction.state.shape, direction.d_model
+    if inputs.shape[-1:] != (width,) or not fits(carry, (*inputs.shape[:-1], modes)):
+        raise ValueError(
+            f"the carry has shape {carry.shape} and the inputs have shape {inputs.shape}; expected "
+            f"(..., {modes}) and (..., {width})"
+        )
     timesteps = as_timesteps(timesteps, inputs.shape[:-1])
     if timesteps is not None:
         direction = direction.with_timesteps(timesteps)

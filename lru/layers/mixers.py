@@ -35,7 +35,7 @@ from lru.ops.array_typing import (
     Timesteps,
 )
 from lru.ops.chunks import resolve_chunk_size, scan_chunks
-from lru.ops.dtypes import result_type
+from lru.ops.dtypes import promoted, result_type
 from lru.ops.recurrence import earlier, fits, zero_where
 
 
@@ -147,6 +147,7 @@ class Direction(struct.PyTreeNode):
             entering = self.transition(h0)
             if entering.ndim < x.ndim:  # the same at all steps
                 entering = entering[None]
+            x, entering = promoted(x, entering)
             x, h0 = x + jnp.where(enters, entering, jnp.zeros_like(x)), None
         if reverse and reset is not None:  # clear the state after the reset step, not before
             clear = earlier(reset, jnp.zeros_like(reset[:1]), reverse=True)

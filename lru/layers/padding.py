@@ -31,7 +31,7 @@ def zero_padding(x: Any, seq_lengths: Int[Array, "*B"] | None) -> Any:
 
 def steps(x: Any) -> Any:
     """Returns the numbers 0 ... T - 1, `(T, 1, ..., 1)`, with as many axes as x."""
-    return with_axes(jnp.arange(x.shape[0]), x.ndim)
+    return with_axes(jnp.arange(x.shape[0], dtype=jnp.int32), x.ndim)
 
 
 def with_axes(x: Any, ndim: int) -> Any:

@@ -21,7 +21,8 @@ from lru.layers.mixers import Direction
 from lru.ops.array_typing import Array, Complex, Float, Num, Real, Resets, Shape, Timesteps
 from lru.ops.dtypes import at_least_float32, result_type
 from lru.ops.matmul import matmul
-from lru.ops.recurrence import Method, from_pairs, recur, resolve_method, to_pairs
+from lru.ops.pairs import from_pairs, to_pairs
+from lru.ops.recurrence import Method, recur, resolve_method
 from lru.ops.sharding import recur_sharded
 
 Parameters = Mapping[str, Array]
@@ -110,8 +111,8 @@ class DiagonalDirection(Direction):
     def stored(self, steps: Any) -> Any:
         """Returns the type of x and h in memory: `dtype` for the kernel, else at least float32.
 
-        The kernel keeps its state in at least float32, and rounds only what it stores. The matrix
-        product that reads h would round it in the same way.
+        The kernel keeps its state in at least float32, and rounds what it stores: h, which the
+        matrix product that reads it would round in the same way, and so the carry of each call.
 
         Args:
           steps: the shape of the inputs, `(T, ..., H)`.

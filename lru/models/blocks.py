@@ -324,9 +324,9 @@ def time_first(
       ValueError: if the shape or type of an argument is invalid.
     """
     inputs = as_inputs(inputs)
-    if inputs.ndim != 3:
+    if inputs.ndim != 3 or inputs.shape[0 if time_major else 1] == 0:
         axes = "(T, B, H)" if time_major else "(B, T, H)"
-        raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        raise ValueError(f"inputs have shape {inputs.shape}; expected {axes} with T >= 1")
     reset = as_resets(reset, inputs.shape[:2])
     timesteps = as_timesteps(timesteps, inputs.shape[:2])
     if not time_major:

@@ -37,6 +37,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from lru.ops.dtypes import at_least_float32
+from lru.ops.pairs import conjugate_pairs
 from lru.ops.partition import divide_batch
 
 WARP = 32
@@ -129,8 +130,7 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
     """
     shared = [axis for axis, size in enumerate(a.shape) if size == 1]
     if pairs:
-        re, im = jnp.split(a, 2, axis=-1)
-        a = jnp.concatenate([re, -im], axis=-1)
+        a = conjugate_pairs(a)
     if reset is not None:  # clear before the step that is consumed after the reset's own step
         edge = jnp.zeros_like(reset[:1])
         reset = jnp.concatenate([edge, reset[:-1]] if reverse else [reset[1:], edge])
@@ -157,8 +157,12 @@ def _solve_here(a, x, *, h0, reset, saved, reverse, pairs):
     """Computes `_solve` on one device."""
     if any(axis > 1 for axis in a.shape[1:-1]):  # not shared by all sequences
         a = jnp.broadcast_to(a, (len(a), *x.shape[1:]))
+    if h0 is not None:
+        h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
     if reset is not None:
         reset = jnp.broadcast_to(reset[..., 0], x.shape[:-1])
+    if saved is not None:
+        saved = jnp.broadcast_to(saved, x.shape)
     parts = 2 if pairs else 1
     rows = [v if v is None else v.reshape(len(v), -1) for v in (a, x, h0, reset, saved)]
     h, sums = _scan_chunks(*rows, _Layout(x.shape[-1] // parts, parts, reverse))

@@ -17,13 +17,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 from jax.export import is_symbolic_dim
 
 from lru.ops import platform
 from lru.ops.arguments import as_array, as_bool
 from lru.ops.array_typing import Array, ArrayLike, Num, Shape
 from lru.ops.dtypes import at_least_float32
+from lru.ops.pairs import conjugate_pairs, from_pairs, times_pairs, to_pairs
 
 Method = Literal["auto", "associative", "sequential", "pallas"]
 
@@ -83,9 +83,12 @@ def linear_recurrence(
     reset = None if reset is None else as_bool(reset)
     _check_shapes(a, x, h0, reset)
     reset = None if reset is None else _time_first(reset[..., None], x.ndim)
+    a = jnp.broadcast_to(a, (*a.shape[:-1], x.shape[-1]))
     if a.ndim == 1:
         a = a[None]
-    h0 = None if h0 is None else _time_first(h0[..., None, :], x.ndim)
+    if h0 is not None:
+        h0 = jnp.broadcast_to(h0, (*h0.shape[:-1], x.shape[-1]))
+        h0 = _time_first(h0[..., None, :], x.ndim)
     a, x = (_time_first(v, x.ndim) for v in (a, x))
     h, h_last = recur(a, x, h0, reset, reverse, method)
     return jnp.moveaxis(h, 0, -2), h_last
@@ -110,7 +113,7 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
     stored = x.dtype
     dtype = at_least_float32(*(v for v in (a, x, h0) if v is not None))
     a, x, h0 = (v if v is None else v.astype(dtype) for v in (a, x, h0))
-    if on_pairs and pairs:  # the kernel reads and writes any type
+    if on_pairs and pairs and at_least_float32(x) == dtype:  # the kernel stores any type
         x = x.astype(stored)
     if h0 is not None:
         h0 = jnp.broadcast_to(h0, (1, *x.shape[1:]))
@@ -130,84 +133,43 @@ def _states(a, x, h0, reset, reverse, numbers):
     return numbers.run(a, x, h0, reset, reverse)
 
 
-@functools.partial(_states.defjvp, symbolic_zeros=True)
+@_states.defjvp
 def _states_jvp(reverse, numbers, primals, tangents):
     """Differentiates the linear system h - a * (h one step earlier) = x, which starts from h0.
 
     The derivatives dh solve the same system from a zero state, with dx + da * (h one step earlier)
     in place of x, plus a * dh0 at the first step consumed. The backward pass solves the transposed
     system, which is a recurrence in the other direction. So no method has to be differentiated.
-    If a and x both have derivatives, da is among the unknowns of the system. The transposed system
-    then also gives the derivative with respect to a, which the kernel computes in the same pass if
-    a is constant.
+    Because da is among the unknowns of the system, the transposed system also gives the derivative
+    with respect to a, which the kernel computes in the same pass if a is constant.
     """
     (a, x, h0, reset), (da, dx, dh0, _) = primals, tangents
     times, first = numbers.times, slice(-1, None) if reverse else slice(1)
     h = _states(a, x, h0, reset, reverse, numbers)
-    for factor, state in ((da, h0), (a, dh0)):
-        if h0 is not None and not (_is_zero(factor) or _is_zero(state)):
-            state = zero_where(None if reset is None else reset[first], state)
-            dx = _filled(dx).at[first].add(times(factor[first], state).astype(dx.dtype))
+    if h0 is not None:
+        h0, dh0 = (zero_where(None if reset is None else reset[first], v) for v in (h0, dh0))
+        edge = times(da[first], h0) + times(a[first], dh0)
+        dx = dx.at[first].add(edge.astype(dx.dtype))
 
+    # To transpose the solve, JAX needs both terms to depend on a tangent, even if one is zero.
+    dx, da = (v + jnp.where(False, w.sum(), 0).astype(v.dtype) for v, w in ((dx, da), (da, dx)))
     before = functools.partial(_before, reset=reset, reverse=reverse)
 
-    def solve(terms):
-        return numbers.run(a, terms, None, reset, reverse)
+    def system(unknowns):
+        dh, da = unknowns
+        return dh - (times(a, before(dh)) + times(da, before(h))).astype(dh.dtype), da
 
-    def system(dh):
-        return dh - times(a, before(dh)).astype(dh.dtype)
+    def solve(_, terms):
+        dx, da = terms
+        dx += times(da, before(h)).astype(dx.dtype)
+        return numbers.run(a, dx, None, reset, reverse), da
 
-    def input_of(da):
-        return times(da, before(h)).astype(h.dtype)
-
-    if _is_zero(da) or _is_zero(dx):
-        terms = dx if _is_zero(da) else input_of(da)
-        return h, lax.custom_linear_solve(
-            system,
-            terms,
-            lambda _, terms: solve(terms),
-            lambda _, g: numbers.solve_transposed(a, g, reset, reverse),
-        )
-
-    def solve_transposed_both(_, cotangents):
+    def solve_transpose(_, cotangents):
         g, g_a = cotangents
-        z, sums = numbers.transposed(a, g, h, reset, reverse)
+        z, sums = numbers.run_transposed(a, g, h, reset, reverse)
         return z, g_a + sums
 
-    return h, lax.custom_linear_solve(
-        lambda unknowns: (system(unknowns[0]) - input_of(unknowns[1]), unknowns[1]),
-        (dx, da),
-        lambda _, terms: (solve(terms[0] + input_of(terms[1])), terms[1]),
-        solve_transposed_both,
-    )[0]
-
-
-def _is_zero(tangent):
-    return isinstance(tangent, SymbolicZero)
-
-
-def _filled(tangent):
-    return jnp.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
-
-
-def to_pairs(v):
-    """Returns the real and imaginary parts of v `(..., N)`, side by side, as `(..., 2N)`."""
-    return v if v is None else jnp.concatenate([v.real, v.imag], axis=-1)
-
-
-def from_pairs(v):
-    """Returns the complex numbers `(..., N)` of pairs `(..., 2N)`; the inverse of `to_pairs`."""
-    return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
-
-
-def _times_pairs(a, b):
-    # In complex numbers, so that the derivative of a constant a is one sum, which reads b once.
-    return to_pairs(from_pairs(a) * from_pairs(b))
-
-
-def _conjugate_pairs(a):
-    re, im = jnp.split(a, 2, axis=-1)
-    return jnp.concatenate([re, -im], axis=-1)
+    return h, lax.custom_linear_solve(system, (dx, da), solve, solve_transpose)[0]
 
 
 def resolve_method(method: str, shape: Shape) -> str:
@@ -335,7 +297,7 @@ class _Numbers(NamedTuple):
 
     Attributes:
       run: the method's function, `(a, x, h0, reset, reverse) -> h`.
-      fused: a function that computes `transposed` in one pass for a constant a; None if the
+      fused: a function that computes `run_transposed` in one pass for a constant a; None if the
         method has none.
       times: a function that multiplies two arrays.
       transpose: a function that maps a factor to the factor of the transposed multiplication.
@@ -346,32 +308,26 @@ class _Numbers(NamedTuple):
     times: Callable[..., Any] = operator.mul
     transpose: Callable[..., Any] = lambda a: a
 
-    def solve_transposed(self, a, g, reset, reverse):
+    def run_transposed(self, a, g, h, reset, reverse):
         """Solves the transpose of the linear system that `run` solves.
 
         Args:
           a, reset, reverse: the arguments of `run`.
           g: the cotangents of h.
+          h: the result of `run`.
 
         Returns:
-          The cotangents of x.
+          `(z, sums)`: z is the cotangent of x, and `sums`, with the shape of a, is the cotangent of
+          a for a state of zero before the first step.
         """
+        if self.fused and len(a) == 1:
+            return self.fused(a, g, h, reset, reverse)
 
         def later(v):  # the edge that is filled in is never used: the solve starts from zero
             return v if v is None or len(v) != len(g) else earlier(v, v[:1], not reverse)
 
-        return self.run(later(self.transpose(a)), g, None, later(reset), not reverse)
-
-    def transposed(self, a, g, h, reset, reverse):
-        """Returns the result of `solve_transposed`, and the cotangent of a.
-
-        Args:
-          a, g, reset, reverse: the arguments of `solve_transposed`.
-          h: the result of `run`; the state before the first step counts as zero.
-        """
-        if self.fused and len(a) == 1:
-            return self.fused(a, g, h, reset, reverse)
-        z, before = self.solve_transposed(a, g, reset, reverse), _before(h, reset, reverse)
+        z = self.run(later(self.transpose(a)), g, None, later(reset), not reverse)
+        before = _before(h, reset, reverse)
         (sums,) = jax.linear_transpose(lambda da: self.times(da, before).astype(z.dtype), a)(z)
         return z, sums
 
@@ -384,11 +340,11 @@ def _kernel(pairs, beside_cpu):
       beside_cpu: whether to run the scan instead in programs that are not compiled for a GPU, such
         as programs for the CPU of a machine with a GPU.
     """
-    arithmetic = dict(times=_times_pairs, transpose=_conjugate_pairs) if pairs else {}
+    arithmetic = dict(times=times_pairs, transpose=conjugate_pairs) if pairs else {}
     run, fused = (functools.partial(f, pairs=pairs) for f in (_pallas, _pallas_transposed))
     if beside_cpu:
         scan = _Numbers(_sequential_pairs if pairs else _sequential, **arithmetic)
-        run, fused = _on_gpu(run, scan.run), _on_gpu(fused, scan.transposed)
+        run, fused = _on_gpu(run, scan.run), _on_gpu(fused, scan.run_transposed)
     return _Numbers(run, fused, **arithmetic)
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import lru
-from lru.layers.linear import lru_layer
+from lru.layers.linear import lru_layer, lru_step
 
 B, T, H, N = 3, 9, 4, 6
 LENGTHS = jnp.array([9, 1, 5])
@@ -404,3 +404,22 @@ def test_a_batch_sharded_over_devices_stays_sharded_in_chunks():
             text = apply.lower(variables, parts).compile().as_text()
         assert_close(got, want)
         assert "all-gather" not in text
+
+
+def test_a_step_with_arguments_that_do_not_fit_raises():
+    layer, u = lru.LRU(4), jnp.ones((2, 3, 5))
+    params = layer.init(jax.random.key(0), u)["params"]
+    with pytest.raises(ValueError, match=r"expected \(..., 4\) and \(..., 5\)"):
+        lru_step(params, jnp.zeros((7, 4), complex), u[0, 0])
+    with pytest.raises(ValueError, match=r"expected \(..., 4\) and \(..., 5\)"):
+        lru_step(params, jnp.zeros((2, 4), complex), jnp.ones((2, 3)))
+    params = lru.LRU(4, bidirectional=True).init(jax.random.key(0), u)["params"]
+    with pytest.raises(ValueError, match="a step needs one direction"):
+        lru_step(params, jnp.zeros((2, 4), complex), u[:, 0])
+
+
+def test_the_gradient_of_the_inputs_alone_works():
+    layer, u = lru.LRU(4), jnp.ones((2, 3, 5))
+    variables = layer.init(jax.random.key(0), u)
+    slope = jax.grad(lambda u: layer.apply(variables, u).sum())(u)
+    assert slope.shape == u.shape and np.isfinite(slope).all()

@@ -77,6 +77,24 @@ def test_explicit_axes_and_shard_map_work():
     assert_close(jax.jit(jax.shard_map(run, mesh=mesh(), check_vma=False, **specs))(u), want)
 
 
+@pytest.mark.parametrize("steps", [33, 600])
+def test_vmap_of_some_arguments_equals_the_scan(steps):
+    a = 0.9 * jnp.exp(1j * jnp.arange(3.0))
+    x = jax.random.normal(jax.random.key(0), (5, 2, steps, 3)) + 0j
+    h0 = jnp.ones((2, 3)) * 1j
+
+    def states(method):
+        run = functools.partial(lru.linear_recurrence, method=method)
+        return jax.vmap(lambda x: run(a, x, h0)[0])(x)
+
+    def slopes(method):
+        run = functools.partial(lru.linear_recurrence, method=method)
+        return jax.jacrev(lambda scale: run(a * scale, x[0], h0)[1].real)(1.0)
+
+    assert_close(states("pallas"), states("sequential"))
+    assert_close(slopes("pallas"), slopes("sequential"))
+
+
 def test_vmap_over_another_argument_repeats_the_first():
     def function(x, a):
         return (x * a,)

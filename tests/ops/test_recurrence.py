@@ -176,6 +176,14 @@ def test_nan_affects_no_gradient_of_a_loss_that_does_not_depend_on_it(method, re
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_one_factor_and_one_state_may_be_shared_by_all_modes(method):
+    a, x, h0, _ = draw((2,), 9, 3, False)
+    got = linear_recurrence(a[:1], x, h0[..., :1], method=method)
+    want = reference(np.repeat(a[:1], 3), x, np.repeat(h0[..., :1], 3, -1))
+    np.testing.assert_allclose(got[0], want[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_complex_state_may_start_a_real_recurrence(method):
     h, last = linear_recurrence(jnp.array([0.5]), jnp.ones((3, 1)), jnp.array([2j]), method=method)
     np.testing.assert_allclose(h[:, 0], [1 + 1j, 1.5 + 0.5j, 1.75 + 0.25j])
