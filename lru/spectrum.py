@@ -66,6 +66,15 @@ __all__ = [
 ]  # fmt: skip
 
 
+_HELP = """Draws the eigenvalues and modes of a run's Linear Recurrent Units.
+
+For example:
+
+    python -m lru.spectrum --workdir=runs/listops
+    python -m lru.spectrum --workdir=runs/listops --animation=eigenvalues.gif
+"""
+
+
 class RunModes(NamedTuple):
     """The modes of a run's diagonal layers before training and at the best checkpoint.
 
@@ -117,8 +126,7 @@ def read_run(
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, draws the page, the animation or both, and prints their paths."""
-    description = "Draws the eigenvalues and modes of a run's Linear Recurrent Units."
-    parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.spectrum", description=_HELP, epilog=CACHE_HELP)
     add_run_arguments(parser)
     parser.add_argument("--out", type=path, help="default: spectrum_page.png in the work directory")
     parser.add_argument("--animation", type=path, metavar="FILE.gif", help="instead of the page")
