@@ -130,8 +130,14 @@ class TensorBoard:
             self._writer.close()
 
 
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number < 100_000 else tqdm.format_sizeof(number)
+
+
 class Progress:
     """Shows the progress of training: a live line on a terminal, elsewhere a line for each `show`.
+
+    The live line fits a terminal of 80 columns.
 
     Args:
       steps: the number of training steps.
@@ -148,7 +154,7 @@ class Progress:
             disable=None,  # off without a terminal
             file=sys.stdout,
             dynamic_ncols=True,
-            bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {desc}  ETA {remaining}",
+            bar_format="{n_fmt}/{total_fmt}  ETA {remaining}  {desc}",
         )
 
     def advance(self, steps: int) -> None:
@@ -168,20 +174,19 @@ class Progress:
           step: the number of steps done.
           metrics: the metrics, with `loss`, and `accuracy` or `rmse`.
           speed: the number of steps per second; None if it is not known.
-          waited: the share of time in which the devices waited for input; shown if above 1 %.
+          waited: the share of time in which the devices waited for input; shown if above 1 %. A
+            terminal shows it in place of the speed if above 10 %.
         """
         text = f"loss {metrics['loss']:.4f}  "
         if "rmse" in metrics:
             text += f"RMSE {metrics['rmse']:.4g}"
         else:
             text += f"accuracy {100 * metrics['accuracy']:.1f} %"
-        if speed:
-            name, number = self._items
-            text += f"  {speed * number:,.0f} {name}/s"
-        if waited and waited > 0.01:
-            text += f"  {100 * waited:.0f} % waiting for input"
-        self._bar.set_description_str(text)
+        rate = f"  {_rate(speed * self._items[1])} {self._items[0]}/s" if speed else ""
+        wait = f"  {100 * waited:.0f} % waiting" if waited and waited > 0.01 else ""
+        self._bar.set_description_str(text + (wait if waited and waited > 0.1 else rate))
         if self._bar.disable:
+            text += rate + (f"{wait} for input" if wait else "")
             left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"
             self.log(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
 

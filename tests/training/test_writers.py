@@ -94,11 +94,12 @@ def test_rmse_is_printed_in_place_of_accuracy(capsys):
     assert capsys.readouterr().out.splitlines() == [want]
 
 
-def test_one_live_line_is_shown_on_a_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def test_one_live_line_is_shown_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
     progress = Progress(steps=10, start=0, items=("examples", 8))
     for step in range(1, 11):
@@ -107,5 +108,25 @@ def test_one_live_line_is_shown_on_a_terminal(monkeypatch):
     progress.close()
     text = sys.stdout.getvalue()
     assert text.count("\n") == 1
-    for words in ("step 10/10", "loss 1.5000", "accuracy 25.0 %", "80 examples/s", "ETA 00:00"):
+    for words in ("10/10", "loss 1.5000", "accuracy 25.0 %", "80 examples/s", "ETA 00:00"):
         assert words in text.split("\r")[-1]
+
+
+@pytest.mark.parametrize(
+    ("items", "speed", "waited", "words"),
+    [
+        (("examples", 32), 1234.5, 0.02, "39,504 examples/s"),
+        (("characters", 5_000), 1234.5, 0.02, "6.17M characters/s"),
+        (("characters", 5_000), 24.6, 0.02, "123k characters/s"),
+        (("characters", 5_000), 24.6, 0.5, "50 % waiting"),
+    ],
+)
+def test_the_live_line_fits_80_columns(items, speed, waited, words, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    progress = Progress(steps=500_000, start=0, items=items)
+    progress.advance(100_000)
+    progress._bar.start_t -= 40_000  # so that many hours are left
+    progress.show(100_000, {"loss": 12.3456, "accuracy": 0.999}, speed, waited)
+    progress.close()
+    line = sys.stdout.getvalue().split("\r")[-1]
+    assert words in line and "ETA 44:2" in line and len(line.rstrip()) < 80
