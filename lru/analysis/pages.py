@@ -114,7 +114,7 @@ def save_animation(
     figure = Figure(figsize=(3 * columns + 0.4, 3.1 * rows + 0.5), dpi=80, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     canvas, images = FigureCanvasAgg(figure), []
-    for frame in _evenly(len(steps), _MOST_FRAMES):
+    for frame in evenly(len(steps), _MOST_FRAMES):
         for axis, number, trajectory in zip(axes.flat, numbers, shown):
             axis.clear()
             plot_trajectory(axis, trajectory[: frame + 1])
@@ -155,10 +155,10 @@ def _lam(directions: Sequence[Modes]) -> np.ndarray:
 
 
 def _chosen(layers: int) -> list[int]:
-    return _evenly(layers, _MOST_LAYERS)
+    return evenly(layers, _MOST_LAYERS)
 
 
-def _evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """Returns up to `most` evenly spaced integers from 0 to `count - 1`, including both."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
