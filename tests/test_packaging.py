@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow"}  # by module
-USERS = ("train", "tensorboard")
+USERS = ("train", "tensorboard", "wandb")
 
 
 def test_the_wheel_holds_every_module_and_config(tmp_path):

@@ -68,6 +68,7 @@ def train_and_evaluate(
     - `dataset.json`, the description of the data, and `data.json`, the digests of the data;
     - `initial.safetensors`, if the run starts with the weights of another run or of an export;
     - `tensorboard/`, if `config.train.tensorboard` is True;
+    - `wandb_id` and `wandb/`, if `config.train.wandb` is True;
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config

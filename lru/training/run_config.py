@@ -29,6 +29,7 @@ _NO_EFFECT_ON_RESULTS = {
     "train.steps_per_call",
     "train.device_data_mb",
     "train.tensorboard",
+    "train.wandb",
 }
 
 

@@ -1,9 +1,11 @@
-"""Writers of metrics: lines of JSON, TensorBoard event files, and a progress line."""
+"""Writers of metrics: lines of JSON, TensorBoard, Weights & Biases, and a progress line."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,6 +130,64 @@ class TensorBoard:
         """Flushes and closes the event file."""
         if self._writer is not None:
             self._writer.close()
+
+
+class WeightsAndBiases:
+    """Logs metrics to Weights & Biases, in the project `$WANDB_PROJECT` or else "lru".
+
+    A resumed run continues under the same identifier. The rows that it repeats are logged a second
+    time, with equal values. For all other settings, see the variables `WANDB_...` of wandb.
+
+    Args:
+      directory: the work directory, whose file `wandb_id` holds the identifier.
+      config: the config of the run.
+
+    Raises:
+      UserError: wandb is not installed.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]):
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "config.train.wandb is true, but wandb is not installed; pip install wandb, or set "
+                "it to false"
+            ) from error
+        self._wandb, self._directory, self._config = wandb, directory, config
+        self._run: Any = None
+
+    def rewind(self, step: int) -> None:
+        """Starts or continues the run at Weights & Biases.
+
+        Raises:
+          UserError: wandb cannot start it, for example without a login.
+        """
+        file = self._directory / "wandb_id"
+        if not file.exists():
+            write_atomically(file, secrets.token_hex(4))
+        try:
+            self._run = self._wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "lru"), id=file.read_text(), resume="allow",
+                name=self._directory.resolve().name, dir=str(self._directory), config=self._config,
+            )  # fmt: skip
+        except self._wandb.Error as error:
+            raise UserError(
+                f"wandb cannot start the run: {error}; WANDB_MODE=offline logs into the work "
+                "directory"
+            ) from error
+        self._run.define_metric("*", step_metric="step")  # wandb's own steps cannot be repeated
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Logs `{"step", "split", name: number, ...}` as `split/name`, by step."""
+        found = {k: v for k, v in row.items() if k not in ("step", "split")}
+        named = {f"{row['split']}/{name}": value for name, value in found.items()}
+        self._run.log({"step": row["step"]} | named)
+
+    def close(self) -> None:
+        """Sends pending rows and ends the run at Weights & Biases."""
+        if self._run is not None:
+            self._run.finish()
 
 
 def _rate(number: float) -> str:
