@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the arguments, exports the model, and prints the names of the files written."""
     parser = Parser("python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, help="a new folder")
+    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
     parser.add_argument("--step", action="store_true", help="export the model's step as well")
     known = parser.parse_args(argv)
 

@@ -24,8 +24,12 @@ def main(argv: Sequence[str]) -> None:
     """Parses the arguments, predicts, and names the arrays that it wrote."""
     parser = Parser("python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--input", required=True, type=path, help=".npz, or folder of .npy files")
-    parser.add_argument("--out", required=True, type=path, help="the .npz file to write")
+    parser.add_argument(
+        "--input", required=True, type=path, metavar="FILE.npz", help="or a folder of .npy files"
+    )
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="FILE.npz", help="the file to write"
+    )
     known = parser.parse_args(argv)
 
     from lru.training.predicting import load_predictor, predict_file

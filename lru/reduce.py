@@ -60,11 +60,13 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser("python -m lru.reduce", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, help="a new folder")
+    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--modes", type=int, metavar="K", help="the modes of each layer, 1 to N")
-    size.add_argument("--energy", type=float, help="the share to keep, e.g. 0.99")
-    size.add_argument("--tolerance", type=float, help="the relative error to allow, e.g. 0.5")
+    size.add_argument("--energy", type=float, metavar="SHARE", help="the share to keep, e.g. 0.99")
+    size.add_argument(
+        "--tolerance", type=float, metavar="ERROR", help="the relative error to allow, e.g. 0.5"
+    )
     size.add_argument("--sweep", action="store_true", help="accuracy against K, as JSON and PNG")
     parser.add_argument(
         "--method", default="balanced", choices=list(METHODS), help="default: balanced"

@@ -130,7 +130,12 @@ def main(argv: Sequence[str]) -> None:
     """Parses the arguments, draws what they ask for, and prints the paths of the files."""
     parser = Parser("python -m lru.spectrum", description=_HELP, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", type=path, help="default: spectrum_page.png in the work directory")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="FILE.png",
+        help="default: spectrum_page.png in the work directory",
+    )
     parser.add_argument("--animation", type=path, metavar="FILE.gif", help="instead of the page")
     parser.add_argument(
         "--html", type=path, metavar="FILE.html",

@@ -4,5 +4,5 @@
 config, the task that joins them, and the `optimizer`. `metrics` defines the loss, and `step` one
 step of training. `run_files`, `checkpoint` and `writers` write the run's files, and `record` makes
 the content of the record. `processes` joins several processes in one run. `recovery` compares the
-files with the newest checkpoint.
+files with the newest checkpoint. `comparing` compares several runs by their files.
 """

@@ -81,7 +81,7 @@ def find_config(path: str) -> Path:
                 return file
     short = path.removeprefix("configs/").removesuffix(".py")
     files = [file for name, file in config_files().items() if name.partition("_")[2] == short]
-    if len(files) == 1:
+    if short and len(files) == 1:
         return files[0]
     raise UserError(f"config file {path} does not exist; {_hint(path)}")
 
