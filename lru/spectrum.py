@@ -185,7 +185,13 @@ def _title(workdir: Path) -> str:
     from lru.training.figures import run_name
     from lru.training.run_config import load_run_config
 
-    return f"{run_name(load_run_config(workdir))}, {workdir.resolve().name}"
+    config = load_run_config(workdir)
+    try:
+        return f"{run_name(config)}, {workdir.resolve().name}"
+    except (AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{workdir / 'config.json'} is damaged: it names no data set and model; restore it"
+        ) from error
 
 
 def _logged_eigenvalues(workdir: Path) -> tuple[list[int], dict[str, Any]]:

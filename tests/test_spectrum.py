@@ -1,6 +1,7 @@
 """The command line of `lru.spectrum`: pages, animations and errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,12 @@ def test_a_directory_without_a_run_prints_an_error(tmp_path, capsys):
     for more in ([], ["--animation=path.gif"], ["--html=path.html"]):
         assert run(lru.spectrum.main, [f"--workdir={tmp_path}", *more]) == 2
         assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_damaged_config_prints_one_line(arguments, tmp_path, capsys):
+    shutil.copytree(arguments[0].partition("=")[2], tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text('{"data": {}, "model": 5}')
+    for more in ("--animation=path.gif", "--html=path.html"):
+        assert run(lru.spectrum.main, [f"--workdir={tmp_path / 'run'}", more]) == 2
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 1 and "config.json is damaged" in err[0]
