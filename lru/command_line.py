@@ -20,14 +20,38 @@ from lru.io.terminal import log, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises a `UserError` for invalid arguments, instead of exiting."""
+    """An `ArgumentParser` that raises a `UserError` for invalid arguments, instead of exiting.
 
-    def __init__(self, **kwargs):
+    In the description and the epilog, each paragraph is wrapped, but indented lines are kept.
+
+    Args:
+      prog: "python -m lru.NAME", which is replaced with lru-NAME in the script of that name.
+      appendix: returns the last part of the help; called only if the help is shown.
+      **kwargs: see `ArgumentParser`.
+    """
+
+    def __init__(self, prog: str, appendix: Callable[[], str] = str, **kwargs):
         _check_package()  # every command creates a parser first
-        super().__init__(allow_abbrev=False, **kwargs)
+        script = Path(sys.argv[0]).stem
+        prog = script if prog == script.replace("lru-", "python -m lru.") else prog
+        super().__init__(prog=prog, formatter_class=_Paragraphs, allow_abbrev=False, **kwargs)
+        self._appendix = appendix
+
+    def format_help(self) -> str:
+        text, appendix = super().format_help(), self._appendix()
+        return f"{text}\n{appendix}" if appendix else text
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(
+            part if part.startswith(" ") else fill(part, width, indent)
+            for part in text.strip().split("\n\n")
+        )
 
 
 def not_empty(text: str) -> str:
@@ -58,17 +82,23 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
     """
     default = default_data_dir()
     parser.add_argument(
-        "--data_dir", type=path, default=default, required=needed and default is None,
+        "--data_dir", type=path, metavar="DIR", default=default,
+        required=needed and default is None,
         help=f"the directory of prepared data sets, shared by all runs; default: {default}",
     )  # fmt: skip
     parser.add_argument(
-        "--manual_dir", type=path, help="the directory with files of official releases"
+        "--manual_dir",
+        type=path,
+        metavar="DIR",
+        help="the directory with files of official releases",
     )
 
 
 def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
     """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run."""
-    parser.add_argument("--workdir", required=True, type=path, help="as given to lru.train")
+    parser.add_argument(
+        "--workdir", required=True, type=path, metavar="DIR", help="as given to lru.train"
+    )
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
         help="a package of yours that the run's config names; by default only classes of lru and "

@@ -1,6 +1,11 @@
 """Evaluates a run's best checkpoint: `python -m lru.evaluate --workdir=DIR [--split=test]`.
 
 DIR may also be an export, the `--out` of lru.export or lru.reduce.
+
+For example:
+
+    python -m lru.evaluate --workdir=runs/listops
+    python -m lru.evaluate --workdir=runs/listops --split=validation
 """
 
 from __future__ import annotations
@@ -22,9 +27,11 @@ from lru.io.terminal import log
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, evaluates the model, and prints the result as training does."""
-    parser = Parser(prog="python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser, needs_data=True)
-    parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    parser.add_argument(
+        "--split", default="test", choices=["train", "validation", "test"], help="default: test"
+    )
     add_process_arguments(parser)
     known = parser.parse_args(argv)
 

@@ -4,6 +4,11 @@ The folder contains `model.safetensors`, with the parameters and batch statistic
 checkpoint, and `config.json`, with everything else that `lru.export.load(FOLDER)` needs to create
 the model without the data set. With `--step`, the folder also contains `step.jaxexport`: one step
 of a causal model, as a program that needs only JAX to run.
+
+For example:
+
+    python -m lru.export --workdir=runs/listops --out=exported
+    python -m lru.export --workdir=runs/ptb --out=exported --step
 """
 
 from __future__ import annotations
@@ -20,9 +25,9 @@ __all__ = ["export_run", "load", "main"]
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, exports the model, and prints the names of the files written."""
-    parser = Parser(prog="python -m lru.export", description=__doc__, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, help="a new folder")
+    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
     parser.add_argument("--step", action="store_true", help="export the model's step as well")
     known = parser.parse_args(argv)
 

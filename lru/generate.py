@@ -2,6 +2,11 @@
 
 The model is restored from the best checkpoint of a run that predicts characters, such as a run of
 one of `configs/charlm_*.py`. Characters are printed as they are drawn.
+
+For example:
+
+    python -m lru.generate --workdir=runs/ptb --prompt="The " --length=200
+    python -m lru.generate --workdir=runs/ptb --prompt="The " --temperature=0 --seed=1
 """
 
 from __future__ import annotations
@@ -19,12 +24,16 @@ from lru.io.terminal import log, printable, write
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, restores the model, and prints the prompt and its continuation."""
-    parser = Parser(prog="python -m lru.generate", description=__doc__, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.generate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--prompt", required=True, help="at least one character")
-    parser.add_argument("--length", type=_least(int, 1), default=500, help="in characters")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="at least one character")
+    parser.add_argument(
+        "--length", type=_least(int, 1), default=500, help="in characters; default: 500"
+    )
     parser.add_argument("--temperature", type=_least(float, 0), default=0.8, help="default: 0.8")
-    parser.add_argument("--top-k", type=_least(int, 1), help="draw from the K likeliest only")
+    parser.add_argument(
+        "--top-k", type=_least(int, 1), metavar="K", help="draw from the K likeliest only"
+    )
     parser.add_argument("--seed", type=_least(int, 0), help="default: a random one")
     known = parser.parse_args(argv)
     if not known.prompt:

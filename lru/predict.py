@@ -4,6 +4,11 @@ DIR is the work directory of a run of configs/arrays.py, whose best checkpoint p
 export. X, an .npz file or a folder of .npy files, has the array x and, if examples have different
 lengths, lengths. Y, an .npz file, gets the array y: numbers in the units of the training data, or
 labels, and then also their probabilities. The training data are not needed.
+
+For example:
+
+    python -m lru.predict --workdir=runs/mine --input=new.npz --out=predicted.npz
+    python -m lru.predict --workdir=exported --input=folder --out=predicted.npz
 """
 
 from __future__ import annotations
@@ -17,10 +22,14 @@ from lru.io.terminal import log
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, predicts, and names the arrays that it wrote."""
-    parser = Parser(prog="python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--input", required=True, type=path, help=".npz, or folder of .npy files")
-    parser.add_argument("--out", required=True, type=path, help="the .npz file to write")
+    parser.add_argument(
+        "--input", required=True, type=path, metavar="FILE.npz", help="or a folder of .npy files"
+    )
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="FILE.npz", help="the file to write"
+    )
     known = parser.parse_args(argv)
 
     from lru.training.predicting import load_predictor, predict_file

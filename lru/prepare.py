@@ -4,6 +4,12 @@ Without this command, training prepares missing data itself. For releases that t
 download, give the directory of the files (--manual_dir=DIRECTORY). The command can also write
 ListOps in LRA's file format (--write_tsv=DIRECTORY), and an image with examples
 (--write_sheet=FILE.png). The documentation of the data set explains the options.
+
+For example:
+
+    python -m lru.prepare --task=listops
+    python -m lru.prepare --task=listops --num_train=1000
+    python -m lru.prepare --task=pathfinder --write_sheet=paths.png
 """
 
 from __future__ import annotations
@@ -22,15 +28,20 @@ def main(argv: Sequence[str]) -> None:
     from lru.data.builder import SPLITS
     from lru.errors import UserError
 
-    task = Parser(add_help=False)
-    task.add_argument("--task", default="listops", help="name of the data set")
+    task = Parser("python -m lru.prepare", add_help=False)
+    task.add_argument("--task", default="listops", help="name of the data set; default: listops")
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 
-    parser = Parser(prog="python -m lru.prepare", description=__doc__, parents=[task])
+    parser = Parser("python -m lru.prepare", description=__doc__, parents=[task])
     add_data_arguments(parser)
-    parser.add_argument("--write_tsv", type=path, help="directory to write text files to")
     parser.add_argument(
-        "--write_sheet", type=path, help="image file to write some examples of each class to"
+        "--write_tsv", type=path, metavar="DIR", help="directory to write text files to"
+    )
+    parser.add_argument(
+        "--write_sheet",
+        type=path,
+        metavar="FILE.png",
+        help="image file to write some examples of each class to",
     )
     group = parser.add_argument_group(f"options of {dataset_type.name}")
     options = dataclasses.fields(dataset_type.options_class)

@@ -6,6 +6,12 @@ to keep the relative error of each layer in the H-infinity norm below a bound (`
 layers get the same K, the largest that any layer needs. The command writes an export, which
 `lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes a JSON
 file and a plot of accuracy against K instead of an export.
+
+For example:
+
+    python -m lru.reduce --workdir=runs/listops --modes=16 --out=reduced
+    python -m lru.reduce --workdir=runs/listops --energy=0.99 --out=reduced
+    python -m lru.reduce --workdir=runs/listops --sweep --out=sweep
 """
 
 from __future__ import annotations
@@ -52,24 +58,29 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m lru.reduce", description=__doc__, epilog=CACHE_HELP)
+    parser = Parser("python -m lru.reduce", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, help="a new folder")
+    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--modes", type=int, metavar="K", help="the modes of each layer, 1 to N")
-    size.add_argument("--energy", type=float, help="the share to keep, e.g. 0.99")
-    size.add_argument("--tolerance", type=float, help="the relative error to allow, e.g. 0.5")
+    size.add_argument("--energy", type=float, metavar="SHARE", help="the share to keep, e.g. 0.99")
+    size.add_argument(
+        "--tolerance", type=float, metavar="ERROR", help="the relative error to allow, e.g. 0.5"
+    )
     size.add_argument("--sweep", action="store_true", help="accuracy against K, as JSON and PNG")
-    parser.add_argument("--method", default="balanced", choices=list(METHODS))
+    parser.add_argument(
+        "--method", default="balanced", choices=list(METHODS), help="default: balanced"
+    )
     parser.add_argument(
         "--inputs", default="white", choices=["white", "measured"],
         help="reduce for white noise, or for the inputs of each layer in training, which needs the "
-        "data set",
+        "data set; default: white",
     )  # fmt: skip
     parser.add_argument("--step", action="store_true", help="export the model's step as well")
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test", "none"],
-        help="evaluate before and after on this split; none: the data set is not read",
+        help="evaluate before and after on this split; none: the data set is not "
+        "read; default: test",
     )  # fmt: skip
     return parser
 

@@ -2,8 +2,9 @@
 
 The command draws a page that compares the layers of the run's best checkpoint with the layers
 before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation,
-the command draws the trajectories of the eigenvalues over training instead of the page, or both if
---out is given too. The command also supports the other diagonal layers, which are in lru.baselines.
+the command draws the trajectories of the eigenvalues over training instead of the page, and with
+--html it writes a page for a browser, with a slider over training; give --out too for all of them.
+The command also supports the other diagonal layers, which are in lru.baselines.
 
 The module exports the functions that compute these quantities, and functions that plot them. Each
 plotting function takes Matplotlib `Axes` and returns them:
@@ -66,6 +67,16 @@ __all__ = [
 ]  # fmt: skip
 
 
+_HELP = """Draws the eigenvalues and modes of a run's Linear Recurrent Units.
+
+For example:
+
+    python -m lru.spectrum --workdir=runs/listops
+    python -m lru.spectrum --workdir=runs/listops --html=eigenvalues.html
+    python -m lru.spectrum --workdir=runs/listops --animation=eigenvalues.gif
+"""
+
+
 class RunModes(NamedTuple):
     """The modes of a run's diagonal layers before training and at the best checkpoint.
 
@@ -116,17 +127,26 @@ def read_run(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments, draws the page, the animation or both, and prints their paths."""
-    description = "Draws the eigenvalues and modes of a run's Linear Recurrent Units."
-    parser = Parser(prog="python -m lru.spectrum", description=description, epilog=CACHE_HELP)
+    """Parses the arguments, draws what they ask for, and prints the paths of the files."""
+    parser = Parser("python -m lru.spectrum", description=_HELP, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", type=path, help="default: spectrum_page.png in the work directory")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="FILE.png",
+        help="default: spectrum_page.png in the work directory",
+    )
     parser.add_argument("--animation", type=path, metavar="FILE.gif", help="instead of the page")
+    parser.add_argument(
+        "--html", type=path, metavar="FILE.html",
+        help="a page for a browser, instead of the page: all layers, a slider over training, and "
+        "each mode's time scale and impulse response",
+    )  # fmt: skip
     known = parser.parse_args(argv)
 
-    if known.animation:
-        _animate(known.workdir, known.animation)
-    if known.out or not known.animation:
+    if known.animation or known.html:
+        _draw_training(known.workdir, known.animation, known.html)
+    if known.out or not (known.animation or known.html):
         cache_compilations()
         _draw_page(
             known.workdir,
@@ -139,24 +159,46 @@ def main(argv: Sequence[str]) -> None:
 
 def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
     from lru.analysis.pages import save_page
-    from lru.training.figures import run_name
-    from lru.training.run_config import load_run_config
 
     modes = read_run(workdir, **reading)
-    what = f"{run_name(load_run_config(workdir))}, {workdir.resolve().name}"
-    title = f"{what}\nbefore training (grey) and at step {modes.step:,} (blue)"
+    title = f"{_title(workdir)}\nbefore training (grey) and at step {modes.step:,} (blue)"
     save_page(modes.initial, modes.trained, out, title)
     log(f"see {out}")
 
 
-def _animate(workdir: Path, file: Path) -> None:
+def _draw_training(workdir: Path, animation: Path | None, html: Path | None) -> None:
+    """Draws the logged eigenvalues of all evaluations, as an animation, as a page, or as both."""
+    from lru.analysis.interactive import save_interactive
     from lru.analysis.pages import save_animation
+
+    title = _title(workdir)
+    steps, trajectories = _logged_eigenvalues(workdir)
+    if animation:
+        save_animation(steps, trajectories, animation)
+        log(f"see {animation}")
+    if html:
+        save_interactive(steps, trajectories, html, title)
+        log(f"see {html}")
+
+
+def _title(workdir: Path) -> str:
+    from lru.training.figures import run_name
+    from lru.training.run_config import load_run_config
+
+    config = load_run_config(workdir)
+    try:
+        return f"{run_name(config)}, {workdir.resolve().name}"
+    except (AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{workdir / 'config.json'} is damaged: it names no data set and model; restore it"
+        ) from error
+
+
+def _logged_eigenvalues(workdir: Path) -> tuple[list[int], dict[str, Any]]:
     from lru.training.eigenvalue_log import EigenvalueLog
     from lru.training.history import latest_history
     from lru.training.recovery import check_spectra
-    from lru.training.run_config import load_run_config
 
-    load_run_config(workdir)
     if found := latest_history(workdir / "checkpoints"):
         eigenvalue_log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
         check_spectra(eigenvalue_log, workdir / "spectra", print)
@@ -166,8 +208,7 @@ def _animate(workdir: Path, file: Path) -> None:
             f"{workdir / 'spectra'} holds no eigenvalues: training logs them there if the model "
             "has a Linear Recurrent Unit or another diagonal layer; train such a model"
         )
-    save_animation(steps, trajectories, file)
-    log(f"see {file}")
+    return steps, trajectories
 
 
 if __name__ == "__main__":

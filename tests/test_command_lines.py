@@ -38,7 +38,10 @@ def test_training_prints_groups_progress_and_result(finished, capsys):
     out, err = lines(capsys)
     assert not err
     assert out[0].split() == ["group", "peak", "rate", "decay", "arrays", "parameters"]
-    assert any(line.startswith("data: ") for line in out)
+    assert "data: listops (generated), 64 training examples of up to 24 steps" in out
+    sizes = "2 layers of LRU, d_model 8, d_state 6, 990 parameters"
+    assert f"model: SequenceClassifier, {sizes}" in out
+    assert max(map(len, out[:-1])) <= 80
     assert out[-2].startswith("test accuracy")
     assert "curves.png, spectrum.png, record.json" in out[-1]
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow"}  # by module
-USERS = ("train", "tensorboard")
+USERS = ("train", "tensorboard", "wandb")
 
 
 def test_the_wheel_holds_every_module_and_config(tmp_path):
@@ -23,7 +23,8 @@ def test_the_wheel_holds_every_module_and_config(tmp_path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "lru").rglob("*.py")}
     configs = {f"lru/{path.relative_to(ROOT)}" for path in (ROOT / "configs").glob("*.py")}
-    assert configs and held == modules | configs | {"lru/py.typed"}
+    pages = {"lru/analysis/spectrum.html"}
+    assert configs and held == modules | configs | pages | {"lru/py.typed"}
 
 
 def declared(*extras):

@@ -1,5 +1,7 @@
 """The command line of `lru.spectrum`: pages, animations and errors."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,16 @@ import lru.train
 from lru.analysis.modes import model_modes
 from lru.command_line import run
 from lru.training.config import load_config
+from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 
 SMOKE = "configs/lra_listops.py:smoke"
+
+
+def page_data(file):
+    """Returns the data of a page for a browser."""
+    line = next(x for x in file.read_text().splitlines() if x.startswith("const DATA = "))
+    return json.loads(line.removeprefix("const DATA = ").removesuffix(";"))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +67,28 @@ def test_an_animation_shows_the_logged_eigenvalues(arguments, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"path.gif"}
 
 
+def test_a_page_for_a_browser_holds_the_logged_eigenvalues(arguments, tmp_path, capsys):
+    workdir, file = Path(arguments[0].partition("=")[2]), tmp_path / "modes.html"
+    assert run(lru.spectrum.main, [*arguments, f"--html={file}"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"see {file}"]
+    steps, trajectories = EigenvalueLog(workdir / "spectra").trajectories()
+    data = page_data(file)
+    assert data["steps"] == steps == [0, 4]
+    assert data["title"] == f"listops, LRU, {workdir.name}"
+    assert [layer["name"] for layer in data["layers"]] == list(trajectories)
+    assert {path.name for path in tmp_path.iterdir()} == {"modes.html"}
+
+
+def test_the_page_and_the_animation_are_written_together(arguments, tmp_path, capsys):
+    files = [
+        f"--out={tmp_path}/a.png",
+        f"--animation={tmp_path}/a.gif",
+        f"--html={tmp_path}/a.html",
+    ]
+    assert run(lru.spectrum.main, [*arguments, *files]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.gif", "a.html"}
+
+
 def test_a_run_is_read_with_its_initial_modes(arguments, data_dir):
     workdir = Path(arguments[0].partition("=")[2])
     modes = lru.spectrum.read_run(workdir, data_dir=data_dir)
@@ -80,6 +111,10 @@ def test_a_run_without_diagonal_layers_prints_one_line(data_dir, tmp_path, capsy
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 and "holds no eigenvalues" in err[0]
     assert not (tmp_path / "path.gif").exists()
+    assert run(lru.spectrum.main, [*arguments, f"--html={tmp_path / 'a.html'}"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1 and "holds no eigenvalues" in err[0]
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_a_page_without_a_file_extension_is_rejected(arguments, tmp_path, capsys):
@@ -89,6 +124,15 @@ def test_a_page_without_a_file_extension_is_rejected(arguments, tmp_path, capsys
 
 
 def test_a_directory_without_a_run_prints_an_error(tmp_path, capsys):
-    for more in ([], ["--animation=path.gif"]):
+    for more in ([], ["--animation=path.gif"], ["--html=path.html"]):
         assert run(lru.spectrum.main, [f"--workdir={tmp_path}", *more]) == 2
         assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_damaged_config_prints_one_line(arguments, tmp_path, capsys):
+    shutil.copytree(arguments[0].partition("=")[2], tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text('{"data": {}, "model": 5}')
+    for more in ("--animation=path.gif", "--html=path.html"):
+        assert run(lru.spectrum.main, [f"--workdir={tmp_path / 'run'}", more]) == 2
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 1 and "config.json is damaged" in err[0]

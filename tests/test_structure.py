@@ -21,8 +21,8 @@ FLAX = {
     "layers/mixers.py:over_time",
 }
 COMMANDS = {
-    "train", "evaluate", "predict", "generate", "spectrum", "export", "reduce", "prepare",
-    "command_line",
+    "train", "evaluate", "compare", "predict", "generate", "spectrum", "export", "reduce",
+    "prepare", "command_line", "console_scripts",
 }  # fmt: skip
 # Each level may import from those before it.
 LEVELS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lru.analysis.plots import (
     plot_impulse_responses,
     plot_near_circle,
     plot_trajectory,
+    save_figure,
 )
 from lru.analysis.responses import impulse_norm
 from lru.analysis.statistics import frequencies, time_scales
@@ -84,7 +85,7 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
     # The title contains the name of a directory, in which $ and _ are not mathematical notation.
     figure.suptitle(title, fontsize=11, parse_math=False)
     _draw_legend(figure, axes)
-    _save(path, lambda: figure.savefig(path, dpi=110))
+    save_figure(figure, path, dpi=110)
 
 
 def save_animation(
@@ -113,7 +114,7 @@ def save_animation(
     figure = Figure(figsize=(3 * columns + 0.4, 3.1 * rows + 0.5), dpi=80, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     canvas, images = FigureCanvasAgg(figure), []
-    for frame in _evenly(len(steps), _MOST_FRAMES):
+    for frame in evenly(len(steps), _MOST_FRAMES):
         for axis, number, trajectory in zip(axes.flat, numbers, shown):
             axis.clear()
             plot_trajectory(axis, trajectory[: frame + 1])
@@ -157,10 +158,10 @@ def _lam(directions: Sequence[Modes]) -> np.ndarray:
 
 
 def _chosen(layers: int) -> list[int]:
-    return _evenly(layers, _MOST_LAYERS)
+    return evenly(layers, _MOST_LAYERS)
 
 
-def _evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """Returns up to `most` evenly spaced integers from 0 to `count - 1`, both included."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
@@ -183,12 +184,3 @@ def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
         if label not in labels:
             handles, labels = [*handles, line], [*labels, label]
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-
-
-def _save(path: Path, write: Callable[[], None]) -> None:
-    try:
-        if not path.suffix:  # Matplotlib would add a suffix, and write to another path
-            raise ValueError("no ending")
-        write()
-    except ValueError as error:
-        raise UserError(f"{path} is no name of a picture: end it with .png or .pdf") from error

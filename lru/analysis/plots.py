@@ -7,13 +7,16 @@ print without color. The plots of distributions are in `lru.analysis.histograms`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from lru.analysis.responses import InputGains
 from lru.analysis.statistics import time_scales
+from lru.errors import UserError
 
 _TRAINED = "#0b3c8c"
 
@@ -167,6 +170,20 @@ def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: n
     axis.invert_xaxis()
     axis.legend(frameon=False, fontsize=8)
     return axis
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Saves a figure in the format that the suffix of the path names.
+
+    Raises:
+      UserError: if the path has no suffix, or the suffix of an unknown format.
+    """
+    try:
+        if not path.suffix:  # Matplotlib would add a suffix, and write to another path
+            raise ValueError("no ending")
+        figure.savefig(path, dpi=dpi)
+    except ValueError as error:
+        raise UserError(f"{path} is no name of a picture: end it with .png or .pdf") from error
 
 
 def _draw_disk(axis: Any) -> None:

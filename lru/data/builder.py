@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from lru.data.array_spec import ArraySpec
 from lru.data.options import Options
@@ -120,7 +120,7 @@ class SequenceDataset(
         cls, root: Path, directory: Path, config: _Config, manual: Path | None
     ) -> str:
         """Returns the reason to prepare the data, or to prepare them again; "" if there is none."""
-        preparing = f"preparing {cls.name} in {directory}"
+        preparing = f"preparing {cls.name} in {directory.parent.parent}"
         if not directory.exists():
             return preparing
         builder = cls(data_dir=root / "nothing", config=config)  # reads no file
@@ -175,7 +175,7 @@ class SequenceDataset(
         return Paths(manual, root / "downloads", scratch, unfinished, self._command())
 
     def _write_examples(self, root: Path) -> None:
-        tfds.display_progress_bar(sys.stderr.isatty())
+        tfds.display_progress_bar(False)  # `_digested` shows one line instead of TFDS's many
         try:
             self.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
@@ -319,9 +319,12 @@ class SequenceDataset(
         }
 
     def _digested(self, split: str, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yields the examples unchanged, and saves a digest of them at the end."""
+        """Yields the examples unchanged, and saves a digest of them at the end.
+
+        On a terminal, a line shows the number of examples so far.
+        """
         digest = hashlib.sha256()
-        for example in examples:
+        for example in tqdm(examples, split, unit=" examples", leave=False, disable=None):
             for key, value in sorted(example.items()):
                 array = np.asarray(value)
                 digest.update(f"{key} {array.shape} ".encode())

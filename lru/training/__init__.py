@@ -4,5 +4,5 @@
 config, the task that joins them, and the `optimizer`. `metrics` defines the losses, and `step` the
 steps of training and evaluation. `run_files`, `checkpoint` and `writers` write the run's files, and
 `record` makes the content of the record. `processes` joins several processes in one run. `recovery`
-compares the files with the newest checkpoint.
+compares the files with the newest checkpoint, and `comparing` compares several runs.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from lru.errors import UserError, did_you_mean
 from lru.training.overrides import override
+from lru.training.recipes.variants import UnknownVariant
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -25,8 +26,8 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     The file is executed as the user's own program, and its config may name any package.
 
     Args:
-      argument: the path of the file and, after a colon, the variant to pass to its `get_config`;
-        without a colon, the variant is "". For relative paths, see `find_config`.
+      argument: the file and, after a colon, the variant to pass to its `get_config`; without a
+        colon, the variant is "". For names and relative paths, see `find_config`.
       overrides: arguments such as `--config.key.subkey=value`; see `lru.training.overrides`.
 
     Returns:
@@ -65,20 +66,49 @@ def _run(file: Path) -> dict[str, Any]:
 
 
 def find_config(path: str) -> Path:
-    """Returns the config file at a path.
+    """Returns the config file at a path, or of a name: `listops` is `configs/lra_listops.py`.
 
-    A relative path is looked up in the current directory, then in the package, then beside it.
+    A relative path is looked up in the current directory, in the package, and beside the package;
+    `configs/` and `.py` may be left out. A name may also leave out the first word of a file's name.
 
     Raises:
-      UserError: there is no such file.
+      UserError: there is no such file, or there are several.
     """
     # An installed package contains the configs; in a checkout they are beside the package.
-    for file in (Path(path), PACKAGE / path, PACKAGE.parent / path):
-        if file.is_file():
-            return file
-    known = sorted(
-        f"configs/{file.name}"
-        for folder in (PACKAGE / "configs", PACKAGE.parent / "configs")
-        for file in folder.glob("[!_]*.py")
+    for name in (path, f"{path}.py", f"configs/{path}", f"configs/{path}.py"):
+        for folder in (Path(), PACKAGE, PACKAGE.parent):
+            if (file := folder / name).is_file():
+                return file
+    short = path.removeprefix("configs/").removesuffix(".py")
+    files = [file for name, file in config_files().items() if name.partition("_")[2] == short]
+    if short and len(files) == 1:
+        return files[0]
+    raise UserError(f"config file {path} does not exist; {_hint(path)}")
+
+
+def _hint(path: str) -> str:
+    """Returns the names that contain the given one, or else the closest name or all names."""
+    known = [f"configs/{name}.py" if path.endswith(".py") else name for name in config_files()]
+    close = [name for name in known if path in name]
+    return (
+        f"there are: {', '.join(close)}" if len(close) > 1 else did_you_mean(path, close or known)
     )
-    raise UserError(f"config file {path} does not exist; {did_you_mean(path, known)}")
+
+
+def config_files() -> dict[str, Path]:
+    """Returns the config files that come with the package, by their names without `.py`."""
+    folders = (PACKAGE / "configs", PACKAGE.parent / "configs")
+    files = [file for folder in folders for file in folder.glob("[!_]*.py")]
+    return {file.stem: file for file in sorted(files)}
+
+
+def config_variants(file: Path) -> Sequence[Sequence[str]]:
+    """Returns the groups of variant names of a config; a variant names at most one of each.
+
+    The file is executed. The result is empty if its `get_config` does not use `choose`.
+    """
+    try:
+        _run(file)["get_config"]("?")
+    except UnknownVariant as error:
+        return error.groups
+    return ()

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lru.analysis.modes import model_eigenvalues
-from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle
+from lru.analysis.plots import near_circle, plot_eigenvalues, plot_near_circle, save_figure
+from lru.errors import UserError
 
 
 def run_name(config: Mapping[str, Any]) -> str:
@@ -108,3 +109,37 @@ def save_spectrum(
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
     return True
+
+
+def save_validation_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draws the validation loss, and the accuracy or RMSE, of several runs; saves the figure.
+
+    Args:
+      curves: the validation lines of `metrics.jsonl`, by the name of the run.
+      path: the file to write; its suffix determines the format.
+
+    Raises:
+      UserError: there are no curves, or the path has no suffix of a known format.
+    """
+    if not curves:
+        raise UserError("no run has been evaluated yet, so there are no curves to draw")
+    rows = [row for found in curves.values() for row in found]
+    second = "accuracy" if any("accuracy" in row for row in rows) else "rmse"
+    labels = {"loss": "validation loss", "accuracy": "accuracy (%)", "rmse": "RMSE"}
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for axis, name in zip(axes, ("loss", second)):
+        unit = 100 if name == "accuracy" else 1
+        for run, found in curves.items():
+            points = [(row["step"], unit * row[name]) for row in found if name in row]
+            axis.plot(*zip(*points), marker=".", label=run) if points else axis.plot([], label=run)
+        axis.set(xlabel="step", ylabel=labels[name])
+        axis.grid(color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, names = axes[0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8
+    )
+    for text in legend.get_texts():  # in names of directories, $ is not mathematical notation
+        text.set_parse_math(False)
+    save_figure(figure, path, dpi=150)

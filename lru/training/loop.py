@@ -29,7 +29,7 @@ from lru.training.experiment import Experiment
 from lru.training.figures import run_name, save_curves, save_spectrum
 from lru.training.init_from import check_source, read_initial, set_initial_weights
 from lru.training.optimizer import format_table
-from lru.training.record import format_result, format_score, make_record
+from lru.training.record import format_model, format_result, format_score, make_record
 from lru.training.recovery import (
     read_run_record,
     restore_config,
@@ -69,6 +69,7 @@ def train_and_evaluate(
       available;
     - `initial.safetensors`, if the run starts with the weights of another run or of an export;
     - `tensorboard/`, if `config.train.tensorboard` is True;
+    - `wandb_id` and `wandb/`, if `config.train.wandb` is True;
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
@@ -172,17 +173,17 @@ class _Run:
         self.progress = Progress(self.settings.steps, self.step, experiment.task.items)
 
     def log_start(self) -> None:
-        """Logs the parameter groups, the data, the devices and the work directory.
+        """Logs the parameter groups, the data, the model, the devices and the work directory.
 
         For a resumed run, also logs its step and changed speed settings.
         """
         log, dataset = self.progress.log, self.experiment.dataset
         log(format_table(self.experiment.groups))
-        log(
-            f"data: {self.config.data.type} ({dataset.kind}), {self.experiment.task.summary()}; "
-            f"devices: {jax.device_count()} {jax.local_devices()[0].device_kind}; "
-            f"work directory: {self.workdir}"
-        )
+        log(f"data: {dataset.name} ({dataset.kind}), {self.experiment.task.summary()}")
+        parameters = sum(group.parameters for group in self.experiment.groups)
+        log(f"model: {format_model(self.config.model)}, {parameters:,} parameters")
+        log(f"devices: {jax.device_count()} {jax.local_devices()[0].device_kind}")
+        log(f"work directory: {self.workdir}")
         if dataset.note:
             log(f"note: {dataset.note}")
         if self.step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ class Group(NamedTuple):
       weight_decay: the group's weight decay.
       arrays: the number of arrays in the group.
       parameters: the number of elements of these arrays.
+      names: the last parts of the paths of these arrays, each once.
     """
 
     pattern: str
@@ -36,6 +38,7 @@ class Group(NamedTuple):
     weight_decay: float
     arrays: int
     parameters: int
+    names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,13 +144,27 @@ def is_constant(
     return not warmup_fraction and all(end_learning_rate >= learning_rate * f for f in factors)
 
 
+_LONGEST = 40  # characters of a group's name, so that the table fits a terminal of 80 columns
+
+
+def _shown(group: Group, alone: bool) -> str:
+    """Returns the pattern of a group or, if it is long, the names of the group's parameters."""
+    if group.pattern == ".*":
+        return "all" if alone else "all others"
+    if len(group.pattern) <= _LONGEST:
+        return group.pattern
+    return textwrap.shorten(", ".join(group.names), _LONGEST, placeholder=" ...")
+
+
 def format_table(table: Sequence[Group]) -> str:
     """Formats the table of groups as lines of text."""
     rows = [["group", "peak rate", "decay", "arrays", "parameters"]]
     for group in table:
         rates = [f"{group.peak_rate:g}", f"{group.weight_decay:g}"]
-        rows.append([group.pattern, *rates, f"{group.arrays}", f"{group.parameters:,}"])
-    arrays, parameters = (sum(column) for column in zip(*(group[3:] for group in table)))
+        rows.append(
+            [_shown(group, len(table) == 1), *rates, f"{group.arrays}", f"{group.parameters:,}"]
+        )
+    arrays, parameters = (sum(column) for column in zip(*(group[3:5] for group in table)))
     rows.append(["", "", "total", f"{arrays}", f"{parameters:,}"])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = []
@@ -194,14 +211,17 @@ def _label(path: Any, rows: Sequence[Row]) -> int:
 
 
 def _table(params, labels, rows, base_peak) -> list[Group]:
-    pairs = list(zip(jax.tree.leaves(labels), jax.tree.leaves(params)))
+    paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(params))
+    triples = list(zip(jax.tree.leaves(labels), map(parameter_path, paths), leaves))
     table = []
     for index, (pattern, factor, decay) in enumerate(rows):
-        sizes = [leaf.size for label, leaf in pairs if label == index]
+        sizes = [leaf.size for label, _, leaf in triples if label == index]
+        names = [path.rpartition("/")[2] for label, path, _ in triples if label == index]
         if not sizes:
             raise UserError(
                 f"config.optimizer.groups has a row {pattern!r} that matches no parameter; "
                 "correct the regex or delete the row"
             )
-        table.append(Group(pattern, base_peak * factor, decay, len(sizes), sum(sizes)))
+        found = len(sizes), sum(sizes), tuple(dict.fromkeys(names))
+        table.append(Group(pattern, base_peak * factor, decay, *found))
     return table

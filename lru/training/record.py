@@ -168,6 +168,26 @@ def format_result(row: Mapping[str, Any]) -> str:
     )
 
 
+def format_model(model: Mapping[str, Any]) -> str:
+    """Returns the size of a model in words: those of the section `model` of a config.
+
+    Example:
+      >>> mixer = {"type": "lru:LRU", "d_state": 256}
+      >>> model = {"type": "lru.models:SequenceClassifier", "num_layers": 6, "d_model": 128}
+      >>> format_model(model | {"mixer": mixer})
+      'SequenceClassifier, 6 layers of LRU, d_model 128, d_state 256'
+    """
+    mixer = model.get("mixer", {})
+    sizes = {**mixer, **model}
+    layers, both = sizes.get("num_layers"), "bidirectional " if mixer.get("bidirectional") else ""
+    words = [model["type"].rpartition(":")[2]]
+    if mixer:
+        count = {None: "", 1: "1 layer of "}.get(layers, f"{layers} layers of ")
+        words.append(f"{count}{both}{mixer['type'].rpartition(':')[2]}")
+    names = [name for name in ("d_model", "d_state", "features") if name in sizes]
+    return ", ".join([*words, *(f"{name} {sizes[name]}" for name in names)])
+
+
 def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from; None if it is unknown.
 

@@ -30,6 +30,7 @@ _NO_EFFECT_ON_RESULTS = {
     "train.device_data_mb",
     "train.tensorboard",
     "train.time_devices",
+    "train.wandb",
     "model.mixer.sequence_axis",
 }
 

@@ -26,7 +26,7 @@ from lru.training.recovery import (
 )
 from lru.training.run_config import load_run_config
 from lru.training.step import State
-from lru.training.writers import JsonLines, TensorBoard, Writer
+from lru.training.writers import JsonLines, TensorBoard, WeightsAndBiases, Writer
 
 
 class RunFiles:
@@ -58,6 +58,8 @@ class RunFiles:
         self._writers: list[Writer] = [self.metrics]
         if experiment.settings.tensorboard:
             self._writers.append(TensorBoard(self.directory / "tensorboard"))
+        if experiment.settings.wandb and processes.is_first():
+            self._writers.append(WeightsAndBiases(self.directory, self._config))
 
     def _temporary_directory(self) -> Path:
         return Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
@@ -131,7 +133,7 @@ class RunFiles:
         return best_available(self.metrics.rows, self.checkpoints, select, log)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes a row of metrics to `metrics.jsonl` and, if it is enabled, to TensorBoard."""
+        """Writes a row of metrics to `metrics.jsonl` and to the other writers that are enabled."""
         for writer in self._writers:
             writer.write(row)
 

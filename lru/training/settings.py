@@ -27,6 +27,8 @@ class Settings:
       eval_batch_size: the number of examples, or of streams of a text, per evaluation step; 0 for
         `batch_size`.
       tensorboard: whether to write TensorBoard event files as well.
+      wandb: whether to log to Weights & Biases as well; see
+        `lru.training.writers.WeightsAndBiases`.
       steps_per_call: the maximum number of steps per call of the compiled program. A call ends
         earlier if there is something to log, evaluate or save. During a call, a signal is handled
         within about a second, or at the end of a step that takes longer.
@@ -84,6 +86,7 @@ class Settings:
     accumulate: int = 1
     time_devices: int = 1
     init_from: str = ""
+    wandb: bool = False
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():

@@ -1,9 +1,11 @@
-"""Writers of metrics: lines of JSON, TensorBoard event files, and a progress line."""
+"""Writers of metrics: lines of JSON, TensorBoard, Weights & Biases, and a progress line."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,8 +133,72 @@ class TensorBoard:
             self._writer.close()
 
 
+class WeightsAndBiases:
+    """Logs metrics to Weights & Biases, in the project `$WANDB_PROJECT` or else "lru".
+
+    A resumed run continues under the same identifier. The rows that it repeats are logged a second
+    time, with equal values. For all other settings, see the variables `WANDB_...` of wandb.
+
+    Args:
+      directory: the work directory, whose file `wandb_id` holds the identifier.
+      config: the config of the run.
+
+    Raises:
+      UserError: wandb is not installed.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]):
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "config.train.wandb is true, but wandb is not installed; pip install wandb, or set "
+                "it to false"
+            ) from error
+        self._wandb, self._directory, self._config = wandb, directory, config
+        self._run: Any = None
+
+    def rewind(self, step: int) -> None:
+        """Starts or continues the run at Weights & Biases.
+
+        Raises:
+          UserError: wandb cannot start it, for example without a login.
+        """
+        file = self._directory / "wandb_id"
+        if not file.exists():
+            write_atomically(file, secrets.token_hex(4))
+        try:
+            self._run = self._wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "lru"), id=file.read_text(), resume="allow",
+                name=self._directory.resolve().name, dir=str(self._directory), config=self._config,
+            )  # fmt: skip
+        except self._wandb.Error as error:
+            raise UserError(
+                f"wandb cannot start the run: {error}; WANDB_MODE=offline logs into the work "
+                "directory"
+            ) from error
+        self._run.define_metric("*", step_metric="step")  # wandb's own steps cannot be repeated
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Logs `{"step", "split", name: number, ...}` as `split/name`, by step."""
+        found = {k: v for k, v in row.items() if k not in ("step", "split")}
+        named = {f"{row['split']}/{name}": value for name, value in found.items()}
+        self._run.log({"step": row["step"]} | named)
+
+    def close(self) -> None:
+        """Sends pending rows and ends the run at Weights & Biases."""
+        if self._run is not None:
+            self._run.finish()
+
+
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number < 100_000 else tqdm.format_sizeof(number)
+
+
 class Progress:
     """Shows the progress of training: a live line on a terminal, elsewhere a line for each `show`.
+
+    The live line fits a terminal of 80 columns.
 
     Args:
       steps: the number of training steps.
@@ -149,7 +215,7 @@ class Progress:
             disable=None,  # off without a terminal
             file=sys.stdout,
             dynamic_ncols=True,
-            bar_format="step {n_fmt}/{total_fmt} |{bar:12}| {desc}  ETA {remaining}",
+            bar_format="{n_fmt}/{total_fmt}  ETA {remaining}  {desc}",
         )
 
     def advance(self, steps: int) -> None:
@@ -170,20 +236,18 @@ class Progress:
           metrics: the metrics, with `loss`, and `accuracy` or `rmse`.
           speed: the number of steps per second; None if it is not known.
           waited: the share of time in which the devices waited for input; shown if above 1 %. None
-            if it is not known.
+            if it is not known. A terminal shows it in place of the speed if above 10 %.
         """
         text = f"loss {metrics['loss']:.4f}  "
         if "rmse" in metrics:
             text += f"RMSE {metrics['rmse']:.4g}"
         else:
             text += f"accuracy {100 * metrics['accuracy']:.1f} %"
-        if speed:
-            name, number = self._items
-            text += f"  {speed * number:,.0f} {name}/s"
-        if waited and waited > 0.01:
-            text += f"  {100 * waited:.0f} % waiting for input"
-        self._bar.set_description_str(text)
+        rate = f"  {_rate(speed * self._items[1])} {self._items[0]}/s" if speed else ""
+        wait = f"  {100 * waited:.0f} % waiting" if waited and waited > 0.01 else ""
+        self._bar.set_description_str(text + (wait if waited and waited > 0.1 else rate))
         if self._bar.disable:
+            text += rate + (f"{wait} for input" if wait else "")
             left = tqdm.format_interval(round((self._steps - step) / speed)) if speed else "?"
             self.log(f"step {step:,}/{self._steps:,}  {text}  ETA {left}")
 

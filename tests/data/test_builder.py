@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -112,6 +113,19 @@ def test_preparing_needs_neither_network_nor_tensorflow_and_logs_two_lines(
     assert [record.name for record in caplog.records] == ["lru.data.builder"] * 2
     assert f"preparing counting in {tmp_path}" in caplog.messages[0]
     assert capfd.readouterr() == ("", "")
+
+
+def test_preparing_on_a_terminal_shows_one_line_a_split(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    Counting.create(tmp_path)
+    text = sys.stderr.getvalue()
+    assert "\n" not in text and "Generating" not in text
+    for split in ("train", "validation", "test"):
+        assert f"\r{split}: " in text
 
 
 def test_a_changed_file_raises_with_its_name_and_the_remedy(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from lru.errors import UserError
 from lru.training.optimizer import (
+    Group,
     OptimizerSettings,
     format_table,
     make_optimizer,
@@ -115,6 +116,20 @@ def test_the_table_shows_every_parameter_once():
     assert len({len(line) for line in lines}) == 1
     assert lines[1].split()[1:] == ["0.005", "0", "2", "9"]
     assert lines[-1].split() == ["total", "4", "15"]
+
+
+def test_the_table_names_the_parameters_of_a_long_pattern_and_fits_80_columns():
+    lru = {name: jnp.ones((2_000, 2_000)) for name in ("nu_log", "theta_log", "gamma_log", "B_re")}
+    params = {"blocks_0": {"mixer": lru | {"D": jnp.ones(2)}}, "head": {"kernel": jnp.ones((2, 2))}}
+    long = r"mixer/(A|B|a|b|nu|theta|nu_log|theta_log|gamma_log|B_re|B_im|Lambda_re|Lambda_im)$"
+    rows = ((long, 0.25, 0.0), (r".*", 1.0, 0.05))
+    options = OptimizerSettings(learning_rate=1.25e-5, groups=rows)
+    lines = format_table(make_optimizer(params, 10, options)[2]).splitlines()
+    assert lines[1].startswith("B_re, gamma_log, nu_log, theta_log  ")
+    assert lines[2].startswith("all others  ")
+    assert max(map(len, lines)) <= 80
+    many = Group(long, 0.1, 0.0, 9, 9, tuple(f"parameter_{i}" for i in range(9)))
+    assert max(map(len, format_table([many]).splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from pkgutil import resolve_name
 
 from ml_collections import ConfigDict
 
-from lru.models.budget import count_layer, hidden_size, nearest
 from lru.training.recipes.variants import choose
 
 STACKS = {
@@ -151,6 +150,9 @@ def _model(name: str, width: int, depth: int) -> ConfigDict:
 
 
 def _width(name: str, data: str, budget: str, depth: int) -> int:
+    # Imported only here, because `lru.train --help` reads the configs and should not wait for JAX.
+    from lru.models.budget import count_layer, hidden_size, nearest
+
     stack = resolve_name(STACKS[name])
     if budget == "smoke":
         return 8
