@@ -20,11 +20,12 @@ def test_pages_equal_what_the_records_give():
         assert (RESULTS / name).read_text() == text, name
 
 
-def test_readme_has_the_means_of_the_small_models():
-    cells, readme = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/linear_paper.md"])
+def test_page_has_the_means_of_the_small_models(page):
+    cells, text = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / page).read_text()
     for task in TASKS:
         accuracies = [100 * run["test"]["accuracy"] for run in cells[task, "lru", "quick"]]
-        row = next(line for line in readme.splitlines() if f"| `configs/lra_{task}.py` |" in line)
+        row = next(line for line in text.splitlines() if f"| `configs/lra_{task}.py` |" in line)
         assert f"| {statistics.mean(accuracies):.1f} %" in row, task
 
 
