@@ -1,4 +1,4 @@
-"""The configuration of the documentation: `sphinx-build -W -b html -c docs . site`.
+"""The configuration of the documentation: `sphinx-build -W -b html -c docs . build/site`.
 
 The sources are the pages of `docs`, `results` and `notebooks`. Their common root is the source
 directory, so a relative link works in the built pages and in a browser of the repository.
@@ -34,7 +34,7 @@ include_patterns = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
 ]
-exclude_patterns = ["**/.*", "build", "dist", "runs", "site"]
+exclude_patterns = ["**/.*", "build", "dist", "runs"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # single backticks in docstrings: a link, if it is the name of something
 

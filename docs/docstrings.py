@@ -19,6 +19,7 @@ import lru.nnx
 
 _MODULES = (nn.Module, nnx.Module)
 _PACKAGES = (lru, lru.models, lru.baselines, lru.nnx)
+_properties: dict[str, list[str]] = {}  # converted docstrings, by name
 _FIELD = type(namedtuple("_Pair", "first").first)
 
 
@@ -33,6 +34,14 @@ def convert(app, what, name, obj, options, lines: list[str]) -> None:
     if inspect.isclass(obj) and issubclass(obj, _MODULES):
         text += _inherited_call(obj)
     lines[:] = text.splitlines() + [""]
+    if what == "property":
+        _properties[name] = list(lines)
+
+
+def restore_property(app, what, name, obj, options, lines: list[str]) -> None:
+    """Undoes Napoleon's change of a property: it takes the text before a colon for a type."""
+    if what == "property":
+        lines[:] = _properties.pop(name)
 
 
 def _as_literal(paragraph: str) -> str:
@@ -77,7 +86,8 @@ def is_skipped(app, what, name, obj, skip, options) -> bool | None:
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", convert, priority=400)
+    app.connect("autodoc-process-docstring", convert, priority=400)  # before Napoleon
+    app.connect("autodoc-process-docstring", restore_property, priority=600)
     app.connect("autodoc-process-signature", readable)
     app.connect("autodoc-skip-member", is_skipped)
     return {"parallel_read_safe": True}

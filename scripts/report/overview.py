@@ -45,6 +45,11 @@ def plot_overview(lines: Mapping[str, Sequence[Record]], cells: Cells) -> Figure
     depth.set(xlabel="layers", ylabel="test loss (nats)", xticks=[2, 4, 6, 8])
     depth.set_title("Lattice: depth, Penn Treebank", fontsize=11)
     for panel, columns in ((memory, 2), (depth, 3)):
-        place = dict(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
-        panel.legend(fontsize=8, frameon=False, **place)
+        panel.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            ncols=columns,
+            fontsize=8,
+            frameon=False,
+        )
     return figure
