@@ -36,6 +36,7 @@ include_patterns = [
 ]
 exclude_patterns = ["**/.*", "build", "dist", "runs"]
 templates_path = ["_templates"]
+highlight_language = "none"  # of blocks that name no language
 default_role = "py:obj"  # single backticks in docstrings: a link, if it is the name of something
 
 autodoc_default_options = {"special-members": "__call__"}

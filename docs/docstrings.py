@@ -73,9 +73,12 @@ def _public_name(module: type) -> str:
 
 
 def readable(app, what, name, obj, options, shown: str | None, returns) -> tuple | None:
-    """Leaves Flax's own arguments and the addresses of objects out of a signature."""
+    """Shows an NNX module's arguments; leaves out Linen's own ones and addresses of objects."""
     if shown is None:
         return None
+    if inspect.isclass(obj) and issubclass(obj, nnx.Module):  # its metaclass takes any arguments
+        call = signature(obj.__init__, bound_method=True)
+        shown = stringify_signature(call, show_annotation=False, show_return_annotation=False)
     shown = re.sub(r"(, )?parent=<[^>]*>, name=None", "", shown)
     return re.sub(r"<class '([\w.]+)'>|<function (\w+) at \w+>", r"\1\2", shown), returns
 

@@ -61,6 +61,28 @@ def test_every_linked_file_of_a_page_exists(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_docstrings_become_restructured_text(monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    docstrings = importlib.import_module("docstrings")
+    lines = [
+        "The sum of `x`s for |lam| < 1.",
+        "",
+        "    h = a b",
+        "",
+        "Attributes: those of `A`, and",
+    ]
+    docstrings.convert(None, "function", "f", None, None, lines)
+    text = "\n".join(lines)
+    assert r"The sum of `x`\ s for \|lam\| < 1." in text
+    assert ".. code-block:: none\n\n    h = a b\n" in text
+    assert "The attributes are those of `A`, and:\n\nAttributes:" in text
+    lines = [""]
+    docstrings.convert(None, "class", "lru.LRU", lru.LRU, None, lines)
+    assert ".. py:method:: __call__(inputs, *, initial_carry=None, " in "\n".join(lines)
+    assert "See `lru.layers.mixers.Mixer.__call__`." in "\n".join(lines)
+
+
 def test_every_page_is_in_the_contents():
     index = (ROOT / "docs" / "index.md").read_text()
     contents = re.findall(r"(?m)^((?:reference/)?\w+)$", index)
