@@ -7,6 +7,7 @@ a Flax module shows the signature of its call, also if it inherits the call.
 
 import inspect
 import re
+import textwrap
 from collections import namedtuple
 
 import flax.linen as nn
@@ -25,9 +26,8 @@ _FIELD = type(namedtuple("_Pair", "first").first)
 
 def convert(app, what, name, obj, options, lines: list[str]) -> None:
     """Converts a docstring in place, before Napoleon does."""
-    text = re.sub(
-        r"(?m)^Attributes: (.+)$", r"The attributes are \1:\n\nAttributes:", "\n".join(lines)
-    )
+    text = "\n".join(lines)
+    text = re.sub(r"(?m)^Attributes: (.+ and)$", r"The attributes are \1:\n\nAttributes:", text)
     text = re.sub(r"(`[^`\n]+`)(?=\w)", r"\1\\ ", text)  # a letter after a name ends no markup
     paragraphs = re.split(r"\n{2,}", text)
     text = "\n\n".join(_as_literal(paragraph) for paragraph in paragraphs)
@@ -51,7 +51,7 @@ def _as_literal(paragraph: str) -> str:
     at_margin = all(line[:1].strip() for line in lines)
     spaced = at_margin and any(re.search(r"\S {3,}\S", line) for line in lines)
     if lines and (indented or spaced):
-        return ".. code-block:: none\n\n" + "\n".join("    " + line.strip() for line in lines)
+        return ".. code-block:: none\n\n" + textwrap.indent(textwrap.dedent(paragraph), "    ")
     return re.sub(r"(`[^`]*`)|\|", lambda match: match[1] or r"\|", paragraph)
 
 
