@@ -100,7 +100,7 @@ for k in range(200):
 # A diagonal layer can begin with them at once, or with those of a ring of the disk. By Lemma 3.2, with
 # $u_1, u_2$ uniform on $[0, 1]$,
 #
-# $$\nu = -\tfrac12 \log\left(u_1 (r_{\max}^2 - r_{\min}^2) + r_{\min}^2\right), \qquad \theta = 2\pi u_2$$
+# $$\nu = -\tfrac{1}{2} \log\left(u_1 (r_{\max}^2 - r_{\min}^2) + r_{\min}^2\right), \qquad \theta = 2\pi u_2$$
 #
 # makes $\exp(-\nu + i\theta)$ uniform in area on the ring $r_{\min} \le |\lambda| \le r_{\max}$. So the
 # modulus has the density $2r / (r_{\max}^2 - r_{\min}^2)$, and $|\lambda|^2$ is uniform.
@@ -147,7 +147,7 @@ plt.show()
 # What a linear layer sees of an input $k$ steps ago goes through $\lambda^k$. Section 3.3 asks what it
 # takes to learn one such power, by Adam, 500 steps, from
 #
-# $$L(\lambda) = \tfrac12 \left|\lambda^k - \lambda_*^k\right|^2, \qquad k = 100 \qquad (\text{Figure 8}).$$
+# $$L(\lambda) = \tfrac{1}{2} \left|\lambda^k - \lambda_*^k\right|^2, \qquad k = 100 \qquad (\text{Figure 8}).$$
 #
 # With $\lambda = \exp(-\nu + i\theta)$ the loss is a function of $\nu$ and $\theta - \theta_*$ alone:
 # Adam takes the same way whatever the target's phase. With $\lambda = a + ib$ it depends on the phase,

@@ -175,7 +175,7 @@ plt.show()
 # A function of the past that is not linear, say $y = u_{T-4}\, u_{T-11}$, is beyond any linear layer: the best
 # linear read-out of all inputs explains nothing of it. But
 #
-# $$u v = \tfrac14 (u + v)^2 - \tfrac14 (u - v)^2,$$
+# $$u v = \tfrac{1}{4} (u + v)^2 - \tfrac{1}{4} (u - v)^2,$$
 #
 # so a linear recurrence, a linear map, two units with a pointwise square, and another linear map compute it
 # exactly. That is a block of the paper's model: recurrence, then an MLP at each step by itself.

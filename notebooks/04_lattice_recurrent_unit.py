@@ -45,8 +45,8 @@ units = {"GRU": GRUCell, "PS-LRU": PSLRUCell, "RG-LRU": RGLRUCell, "LRU": LRUCel
 # Nothing carries $h_1$ past it unchanged: depth has no gate. The **PS-LRU** (projected state) has the same two
 # gates, and a candidate for each direction; now $z$ takes the candidate:
 #
-# $$\hat h_1 = \tanh(W_1 h_1 + U_1 (r \odot h_2)), \quad \hat h_2 = \tanh(W_2 (r \odot h_1) + U_2 h_2),$$
-# $$h_1' = z \odot \hat h_2 + (1 - z) \odot h_1, \qquad h_2' = z \odot \hat h_1 + (1 - z) \odot h_2.$$
+# $${\hat h}_1 = \tanh(W_1 h_1 + U_1 (r \odot h_2)), \quad {\hat h}_2 = \tanh(W_2 (r \odot h_1) + U_2 h_2),$$
+# $$h_1' = z \odot {\hat h}_2 + (1 - z) \odot h_1, \qquad h_2' = z \odot {\hat h}_1 + (1 - z) \odot h_2.$$
 #
 # They cross: what rises takes the candidate that kept all of $h_2$. The **RG-LRU** (reset gate) gives each
 # direction its own reset, $r_1$ of $h_1$ and $r_2$ of $h_2$; the **LRU** its own update gate too, $z_1$ in $h_1'$

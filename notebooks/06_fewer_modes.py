@@ -38,7 +38,7 @@ plt.style.use("notebook.mplstyle")
 # %% [markdown]
 # ## Gramians in closed form
 #
-# For white noise the state's covariance is $E[h h^*]_{ij} = (B B^*)_{ij} / (1 - \lambda_i \bar\lambda_j)$. The
+# For white noise the state's covariance is $E[h h^*]_{ij} = (B B^*)_{ij} / (1 - \lambda_i {\bar\lambda}_j)$. The
 # outputs are real, so the system to reduce has the $2N$ real states $\mathrm{Re}\,h$ and
 # $\mathrm{Im}\,h$, whose covariance $P$ also needs $E[h h^T]_{ij} = (B B^T)_{ij} / (1 - \lambda_i \lambda_j)$.
 # Here it is beside a simulation.

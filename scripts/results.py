@@ -13,7 +13,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from report import charlm, charlm_plots, claims, lra, lra_plots, recall, recall_plots, speed
+from report import (
+    charlm,
+    charlm_plots,
+    claims,
+    lra,
+    lra_plots,
+    overview,
+    recall,
+    recall_plots,
+    speed,
+)
 from report.format import Record
 from report.pictures import Picture
 
@@ -85,6 +95,7 @@ def _read(file: Path, format_page: _Formatter) -> Record:
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Picture]]:
     """Returns the pictures of the records, by page."""
     return {
+        "overview": overview.pictures(records),
         "recall": recall_plots.pictures(records["recall"]),
         "lra": lra_plots.pictures(records["lra"]),
         "charlm": charlm_plots.pictures(records["charlm"]),

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lru
 from lru.command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,63 @@ def test_every_named_module_and_class_exists(page):
         pkgutil.resolve_name(name)
     for path in re.findall(r"`((?:lru|scripts|configs|docs)/[\w/]+\.\w+)", page.read_text()):
         assert (ROOT / path).exists() or path == "lru/data/majority.py", path  # the reader's own
+
+
+def reference():
+    """Returns the directives of the reference: name, and its options in one text."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    return re.findall(r"\.\. auto\w+:: (\S+)\n((?:   :.*\n)*)", pages)
+
+
+def test_the_reference_has_every_exported_name_once():
+    names = [name for name, _ in reference()]
+    assert len(names) == len(set(names))
+    whole = {name for name, options in reference() if ":imported-members:" in options}
+    assert whole == {"lru.models", "lru.baselines", "lru.nnx", "lru.spectrum", "lru.export"}
+    assert {f"lru.{name}" for name in lru.__all__} <= set(names)
+
+
+def test_the_reference_names_what_exists():
+    for module, options in reference():
+        listed = re.search(r":members: (.+)", options)
+        for name in listed[1].split(", ") if listed else ():
+            found = pkgutil.resolve_name(f"{module}.{name}").__module__
+            assert found == module or ":imported-members:" in options, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_linked_file_of_a_page_exists(page):
+    links = re.findall(r"\]\(([^)#:\s]+)[)#]", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_docstrings_become_restructured_text(monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    docstrings = importlib.import_module("docstrings")
+    lines = [
+        "The sum of `x`s for |lam| < 1.",
+        "",
+        "    h = a b",
+        "",
+        "Attributes: those of `A`, and",
+    ]
+    docstrings.convert(None, "function", "f", None, None, lines)
+    text = "\n".join(lines)
+    assert r"The sum of `x`\ s for \|lam\| < 1." in text
+    assert ".. code-block:: none\n\n    h = a b\n" in text
+    assert "The attributes are those of `A`, and:\n\nAttributes:" in text
+    lines = [""]
+    docstrings.convert(None, "class", "lru.LRU", lru.LRU, None, lines)
+    assert ".. py:method:: __call__(inputs, *, initial_carry=None, " in "\n".join(lines)
+    assert "See `lru.layers.mixers.Mixer.__call__`." in "\n".join(lines)
+
+
+def test_every_page_is_in_the_contents():
+    index = (ROOT / "docs" / "index.md").read_text()
+    contents = re.findall(r"(?m)^((?:reference/)?\w+)$", index)
+    pages = {str(page.relative_to(ROOT / "docs"))[:-3] for page in (ROOT / "docs").rglob("*.md")}
+    assert pages - {"index"} <= set(contents) and len(contents) == len(set(contents))
 
 
 @pytest.fixture
@@ -48,6 +106,51 @@ def run_page(tmp_path, monkeypatch):
         return runpy.run_path("shown.py")
 
     return run
+
+
+SHAPES = {  # of what the last Python block of each guide leaves behind
+    "quickstart": {"logits": (8, 100, 5)},
+    "layer": {"logits": (8, 100, 5), "outputs": (8, 100, 32)},
+    "lengths": {"together": (1, 12, 3)},
+    "streaming": {"logits_so_far": (8, 10), "right": (8, 40, 32)},
+    "bfloat16": {"carry": (8, 64), "y": (8, 100, 32)},
+    "lattice": {"state": (8, 2, 32), "outputs": (8, 100, 32)},
+    "spectra": {"slowest": ()},
+}
+
+
+@pytest.mark.parametrize("page", SHAPES)
+def test_the_blocks_of_a_guide_run_in_order(page, run_page):
+    names = run_page(page)
+    assert {name: names[name].shape for name in SHAPES[page]} == SHAPES[page]
+
+
+def test_padding_packing_and_streams_are_as_the_guides_say(run_page):
+    names = run_page("lengths")
+    np.testing.assert_allclose(names["padded"][1:, :4], names["alone"], atol=1e-6)
+    np.testing.assert_allclose(names["together"].reshape(2, 6, 3), names["one_by_one"], atol=1e-6)
+    names = run_page("streaming")
+    np.testing.assert_allclose(names["right"], names["whole"][:, 60:], atol=1e-5)
+    last = names["model"].apply(names["trained"], names["tokens"])
+    np.testing.assert_allclose(names["logits_so_far"], last, atol=1e-4)
+
+
+def test_bfloat16_keeps_the_state(run_page):
+    names = run_page("bfloat16")
+    assert (names["carry"].dtype, names["y"].dtype) == (jnp.complex64, jnp.bfloat16)
+
+
+def test_time_is_sharded_over_two_devices(tmp_path):
+    page = (ROOT / "docs" / "several_processes.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    shards = "[shard.data.shape for shard in sharded_outputs.addressable_shards]"
+    (script := tmp_path / "page.py").write_text("\n".join([*blocks, f"print({shards})"]))
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == str([(8, 50, 32)] * 2), done.stderr
 
 
 SMALL = [

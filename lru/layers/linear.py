@@ -221,8 +221,8 @@ class LRU(Mixer):
     The call's argument `timesteps` gives steps a duration other than 1. With the time t_k from step
     k - 1 to step k,
 
-    h_k = Lambda^t_k h_{k-1} + exp(gamma_log) * (B u_k),
-    Lambda^t = diag(exp(t (-exp(nu_log) + i exp(theta_log)))).
+        h_k = Lambda^t_k h_{k-1} + exp(gamma_log) * (B u_k),
+        Lambda^t = diag(exp(t (-exp(nu_log) + i exp(theta_log)))).
 
     The factor gamma = exp(gamma_log) does not depend on t_k: each input is an impulse, whose effect
     decays from its step on. A step of duration 2 therefore equals two regular steps, of which the

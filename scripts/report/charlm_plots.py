@@ -149,10 +149,10 @@ def _draw_run(panel: Axes, record: Record, model: str, first: bool) -> None:
 
 
 def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **options) -> None:
-    colour, marker = STYLE[model]
+    color, marker = STYLE[model]
     every = max(len(points) // 8, 1)
     style: dict[str, Any] = dict(
-        color=colour, marker=marker, markersize=4, markevery=every, linewidth=1.3
+        color=color, marker=marker, markersize=4, markevery=every, linewidth=1.3
     )
     panel.plot(*np.transpose(points), **(style | options))
 
@@ -173,8 +173,8 @@ def plot_epochs(cells: Cells) -> Figure:
             showfliers=False, medianprops=dict(color="black"),
         )  # fmt: skip
         for x, model in enumerate(shown, start=1):
-            colour, marker = STYLE[model]
-            panel.plot([x] * len(epochs[model]), epochs[model], marker, color=colour, alpha=0.6)
+            color, marker = STYLE[model]
+            panel.plot([x] * len(epochs[model]), epochs[model], marker, color=color, alpha=0.6)
         texts = ", ".join(dict.fromkeys(DATA[cell.data] for cell in ended if cell.size == size))
         depths = " and ".join(map(str, sorted({cell.depth for cell in ended if cell.size == size})))
         panel.set(title=f"{texts}, {depths} layers, :{size}")
@@ -188,6 +188,21 @@ def plot_epochs(cells: Cells) -> Figure:
 def plot_depth(cells: Cells) -> Figure:
     """Plots test loss against depth on the Penn Treebank: our results, and those of the talk."""
     figure, (ours, talk) = panels(2)
+    draw_depth(ours, cells)
+    for model in NAMES:
+        theirs = [(depth, float(number)) for (data, depth, other), number in TALK.items()
+                  if (data, other) == ("ptb", model) and number != "-"]  # fmt: skip
+        if theirs:
+            _line(talk, theirs, model, label=NAMES[model], markevery=1)
+    for panel, title in ((ours, "ours, :quick, Penn Treebank"), (talk, "the talk, Penn Treebank")):
+        panel.set(title=title, xlabel="layers", ylabel="test loss, nats", xticks=[2, 4, 6, 8])
+    handles, labels = ours.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def draw_depth(panel: Axes, cells: Cells) -> None:
+    """Draws test loss against depth on the Penn Treebank: a dot for each run, lines of means."""
     for model in NAMES:
         losses = {
             cell.depth: [record["test"]["loss"] for record in finished(runs)]
@@ -195,18 +210,10 @@ def plot_depth(cells: Cells) -> Figure:
             if (cell.data, cell.model, cell.percent) == ("ptb", model, 0)
         }
         means = [(depth, statistics.mean(each)) for depth, each in losses.items()]
-        theirs = [(depth, float(number)) for (data, depth, other), number in TALK.items()
-                  if (data, other) == ("ptb", model) and number != "-"]  # fmt: skip
-        for panel, points in ((ours, means), (talk, theirs)):
-            if points:
-                _line(panel, points, model, label=NAMES[model], markevery=1)
+        if means:
+            _line(panel, means, model, label=NAMES[model], markevery=1)
         for depth, each in losses.items():
-            ours.plot([depth] * len(each), each, ".", color=STYLE[model][0], alpha=0.5)
-    for panel, title in ((ours, "ours, :quick, Penn Treebank"), (talk, "the talk, Penn Treebank")):
-        panel.set(title=title, xlabel="layers", ylabel="test loss, nats", xticks=[2, 4, 6, 8])
-    handles, labels = ours.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
-    return figure
+            panel.plot([depth] * len(each), each, ".", color=STYLE[model][0], alpha=0.5)
 
 
 def _with_norms(cells: Cells) -> dict[str, Record]:

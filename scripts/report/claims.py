@@ -142,7 +142,7 @@ def _memory(found: _Sorted) -> Claim | None:
     return Claim(
         "Memory: a ring near the unit circle, and gamma",
         "A linear recurrence remembers thousands of steps if its eigenvalues start on a ring near "
-        "the unit circle and gamma normalises its input; the other ablations do not",
+        "the unit circle and gamma normalizes its input; the other ablations do not",
         f"Path-X, 16,384 steps: {path_x} (x: chance)",
         ours,
         "One layer of 32 modes, 800 steps of training, half a minute on two CPU cores. S4D and S5 "

@@ -327,7 +327,7 @@ def _rings(rings: Mapping[Ring, Sequence[Record]]) -> str:
         for (ablation, r_min, r_max), paper in RINGS.items()
         if (ablation, r_min, r_max) in rings
     ]  # fmt: skip
-    columns = _COLUMNS.format("parameterisation, ring")
+    columns = _COLUMNS.format("parameterization, ring")
     return f"## Table 5: rings, sCIFAR\n\n{table(columns, lines)}" if lines else ""
 
 

@@ -66,8 +66,8 @@ def plot_ablations(tasks: Mapping[str, Ablations]) -> Figure:
 
 def _plot_panel(panel: Axes, ablations: Ablations) -> None:
     for row, (ablation, accuracies) in enumerate(ablations.items()):
-        colour = "tab:red" if ablation == "lru" else "black"
-        panel.plot(accuracies, [row] * len(accuracies), "o", color=colour, alpha=0.5)
-        panel.plot(statistics.mean(accuracies), row, "|", color=colour, markersize=16)
+        color = "tab:red" if ablation == "lru" else "black"
+        panel.plot(accuracies, [row] * len(accuracies), "o", color=color, alpha=0.5)
+        panel.plot(statistics.mean(accuracies), row, "|", color=color, markersize=16)
     panel.set_yticks(range(len(ablations)), [NAMES[ablation] for ablation in ablations])
     panel.invert_yaxis()

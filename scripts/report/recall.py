@@ -45,13 +45,13 @@ _INTRODUCTION = """\
 # Recall: the claim about memory
 
 **The claim.** Orvieto et al. (2023): a linear recurrence learns dependencies over thousands of
-steps if its eigenvalues start on a ring close to the unit circle, its input is normalised by gamma,
+steps if its eigenvalues start on a ring close to the unit circle, its input is normalized by gamma,
 and its phases start small; dense recurrences and eigenvalues from the whole disk stay at chance
 (the Path-X column of their Tables 2, 3, 7 and 8).
 
 **The test.** Name the first of T tokens ({classes} classes) after reading the last; the other
 T - 1 are drawn from {distractors} other tokens. The model has one layer, H = N = {width}, layer
-normalisation, and reads out the last step; it is trained by Adam at a constant rate for {steps:,}
+normalization, and reads out the last step; it is trained by Adam at a constant rate for {steps:,}
 steps of {batch} new sequences. Chance is {chance:.1f} %; with {tests:,} test sequences its standard
 error is {error:.1f} %.
 
@@ -314,7 +314,7 @@ def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
     gain = ring_gain(mixer["r_min"], mixer["r_max"])
     return (
         f"**Gamma.** On this ring the state has {gain:,.0f} times the energy of a white-noise "
-        "input (Proposition 3.3), which gamma normalises. The first validation loss is "
+        "input (Proposition 3.3), which gamma normalizes. The first validation loss is "
         f"{_first_loss(lru)} nats with gamma and {_first_loss(ring)} without; guessing gives "
         f"1.386. With all else equal, test accuracy is {_accuracy(lru)} % with gamma, "
         f"{_learned(lru)}, and {_accuracy(ring)} % without, {_learned(ring)}."

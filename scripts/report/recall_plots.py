@@ -83,14 +83,20 @@ def plot_curves(lines: Lines) -> Figure:
     }
     figure, axes = panels(len(groups))
     for panel, (title, ablations) in zip(axes, groups.items()):
-        for ablation in ablations:
-            _plot_runs(panel, ablation, lines[ablation])
-        data = lines[ablations[0]][0]["config"]["data"]
-        panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
-        panel.set(title=f"T = {data['length']:,}: {title}", ylim=(0, 103))
-        panel.set(xlabel="step", ylabel="validation accuracy (%)")
+        data = draw_curves(panel, {ablation: lines[ablation] for ablation in ablations})
+        panel.set(title=f"T = {data['length']:,}: {title}")
         panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     return figure
+
+
+def draw_curves(panel: Axes, lines: Lines) -> Record:
+    """Draws validation accuracy against steps; returns the options of the data."""
+    for ablation, runs in lines.items():
+        _plot_runs(panel, ablation, runs)
+    data: Record = next(iter(lines.values()))[0]["config"]["data"]
+    panel.axhline(100 / data["classes"], color="black", linestyle=":", linewidth=1)
+    panel.set(xlabel="step", ylabel="validation accuracy (%)", ylim=(0, 103))
+    return data
 
 
 def _plot_runs(panel: Axes, ablation: str, runs: Sequence[Record]) -> None:

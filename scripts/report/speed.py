@@ -31,7 +31,7 @@ the speed relative to the tanh RNN; in brackets the paper's, on an A100 with the
 10. Our batches are small. On a CPU the tanh RNN's products of a few rows are not much slower than
 one product of many, so the LRU gains less than on a GPU, where sequential steps leave most of the
 device idle. S4D computes its kernel of length T in every training step, which a small batch does
-not amortise. GRU is Flax's, H wide; the paper has none."""
+not amortize. GRU is Flax's, H wide; the paper has none."""
 _CANDIDATES = {"tanh": "tanh", "GRU": "", "lru, kept": "lru", "S4D": "s4d", "S5, kept": "s5"}
 _NAMES = {"tanh": "tanh RNN", "lru, kept": "LRU", "S5, kept": "S5"}
 _SHAPES = {"scifar": "cifar"}  # shapes whose names differ from their tasks'
@@ -158,8 +158,8 @@ def _where(record: Record) -> str:
 
 def _section(name: str, record: Record) -> str:
     return join([
-        f"### [{Path(name).stem}]({name})",
+        f"### {Path(name).stem}",
         f"```sh\n{record['command']}\n```",
-        _where(record),
+        f"{_where(record)} [Record]({name}).",
         table(COLUMNS, (format_row(row) for row in record["rows"])),
     ]).rstrip()  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from paper.lra import TASKS
+from report import charlm, recall
 from report.lra import sort
 
 from lru.errors import UserError
@@ -20,12 +21,26 @@ def test_pages_equal_what_the_records_give():
         assert (RESULTS / name).read_text() == text, name
 
 
-def test_readme_has_the_means_of_the_small_models():
-    cells, readme = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/linear_paper.md"])
+def test_page_has_the_means_of_the_small_models(page):
+    cells, text = sort(read(RESULTS)["lra"]).cells, (RESULTS.parent / page).read_text()
     for task in TASKS:
         accuracies = [100 * run["test"]["accuracy"] for run in cells[task, "lru", "quick"]]
-        row = next(line for line in readme.splitlines() if f"| `configs/lra_{task}.py` |" in line)
+        row = next(line for line in text.splitlines() if f"| `configs/lra_{task}.py` |" in line)
         assert f"| {statistics.mean(accuracies):.1f} %" in row, task
+
+
+def test_readme_has_the_means_of_recall_and_of_the_character_model():
+    records, readme = read(RESULTS), (RESULTS.parent / "README.md").read_text()
+    quick = recall.sort(records["recall"]).quick
+    accuracy, without = (
+        statistics.mean(recall.accuracies(quick[name])) for name in ("lru", "ring")
+    )
+    (row,) = re.findall(r"\| `configs/recall.py` \|.*", readme)
+    assert f"| {accuracy:.1f} %; without gamma {without:.1f} % (chance) |" in row
+    runs = charlm.sort(records["charlm"])[0][charlm.Cell("ptb", "lru", "quick", 2)]
+    (row,) = re.findall(r"\| `configs/charlm_lru.py:ptb` \|.*", readme)
+    assert f"| {statistics.mean(run['test']['loss'] for run in runs):.3f} nats, two layers |" in row
 
 
 def test_every_link_of_a_page_exists():

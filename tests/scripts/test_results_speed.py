@@ -18,8 +18,10 @@ def record(date, ratio):
 
 def test_record_is_shown_with_command_hardware_and_all_rows():
     text = page({"benchmark_a.json": record("2026-01-02T03:04:05+00:00", 1.25)})
-    assert "## [benchmark_a](benchmark_a.json)\n\n```sh\npython scripts/benchmark.py model" in text
-    assert "2026-01-02, 1 CPU core, jax 0.10.2, commit `abcdef0`." in text
+    assert "### benchmark_a\n\n```sh\npython scripts/benchmark.py model" in text
+    assert (
+        "2026-01-02, 1 CPU core, jax 0.10.2, commit `abcdef0`. [Record](benchmark_a.json)." in text
+    )
     row = "| text | step | lru | 600.0 (500.0 - 700.0) | 1.25 | 1.67 | 2 | 300 | 4.0 |"
     assert row in text.splitlines()
     assert "| text | step | lru | not run: needs 9.0 GB |  |  | 2 | 300 | 4.0 |" in text
@@ -28,4 +30,4 @@ def test_record_is_shown_with_command_hardware_and_all_rows():
 def test_newest_record_is_first():
     dates = {"old": "2026-01-01T00:00:00+00:00", "new": "2026-01-02T00:00:00+00:00"}
     text = page({name: record(date, 1.0) for name, date in dates.items()})
-    assert text.index("[new]") < text.index("[old]")
+    assert text.index("### new") < text.index("### old")
