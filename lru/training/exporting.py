@@ -254,16 +254,27 @@ def evaluate_export(
 
     about, allow = read_object(folder / ABOUT, _FIELDS, _REMEDY), check_allow(allow)
     check_config(about["config"], allow)
-    _, variables = load(folder, allow)
+    _, variables, spec = load_standardized(folder, allow)
     config = load_run_config(folder).config
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
-    found, here = about["arguments"], dict(experiment.task.model_arguments)
-    if found != here:
-        raise UserError(f"{folder} was trained on other data: {found} there, {here} here")
+    _check_same_data(folder, about["arguments"] | {"spec": spec}, experiment)
     experiment.set_initial_variables(variables, {})
     step = about.get("step")
     row = {"step": step if type(step) is int else 0, "split": split}
     return row | experiment.evaluate(experiment.init_state(), split)
+
+
+def _check_same_data(folder: Path, there: Mapping[str, Any], experiment: Experiment) -> None:
+    """Raises a UserError if an experiment's data give other arguments, or another scaling."""
+    here = dict(experiment.task.model_arguments) | {"spec": experiment.dataset.spec}
+    for name, value in here.items():
+        if there.get(name) != value:
+            what = f"{name} was {there.get(name)}, and is {value}"
+            what = "their scaling or labels differ" if name == "spec" else what
+            raise UserError(
+                f"{folder} was trained on other data than config.data gives ({what}); restore that "
+                "data"
+            )
 
 
 def _one_step(experiment: Experiment) -> Any:
