@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,20 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
     return found
 
 
+def source_files(path: Path) -> Sequence[Path]:
+    """Returns the files that `read_arrays` reads: the file itself, or the folder's `.npy` files.
+
+    Hidden files, such as those that macOS adds, are left out.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.glob("*.npy") if not file.name.startswith("."))
+
+
 def _read_folder(path: Path) -> Arrays:
-    files = sorted(path.glob("*.npy"))
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+    return {
+        file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in source_files(path)
+    }
 
 
 def _read_npz(path: Path) -> Arrays:

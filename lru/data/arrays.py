@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lru.data.array_examples import encoded, spec_of
-from lru.data.array_files import Part, read_arrays
+from lru.data.array_files import Part, read_arrays, source_files
 from lru.data.array_spec import TARGETS, ArraySpec
 from lru.data.builder import SPLITS, SequenceDataset
 from lru.data.options import Options
-from lru.data.sources import SourceFile
+from lru.data.sources import digest
 from lru.data.springs import EXAMPLES, spring_arrays
 from lru.errors import UserError
 
@@ -78,13 +78,14 @@ class ArraysOptions(Options):
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of `SourceFile.sha256` for `path`."""
-        path = Path(self.path).expanduser()
+        """The first 16 hexadecimal digits of the SHA-256 of the files that are read."""
         try:
-            path.stat()  # a missing path would have the digest of an empty folder
-            return SourceFile.of(path).sha256[:16]
+            path = Path(self.path).expanduser()
+            return digest(path, source_files(path))[:16]
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
+        except (RuntimeError, ValueError) as error:  # an unknown user in `~user`, or a NUL byte
+            raise UserError(f"cannot read {self.path!r}: {error}") from error
 
 
 class Arrays(SequenceDataset):

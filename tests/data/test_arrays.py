@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lru.data.array_spec import ArraySpec, Scaling
-from lru.data.arrays import Arrays
+from lru.data.arrays import Arrays, ArraysOptions
+from lru.data.sources import SourceFile
 from lru.errors import UserError
 
 N, T, F = 20, 7, 3
@@ -140,6 +141,29 @@ def test_a_folder_of_npy_files_equals_an_npz_file(tmp_path):
     one = create(tmp_path, x=X, y=CLASSES, lengths=LENGTHS)
     two = Arrays.create(tmp_path / "data", path=str(folder))
     assert one.digests == two.digests and one.data_dir != two.data_dir
+
+
+def test_files_that_are_not_arrays_do_not_change_the_digest_of_a_folder(tmp_path):
+    """A run's work directory, or notes, may be in the folder."""
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", CLASSES)
+    before = ArraysOptions(path=str(tmp_path)).digest
+    assert before == SourceFile.of(tmp_path).sha256[:16]  # as before other files were left out
+    (tmp_path / "run").mkdir()
+    np.save(tmp_path / "run" / "x.npy", X + 1)
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "._x.npy").write_bytes(b"added by macOS")
+    assert ArraysOptions(path=str(tmp_path)).digest == before
+    assert Arrays.create(tmp_path / "data", path=str(tmp_path)).note.endswith("target: classes")
+    np.save(tmp_path / "x.npy", X + 1)
+    assert ArraysOptions(path=str(tmp_path)).digest != before
+
+
+@pytest.mark.parametrize("path", ["~no_such_user/x.npz", "x\0.npz"])
+def test_a_path_that_cannot_be_resolved_raises_one_line(path, tmp_path):
+    with pytest.raises(UserError, match="cannot read '") as error:
+        Arrays.create(tmp_path / "data", path=path)
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
 
 
 def test_splits_are_drawn_with_the_seed(tmp_path):
