@@ -6,10 +6,14 @@ Nothing in these files runs code: pickled objects are rejected.
 from __future__ import annotations
 
 import dataclasses
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +21,11 @@ from lru.errors import UserError, did_you_mean
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = "an .npz file, or a folder of .npy files"
+# What NumPy and its readers of archives raise for damaged files.
+_DAMAGED = (
+    ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
+    ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _INTEGERS, _NUMBERS = "iub", "iubf"  # `dtype.kind`; booleans count as integers
 
 
@@ -32,8 +41,9 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
         contains anything but real numbers.
     """
     try:
-        found = _read_folder(path) if path.is_dir() else _read_npz(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        with np.errstate(over="ignore"):  # the size of a shape that a damaged header may have
+            found = _read_folder(path) if path.is_dir() else _read_npz(path)
+    except _DAMAGED as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(f"{path} holds pickled Python objects; expected numbers only") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -71,7 +81,13 @@ def _read_npz(path: Path) -> Arrays:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("it is a single array")
-        return {name: loaded[name] for name in loaded.files}
+        return {name: _member(loaded, name) for name in loaded.files}
+
+
+def _member(loaded: Any, name: str) -> np.ndarray:
+    if not isinstance(array := loaded[name], np.ndarray):  # NumPy returns the bytes of other files
+        raise ValueError(f"{name} is not an array")
+    return array
 
 
 @dataclasses.dataclass(frozen=True)

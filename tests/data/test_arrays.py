@@ -1,10 +1,14 @@
 """The user's own arrays: read safely, standardized by the training split, and checked."""
 
+import io
 import pickle
+import re
+import zipfile
 
 import numpy as np
 import pytest
 
+from lru.data.array_files import read_arrays
 from lru.data.array_spec import ArraySpec, Scaling
 from lru.data.arrays import Arrays, ArraysOptions
 from lru.data.sources import SourceFile
@@ -304,6 +308,70 @@ def test_a_file_without_arrays_raises_one_line(content, tmp_path):
     file.write_bytes(content)
     with pytest.raises(UserError, match="data.npz .*expected") as error:
         Arrays.create(tmp_path / "data", path=str(file))
+    assert "\n" not in str(error.value)
+
+
+def npy(shape="(2, 2)", end=", }\n"):
+    """Returns the bytes of an array of 4 numbers, with a header that may be wrong."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}{end}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32)
+
+
+def archive(content, method=zipfile.ZIP_STORED):
+    """Returns the bytes of an `.npz` file whose array `x` has this content."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as members:
+        members.writestr("x.npy", content)
+    return file.getvalue()
+
+
+def patched(content, at, value):
+    """Changes the two bytes `at` a member's header, and those of its entry in the directory."""
+    content, entry = bytearray(content), content.rindex(b"PK\x01\x02") + 2
+    for start in (at, entry + at):
+        content[start : start + 2] = value.to_bytes(2, "little")
+    return bytes(content)
+
+
+def cut(content):
+    """Damages the compressed data of the only member."""
+    start = 30 + len("x.npy") + 9
+    return content[:start] + b"\xff" * 40 + content[start + 40 :]
+
+
+LONG = npy() + np.random.default_rng(0).bytes(999)
+DAMAGED = {
+    "not an array": archive(b"text"),
+    "encrypted": patched(archive(npy()), 6, 1),
+    "unknown compression": patched(archive(npy()), 8, 77),
+    "cut header": archive(npy(end="")),
+    "huge shape": archive(npy(f"({10**30}, 2)")),
+    "negative shape": archive(npy("(-2, -2)")),
+    "damaged zlib": cut(archive(LONG, zipfile.ZIP_DEFLATED)),
+    "damaged bz2": cut(archive(LONG, zipfile.ZIP_BZIP2)),
+    "damaged lzma": cut(archive(LONG, zipfile.ZIP_LZMA)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_archive_raises_one_line(name, tmp_path):
+    file = tmp_path / "data.npz"
+    file.write_bytes(archive(npy()))
+    assert read_arrays(file, ("x",))["x"].shape == (2, 2)
+    file.write_bytes(DAMAGED[name])
+    with pytest.raises(UserError, match=r"data\.npz") as error:
+        read_arrays(file, ("x",))
+    assert "\n" not in str(error.value)
+
+
+SHAPES = [f"({10**30}, 2)", f"({2**61}, 2)", "(-2, -2)", "(2, 1000000)", "((("]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_damaged_file_of_a_folder_raises_one_line(shape, tmp_path):
+    (tmp_path / "x.npy").write_bytes(npy(shape))
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as error:
+        read_arrays(tmp_path, ("x",))
     assert "\n" not in str(error.value)
 
 
