@@ -48,11 +48,12 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
     if form.target.endswith("classes"):
         labels = _labels(parts, form.target)
     else:
-        outputs = Scaling.of(_counted(train, i, form.target) for i in range(len(train)))
+        targets = (_targets(train, i, form.target)[0] for i in range(len(train)))
+        outputs = Scaling.of(targets, f"y of {train.where}")
     return ArraySpec(
         form.target,
         form.outputs if labels is None else len(labels),
-        inputs=None if of_tokens else Scaling.of(_features(train)),
+        inputs=None if of_tokens else Scaling.of(_features(train), f"x of {train.where}"),
         vocab_size=_vocab_size(parts) if of_tokens else None,
         outputs=outputs,
         labels=labels,
@@ -73,8 +74,8 @@ def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
     """
     for i in range(len(part)):
         inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
-        weight = _weight(part, i, spec.target)
-        known = spec.encode_target(_counted(part, i, spec.target))
+        known, weight = _targets(part, i, spec.target)
+        known = spec.encode_target(known, f"y of {part.name(i)}")
         target = np.zeros((len(weight), *known.shape[1:]), known.dtype)
         target[weight] = known
         yield {"inputs": inputs, "target": target, "weight": weight.astype(np.uint8)}
@@ -107,22 +108,25 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
     return weight
 
 
-def _counted(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns those targets of an example that count: labels `(m,)` or real numbers `(m, k)`."""
+def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the targets of an example that count, and `_weight`.
+
+    The targets are labels `(m,)` or real numbers `(m, k)`.
+    """
     weight = _weight(part, i, target)
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]
     if target.endswith("classes"):
-        return y[:, 0].astype(np.int64)
+        return y[:, 0].astype(np.int64), weight
     check_finite(y, f"y of {part.name(i)}")
-    return y
+    return y, weight
 
 
 def _labels(parts: Mapping[str, Part], target: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in parts.values():
         for i in range(len(part)):
-            found.update(np.unique(_counted(part, i, target)).tolist())
+            found.update(np.unique(_targets(part, i, target)[0]).tolist())
     if len(found) < 2:
         where = parts["train"].where
         raise UserError(f"y of {where} has a single class; expected at least two")
