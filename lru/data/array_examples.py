@@ -117,9 +117,16 @@ def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]
     if target.endswith("classes"):
-        return y[:, 0].astype(np.int64), weight
+        return _as_labels(y[:, 0], f"y of {part.name(i)}"), weight
     check_finite(y, f"y of {part.name(i)}")
     return y, weight
+
+
+def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
+    """Returns integers as int64."""
+    if y.max() > (most := np.iinfo(np.int64).max):
+        raise UserError(f"{where} has the label {y.max()}; expected at most {most}")
+    return y.astype(np.int64)
 
 
 def _labels(parts: Mapping[str, Part], target: str) -> tuple[int, ...]:

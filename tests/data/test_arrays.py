@@ -204,6 +204,7 @@ def without(array, at, value):
     return changed
 
 
+LARGE = np.array([1, 2, 3, 2**63] * 5, np.uint64)
 WRONG = [
     ({"y": CLASSES}, "has no array 'x', the inputs of the examples"),
     ({"x": X}, "has x without y, the targets of its examples"),
@@ -228,6 +229,7 @@ WRONG = [
     ({"x": X, "y": TOKENS[:, :4]}, "has shape (20, 4) and type int64; expected integers (n,)"),
     ({"x": X, "y": TOKENS[..., None]}, "expected integers (n, T) for the target 'step_classes'"),
     ({"x": X, "y": 0 * CLASSES}, "y of DATA has a single class; expected at least two"),
+    ({"x": X, "y": LARGE}, "y of example 3 of DATA has the label 9223372036854775808; expected at"),
     ({"x": X, "y": CLASSES, "mask": TOKENS > 4}, "has a mask; expected none for the target"),
     ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected (20, 7), with 1 or True where the target"),
     ({"x": X, "y": TOKENS, "mask": 0 * TOKENS}, "of DATA is zero at every valid step; expected"),
