@@ -12,6 +12,9 @@ from lru.data.array_spec import ArraySpec, Scaling, check_finite, resolve_target
 from lru.errors import UserError
 
 _MOST_TOKENS = 65_536
+# Unless the user says otherwise, more integers than these, or than half of the targets, are numbers
+# and not labels; a few examples may all have different labels.
+_MANY_LABELS, _FEW_LABELS = 1_000, 10
 
 
 class _Form(NamedTuple):
@@ -36,7 +39,8 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
 
     Raises:
       UserError: if the splits differ in form, or an array cannot be used: for example, targets are
-        missing, or there are too many tokens or too few classes.
+        missing, or there are too many tokens or too few classes; or if "auto" would make a class of
+        each of many numbers.
     """
     forms = {part.where: _form(part, target) for part in parts.values()}
     (first, form), *others = forms.items()
@@ -46,7 +50,7 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
     train, of_tokens = parts["train"], parts["train"].of_tokens
     labels = outputs = None
     if form.target.endswith("classes"):
-        labels = _labels(parts, form.target)
+        labels = _labels(parts, form.target, chosen=target != "auto")
     else:
         targets = (_targets(train, i, form.target)[0] for i in range(len(train)))
         outputs = Scaling.of(targets, f"y of {train.where}")
@@ -129,14 +133,24 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
     return y.astype(np.int64)
 
 
-def _labels(parts: Mapping[str, Part], target: str) -> tuple[int, ...]:
+def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, ...]:
+    """Returns the labels of all splits; if `target` was not chosen, they must be few."""
     found: set[int] = set()
+    number = 0
     for part in parts.values():
         for i in range(len(part)):
-            found.update(np.unique(_targets(part, i, target)[0]).tolist())
+            y, _ = _targets(part, i, target)
+            found.update(np.unique(y).tolist())
+            number += len(y)
+    where = f"y of {parts['train'].where}"
     if len(found) < 2:
-        where = parts["train"].where
-        raise UserError(f"y of {where} has a single class; expected at least two")
+        raise UserError(f"{where} has a single class; expected at least two")
+    if not chosen and len(found) > min(max(number // 2, _FEW_LABELS), _MANY_LABELS):
+        values = target.replace("classes", "values")
+        raise UserError(
+            f"{where} has {len(found)} different integers in {number} targets; give "
+            f"--config.data.target={values} if they are numbers, or ={target} if they are labels"
+        )
     return tuple(sorted(found))
 
 

@@ -153,12 +153,15 @@ class ArraySpec:
           UserError: if the model cannot read the inputs, or a feature is not finite, also after it
             was standardized.
         """
-        if (x.ndim == 1) != (self.inputs is None):
-            read = "tokens" if self.inputs is None else "features"
-            raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads {read}")
         if self.inputs is None:
             return _checked_tokens(x, self.vocab_size or 0, where)
-        if x.shape[1] != (features := len(self.inputs.mean)):
+        features = len(self.inputs.mean)
+        if x.ndim == 1:
+            raise UserError(
+                f"{where} has integers (T,), which are tokens; the model reads {features} features:"
+                " give (n, T, features), or convert (n, T) to float for one feature"
+            )
+        if x.shape[1] != features:
             raise UserError(f"{where} has {x.shape[1]} features; the model reads {features}")
         return self.inputs.apply(x, where)
 
@@ -187,6 +190,8 @@ def check_finite(x: np.ndarray, where: str) -> None:
 
 
 def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
+    if x.ndim != 1:
+        raise UserError(f"{where} has {x.shape[1]} features; the model reads tokens, integers (n, T)")
     if x.min() < 0 or x.max() >= vocab_size:
         raise UserError(
             f"{where} has tokens from {x.min()} to {x.max()}; expected 0 to {vocab_size - 1}"
@@ -199,7 +204,8 @@ def resolve_target(given: str, y: np.ndarray, steps: int, where: str) -> tuple[s
 
     Args:
       given: one of `TARGETS`, or "auto": "classes" if `y` has integers or booleans, else "values",
-        with the prefix "step_" if the second axis of `y` has the length `steps`.
+        with the prefix "step_" if the second axis of `y` has the length `steps`. Whether the
+        integers are few enough for classes is left to `lru.data.array_examples.spec_of`.
       y: the targets of all examples.
       steps: T, the number of steps of the inputs.
       where: the name of `y`, for messages.

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from lru.data.array_files import read_arrays
+from lru.data.array_examples import spec_of
+from lru.data.array_files import Part, read_arrays
 from lru.data.array_spec import ArraySpec, Scaling
 from lru.data.arrays import Arrays, ArraysOptions
 from lru.data.sources import SourceFile
@@ -276,6 +277,32 @@ def test_an_explicit_target_changes_what_integers_mean(tmp_path):
     assert (both.spec.num_outputs, both.spec.per_step) == (T, False)
 
 
+MANY = {
+    "values": (np.arange(N), "20 different integers in 20 targets"),
+    "step_values": (np.arange(N * T).reshape(N, T), "140 different integers in 140 targets"),
+    "values of many": (np.arange(3000) % 1001, "1001 different integers in 3000 targets"),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_different_integers_need_an_explicit_target(name, tmp_path):
+    """Without it, a regression of counts would become a classification into thousands."""
+    (y, words), values = MANY[name], name.removesuffix(" of many")
+    x, classes = np.zeros((len(y), T, 1)), values.replace("values", "classes")
+    hint = f"{words}; give --config.data.target={values} if they are numbers, or ={classes} if"
+    with pytest.raises(UserError, match=hint):
+        create(tmp_path, x=x, y=y)
+    parts = {"train": Part.of({"x": x, "y": y}, "", tmp_path)}
+    assert spec_of(parts, values).of_classes is False
+    assert spec_of(parts, classes).num_outputs == len(np.unique(y))
+
+
+@pytest.mark.parametrize("y", [np.arange(N) % 10, np.arange(3000) % 1000])
+def test_as_many_labels_as_there_may_be_are_classes(y, tmp_path):
+    parts = {"train": Part.of({"x": np.zeros((len(y), T, 1)), "y": y}, "", tmp_path)}
+    assert spec_of(parts, "auto").labels == tuple(range(y.max() + 1))
+
+
 class Trap:
     """Creates a file when it is unpickled."""
 
@@ -389,6 +416,15 @@ def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder has no arrays; expected an .npz file, or a folder"):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "folder"))
+
+
+def test_inputs_of_another_kind_than_the_model_reads_raise():
+    of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
+    with pytest.raises(UserError, match=r"x has 3 features; the model reads tokens, integers \(n"):
+        of_tokens.encode_inputs(X[0], "x")
+    of_features = ArraySpec("classes", 2, inputs=Scaling((0.0,), (1.0,)), labels=(0, 1))
+    with pytest.raises(UserError, match=r"tokens; the model reads 1 features: .* convert \(n, T\)"):
+        of_features.encode_inputs(TOKENS[0], "x")
 
 
 GOOD = dict(target="values", num_outputs=1, inputs={"mean": [0.0], "std": [1.0]})
