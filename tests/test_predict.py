@@ -152,7 +152,7 @@ WRONG = [
     ({"y": X}, "has no array 'x', the inputs of the examples"),
     ({"x": X, "length": [1]}, "has an array 'length'; did you mean 'lengths'?"),
     ({"x": np.zeros((3, T, 2))}, "x of example 0 of NEW has 2 features; the model reads 1"),
-    ({"x": np.zeros((3, T), int)}, "integers (T,), which are tokens; the model reads 1 features: give (n, T, fea"),
+    ({"x": np.zeros((3, T), int)}, "are tokens; the model reads features: give (n, T, 1), or convert"),
     ({"x": X + np.nan}, "x of example 0 of NEW has values that are not finite"),
     ({"x": X, "lengths": [1, 2, 99]}, "has values from 1 to 99; expected 1 to 11"),
     ({"x": np.array([None])}, "NEW holds pickled Python objects; expected numbers only"),

@@ -158,8 +158,8 @@ class ArraySpec:
         features = len(self.inputs.mean)
         if x.ndim == 1:
             raise UserError(
-                f"{where} has integers (T,), which are tokens; the model reads {features} features:"
-                " give (n, T, features), or convert (n, T) to float for one feature"
+                f"{where} has integers (T,), which are tokens; the model reads features: give "
+                f"(n, T, {features})" + ", or convert to real numbers" * (features == 1)
             )
         if x.shape[1] != features:
             raise UserError(f"{where} has {x.shape[1]} features; the model reads {features}")
@@ -191,7 +191,7 @@ def check_finite(x: np.ndarray, where: str) -> None:
 
 def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
     if x.ndim != 1:
-        raise UserError(f"{where} has {x.shape[1]} features; the model reads tokens, integers (n, T)")
+        raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads integer tokens")
     if x.min() < 0 or x.max() >= vocab_size:
         raise UserError(
             f"{where} has tokens from {x.min()} to {x.max()}; expected 0 to {vocab_size - 1}"

@@ -420,11 +420,15 @@ def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
 
 def test_inputs_of_another_kind_than_the_model_reads_raise():
     of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
-    with pytest.raises(UserError, match=r"x has 3 features; the model reads tokens, integers \(n"):
+    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer tok"):
         of_tokens.encode_inputs(X[0], "x")
-    of_features = ArraySpec("classes", 2, inputs=Scaling((0.0,), (1.0,)), labels=(0, 1))
-    with pytest.raises(UserError, match=r"tokens; the model reads 1 features: .* convert \(n, T\)"):
-        of_features.encode_inputs(TOKENS[0], "x")
+    for scaling, hint in (Scaling((0.0,), (1.0,)), "1), or convert to real numbers"), (
+        Scaling((0.0, 0.0), (1.0, 1.0)), "2)"
+    ):  # fmt: skip
+        of_features = ArraySpec("classes", 2, inputs=scaling, labels=(0, 1))
+        with pytest.raises(UserError) as error:
+            of_features.encode_inputs(TOKENS[0], "x")
+        assert str(error.value).endswith(f"the model reads features: give (n, T, {hint}")
 
 
 GOOD = dict(target="values", num_outputs=1, inputs={"mean": [0.0], "std": [1.0]})
