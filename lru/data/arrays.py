@@ -170,16 +170,13 @@ class Arrays(SequenceDataset):
         inputs = stored["inputs"].view("<i4" if spec.inputs is None else "<f4").reshape(-1, *width)
         outputs = () if spec.of_classes else (spec.num_outputs,)
         target = stored["target"].view("<i4" if spec.of_classes else "<f4").reshape(-1, *outputs)
-        found = {"inputs": self._padded(inputs), "length": np.int32(len(inputs))}
+        found = {
+            "inputs": self.padded(inputs, inputs.dtype), "length": np.int32(len(inputs))
+        }  # fmt: skip
         if not spec.per_step:
             return found | {"label": target[0]}
-        weight = stored["weight"].astype(np.float32)
-        return found | {"label": self._padded(target), "weight": self._padded(weight)}
-
-    def _padded(self, x: np.ndarray) -> np.ndarray:
-        padded = np.zeros((self.max_length, *x.shape[1:]), x.dtype)
-        padded[: len(x)] = x
-        return padded
+        weight = self.padded(stored["weight"], np.float32)
+        return found | {"label": self.padded(target, target.dtype), "weight": weight}
 
 
 def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:
