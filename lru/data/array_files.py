@@ -29,12 +29,13 @@ _DAMAGED = (
 _INTEGERS, _NUMBERS = "iub", "iubf"  # `dtype.kind`; booleans count as integers
 
 
-def read_arrays(path: Path, names: Collection[str]) -> Arrays:
+def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = ()) -> Arrays:
     """Reads arrays by name; those of a folder are memory-mapped.
 
     Args:
       path: an `.npz` file, or a folder with a file `NAME.npy` for each array.
       names: the names that the arrays may have.
+      ignored: names of arrays that are not read.
 
     Raises:
       UserError: if the files cannot be read or have no arrays, or an array has another name or
@@ -42,7 +43,7 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
     """
     try:
         with np.errstate(over="ignore"):  # the size of a shape that a damaged header may have
-            found = _read_folder(path) if path.is_dir() else _read_npz(path)
+            found = _read_folder(path, ignored) if path.is_dir() else _read_npz(path, ignored)
     except _DAMAGED as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(f"{path} holds pickled Python objects; expected numbers only") from None
@@ -50,7 +51,7 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
         raise UserError(f"{path} cannot be read ({reason}); expected {_FORM}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    if not found:
+    if not (found or ignored):
         raise UserError(f"{path} has no arrays; expected {_FORM}")
     for name, array in found.items():
         if name not in names:
@@ -70,18 +71,20 @@ def source_files(path: Path) -> Sequence[Path]:
     return sorted(file for file in path.glob("*.npy") if not file.name.startswith("."))
 
 
-def _read_folder(path: Path) -> Arrays:
+def _read_folder(path: Path, ignored: Collection[str]) -> Arrays:
     return {
-        file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in source_files(path)
+        file.stem: np.load(file, mmap_mode="r", allow_pickle=False)
+        for file in source_files(path)
+        if file.stem not in ignored
     }
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_npz(path: Path, ignored: Collection[str]) -> Arrays:
     with path.open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("it is a single array")
-        return {name: _member(loaded, name) for name in loaded.files}
+        return {name: _member(loaded, name) for name in loaded.files if name not in ignored}
 
 
 def _member(loaded: Any, name: str) -> np.ndarray:

@@ -420,7 +420,7 @@ def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
 
 def test_inputs_of_another_kind_than_the_model_reads_raise():
     of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
-    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer tok"):
+    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer"):
         of_tokens.encode_inputs(X[0], "x")
     for scaling, hint in (Scaling((0.0,), (1.0,)), "1), or convert to real numbers"), (
         Scaling((0.0, 0.0), (1.0, 1.0)), "2)"
