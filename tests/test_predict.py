@@ -1,6 +1,7 @@
 """Predictions of new arrays equal those of the model, in the units of the training arrays."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from lru.data.springs import EXAMPLES, spring_arrays
 from lru.errors import UserError
 from lru.training.best import restore_best
 from lru.training.config import load_config
+from lru.training.exporting import write_export
 from lru.training.loop import train_and_evaluate
 from lru.training.predicting import Predictor, load_predictor, predict_file
 
@@ -151,6 +153,22 @@ def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
         (folder / "config.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
             export.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "warns"),
+    [((3.0, 0.0), (1.0, 2.0), False), ((3.0, 1.7e9), (1.0, 100.0), True)],
+)
+def test_exporting_units_that_float32_cannot_hold_warns(mean, std, warns, root, tmp_path, caplog):
+    experiment, state, _ = restore_best(root / "stiffness", read_data=False)
+    spec = dataclasses.replace(experiment.dataset.spec, inputs=Scaling(mean, std))
+    experiment.dataset = dataclasses.replace(experiment.dataset, spec=spec)
+    about = json.loads((root / "stiffness out" / "config.json").read_text())
+    about["spec"] = spec.to_json()
+    write_export(tmp_path / "out", about, experiment, experiment.variables(state))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == warns
+    assert not warns or (warnings[0].startswith("x has a mean too") and "\n" not in warnings[0])
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -77,6 +77,20 @@ class Scaling:
             )
         return standardized
 
+    @property
+    def suits_float32(self) -> bool:
+        """Whether float32 can apply it: |mean| < 1e5 std, and both are finite and normal.
+
+        Otherwise, the rounding of unscaled values exceeds about a hundredth of their spread.
+
+        Example:
+          >>> Scaling((20.0,), (5.0,)).suits_float32, Scaling((1.7e9,), (5.0,)).suits_float32
+          (True, False)
+        """
+        mean, std, limits = np.abs(self.mean), np.array(self.std), np.finfo(np.float32)
+        finite = mean.max() <= limits.max and limits.tiny <= std.min() <= std.max() <= limits.max
+        return bool(finite and (mean < 1e5 * std).all())
+
     def undo(self, x: Any) -> np.ndarray:
         """Converts standardized values to the units of the data, float64."""
         return np.asarray(x, np.float64) * np.array(self.std) + np.array(self.mean)

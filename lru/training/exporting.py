@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lru.data.array_spec import ArraySpec
     from lru.training.experiment import Experiment
 
+_logger = logging.getLogger(__name__)
 WEIGHTS, ABOUT, STEP = "model.safetensors", "config.json", "step.jaxexport"
 _FIELDS: Fields = {
     "config": {"model": dict},
@@ -100,6 +102,9 @@ def write_export(
 ) -> None:
     """Writes an export atomically, and adds the digest of its weights to `about`.
 
+    A warning is logged if float32 cannot hold the units of the user's arrays, in which the exported
+    model computes.
+
     Args:
       out: the folder; see `check_out`.
       about: the content of `config.json`; see `describe_export`.
@@ -115,6 +120,7 @@ def write_export(
             "the model is not causal: its mixers read later steps, so it cannot run step by step; "
             "leave out --step"
         )
+    _warn_if_imprecise(experiment.dataset.spec)
     with new_folder(out) as folder:
         _write(folder, about, experiment, variables, step)
         load(folder, allow)  # an export that cannot be loaded must not be written
@@ -138,6 +144,15 @@ def _write(
             model = _in_units(experiment.model, experiment.dataset.spec)
             program = export_step(model, variables, _one_step(experiment))
         (folder / STEP).write_bytes(program.serialize())
+
+
+def _warn_if_imprecise(spec: ArraySpec | None) -> None:
+    for name, scaling in (("x", spec and spec.inputs), ("y", spec and spec.outputs)):
+        if scaling and not scaling.suits_float32:
+            _logger.warning(
+                f"{name} has a mean too large for its standard deviation, or exceeds float32: the "
+                f"export is imprecise in the units of {name}; lru.predict with it is not (float64)"
+            )
 
 
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:

@@ -418,6 +418,17 @@ def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "folder"))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "suits"),
+    [
+        (9e4, 1.0, True), (-9e4, 1.0, True), (1e5, 1.0, False), (-1e5, 1.0, False),
+        (1e39, 1e38, False), (0.0, 1e39, False), (0.0, 1e-39, False), (0.0, 1e-37, True),
+    ],
+)  # fmt: skip
+def test_a_scaling_suits_float32_if_it_is_finite_and_precise_there(mean, std, suits):
+    assert Scaling((0.0, mean), (1.0, std)).suits_float32 is suits
+
+
 def test_inputs_of_another_kind_than_the_model_reads_raise():
     of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
     with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer"):
