@@ -156,6 +156,31 @@ def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("example", "change"),
+    [
+        ("motion", {"target": "values"}),
+        ("motion", {"inputs": {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}),
+        ("motion", {"inputs": None, "vocab_size": 3}),
+        ("stiffness", {"num_outputs": 2, "last_axis": True,
+                       "outputs": {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}),
+        ("shape", {"labels": [0, 1], "num_outputs": 2}),
+        ("shape", {"target": "step_classes"}),
+    ],
+)  # fmt: skip
+def test_an_export_whose_specification_is_not_that_of_its_model_raises(
+    example, change, root, tmp_path
+):
+    """Otherwise, predicting would fail, or be wrong, far from the cause."""
+    experiment, state, _ = restore_best(root / example, read_data=False)
+    about = json.loads((root / f"{example} out" / "config.json").read_text())
+    about["spec"] |= change
+    ArraySpec.from_json(about["spec"])  # valid by itself
+    with pytest.raises(UserError, match=r"describes no model \(its spec (expects|has)"):
+        write_export(tmp_path / "out", about, experiment, experiment.variables(state))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("mean", "std", "warns"),
     [((3.0, 0.0), (1.0, 2.0), False), ((3.0, 1.7e9), (1.0, 100.0), True)],
 )

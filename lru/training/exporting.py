@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,10 +207,13 @@ def load_standardized(
         if type(value) not in (bool, type(None)) and not (type(value) is int and 0 < value < 2**31):
             raise UserError(f"{file} is damaged (arguments.{name} is {value!r}); {_REMEDY}")
     try:
-        model = _model(about["config"]["model"], about["arguments"], allow)
+        maker = _maker(about["config"]["model"], about["arguments"], allow)
+        model = maker(**about["arguments"])
         inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
         spec = None if about.get("spec") is None else ArraySpec.from_json(about["spec"])
+        if spec is not None:
+            _check_spec(spec, about, maker)
     except (
         ArithmeticError,
         AttributeError,
@@ -231,6 +235,17 @@ def load_standardized(
             f"change is intended, delete sha256 from {file}"
         )
     return model, variables, spec
+
+
+def _check_spec(spec: ArraySpec, about: Mapping[str, Any], maker: Callable[..., Any]) -> None:
+    """Raises a ValueError if an export's model does not read and predict what `spec` says."""
+    from lru.training.tasks import array_arguments
+
+    wanted = array_arguments(spec, inspect.signature(maker).parameters)
+    if about["arguments"] != wanted:
+        raise ValueError(f"its spec expects the arguments {wanted}")
+    if spec.inputs and len(spec.inputs.mean) != about["inputs"]["shape"][-1]:
+        raise ValueError(f"its spec has {len(spec.inputs.mean)} features")
 
 
 def _in_units(model: nn.Module, spec: ArraySpec | None) -> nn.Module:
@@ -322,14 +337,15 @@ def describe_export(
     }
 
 
-def _model(
+def _maker(
     section: Mapping[str, Any], arguments: Mapping[str, Any], allow: Sequence[str]
-) -> nn.Module:
+) -> Callable[..., nn.Module]:
+    """Returns a function that creates a model from the arguments that depend on the data."""
     from lru.training.build import build
 
     maker = build(section, "config.model", tuple(arguments), allow)
     _check_modules(maker, "config.model")
-    return maker(**arguments)
+    return maker
 
 
 def _check_modules(maker: Any, where: str) -> None:
