@@ -1,20 +1,29 @@
 """Predictions of new arrays equal those of the model, in the units of the training arrays."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from lru import export, predict
 from lru.command_line import run
+from lru.data.array_files import Part
+from lru.data.array_spec import ArraySpec, Scaling
 from lru.data.springs import EXAMPLES, spring_arrays
 from lru.errors import UserError
 from lru.training.best import restore_best
 from lru.training.config import load_config
+from lru.training.exporting import write_export
 from lru.training.loop import train_and_evaluate
+from lru.training.predicting import Predictor, load_predictor, predict_file
 
 N, T = 70, 11  # more than a batch, and shorter than in training
 
@@ -90,6 +99,45 @@ def test_padding_is_marked_and_changes_no_prediction(example, root, inputs, tmp_
         np.testing.assert_array_equal(np.isfinite(clean["probability"]).all(-1), valid)
 
 
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_targets_and_masks_of_the_input_are_not_read(form, root, tmp_path):
+    arrays = {"x": np.ones((N, T, 1)), "y": np.array([None]), "mask": np.array(["a"])}
+    given = tmp_path / ("new.npz" if form == "file" else "new")
+    if form == "file":
+        np.savez(given, **arrays)
+    else:
+        given.mkdir()
+        for name, array in arrays.items():
+            np.save(given / f"{name}.npy", array)
+    found = predict_file(load_predictor(root / "motion out"), given, tmp_path / "y.npz")
+    assert found["y"].shape == (N, T) and np.isfinite(found["y"]).all()
+
+
+class Noted(nn.Module):
+    """Returns its inputs, and notes their shapes."""
+
+    note: Callable
+
+    def __call__(self, x, seq_lengths):
+        self.note(x.shape)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("n", "steps", "rows"), [(1, 5, 1), (63, 5, 63), (200, 5, 64), (5, 2**19, 2), (2, 2**21, 1)]
+)
+def test_batches_are_no_larger_than_needed(n, steps, rows):
+    """A few sequences are not padded to a full batch, and long ones do not fill the memory."""
+    spec = ArraySpec("step_values", 1, inputs=(one := Scaling((0.0,), (1.0,))), outputs=one)
+    x = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None], (n, steps, 1))
+    shapes = []
+    found = Predictor(Noted(shapes.append), {}, spec, contextlib.nullcontext).predict(
+        Part.of({"x": x}, "", Path("new.npz"))
+    )
+    assert set(shapes) == {(rows, steps, 1)}
+    np.testing.assert_array_equal(found["y"], x[..., 0])
+
+
 def test_an_export_has_the_specification_of_its_run(root):
     for example in EXAMPLES:
         content = json.loads((root / f"{example} out" / "config.json").read_text())
@@ -105,6 +153,47 @@ def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
         (folder / "config.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
             export.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("example", "change"),
+    [
+        ("motion", {"target": "values"}),
+        ("motion", {"inputs": {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}),
+        ("motion", {"inputs": None, "vocab_size": 3}),
+        ("stiffness", {"num_outputs": 2, "last_axis": True,
+                       "outputs": {"mean": [0.0, 0.0], "std": [1.0, 1.0]}}),
+        ("shape", {"labels": [0, 1], "num_outputs": 2}),
+        ("shape", {"target": "step_classes"}),
+    ],
+)  # fmt: skip
+def test_an_export_whose_specification_is_not_that_of_its_model_raises(
+    example, change, root, tmp_path
+):
+    """Otherwise, predicting would fail, or be wrong, far from the cause."""
+    experiment, state, _ = restore_best(root / example, read_data=False)
+    about = json.loads((root / f"{example} out" / "config.json").read_text())
+    about["spec"] |= change
+    ArraySpec.from_json(about["spec"])  # valid by itself
+    with pytest.raises(UserError, match=r"describes no model \(its spec (expects|has)"):
+        write_export(tmp_path / "out", about, experiment, experiment.variables(state))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "warns"),
+    [((3.0, 0.0), (1.0, 2.0), False), ((3.0, 1.7e9), (1.0, 100.0), True)],
+)
+def test_exporting_units_that_float32_cannot_hold_warns(mean, std, warns, root, tmp_path, caplog):
+    experiment, state, _ = restore_best(root / "stiffness", read_data=False)
+    spec = dataclasses.replace(experiment.dataset.spec, inputs=Scaling(mean, std))
+    experiment.dataset = dataclasses.replace(experiment.dataset, spec=spec)
+    about = json.loads((root / "stiffness out" / "config.json").read_text())
+    about["spec"] = spec.to_json()
+    write_export(tmp_path / "out", about, experiment, experiment.variables(state))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == warns
+    assert not warns or (warnings[0].startswith("x has a mean too") and "\n" not in warnings[0])
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -152,7 +241,7 @@ WRONG = [
     ({"y": X}, "has no array 'x', the inputs of the examples"),
     ({"x": X, "length": [1]}, "has an array 'length'; did you mean 'lengths'?"),
     ({"x": np.zeros((3, T, 2))}, "x of example 0 of NEW has 2 features; the model reads 1"),
-    ({"x": np.zeros((3, T), int)}, "the model reads features"),
+    ({"x": np.zeros((3, T), int)}, "are tokens; the model reads features: give (n, T, 1), or"),
     ({"x": X + np.nan}, "x of example 0 of NEW has values that are not finite"),
     ({"x": X, "lengths": [1, 2, 99]}, "has values from 1 to 99; expected 1 to 11"),
     ({"x": np.array([None])}, "NEW holds pickled Python objects; expected numbers only"),
@@ -174,16 +263,24 @@ def test_arrays_that_the_model_does_not_read_print_one_line(arrays, words, root,
 
 def test_paths_that_cannot_be_used_print_one_line(root, tmp_path, capsys):
     np.savez(tmp_path / "new.npz", x=X)
+    for name in ("folder", "dir.npz"):
+        (tmp_path / name).mkdir()
+    np.save(tmp_path / "folder" / "x.npy", X)
     for source, new, out, words in [
         ("motion", "none.npz", "y.npz", "none.npz: No such file"),
-        ("motion", "new.npz", "new.npz", "cannot be written; expected a new .npz file"),
-        ("motion", "new.npz", "none/y.npz", "cannot be written; expected a new .npz file"),
+        ("motion", "new.npz", "new.npz", "new.npz, which is, or is in, the input"),
+        ("motion", "new.npz", "y.npy", "expected a name that ends in .npz"),
+        ("motion", "new.npz", "none/y.npz", "but there is no folder"),
+        ("motion", "new.npz", "dir.npz", "which is a folder; expected a file"),
+        ("motion", "folder", "folder/x.npy", "expected a name that ends in .npz"),
+        ("motion", "folder", "folder/y.npz", "y.npz, which is, or is in, the input"),
         ("nothing", "new.npz", "y.npz", "holds no run"),
     ]:
         arguments = [f"--workdir={root / source}", f"--input={tmp_path / new}"]
         assert run(predict.main, [*arguments, f"--out={tmp_path / out}"]) == 2
         err = capsys.readouterr().err
         assert words in err and err.count("\n") == 1, err
+    np.testing.assert_array_equal(np.load(tmp_path / "folder" / "x.npy"), X)
 
 
 def test_a_run_on_other_data_prints_one_line(tmp_path, capsys):

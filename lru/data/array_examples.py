@@ -12,6 +12,9 @@ from lru.data.array_spec import ArraySpec, Scaling, check_finite, resolve_target
 from lru.errors import UserError
 
 _MOST_TOKENS = 65_536
+# Unless the user says otherwise, more integers than these, or than half of the targets, are numbers
+# and not labels; a few examples may all have different labels.
+_MANY_LABELS, _FEW_LABELS = 1_000, 10
 
 
 class _Form(NamedTuple):
@@ -36,7 +39,8 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
 
     Raises:
       UserError: if the splits differ in form, or an array cannot be used: for example, targets are
-        missing, or there are too many tokens or too few classes.
+        missing, or there are too many tokens or too few classes; or if "auto" would make a class of
+        each of many numbers.
     """
     forms = {part.where: _form(part, target) for part in parts.values()}
     (first, form), *others = forms.items()
@@ -46,13 +50,14 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
     train, of_tokens = parts["train"], parts["train"].of_tokens
     labels = outputs = None
     if form.target.endswith("classes"):
-        labels = _labels(parts, form.target)
+        labels = _labels(parts, form.target, chosen=target != "auto")
     else:
-        outputs = Scaling.of(_counted(train, i, form.target) for i in range(len(train)))
+        targets = (_targets(train, i, form.target)[0] for i in range(len(train)))
+        outputs = Scaling.of(targets, f"y of {train.where}")
     return ArraySpec(
         form.target,
         form.outputs if labels is None else len(labels),
-        inputs=None if of_tokens else Scaling.of(_features(train)),
+        inputs=None if of_tokens else Scaling.of(_features(train), f"x of {train.where}"),
         vocab_size=_vocab_size(parts) if of_tokens else None,
         outputs=outputs,
         labels=labels,
@@ -73,8 +78,8 @@ def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
     """
     for i in range(len(part)):
         inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
-        weight = _weight(part, i, spec.target)
-        known = spec.encode_target(_counted(part, i, spec.target))
+        known, weight = _targets(part, i, spec.target)
+        known = spec.encode_target(known, f"y of {part.name(i)}")
         target = np.zeros((len(weight), *known.shape[1:]), known.dtype)
         target[weight] = known
         yield {"inputs": inputs, "target": target, "weight": weight.astype(np.uint8)}
@@ -107,25 +112,45 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
     return weight
 
 
-def _counted(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns those targets of an example that count: labels `(m,)` or real numbers `(m, k)`."""
+def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the targets of an example that count, and `_weight`.
+
+    The targets are labels `(m,)` or real numbers `(m, k)`.
+    """
     weight = _weight(part, i, target)
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]
     if target.endswith("classes"):
-        return y[:, 0].astype(np.int64)
+        return _as_labels(y[:, 0], f"y of {part.name(i)}"), weight
     check_finite(y, f"y of {part.name(i)}")
-    return y
+    return y, weight
 
 
-def _labels(parts: Mapping[str, Part], target: str) -> tuple[int, ...]:
+def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
+    """Returns integers as int64."""
+    if y.max() > (most := np.iinfo(np.int64).max):
+        raise UserError(f"{where} has the label {y.max()}; expected at most {most}")
+    return y.astype(np.int64)
+
+
+def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, ...]:
+    """Returns the labels of all splits; if `target` was not chosen, they must be few."""
     found: set[int] = set()
+    number = 0
     for part in parts.values():
         for i in range(len(part)):
-            found.update(np.unique(_counted(part, i, target)).tolist())
+            y, _ = _targets(part, i, target)
+            found.update(np.unique(y).tolist())
+            number += len(y)
+    where = f"y of {parts['train'].where}"
     if len(found) < 2:
-        where = parts["train"].where
-        raise UserError(f"y of {where} has a single class; expected at least two")
+        raise UserError(f"{where} has a single class; expected at least two")
+    if not chosen and len(found) > min(max(number // 2, _FEW_LABELS), _MANY_LABELS):
+        values = target.replace("classes", "values")
+        raise UserError(
+            f"{where} has {len(found)} different integers in {number} targets; give "
+            f"--config.data.target={values} if they are numbers, or ={target} if they are labels"
+        )
     return tuple(sorted(found))
 
 

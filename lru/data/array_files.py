@@ -6,10 +6,14 @@ Nothing in these files runs code: pickled objects are rejected.
 from __future__ import annotations
 
 import dataclasses
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,30 +21,37 @@ from lru.errors import UserError, did_you_mean
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = "an .npz file, or a folder of .npy files"
+# What NumPy and its readers of archives raise for damaged files.
+_DAMAGED = (
+    ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
+    ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _INTEGERS, _NUMBERS = "iub", "iubf"  # `dtype.kind`; booleans count as integers
 
 
-def read_arrays(path: Path, names: Collection[str]) -> Arrays:
+def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = ()) -> Arrays:
     """Reads arrays by name; those of a folder are memory-mapped.
 
     Args:
       path: an `.npz` file, or a folder with a file `NAME.npy` for each array.
       names: the names that the arrays may have.
+      ignored: names of arrays that are not read.
 
     Raises:
       UserError: if the files cannot be read or have no arrays, or an array has another name or
         contains anything but real numbers.
     """
     try:
-        found = _read_folder(path) if path.is_dir() else _read_npz(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        with np.errstate(over="ignore"):  # the size of a shape that a damaged header may have
+            found = _read_folder(path, ignored) if path.is_dir() else _read_npz(path, ignored)
+    except _DAMAGED as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(f"{path} holds pickled Python objects; expected numbers only") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read ({reason}); expected {_FORM}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    if not found:
+    if not (found or ignored):
         raise UserError(f"{path} has no arrays; expected {_FORM}")
     for name, array in found.items():
         if name not in names:
@@ -50,17 +61,36 @@ def read_arrays(path: Path, names: Collection[str]) -> Arrays:
     return found
 
 
-def _read_folder(path: Path) -> Arrays:
-    files = sorted(path.glob("*.npy"))
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+def source_files(path: Path) -> Sequence[Path]:
+    """Returns the files that `read_arrays` reads: the file itself, or the folder's `.npy` files.
+
+    Hidden files, such as those that macOS adds, are left out.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.glob("*.npy") if not file.name.startswith("."))
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_folder(path: Path, ignored: Collection[str]) -> Arrays:
+    return {
+        file.stem: np.load(file, mmap_mode="r", allow_pickle=False)
+        for file in source_files(path)
+        if file.stem not in ignored
+    }
+
+
+def _read_npz(path: Path, ignored: Collection[str]) -> Arrays:
     with path.open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("it is a single array")
-        return {name: loaded[name] for name in loaded.files}
+        return {name: _member(loaded, name) for name in loaded.files if name not in ignored}
+
+
+def _member(loaded: Any, name: str) -> np.ndarray:
+    if not isinstance(array := loaded[name], np.ndarray):  # NumPy returns the bytes of other files
+        raise ValueError(f"{name} is not an array")
+    return array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,11 +29,12 @@ class Scaling:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, chunks: Iterable[np.ndarray]) -> Self:
+    def of(cls, chunks: Iterable[np.ndarray], where: str = "the data") -> Self:
         """Computes mean and standard deviation in float64; a constant feature gets a std of 1.
 
         Args:
           chunks: arrays `(m, features)` that together have all values.
+          where: the name of the values, for messages.
 
         Raises:
           UserError: if a value is not finite or too large to be squared in float64.
@@ -45,20 +46,50 @@ class Scaling:
         count, mean, squares = 0, np.zeros(1), np.zeros(1)
         for chunk in chunks:  # merged as in Chan et al. (1979), accurate for large means
             values = np.asarray(chunk, np.float64)
-            here, more = values.mean(0), len(values)
-            away, total = here - mean, count + more
             with np.errstate(over="ignore", invalid="ignore"):  # reported below
+                here, more = values.mean(0), len(values)
+                away, total = here - mean, count + more
                 squares = squares + ((values - here) ** 2).sum(0) + away**2 * count * more / total
-            mean, count = mean + away * more / total, total
+                mean, count = mean + away * more / total, total
         std = np.sqrt(squares / count)
-        if not np.isfinite(std).all():
-            raise UserError("the arrays have values too large to standardize; divide them first")
+        if not np.isfinite([mean, std]).all():
+            raise UserError(f"{where} has values too large to standardize; divide them first")
         std = np.where(std > 1e-14 * np.abs(mean), std, 1.0)  # rounding of a constant is no spread
         return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        """Standardizes values in float64; returns them as float32."""
-        return ((x - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+    def apply(self, x: np.ndarray, where: str = "the data") -> np.ndarray:
+        """Standardizes values in float64; returns them as float32.
+
+        Args:
+          x: values `(..., features)`.
+          where: the name of the values, for messages.
+
+        Raises:
+          UserError: if a value is not finite, or its standardized value is not finite in float32.
+        """
+        check_finite(x, where)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            standardized = ((x - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        if not np.isfinite(standardized).all():
+            raise UserError(
+                f"{where} has values too far from the mean of the training data for float32; "
+                "expected values like those in training"
+            )
+        return standardized
+
+    @property
+    def suits_float32(self) -> bool:
+        """Whether float32 can apply it: |mean| < 1e5 std, and both are finite and normal.
+
+        Otherwise, the rounding of unscaled values exceeds about a hundredth of their spread.
+
+        Example:
+          >>> Scaling((20.0,), (5.0,)).suits_float32, Scaling((1.7e9,), (5.0,)).suits_float32
+          (True, False)
+        """
+        mean, std, limits = np.abs(self.mean), np.array(self.std), np.finfo(np.float32)
+        finite = mean.max() <= limits.max and limits.tiny <= std.min() <= std.max() <= limits.max
+        return bool(finite and (mean < 1e5 * std).all())
 
     def undo(self, x: Any) -> np.ndarray:
         """Converts standardized values to the units of the data, float64."""
@@ -133,23 +164,31 @@ class ArraySpec:
           where: the name of `x`, for messages.
 
         Raises:
-          UserError: if the model cannot read the inputs, or a feature is not finite.
+          UserError: if the model cannot read the inputs, or a feature is not finite, also after it
+            was standardized.
         """
-        if (x.ndim == 1) != (self.inputs is None):
-            read = "tokens" if self.inputs is None else "features"
-            raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads {read}")
         if self.inputs is None:
             return _checked_tokens(x, self.vocab_size or 0, where)
-        if x.shape[1] != (features := len(self.inputs.mean)):
+        features = len(self.inputs.mean)
+        if x.ndim == 1:
+            raise UserError(
+                f"{where} has integers (T,), which are tokens; the model reads features: give "
+                f"(n, T, {features})" + ", or convert to real numbers" * (features == 1)
+            )
+        if x.shape[1] != features:
             raise UserError(f"{where} has {x.shape[1]} features; the model reads {features}")
-        check_finite(x, where)
-        return self.inputs.apply(x)
+        return self.inputs.apply(x, where)
 
-    def encode_target(self, y: np.ndarray) -> np.ndarray:
-        """Converts labels to classes, int32, or standardizes real numbers `(..., k)`, float32."""
+    def encode_target(self, y: np.ndarray, where: str) -> np.ndarray:
+        """Converts labels to classes, int32, or standardizes real numbers `(..., k)`, float32.
+
+        Raises:
+          UserError: if a number of `y`, which messages call `where`, is not finite, also after it
+            was standardized.
+        """
         if self.outputs is None:
             return np.searchsorted(np.array(self.labels), y).astype(np.int32)
-        return self.outputs.apply(y)
+        return self.outputs.apply(y, where)
 
     def values(self, outputs: Any) -> np.ndarray:
         """Converts real outputs of a model, `(..., k)`, to the units and axes of the targets."""
@@ -165,6 +204,8 @@ def check_finite(x: np.ndarray, where: str) -> None:
 
 
 def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
+    if x.ndim != 1:
+        raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads integer tokens")
     if x.min() < 0 or x.max() >= vocab_size:
         raise UserError(
             f"{where} has tokens from {x.min()} to {x.max()}; expected 0 to {vocab_size - 1}"
@@ -177,7 +218,8 @@ def resolve_target(given: str, y: np.ndarray, steps: int, where: str) -> tuple[s
 
     Args:
       given: one of `TARGETS`, or "auto": "classes" if `y` has integers or booleans, else "values",
-        with the prefix "step_" if the second axis of `y` has the length `steps`.
+        with the prefix "step_" if the second axis of `y` has the length `steps`. Whether the
+        integers are few enough for classes is left to `lru.data.array_examples.spec_of`.
       y: the targets of all examples.
       steps: T, the number of steps of the inputs.
       where: the name of `y`, for messages.

@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lru.data.array_examples import encoded, spec_of
-from lru.data.array_files import Part, read_arrays
+from lru.data.array_files import Part, read_arrays, source_files
 from lru.data.array_spec import TARGETS, ArraySpec
 from lru.data.builder import SPLITS, SequenceDataset
 from lru.data.options import Options
-from lru.data.sources import SourceFile
+from lru.data.sources import digest
 from lru.data.springs import EXAMPLES, spring_arrays
 from lru.errors import UserError
 
@@ -78,13 +78,14 @@ class ArraysOptions(Options):
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of `SourceFile.sha256` for `path`."""
-        path = Path(self.path).expanduser()
+        """The first 16 hexadecimal digits of the SHA-256 of the files that are read."""
         try:
-            path.stat()  # a missing path would have the digest of an empty folder
-            return SourceFile.of(path).sha256[:16]
+            path = Path(self.path).expanduser()
+            return digest(path, source_files(path))[:16]
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
+        except (RuntimeError, ValueError) as error:  # an unknown user in `~user`, or a NUL byte
+            raise UserError(f"cannot read {self.path!r}: {error}") from error
 
 
 class Arrays(SequenceDataset):
@@ -169,16 +170,13 @@ class Arrays(SequenceDataset):
         inputs = stored["inputs"].view("<i4" if spec.inputs is None else "<f4").reshape(-1, *width)
         outputs = () if spec.of_classes else (spec.num_outputs,)
         target = stored["target"].view("<i4" if spec.of_classes else "<f4").reshape(-1, *outputs)
-        found = {"inputs": self._padded(inputs), "length": np.int32(len(inputs))}
+        found = {
+            "inputs": self.padded(inputs, inputs.dtype), "length": np.int32(len(inputs))
+        }  # fmt: skip
         if not spec.per_step:
             return found | {"label": target[0]}
-        weight = stored["weight"].astype(np.float32)
-        return found | {"label": self._padded(target), "weight": self._padded(weight)}
-
-    def _padded(self, x: np.ndarray) -> np.ndarray:
-        padded = np.zeros((self.max_length, *x.shape[1:]), x.dtype)
-        padded[: len(x)] = x
-        return padded
+        weight = self.padded(stored["weight"], np.float32)
+        return found | {"label": self.padded(target, target.dtype), "weight": weight}
 
 
 def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:

@@ -269,11 +269,11 @@ class SequenceDataset(
             "label": np.int32(stored["label"]),
         }
 
-    def padded(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns the tokens as int32, padded with zeros to length T."""
-        inputs = np.zeros(self.max_length, np.int32)
-        inputs[: len(tokens)] = tokens
-        return inputs
+    def padded(self, x: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
+        """Returns tokens, or other arrays with a first axis of time, padded with zeros to T."""
+        padded = np.zeros((self.max_length, *x.shape[1:]), dtype)
+        padded[: len(x)] = x
+        return padded
 
     def decode(self, inputs: Any) -> Any:
         """Converts inputs from `source` to inputs of the model, normally on the device.

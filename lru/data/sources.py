@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -40,7 +40,7 @@ class SourceFile:
     def of(cls, path: Path) -> Self:
         """Returns the current state of the file or directory at a path."""
         size, stat = _stat(path)  # first, so that a change before the digest is detected
-        return cls(str(path), size, stat, _digest(path))
+        return cls(str(path), size, stat, digest(path, _files(path)))
 
     def is_at(self, path: Path) -> bool:
         """Returns whether the path equals the recorded path, and sizes and times are unchanged."""
@@ -114,11 +114,11 @@ def _stat(path: Path) -> tuple[int, str]:
     return size, listing.hexdigest()[:16]
 
 
-def _digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, or of the names and digests of the files in a directory."""
+def digest(path: Path, files: Iterable[Path]) -> str:
+    """Returns the SHA-256 of a file, or of the names and digests of some files in a directory."""
     if path.is_file():
         return _file_digest(path)
-    lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in _files(path))
+    lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in files)
     total = hashlib.sha256()
     for line in lines:
         total.update(line.encode("utf-8", "surrogateescape"))

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 Variables = Mapping[str, Any]
+_DENSE = ("kernel", "bias")
+_LRU = ("nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im", "D")
 
 
 def from_minimal_lru(variables: Variables) -> dict[str, Any]:
@@ -40,25 +42,27 @@ def from_minimal_lru(variables: Variables) -> dict[str, Any]:
     encoder = found["params"]["encoder"]
     blocks = {
         name.replace("layers_", "blocks_"): {
-            "norm": layer["normalization"].value,
-            "mixer": layer["seq"].value,
-            "glu": _side_by_side(layer["out1"].value, layer["out2"].value),
+            "norm": layer["normalization"].arrays("scale", "bias"),
+            "mixer": layer["seq"].arrays(*_LRU),
+            "glu": _side_by_side(layer["out1"].arrays(*_DENSE), layer["out2"].arrays(*_DENSE)),
         }
         for name in encoder.value
         if name.startswith("layers_")
         for layer in [encoder[name]]
     }
     params = {
-        "encoder": encoder["encoder"].value,
+        "encoder": encoder["encoder"].arrays(*_DENSE),
         "stack": blocks,
-        "head": found["params"]["decoder"].value,
+        "head": found["params"]["decoder"].arrays(*_DENSE),
     }
     result: dict[str, Any] = {"params": params}
     if variables.get("batch_stats"):
         statistics = found["batch_stats"]["encoder"]
         result["batch_stats"] = {
             "stack": {
-                name.replace("layers_", "blocks_"): {"norm": layer["normalization"].value}
+                name.replace("layers_", "blocks_"): {
+                    "norm": layer["normalization"].arrays("mean", "var")
+                }
                 for name in statistics.value
                 for layer in [statistics[name]]
             }
@@ -78,8 +82,10 @@ class _Tree:
             raise ValueError(f"the variables lack {path}; expected those of minimal-LRU's models")
         return _Tree(self.value[name], path)
 
+    def arrays(self, *names: str) -> dict[str, Any]:
+        """Returns the arrays of these names."""
+        return {name: self[name].value for name in names}
+
 
 def _side_by_side(value: Variables, gate: Variables) -> dict[str, Any]:
-    return {
-        name: jnp.concatenate([value[name], gate[name]], axis=-1) for name in ("kernel", "bias")
-    }
+    return {name: jnp.concatenate([value[name], gate[name]], axis=-1) for name in _DENSE}

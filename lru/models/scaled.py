@@ -16,7 +16,8 @@ class Scaled(nn.Module):
     """Wraps a model of standardized numbers, so its inputs and outputs have the data's units.
 
     It applies `model` to `(inputs - mean) / std`, with the mean and standard deviation of the
-    inputs, and returns `outputs * std + mean`, with those of the outputs. It has the variables of
+    inputs, and returns `outputs * std + mean`, with those of the outputs. In float32, that is
+    imprecise if a mean exceeds its standard deviation many thousand times. It has the variables of
     `model`, with the same names. Its call takes the arguments of the model's call.
 
     Attributes:

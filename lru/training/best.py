@@ -25,7 +25,7 @@ from lru.training.recovery import (
     read_run_record,
     restore_config,
 )
-from lru.training.run_config import load_run_config, on_one_device
+from lru.training.run_config import load_run_config, on_one_device, time_devices
 from lru.training.step import State
 
 _logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def build_experiment(
         # On several devices, the batch size would have to be a multiple of their number.
         devices, config = jax.local_devices()[:1], on_one_device(config)
         return Experiment(config, None, devices=devices, description=description, allow=allow)
-    if jax.device_count() % config.train.get("time_devices", 1):
+    if jax.device_count() % time_devices(config):
         config = on_one_device(config)
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)

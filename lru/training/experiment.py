@@ -28,6 +28,7 @@ from lru.training.metrics import Metrics, RegressionMetrics
 from lru.training.optimizer import OptimizerSettings, make_optimizer
 from lru.training.overrides import DATA_ARGUMENTS, MODEL_ARGUMENTS
 from lru.training.ranges import check_ranges
+from lru.training.run_config import section
 from lru.training.settings import Settings
 from lru.training.step import Call, State, Steps, init_variables
 from lru.training.tasks import make_task
@@ -66,7 +67,7 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
 
 def _check_time_devices(config: ConfigDict) -> None:
     """Checks that the mixer divides time among devices if and only if `time_devices` is above 1."""
-    axis = config.model.get("mixer", {}).get("sequence_axis")
+    axis = section(config.model, "mixer").get("sequence_axis")
     number = config.train.get("time_devices", 1)
     if (axis or None) != ("time" if number > 1 else None):
         raise UserError(

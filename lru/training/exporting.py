@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lru.data.array_spec import ArraySpec
     from lru.training.experiment import Experiment
 
+_logger = logging.getLogger(__name__)
 WEIGHTS, ABOUT, STEP = "model.safetensors", "config.json", "step.jaxexport"
 _FIELDS: Fields = {
     "config": {"model": dict},
@@ -100,6 +103,9 @@ def write_export(
 ) -> None:
     """Writes an export atomically, and adds the digest of its weights to `about`.
 
+    A warning is logged if float32 cannot hold the units of the user's arrays, in which the exported
+    model computes.
+
     Args:
       out: the folder; see `check_out`.
       about: the content of `config.json`; see `describe_export`.
@@ -115,6 +121,7 @@ def write_export(
             "the model is not causal: its mixers read later steps, so it cannot run step by step; "
             "leave out --step"
         )
+    _warn_if_imprecise(experiment.dataset.spec)
     with new_folder(out) as folder:
         _write(folder, about, experiment, variables, step)
         load(folder, allow)  # an export that cannot be loaded must not be written
@@ -138,6 +145,15 @@ def _write(
             model = _in_units(experiment.model, experiment.dataset.spec)
             program = export_step(model, variables, _one_step(experiment))
         (folder / STEP).write_bytes(program.serialize())
+
+
+def _warn_if_imprecise(spec: ArraySpec | None) -> None:
+    for name, scaling in (("x", spec and spec.inputs), ("y", spec and spec.outputs)):
+        if scaling and not scaling.suits_float32:
+            _logger.warning(
+                f"{name} has a mean too large for its standard deviation, or exceeds float32: the "
+                f"export is imprecise in the units of {name}; lru.predict with it is not (float64)"
+            )
 
 
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
@@ -191,10 +207,13 @@ def load_standardized(
         if type(value) not in (bool, type(None)) and not (type(value) is int and 0 < value < 2**31):
             raise UserError(f"{file} is damaged (arguments.{name} is {value!r}); {_REMEDY}")
     try:
-        model = _model(about["config"]["model"], about["arguments"], allow)
+        maker = _maker(about["config"]["model"], about["arguments"], allow)
+        model = maker(**about["arguments"])
         inputs = jax.ShapeDtypeStruct(about["inputs"]["shape"], np.dtype(about["inputs"]["dtype"]))
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
         spec = None if about.get("spec") is None else ArraySpec.from_json(about["spec"])
+        if spec is not None:
+            _check_spec(spec, about, maker)
     except (
         ArithmeticError,
         AttributeError,
@@ -216,6 +235,17 @@ def load_standardized(
             f"change is intended, delete sha256 from {file}"
         )
     return model, variables, spec
+
+
+def _check_spec(spec: ArraySpec, about: Mapping[str, Any], maker: Callable[..., Any]) -> None:
+    """Raises a ValueError if an export's model does not read and predict what `spec` says."""
+    from lru.training.tasks import array_arguments
+
+    wanted = array_arguments(spec, inspect.signature(maker).parameters)
+    if about["arguments"] != wanted:
+        raise ValueError(f"its spec expects the arguments {wanted}")
+    if spec.inputs and len(spec.inputs.mean) != about["inputs"]["shape"][-1]:
+        raise ValueError(f"its spec has {len(spec.inputs.mean)} features")
 
 
 def _in_units(model: nn.Module, spec: ArraySpec | None) -> nn.Module:
@@ -254,16 +284,27 @@ def evaluate_export(
 
     about, allow = read_object(folder / ABOUT, _FIELDS, _REMEDY), check_allow(allow)
     check_config(about["config"], allow)
-    _, variables = load(folder, allow)
+    _, variables, spec = load_standardized(folder, allow)
     config = load_run_config(folder).config
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
-    found, here = about["arguments"], dict(experiment.task.model_arguments)
-    if found != here:
-        raise UserError(f"{folder} was trained on other data: {found} there, {here} here")
+    _check_same_data(folder, about["arguments"] | {"spec": spec}, experiment)
     experiment.set_initial_variables(variables, {})
     step = about.get("step")
     row = {"step": step if type(step) is int else 0, "split": split}
     return row | experiment.evaluate(experiment.init_state(), split)
+
+
+def _check_same_data(folder: Path, there: Mapping[str, Any], experiment: Experiment) -> None:
+    """Raises a UserError if an experiment's data give other arguments, or another scaling."""
+    here = dict(experiment.task.model_arguments) | {"spec": experiment.dataset.spec}
+    for name, value in here.items():
+        if there.get(name) != value:
+            what = f"{name} was {there.get(name)}, and is {value}"
+            what = "their scaling or labels differ" if name == "spec" else what
+            raise UserError(
+                f"{folder} was trained on other data than config.data gives ({what}); restore that "
+                "data"
+            )
 
 
 def _one_step(experiment: Experiment) -> Any:
@@ -296,14 +337,15 @@ def describe_export(
     }
 
 
-def _model(
+def _maker(
     section: Mapping[str, Any], arguments: Mapping[str, Any], allow: Sequence[str]
-) -> nn.Module:
+) -> Callable[..., nn.Module]:
+    """Returns a function that creates a model from the arguments that depend on the data."""
     from lru.training.build import build
 
     maker = build(section, "config.model", tuple(arguments), allow)
     _check_modules(maker, "config.model")
-    return maker(**arguments)
+    return maker
 
 
 def _check_modules(maker: Any, where: str) -> None:

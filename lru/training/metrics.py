@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,7 +15,15 @@ from flax import struct
 from lru.ops.array_typing import Array, Float, Num
 
 
-class Metrics(struct.PyTreeNode):
+class _Sums(struct.PyTreeNode):
+    """Sums over examples."""
+
+    def merge(self, other: Self) -> Self:
+        """Returns the metrics over the examples of `self` and `other` together."""
+        return jax.tree.map(operator.add, self, other)
+
+
+class Metrics(_Sums):
     """The sum of the losses and the number of correct predictions over examples.
 
     Batches are merged before a mean is computed, so every example has the same weight. If there is
@@ -49,12 +60,6 @@ class Metrics(struct.PyTreeNode):
         weighted = (jnp.sum(x * weight, dtype=jnp.float32) for x in (loss, correct, 1.0))
         return cls(*weighted)
 
-    def merge(self, other: Metrics) -> Metrics:
-        """Returns the metrics over the examples of `self` and `other` together."""
-        return Metrics(
-            self.loss + other.loss, self.correct + other.correct, self.count + other.count
-        )
-
     def mean_loss(self) -> Float[Array, ""]:
         """Returns the loss that training minimizes, in nats per example."""
         return self.loss / self.count
@@ -72,7 +77,7 @@ class Metrics(struct.PyTreeNode):
         return {"loss": float(self.loss) / count, "accuracy": float(self.correct) / count}
 
 
-class RegressionMetrics(struct.PyTreeNode):
+class RegressionMetrics(_Sums):
     """Sums over examples with K real targets each.
 
     Targets and predictions are standardized. If there are targets at every step, every step whose
@@ -116,15 +121,6 @@ class RegressionMetrics(struct.PyTreeNode):
 
         count = jnp.sum(weight, dtype=jnp.float32)
         return cls(total((outputs - label) ** 2), total(label), total(label**2), count)
-
-    def merge(self, other: RegressionMetrics) -> RegressionMetrics:
-        """Returns the metrics over the examples of `self` and `other` together."""
-        return RegressionMetrics(
-            self.squared_error + other.squared_error,
-            self.target + other.target,
-            self.squared_target + other.squared_target,
-            self.count + other.count,
-        )
 
     @property
     def loss(self) -> Float[Array, ""]:

@@ -21,7 +21,8 @@ from lru.io.files import write_atomically
 from lru.training.best import restore_best
 from lru.training.exporting import WEIGHTS, load_standardized
 
-_BATCH = 64
+# The most rows of a batch, and the most steps of all its rows, which bound the memory.
+_ROWS, _STEPS = 64, 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +69,17 @@ class Predictor:
             outputs = self.model.apply(variables, x, seq_lengths=lengths)
             return jax.nn.softmax(outputs) if self.spec.of_classes else outputs
 
-        for start in range(0, len(part), _BATCH):
-            rows = range(start, min(start + _BATCH, len(part)))
-            x, lengths = self._batch(part, rows)
+        size = min(_ROWS, len(part), max(_STEPS // part.steps, 1))
+        for start in range(0, len(part), size):
+            rows = range(start, min(start + size, len(part)))
+            x, lengths = self._batch(part, rows, size)
             yield np.asarray(apply(self.variables, x, lengths))[: len(rows)]
 
-    def _batch(self, part: Part, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns encoded inputs, padded to T steps and to a full batch, and their lengths."""
+    def _batch(self, part: Part, rows: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns encoded inputs, padded to T steps and to `size` rows, and their lengths."""
         encoded = [self.spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}") for i in rows]
-        x = np.zeros((_BATCH, part.steps, *encoded[0].shape[1:]), encoded[0].dtype)
-        lengths = np.ones(_BATCH, np.int32)
+        x = np.zeros((size, part.steps, *encoded[0].shape[1:]), encoded[0].dtype)
+        lengths = np.ones(size, np.int32)
         for row, inputs in enumerate(encoded):
             x[row, : len(inputs)], lengths[row] = inputs, len(inputs)
         return x, lengths
@@ -122,27 +124,42 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
     return Predictor(model, variables, spec, precision)
 
 
+def check_paths(given: Path, out: Path) -> None:
+    """Checks that predictions can be written to `out`, and do not replace what is `given`.
+
+    Raises:
+      UserError: `out` does not end in `.npz`, is `given` or in it, is a folder, or is in a folder
+        that does not exist.
+    """
+    inputs, outputs = given.resolve(), out.resolve()
+    if out.suffix != ".npz":
+        raise UserError(f"--out is {out}; expected a name that ends in .npz")
+    if inputs == outputs or inputs in outputs.parents:
+        raise UserError(f"--out is {out}, which is, or is in, the input {given}; choose another")
+    if out.is_dir():
+        raise UserError(f"--out is {out}, which is a folder; expected a file")
+    if not out.parent.is_dir():
+        raise UserError(f"--out is {out}, but there is no folder {out.parent}; create it")
+
+
 def predict_file(predictor: Predictor, given: Path, out: Path) -> Mapping[str, np.ndarray]:
     """Predicts the targets of saved arrays, and writes the predictions atomically.
 
     Args:
       predictor: the model.
       given: an `.npz` file or a folder of `.npy` files with `x` and, for padded examples,
-        `lengths`; `y` and `mask`, if present, are ignored.
+        `lengths`; `y` and `mask`, if present, are not read.
       out: the `.npz` file to write; a file of that name is replaced.
 
     Returns:
       The predictions; see `Predictor.predict`.
 
     Raises:
-      UserError: the arrays cannot be read or are not those that the model reads; or `out` is
-        `given`, is a folder, or is in a folder that does not exist.
+      UserError: the arrays cannot be read or are not those that the model reads; or see
+        `check_paths`.
     """
-    if out.is_dir() or not out.parent.is_dir() or out.resolve() == given.resolve():
-        raise UserError(f"{out} cannot be written; expected a new .npz file in an existing folder")
-    arrays = dict(read_arrays(given, ("x", "y", "lengths", "mask")))
-    for name in ("y", "mask"):
-        arrays.pop(name, None)
+    check_paths(given, out)
+    arrays = read_arrays(given, ("x", "lengths"), ignored=("y", "mask"))
     found = predictor.predict(Part.of(arrays, "", given))
     content = io.BytesIO()
     np.savez(content, **found)  # type: ignore[arg-type]

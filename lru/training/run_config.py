@@ -39,11 +39,26 @@ def on_one_device(config: ConfigDict) -> ConfigDict:
     """Returns the config for a model that does not divide the time among devices."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        if "time_devices" in config.train:
+        if time_devices(config) > 1:
             config.train.time_devices = 1
-        if "sequence_axis" in config.model.get("mixer", {}):
-            config.model.mixer.sequence_axis = None
+        if "sequence_axis" in (mixer := section(section(config, "model"), "mixer")):
+            mixer.sequence_axis = None
     return config
+
+
+def time_devices(config: ConfigDict) -> int:
+    """Returns `config.train.time_devices`; 1 if it is missing or not a whole number above 1.
+
+    The config may be damaged; `lru.training.experiment.Experiment` checks it.
+    """
+    number = section(config, "train").get("time_devices")
+    return number if type(number) is int and number > 1 else 1
+
+
+def section(config: ConfigDict, name: str) -> ConfigDict:
+    """Returns a section of a config; an empty one if it is missing or not a section."""
+    found = config.get(name)
+    return found if isinstance(found, ConfigDict) else ConfigDict()
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

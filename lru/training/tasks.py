@@ -236,7 +236,7 @@ class ArrayPrediction(Classification):
     ):
         super().__init__(dataset, settings)
         self._spec = dataset.spec
-        self.model_arguments = _array_arguments(self._spec, arguments)
+        self.model_arguments = array_arguments(self._spec, arguments)
         if not self._spec.of_classes:
             self.selects = ("loss", "rmse")
 
@@ -253,8 +253,16 @@ class ArrayPrediction(Classification):
         )
 
 
-def _array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Returns the model's arguments that depend on the arrays, if the model fits their target."""
+def array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Returns the model's arguments that depend on the arrays.
+
+    Args:
+      spec: the `lru.data.array_spec.ArraySpec` of the arrays.
+      arguments: all arguments that the model can be created with.
+
+    Raises:
+      UserError: the model does not fit the target of the arrays.
+    """
     if "num_outputs" in arguments and "per_step" in arguments:
         if spec.per_step or arguments["per_step"].default is not True:
             return dict(

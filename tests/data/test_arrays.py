@@ -1,12 +1,18 @@
 """The user's own arrays: read safely, standardized by the training split, and checked."""
 
+import io
 import pickle
+import re
+import zipfile
 
 import numpy as np
 import pytest
 
+from lru.data.array_examples import spec_of
+from lru.data.array_files import Part, read_arrays
 from lru.data.array_spec import ArraySpec, Scaling
-from lru.data.arrays import Arrays
+from lru.data.arrays import Arrays, ArraysOptions
+from lru.data.sources import SourceFile
 from lru.errors import UserError
 
 N, T, F = 20, 7, 3
@@ -142,6 +148,29 @@ def test_a_folder_of_npy_files_equals_an_npz_file(tmp_path):
     assert one.digests == two.digests and one.data_dir != two.data_dir
 
 
+def test_files_that_are_not_arrays_do_not_change_the_digest_of_a_folder(tmp_path):
+    """A run's work directory, or notes, may be in the folder."""
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", CLASSES)
+    before = ArraysOptions(path=str(tmp_path)).digest
+    assert before == SourceFile.of(tmp_path).sha256[:16]  # as before other files were left out
+    (tmp_path / "run").mkdir()
+    np.save(tmp_path / "run" / "x.npy", X + 1)
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "._x.npy").write_bytes(b"added by macOS")
+    assert ArraysOptions(path=str(tmp_path)).digest == before
+    assert Arrays.create(tmp_path / "data", path=str(tmp_path)).note.endswith("target: classes")
+    np.save(tmp_path / "x.npy", X + 1)
+    assert ArraysOptions(path=str(tmp_path)).digest != before
+
+
+@pytest.mark.parametrize("path", ["~no_such_user/x.npz", "x\0.npz"])
+def test_a_path_that_cannot_be_resolved_raises_one_line(path, tmp_path):
+    with pytest.raises(UserError, match="cannot read '") as error:
+        Arrays.create(tmp_path / "data", path=path)
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
+
+
 def test_splits_are_drawn_with_the_seed(tmp_path):
     options = dict(validation_fraction=0.2, test_fraction=0.3)
     sizes, first = [], []
@@ -176,6 +205,7 @@ def without(array, at, value):
     return changed
 
 
+LARGE = np.array([1, 2, 3, 2**63] * 5, np.uint64)
 WRONG = [
     ({"y": CLASSES}, "has no array 'x', the inputs of the examples"),
     ({"x": X}, "has x without y, the targets of its examples"),
@@ -188,13 +218,19 @@ WRONG = [
     ({"x": X + 1j, "y": CLASSES}, "x of DATA has the type complex128; expected numbers"),
     ({"x": without(X, (4, 2, 1), np.nan), "y": CLASSES}, "x of example 4 of DATA has values that"),
     ({"x": X, "y": without(X[:, 0, 0], 3, np.inf)}, "y of example 3 of DATA has values that are"),
-    ({"x": without(X, (..., 0), 1e200 * X[..., 0]), "y": CLASSES}, "too large to standardize"),
+    ({"x": without(X, (..., 0), 1e200 * X[..., 0]), "y": CLASSES}, "x of DATA has values too l"),
+    ({"x": X, "y": without(X[:, 0, 0], 3, 1e200)}, "y of DATA has values too large to stand"),
+    ({"x": np.sign(X) * 1e308, "y": CLASSES}, "x of DATA has values too large to"),
+    (splits(x_test=1e41 * X), "x of example 0 of DATA, split test has values too far from the me"),
+    (splits(y_test=1e41 * X), "y of example 0 of DATA, split test has values too far from the me"),
+    (splits(y_test=1e308 * np.sign(X)), "split test has values too far from the m"),
     ({"x": X, "y": CLASSES, "lengths": LENGTHS + T}, "expected 1 to 7, the number of steps of x"),
     ({"x": X, "y": CLASSES, "lengths": 0 * LENGTHS}, "has values from 0 to 0; expected 1 to 7"),
     ({"x": X, "y": CLASSES, "lengths": LENGTHS * 1.0}, "type float64; expected integers (20,)"),
     ({"x": X, "y": TOKENS[:, :4]}, "has shape (20, 4) and type int64; expected integers (n,)"),
     ({"x": X, "y": TOKENS[..., None]}, "expected integers (n, T) for the target 'step_classes'"),
     ({"x": X, "y": 0 * CLASSES}, "y of DATA has a single class; expected at least two"),
+    ({"x": X, "y": LARGE}, "y of example 3 of DATA has the label 9223372036854775808; expected at"),
     ({"x": X, "y": CLASSES, "mask": TOKENS > 4}, "has a mask; expected none for the target"),
     ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected (20, 7), with 1 or True where the target"),
     ({"x": X, "y": TOKENS, "mask": 0 * TOKENS}, "of DATA is zero at every valid step; expected"),
@@ -241,6 +277,32 @@ def test_an_explicit_target_changes_what_integers_mean(tmp_path):
     assert (both.spec.num_outputs, both.spec.per_step) == (T, False)
 
 
+MANY = {
+    "values": (np.arange(N), "20 different integers in 20 targets"),
+    "step_values": (np.arange(N * T).reshape(N, T), "140 different integers in 140 targets"),
+    "values of many": (np.arange(3000) % 1001, "1001 different integers in 3000 targets"),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_different_integers_need_an_explicit_target(name, tmp_path):
+    """Without it, a regression of counts would become a classification into thousands."""
+    (y, words), values = MANY[name], name.removesuffix(" of many")
+    x, classes = np.zeros((len(y), T, 1)), values.replace("values", "classes")
+    hint = f"{words}; give --config.data.target={values} if they are numbers, or ={classes} if"
+    with pytest.raises(UserError, match=hint):
+        create(tmp_path, x=x, y=y)
+    parts = {"train": Part.of({"x": x, "y": y}, "", tmp_path)}
+    assert spec_of(parts, values).of_classes is False
+    assert spec_of(parts, classes).num_outputs == len(np.unique(y))
+
+
+@pytest.mark.parametrize("y", [np.arange(N) % 10, np.arange(3000) % 1000])
+def test_as_many_labels_as_there_may_be_are_classes(y, tmp_path):
+    parts = {"train": Part.of({"x": np.zeros((len(y), T, 1)), "y": y}, "", tmp_path)}
+    assert spec_of(parts, "auto").labels == tuple(range(y.max() + 1))
+
+
 class Trap:
     """Creates a file when it is unpickled."""
 
@@ -283,6 +345,70 @@ def test_a_file_without_arrays_raises_one_line(content, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def npy(shape="(2, 2)", end=", }\n"):
+    """Returns the bytes of an array of 4 numbers, with a header that may be wrong."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}{end}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32)
+
+
+def archive(content, method=zipfile.ZIP_STORED):
+    """Returns the bytes of an `.npz` file whose array `x` has this content."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as members:
+        members.writestr("x.npy", content)
+    return file.getvalue()
+
+
+def patched(content, at, value):
+    """Changes the two bytes `at` a member's header, and those of its entry in the directory."""
+    content, entry = bytearray(content), content.rindex(b"PK\x01\x02") + 2
+    for start in (at, entry + at):
+        content[start : start + 2] = value.to_bytes(2, "little")
+    return bytes(content)
+
+
+def cut(content):
+    """Damages the compressed data of the only member."""
+    start = 30 + len("x.npy") + 9
+    return content[:start] + b"\xff" * 40 + content[start + 40 :]
+
+
+LONG = npy() + np.random.default_rng(0).bytes(999)
+DAMAGED = {
+    "not an array": archive(b"text"),
+    "encrypted": patched(archive(npy()), 6, 1),
+    "unknown compression": patched(archive(npy()), 8, 77),
+    "cut header": archive(npy(end="")),
+    "huge shape": archive(npy(f"({10**30}, 2)")),
+    "negative shape": archive(npy("(-2, -2)")),
+    "damaged zlib": cut(archive(LONG, zipfile.ZIP_DEFLATED)),
+    "damaged bz2": cut(archive(LONG, zipfile.ZIP_BZIP2)),
+    "damaged lzma": cut(archive(LONG, zipfile.ZIP_LZMA)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_archive_raises_one_line(name, tmp_path):
+    file = tmp_path / "data.npz"
+    file.write_bytes(archive(npy()))
+    assert read_arrays(file, ("x",))["x"].shape == (2, 2)
+    file.write_bytes(DAMAGED[name])
+    with pytest.raises(UserError, match=r"data\.npz") as error:
+        read_arrays(file, ("x",))
+    assert "\n" not in str(error.value)
+
+
+SHAPES = [f"({10**30}, 2)", f"({2**61}, 2)", "(-2, -2)", "(2, 1000000)", "((("]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_damaged_file_of_a_folder_raises_one_line(shape, tmp_path):
+    (tmp_path / "x.npy").write_bytes(npy(shape))
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as error:
+        read_arrays(tmp_path, ("x",))
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*none\.npz: No such file"):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "none.npz"))
@@ -290,6 +416,30 @@ def test_a_missing_file_and_an_empty_folder_raise_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder has no arrays; expected an .npz file, or a folder"):
         Arrays.create(tmp_path / "data", path=str(tmp_path / "folder"))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "suits"),
+    [
+        (9e4, 1.0, True), (-9e4, 1.0, True), (1e5, 1.0, False), (-1e5, 1.0, False),
+        (1e39, 1e38, False), (0.0, 1e39, False), (0.0, 1e-39, False), (0.0, 1e-37, True),
+    ],
+)  # fmt: skip
+def test_a_scaling_suits_float32_if_it_is_finite_and_precise_there(mean, std, suits):
+    assert Scaling((0.0, mean), (1.0, std)).suits_float32 is suits
+
+
+def test_inputs_of_another_kind_than_the_model_reads_raise():
+    of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
+    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer"):
+        of_tokens.encode_inputs(X[0], "x")
+    for scaling, hint in (Scaling((0.0,), (1.0,)), "1), or convert to real numbers"), (
+        Scaling((0.0, 0.0), (1.0, 1.0)), "2)"
+    ):  # fmt: skip
+        of_features = ArraySpec("classes", 2, inputs=scaling, labels=(0, 1))
+        with pytest.raises(UserError) as error:
+            of_features.encode_inputs(TOKENS[0], "x")
+        assert str(error.value).endswith(f"the model reads features: give (n, T, {hint}")
 
 
 GOOD = dict(target="values", num_outputs=1, inputs={"mean": [0.0], "std": [1.0]})

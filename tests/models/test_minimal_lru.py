@@ -96,6 +96,23 @@ def test_a_converted_model_has_the_outputs_of_minimal_lru(norm, prenorm, pooling
     np.testing.assert_allclose(got, want, atol=2e-4)
 
 
+ARRAYS = [
+    "/".join(key.key for key in path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(draw("batch"))
+]
+
+
+@pytest.mark.parametrize("path", [path for path in ARRAYS if "layers_1" not in path])
+def test_a_missing_array_raises_its_path(path):
+    variables = tree = draw("batch")
+    *folders, name = path.split("/")
+    for folder in folders:
+        tree = tree[folder]
+    del tree[name]
+    with pytest.raises(ValueError, match=f"the variables lack {path}; expected those of"):
+        from_minimal_lru(variables)
+
+
 def test_variables_of_another_model_raise():
     variables = draw("layer")
     del variables["params"]["encoder"]["layers_1"]["out2"]

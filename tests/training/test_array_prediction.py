@@ -22,6 +22,7 @@ from lru.training.best import restore_best
 from lru.training.config import load_config
 from lru.training.description import Description
 from lru.training.experiment import Experiment
+from lru.training.exporting import evaluate_export
 from lru.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,17 @@ def test_evaluating_a_run_and_its_export_prints_the_logged_result(example, root,
     assert printed[0] == printed[1]
     pattern = r"RMSE [\d.]+, R2 -?[\d.]+" if example in NUMBERS else r"accuracy [\d.]+ %"
     assert re.fullmatch(rf"test {pattern}  loss [\d.]+  \(checkpoint of step \d\)\n", printed[0])
+
+
+def test_evaluating_an_export_on_other_data_raises(root, tmp_path):
+    """The model would otherwise read features in the units of another training split."""
+    export.export_run(root / "stiffness", tmp_path / "out")
+    file = tmp_path / "out" / "config.json"
+    content = json.loads(file.read_text())
+    content["config"]["data"]["seed"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="other data than config.data gives .their scaling"):
+        evaluate_export(tmp_path / "out", "test", data_dir=root / "data")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
