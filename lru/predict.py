@@ -32,8 +32,9 @@ def main(argv: Sequence[str]) -> None:
     )
     known = parser.parse_args(argv)
 
-    from lru.training.predicting import load_predictor, predict_file
+    from lru.training.predicting import check_paths, load_predictor, predict_file
 
+    check_paths(known.input, known.out)
     cache_compilations()
     predictor = load_predictor(
         known.workdir, known.allow, data_dir=known.data_dir, manual_dir=known.manual_dir
