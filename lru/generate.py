@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> None:
     text = experiment.dataset
     if not isinstance(experiment.task, LanguageModelling):
         raise UserError(
-            f"the run in {known.workdir} classifies {text.name}; expected one of a "
-            "configs/charlm_*.py, which predicts characters"
+            f"the run in {known.workdir} is not of a language model, but of {text.name}; expected "
+            "a run of a configs/charlm_*.py"
         )
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):

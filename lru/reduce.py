@@ -62,7 +62,9 @@ def _parser() -> Parser:
     add_run_arguments(parser)
     parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--modes", type=int, metavar="K", help="the modes of each layer, 1 to N")
+    size.add_argument(
+        "--modes", type=int, metavar="K", help="the number of modes of each layer, at most N"
+    )
     size.add_argument("--energy", type=float, metavar="SHARE", help="the share to keep, e.g. 0.99")
     size.add_argument(
         "--tolerance", type=float, metavar="ERROR", help="the relative error to allow, e.g. 0.5"

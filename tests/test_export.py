@@ -215,7 +215,7 @@ def no_model(content):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (another_pooling, "is another config than .* was exported with"),
+        (another_pooling, "is not the config that .* was exported with"),
         (another_width, r"norm/mean is float32\[8\]; expected float32\[9\]"),
         (another_depth, "lacks .*stack/blocks_2"),
         (no_layer, "config.model.mixer.type is 'os:system'; .* add --allow=os"),

@@ -70,7 +70,11 @@ def test_a_classifier_prints_an_error(tmp_path, write, monkeypatch):
     restored = classifier, None, 1
     monkeypatch.setattr("lru.training.best.restore_best", lambda *_, **__: restored)
     code, _, err = write("--workdir=any", "--prompt=a")
-    assert code == 2 and "classifies listops; expected one of a configs/charlm_*.py" in err
+    assert (
+        code == 2
+        and "is not of a language model, but of listops; expected a run of a configs/charlm_*.py"
+        in err
+    )
 
 
 def test_bytes_are_written_as_characters(tmp_path):

@@ -148,7 +148,7 @@ def test_an_export_has_the_specification_of_its_run(root):
 def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
     folder = shutil.copytree(root / "motion out", tmp_path / "out")
     content = json.loads((folder / "config.json").read_text())
-    for std, words in ([7.0], "is another config than"), ([0.0], "describes no model"):
+    for std, words in ([7.0], "is not the config that"), ([0.0], "describes no model"):
         content["spec"]["outputs"]["std"] = std
         (folder / "config.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):

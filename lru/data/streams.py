@@ -58,8 +58,8 @@ def stream_batches(
     num_batches = -(-int(np.max(ends - starts)) // unroll)
     if num_batches < 1:
         raise UserError(
-            f"a text of {len(tokens):,} tokens is too short for {batch_size} streams of {unroll} "
-            "steps: choose a smaller batch size or unroll, or a longer text"
+            f"the number of tokens in the text is {len(tokens):,}; expected at least 2, one to "
+            "read and one to predict"
         )
 
     starts, ends = starts[rows], ends[rows]

@@ -110,8 +110,8 @@ class LanguageModel(BlockOptions):
         for name in block_only:
             if (given := getattr(self, name)) != getattr(LanguageModel, name):
                 raise ValueError(
-                    f"{name}={given!r} is an option of residual blocks, and a stack has none: give "
-                    "one or the other"
+                    f"{name}={given!r} is an option of residual blocks, and a stack has no blocks: "
+                    f"leave {name} out, or give a mixer and num_layers"
                 )
         return self.stack or self.mixer
 

@@ -227,7 +227,7 @@ def load_standardized(
     variables, metadata = read_weights(weights, shapes)
     if metadata.get("model") != _identity(about):
         raise UserError(
-            f"{file} is another config than {weights} was exported with; take both from one export"
+            f"{file} is not the config that {weights} was exported with; take both from one export"
         )
     if about.get("sha256", digest := _digest(weights)) != digest:
         raise UserError(
