@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lru.spectrum
+from lru.analysis import pages
 from lru.command_line import run
 from lru.errors import UserError
 from lru.training.best import restore_best
@@ -153,7 +154,7 @@ def test_lost_spectra_are_rewritten_or_logged(work, whole, resume, capsys):
 
 def test_an_animation_logs_missing_spectra(work, tmp_path, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr("lru.analysis.pages.save_animation", lambda *given: drawn.append(given))
+    monkeypatch.setattr(pages, "save_animation", lambda *given: drawn.append(given))
     (work / "spectra/3.npz").unlink()
     arguments = [f"--workdir={work}", f"--animation={tmp_path / 'path.gif'}"]
     assert run(lru.spectrum.main, arguments) == 0

@@ -57,9 +57,9 @@ def test_what_a_config_chooses_wins_over_the_platform():
     }
 
 
-def test_several_gpus_compute_without_the_kernel(gpu, monkeypatch):
+def test_several_gpus_share_the_kernel(gpu, monkeypatch):
     monkeypatch.setattr("jax.device_count", lambda: 2)
-    assert of_platform("configs/lra_text.py")[0] == "associative"
+    assert of_platform("configs/lra_text.py")[0] == "pallas"
 
 
 def test_a_change_is_formatted_only_from_known_settings():
