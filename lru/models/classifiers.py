@@ -42,20 +42,32 @@ class SequenceEncoder(BlockOptions):
         """True if the mixers are causal, so that the model can be streamed."""
         return is_causal(self.mixer(parent=None))
 
+    def _as_sequences(self, inputs: ArrayLike) -> Array:
+        """Returns the inputs as an array, after checking its axes."""
+        inputs = as_array("inputs", inputs)
+        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
+        if inputs.ndim != axes.count(",") + 1:
+            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        return inputs
+
+    def _all_steps(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
+        """Returns the mixers' carries, and the vectors of all steps `(T, B, H)`."""
+        reset = as_resets(reset, inputs.shape[:2])
+        timesteps = as_timesteps(timesteps, inputs.shape[:2])
+        inputs = jnp.moveaxis(inputs, 1, 0)  # time is the first axis from here on
+        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
+        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding affects no gradient
+        call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
+        call |= dict(timesteps=timesteps, time_major=True, train=train)
+        return residual_stack(self)(x, return_carry=True, **call)
+
     def _pooled(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
         """Returns the carry and the pooled vectors `(B, H)`, one per sequence, at least float32."""
         if self.pooling not in POOL:
             raise ValueError(f"pooling={self.pooling!r}; expected one of {', '.join(POOL)}")
         carries, pooled = _split_carry(initial_carry)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
-        reset = as_resets(reset, inputs.shape[:2])
-        timesteps = as_timesteps(timesteps, inputs.shape[:2])
-        inputs = jnp.moveaxis(inputs, 1, 0)  # time is the first axis from here on
-        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
-        x = self._encode(zero_padding(inputs, seq_lengths))  # so padding affects no gradient
-        call = dict(initial_carry=carries, seq_lengths=seq_lengths, reset=reset)
-        call |= dict(timesteps=timesteps, time_major=True, train=train)
-        carries, x = residual_stack(self)(x, return_carry=True, **call)
+        carries, x = self._all_steps(inputs, carries, seq_lengths, reset, timesteps, train)
         pooled = POOL[self.pooling](x, seq_lengths, pooled)
         mean = pooled.mean()
         return (carries, pooled), mean.astype(at_least_float32(mean))
@@ -180,10 +192,7 @@ class SequenceClassifier(SequenceModel):
         Raises:
           ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
-        inputs = as_array("inputs", inputs)
-        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
-        if inputs.ndim != axes.count(",") + 1:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        inputs = self._as_sequences(inputs)
         carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, timesteps, train)
         logits = nn.Dense(self.num_classes, dtype=vector.dtype, name="head")(vector)
         return (carry, logits) if return_carry else logits

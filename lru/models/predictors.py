@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from lru.layers.padding import zero_padding
-from lru.models.blocks import Norm, residual_stack
+from lru.models.blocks import Norm
 from lru.models.classifiers import SequenceEncoder
 from lru.models.pooling import Pooling
-from lru.ops.arguments import as_array, as_lengths, as_resets, as_timesteps
+from lru.ops.arguments import as_lengths
 from lru.ops.array_typing import (
     Array,
     ArrayLike,
@@ -106,10 +105,7 @@ class SequencePredictor(SequenceEncoder):
         Raises:
           ValueError: if the shape or type of an argument is invalid, or an attribute is.
         """
-        inputs = as_array("inputs", inputs)
-        axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
-        if inputs.ndim != axes.count(",") + 1:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+        inputs = self._as_sequences(inputs)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
         vectors = self._all_steps if self.per_step else self._pooled
         carry, x = vectors(inputs, initial_carry, seq_lengths, reset, timesteps, train)
@@ -117,16 +113,6 @@ class SequencePredictor(SequenceEncoder):
         if self.per_step:
             outputs = jnp.moveaxis(zero_padding(outputs, seq_lengths), 0, 1)
         return (carry, outputs) if return_carry else outputs
-
-    def _all_steps(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
-        """Returns the mixers' carries, and the vectors of all steps `(T, B, H)`."""
-        reset = as_resets(reset, inputs.shape[:2])
-        timesteps = as_timesteps(timesteps, inputs.shape[:2])
-        reset, timesteps = jax.tree.map(jnp.transpose, (reset, timesteps))
-        x = self._encode(zero_padding(jnp.moveaxis(inputs, 1, 0), seq_lengths))  # time comes first
-        call = dict(initial_carry=initial_carry, seq_lengths=seq_lengths, reset=reset)
-        call |= dict(timesteps=timesteps, time_major=True, train=train)
-        return residual_stack(self)(x, return_carry=True, **call)
 
 
 class SequenceTagger(SequencePredictor):
