@@ -32,14 +32,11 @@ def main(argv: Sequence[str]) -> None:
     )
     known = parser.parse_args(argv)
 
-    from lru.training.predicting import check_paths, load_predictor, predict_file
+    from lru.training.predicting import predict_file
 
-    check_paths(known.input, known.out)
     cache_compilations()
-    predictor = load_predictor(
-        known.workdir, known.allow, data_dir=known.data_dir, manual_dir=known.manual_dir
-    )
-    found = predict_file(predictor, known.input, known.out)
+    reading = dict(allow=known.allow, data_dir=known.data_dir, manual_dir=known.manual_dir)
+    found = predict_file(known.workdir, known.input, known.out, **reading)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
     log(f"{known.out}: {shapes}")
 

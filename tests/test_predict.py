@@ -23,7 +23,7 @@ from lru.training.best import restore_best
 from lru.training.config import load_config
 from lru.training.exporting import write_export
 from lru.training.loop import train_and_evaluate
-from lru.training.predicting import Predictor, load_predictor, predict_file
+from lru.training.predicting import Predictor, predict_file
 
 N, T = 70, 11  # more than a batch, and shorter than in training
 
@@ -109,7 +109,7 @@ def test_targets_and_masks_of_the_input_are_not_read(form, root, tmp_path):
         given.mkdir()
         for name, array in arrays.items():
             np.save(given / f"{name}.npy", array)
-    found = predict_file(load_predictor(root / "motion out"), given, tmp_path / "y.npz")
+    found = predict_file(root / "motion out", given, tmp_path / "y.npz")
     assert found["y"].shape == (N, T) and np.isfinite(found["y"]).all()
 
 

@@ -142,23 +142,25 @@ def check_paths(given: Path, out: Path) -> None:
         raise UserError(f"--out is {out}, but there is no folder {out.parent}; create it")
 
 
-def predict_file(predictor: Predictor, given: Path, out: Path) -> Mapping[str, np.ndarray]:
+def predict_file(source: Path, given: Path, out: Path, **loading: Any) -> Mapping[str, np.ndarray]:
     """Predicts the targets of saved arrays, and writes the predictions atomically.
 
     Args:
-      predictor: the model.
+      source: the work directory of a run, or an export.
       given: an `.npz` file or a folder of `.npy` files with `x` and, for padded examples,
         `lengths`; `y` and `mask`, if present, are not read.
       out: the `.npz` file to write; a file of that name is replaced.
+      loading: the other arguments of `load_predictor`.
 
     Returns:
       The predictions; see `Predictor.predict`.
 
     Raises:
       UserError: the arrays cannot be read or are not those that the model reads; or see
-        `check_paths`.
+        `check_paths` and `load_predictor`.
     """
     check_paths(given, out)
+    predictor = load_predictor(source, **loading)
     arrays = read_arrays(given, ("x", "lengths"), ignored=("y", "mask"))
     found = predictor.predict(Part.of(arrays, "", given))
     content = io.BytesIO()
