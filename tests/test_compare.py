@@ -21,7 +21,7 @@ def train(root, name, *overrides):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Three runs: one that finished, one with another seed and model, and one that goes on."""
+    """Three runs: one that finished, one with another seed and model, and one that continues."""
     root = tmp_path_factory.mktemp("runs")
     first = train(root, "first")
     second = train(root, "second", "--config.seed=1", "--config.model.mixer.d_state=4")

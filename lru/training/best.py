@@ -139,12 +139,12 @@ def build_experiment(
     Raises:
       UserError: the config is invalid, or the data set cannot be read or has changed.
     """
+    if not read_data or jax.device_count() % time_devices(config):
+        config = on_one_device(config)
     if not read_data and (description := Description.load(workdir)) is not None:
         # On several devices, the batch size would have to be a multiple of their number.
-        devices, config = jax.local_devices()[:1], on_one_device(config)
+        devices = jax.local_devices()[:1]
         return Experiment(config, None, devices=devices, description=description, allow=allow)
-    if jax.device_count() % time_devices(config):
-        config = on_one_device(config)
     experiment = Experiment(config, data_dir, manual_dir, allow=allow)
     check_data(experiment.dataset, workdir)
     return experiment

@@ -109,6 +109,7 @@ class Experiment:
       allow: see `lru.training.build.build`; None for a config that the user wrote.
 
     Attributes:
+      config: the config.
       settings: the section `train`, with epochs converted to steps.
       dataset: the data set, or the description that replaces it.
       task: the task to learn on the data set.
@@ -139,7 +140,7 @@ class Experiment:
         _check_sections(config)
         check_arguments(Settings, config.train, "config.train")
         check_ranges(Settings, config.train, "config.train")
-        given = Settings(**config.train)
+        given, self.config = Settings(**config.train), config
         self._seed = config.seed
         if type(self._seed) is not int or not 0 <= self._seed < 2**32:
             raise UserError(

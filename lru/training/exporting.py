@@ -17,7 +17,6 @@ from lru.io.files import Fields, new_folder, read_object
 
 if TYPE_CHECKING:
     import flax.linen as nn
-    from ml_collections import ConfigDict
 
     from lru.data.array_spec import ArraySpec
     from lru.training.experiment import Experiment
@@ -69,15 +68,13 @@ def export_run(
       UserError: see `check_out`, `restore_best` and `write_export`.
     """
     from lru.training.best import restore_best
-    from lru.training.run_config import load_run_config, on_one_device
 
     check_out(out)
 
     experiment, state, best = restore_best(
         workdir, data_dir=data_dir, manual_dir=manual_dir, allow=allow, read_data=False
     )
-    config = on_one_device(load_run_config(workdir))
-    about = describe_export(experiment, workdir, config, best)
+    about = describe_export(experiment, workdir, best)
     write_export(out, about, experiment, experiment.variables(state), step=step, allow=allow)
     return about
 
@@ -314,9 +311,7 @@ def _one_step(experiment: Experiment) -> Any:
     return inputs[..., :1, :] if features else inputs[..., :1]
 
 
-def describe_export(
-    experiment: Experiment, workdir: Path, config: ConfigDict, step: int
-) -> dict[str, Any]:
+def describe_export(experiment: Experiment, workdir: Path, step: int) -> dict[str, Any]:
     """Returns the content of `config.json` except `sha256`; see `export_run`.
 
     `commit` and `test` come from the record in `workdir`, if there is one.
@@ -325,7 +320,7 @@ def describe_export(
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}
     tokens = dataset.token_names
     return {
-        "config": config.to_dict(),
+        "config": experiment.config.to_dict(),
         "arguments": dict(experiment.task.model_arguments),
         "inputs": {"shape": list(inputs.shape), "dtype": inputs.dtype.name},
         **({"tokens": list(tokens)} if tokens else {}),

@@ -24,7 +24,7 @@ from lru.training.best import build_experiment, restore_best
 from lru.training.experiment import Experiment, State
 from lru.training.exporting import describe_export, write_export
 from lru.training.names import resolve
-from lru.training.run_config import load_run_config, on_one_device
+from lru.training.run_config import load_run_config
 
 _logger = logging.getLogger(__name__)
 _BATCH, _REPEATS = 8, 10  # sequences in a timed forward pass, and passes to time
@@ -205,13 +205,13 @@ def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> 
     }
 
 
-def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigDict]:
-    """Returns the run's experiment with K = `modes` modes in every LRU, and the new config.
+def reduced_experiment(run: TrainedRun, modes: int) -> Experiment:
+    """Returns the run's experiment with K = `modes` modes in every LRU.
 
     Raises:
       UserError: the config's model has no section of an LRU with a `d_state`.
     """
-    config = on_one_device(load_run_config(run.workdir))
+    config = load_run_config(run.workdir)
     allow = run.reading.get("allow", ())
     if not _set_modes(config.model, modes, allow):
         raise UserError(
@@ -219,7 +219,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> tuple[Experiment, ConfigD
             "number of modes cannot be changed"
         )
     data = (run.reading.get("data_dir"), run.reading.get("manual_dir"))
-    return build_experiment(config, run.workdir, *data, allow, False), config
+    return build_experiment(config, run.workdir, *data, allow, False)
 
 
 def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
@@ -258,10 +258,10 @@ def export_reduced(
       UserError: see `reduced_experiment` and `lru.training.exporting.write_export`.
     """
     modes = len(next(iter(layers.values()))["nu_log"])
-    experiment, config = reduced_experiment(run, modes)
+    experiment = reduced_experiment(run, modes)
     params = replace_layers(run.state.params, layers)
     variables = Experiment.variables(run.state.replace(params=params))
-    content = describe_export(experiment, run.workdir, config, run.step) | dict(about)
+    content = describe_export(experiment, run.workdir, run.step) | dict(about)
     allow = run.reading.get("allow", ())
     write_export(out, content, experiment, variables, step=step, allow=allow)
     return experiment
