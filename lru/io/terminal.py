@@ -1,4 +1,4 @@
-"""Writes untrusted text to a terminal: prompts, data, paths, and names in configs.
+"""Writes text to a terminal, even if it is untrusted: prompts, data, paths, names in configs.
 
 A terminal obeys control characters, which could clear the screen, hide output, or change the title
 of the window. Therefore, this module escapes them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection, Sequence
 from typing import IO
 
 # C0 and C1 controls, line and paragraph separators, marks that change the direction of text, and
@@ -36,6 +37,26 @@ def printable(text: str, keep: str = "\n\t") -> str:
         return found[0] if found[0] in keep else repr(found[0])[1:-1]
 
     return _CONTROL.sub(escape, text)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[str]) -> str:
+    """Formats rows as lines of text with columns of equal width, two spaces apart.
+
+    Args:
+      rows: the rows; the first has the names of the columns.
+      left: the names of the columns to align to the left; the others are aligned to the right.
+
+    Example:
+      >>> print(aligned([["name", "n"], ["a", "10"]], left=["name"]))
+      name   n
+      a     10
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    columns = [
+        [cell.ljust(width) if name in left else cell.rjust(width) for cell in column]
+        for name, width, column in zip(rows[0], widths, zip(*rows))
+    ]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns))
 
 
 def write(text: str, file: IO[str] | None = None) -> None:

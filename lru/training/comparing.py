@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lru.errors import UserError
+from lru.io.terminal import aligned
 from lru.training.figures import run_name, save_validation_curves
 from lru.training.history import METRICS, TIMING
 from lru.training.record import format_score
@@ -19,7 +20,7 @@ from lru.training.writers import JsonLines
 COLUMNS = (
     "run", "task", "model", "seed", "steps", "validation", "test", "minutes", "parameters"
 )  # fmt: skip
-_NUMBERS = ("seed", "steps", "minutes", "parameters")  # aligned to the right
+_TEXTS = ("run", "task", "model", "validation", "test")
 
 
 class Run(NamedTuple):
@@ -75,7 +76,8 @@ def compare(workdirs: Sequence[Path], picture: Path | None = None) -> str:
     if picture is not None:
         curves = {run.name: run.validation for run in runs if run.validation}
         save_validation_curves(curves, picture)
-    return "\n".join([_table([_row(run) for run in runs]), *_differing(runs)])
+    table = [COLUMNS, *([row[name] for name in COLUMNS] for row in map(_row, runs))]
+    return "\n".join([aligned(table, left=_TEXTS), *_differing(runs)])
 
 
 def read_run(workdir: Path, name: str) -> Run:
@@ -118,19 +120,6 @@ def _row(run: Run) -> dict[str, str]:
         "minutes": f"{run.seconds / 60:.1f}",
         "parameters": f"{size:,}" if size else "?",
     }
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    lines = [dict(zip(COLUMNS, COLUMNS)), *rows]
-    widths = {name: max(len(line[name]) for line in lines) for name in COLUMNS}
-    texts = []
-    for line in lines:
-        cells = [
-            line[name].rjust(width) if name in _NUMBERS else line[name].ljust(width)
-            for name, width in widths.items()
-        ]
-        texts.append("  ".join(cells).rstrip())
-    return "\n".join(texts)
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:

@@ -17,6 +17,7 @@ import jax
 import optax
 
 from lru.errors import UserError
+from lru.io.terminal import aligned
 
 Row = tuple[str, float, float]
 
@@ -166,12 +167,7 @@ def format_table(table: Sequence[Group]) -> str:
         )
     arrays, parameters = (sum(column) for column in zip(*(group[3:5] for group in table)))
     rows.append(["", "", "total", f"{arrays}", f"{parameters:,}"])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = []
-    for name, *numbers in rows:
-        numbers = [number.rjust(width) for number, width in zip(numbers, widths[1:])]
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]))
-    return "\n".join(lines)
+    return aligned(rows, left=rows[0][:1])
 
 
 def parameter_path(path: Any) -> str:
