@@ -55,6 +55,46 @@ print(lru.models.__name__)
     assert done.stdout == "lru.models\n", done.stderr
 
 
+# The packages of the extra `train` that jax and flax do not depend on.
+_EXTRA = ("array_record", "filelock", "grain", "matplotlib", "ml_collections", "PIL", "safetensors",
+          "tensorflow_datasets", "tqdm")  # fmt: skip
+_ARGUMENTS = {
+    "compare": ["run"],
+    "evaluate": ["--workdir=run"],
+    "export": ["--workdir=run", "--out=exported"],
+    "generate": ["--workdir=run", "--prompt=a"],
+    "predict": ["--workdir=run", "--input=new.npz", "--out=predictions.npz"],
+    "prepare": ["--config=listops"],
+    "reduce": ["--workdir=run", "--modes=2", "--out=reduced"],
+    "spectrum": ["--workdir=run"],
+    "train": ["--config=listops:smoke", "--workdir=run"],
+}
+_CORE_ALONE = f"""
+import runpy, sys
+for name in {_EXTRA}:
+    sys.modules[name] = None  # as if it were not installed
+for name, arguments in {_ARGUMENTS}.items():
+    sys.argv = [name, *arguments]
+    try:
+        runpy.run_module(f"lru.{{name}}", run_name="__main__")
+    except SystemExit as exit:
+        print(name, exit.code)
+
+from lru.export import load
+from lru.reduce import balanced_truncation
+from lru.spectrum import eigenvalues, plot_eigenvalues
+"""
+
+
+def test_commands_without_their_packages_report_one_error(tmp_path):
+    code = [sys.executable, "-W", "ignore", "-c", _CORE_ALONE]
+    done = subprocess.run(code, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == [f"{name} 2" for name in _ARGUMENTS], done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("is not installed; what the commands need") == len(_ARGUMENTS)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_missing_package_raises_its_name(monkeypatch):
     monkeypatch.delattr(lru, "nnx", raising=False)
     for name in ("lru.nnx", "lru.nnx.linear", "lru.nnx.wrapped"):

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from lru.analysis.plots import set_log_ticks
 from lru.analysis.statistics import fractions, frequencies, ring_fractions, time_scales
@@ -42,7 +41,7 @@ def plot_modulus(
         expected = ring_fractions(edges, *ring)
         axis.stairs(expected, edges, color="black", linestyle=":", linewidth=1.4, label="ring")
     axis.set(xlabel="modulus |λ|", ylabel="fraction of modes")
-    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.locator_params(axis="x", nbins=4)
     return axis
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from lru.analysis.responses import InputGains
 from lru.analysis.statistics import time_scales
 from lru.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TRAINED = "#0b3c8c"
 
@@ -83,15 +84,17 @@ def set_log_ticks(scale: Any) -> None:
     Args:
       scale: the Matplotlib `Axis` with the scale: the `xaxis` or `yaxis` of `Axes`.
     """
-    scale.set_major_locator(_LogLocator())
+    # Imported here, so that `lru.spectrum` computes modes where Matplotlib is not installed.
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+    class Locator(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            self.set_params(subs=(1, 2, 5) if vmax < 50 * vmin else (1,))
+            return super().tick_values(vmin, vmax)
+
+    scale.set_major_locator(Locator())
     scale.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9)))
     scale.set_minor_formatter(NullFormatter())
-
-
-class _LogLocator(LogLocator):
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-        self.set_params(subs=(1, 2, 5) if vmax < 50 * vmin else (1,))
-        return super().tick_values(vmin, vmax)
 
 
 def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:

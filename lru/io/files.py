@@ -16,8 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-import filelock
-
 from lru.errors import UserError
 
 # The keys that a JSON object must have, each with its type, or with the fields of a nested object.
@@ -168,6 +166,8 @@ def lock(file: Path) -> Iterator[bool]:
       ...         ours, again
       (True, False)
     """
+    import filelock  # only runs need locks: the weights of an export load without the package
+
     _check_lock_file(file)
     # A soft lock is only a file, so it would outlive a killed process.
     acquired = filelock.FileLock(file, timeout=0, fallback_to_soft=False)
@@ -218,6 +218,8 @@ def _check_lock_file(file: Path) -> None:
         return
     except OSError as error:
         raise _cannot_write(file, error) from error
+    import filelock
+
     # Without `fcntl`, a lock is a file that contains a process id and is never truncated.
     writes = issubclass(filelock.FileLock, filelock.SoftFileLock)
     if not stat.S_ISREG(found.st_mode) or (found.st_size and not writes):
