@@ -66,8 +66,8 @@ def unpack(
     Args:
       archive: the archive.
       directory: the directory to unpack to; it is removed on any error.
-      wanted: a function that takes the path of a member and returns whether to unpack it. Of
-        a tar archive, only regular files are unpacked.
+      wanted: a function that takes the path of a member and returns whether to unpack it. Of a
+        tar archive, only regular files are unpacked.
       single: the name of the unpacked file if `archive` is a single compressed file, such as
         `x.gz`; None if it must be a zip or tar archive.
 
@@ -144,7 +144,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A tar member that raises an error if its header is damaged; `tarfile` may silently stop."""
+    """A tar member whose damaged header raises an error; `tarfile` may silently stop there."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:

@@ -12,8 +12,9 @@ from lru.data.array_spec import ArraySpec, Scaling, check_finite, resolve_target
 from lru.errors import UserError
 
 _MOST_TOKENS = 65_536
-# Unless the user says otherwise, more integers than these, or than half of the targets, are numbers
-# and not labels; a few examples may all have different labels.
+# Unless the user chose the kind of the targets, more different integers than _MANY_LABELS, or than
+# half of the targets, may be numbers instead of labels. At most _FEW_LABELS are always labels: a
+# few examples may all have different labels.
 _MANY_LABELS, _FEW_LABELS = 1_000, 10
 
 
@@ -103,7 +104,7 @@ def _features(part: Part) -> Iterator[np.ndarray]:
 
 
 def _weight(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns which targets of an example count, `(t,)` bool; `(1,)` if it has a single target."""
+    """Returns which targets of an example count, `(t,)` bool; `(1,)` for a single target."""
     if not target.startswith("step_"):
         return np.ones(1, bool)
     weight = part.counts(i)

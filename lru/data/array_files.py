@@ -21,7 +21,7 @@ from lru.errors import UserError, did_you_mean
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = "an .npz file, or a folder of .npy files"
-# What NumPy and its readers of archives raise for damaged files.
+# Exceptions that NumPy, and the modules with which it reads archives, raise for damaged files.
 _DAMAGED = (
     ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
     ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -42,7 +42,7 @@ def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = (
         nor boolean; or if there are no arrays and `ignored` is empty.
     """
     try:
-        with np.errstate(over="ignore"):  # the size of a shape that a damaged header may have
+        with np.errstate(over="ignore"):  # a damaged header may give a huge shape
             found = _read_folder(path, ignored) if path.is_dir() else _read_npz(path, ignored)
     except _DAMAGED as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):

@@ -79,7 +79,7 @@ class Scaling:
 
     @property
     def suits_float32(self) -> bool:
-        """Whether float32 can apply this scaling: |mean| < 1e5 std, both in its range.
+        """Whether float32 can apply this scaling: |mean| < 1e5 std, both in float32's range.
 
         At this limit, float32 rounds values to about a hundredth of their standard deviation.
 
@@ -194,7 +194,7 @@ class ArraySpec:
         return self.outputs.apply(y, where)
 
     def values(self, outputs: Any) -> np.ndarray:
-        """Converts standardized outputs of a model, `(..., k)`, to targets in their own units."""
+        """Converts standardized outputs `(..., k)` to the units and axes of the targets."""
         assert self.outputs is not None
         found = self.outputs.undo(outputs)
         return found if self.last_axis else found[..., 0]

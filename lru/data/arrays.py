@@ -78,7 +78,7 @@ class ArraysOptions(Options):
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 digits of the files' hexadecimal digest; see `lru.data.sources.digest`."""
+        """The first 16 hexadecimal digits of the files' SHA-256; see `lru.data.sources.digest`."""
         try:
             path = Path(self.path).expanduser()
             return digest(path, source_files(path))[:16]

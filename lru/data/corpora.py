@@ -33,7 +33,7 @@ class StreamOptions(Options):
 
     Attributes:
       source: "released", a text from files; or "made_up", a synthetic text of random words.
-      percent: the percentage of a text to use, taken from its beginning, as in the figure on
+      percent: the percentage of the text to use, taken from its beginning, as in the figure on
         statistical efficiency of Ahuja & Morency (2018); see `fraction_test`.
       fraction_test: the text that `percent` shortens. "fixed": only the training split; the
         validation and test splits stay the same as at 100 percent. "moving", as in the code of that
@@ -67,7 +67,7 @@ class StreamOptions(Options):
 
 
 class TextStream(SequenceDataset):
-    """A text of characters or bytes in three splits; a subclass defines where it is from.
+    """A text of characters or bytes in three splits; a subclass defines where the text is from.
 
     Attributes:
       release: the released file or files, if the text is released.
@@ -231,7 +231,7 @@ class TextStream(SequenceDataset):
             ) from error
 
     def divided(self, text: str) -> dict[str, str]:
-        """Divides a text into splits; if `fraction_test` is "moving", first shortens the text."""
+        """Divides a text into splits; if `fraction_test` is "moving", uses `percent` of it."""
         moving = self.options.fraction_test == "moving"
         return by_position(_first(text, self.options.percent) if moving else text)
 

@@ -1,4 +1,4 @@
-"""The base classes of the options of data sets, which check their values."""
+"""Base classes for the options of data sets, with checks of their values."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class Release:
       files: the paths of the needed files and directories, relative to one folder; the path of a
         directory ends with a slash.
       folders: the possible names of that folder.
-      size: the size of the archive in bytes; 0 if unknown.
-      sha256: the SHA-256 of the archive; if it is "", the archive is never downloaded.
+      size: the size of the archive or single file in bytes; 0 if unknown.
+      sha256: the SHA-256 of the archive or single file; if it is "", nothing is downloaded.
       instead: other sets of files with the same content, such as one text in three files.
       unusable: the beginnings of the file names of unusable versions, each with the reason.
       hint: an alternative to suggest, for a URL that is reported to answer 403; else "".
@@ -197,7 +197,7 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError if files are unusable, ambiguous, partly missing or not downloadable."""
+        """Raises a UserError for unusable, ambiguous, partly missing or undownloadable files."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
