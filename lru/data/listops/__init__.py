@@ -189,7 +189,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Returns whether the first line is LRA's header, not a row; a UserError if it is neither."""
+    """Returns whether a line is LRA's header, not a row; raises a UserError if it is neither."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():
