@@ -231,7 +231,7 @@ class TextStream(SequenceDataset):
             ) from error
 
     def divided(self, text: str) -> dict[str, str]:
-        """Divides a text into splits; if `fraction_test` is "moving", first cuts it to `percent`."""
+        """Divides a text into splits; if `fraction_test` is "moving", shortens the text first."""
         moving = self.options.fraction_test == "moving"
         return by_position(_first(text, self.options.percent) if moving else text)
 
