@@ -1,4 +1,4 @@
-"""Unpacks archives and verifies their checksums; leaves nothing behind after an error.
+"""Unpacks archives, and detects damage by checksums where the format has them.
 
 A compressed tar archive is read to its end, because gzip, bzip2 and xz store checksums there. The
 first bytes of an archive, not its name, determine its format.
@@ -66,8 +66,8 @@ def unpack(
     Args:
       archive: the archive.
       directory: the directory to unpack to; it is removed on any error.
-      wanted: a function that takes the path of a member and returns whether to unpack it. Links in
-        a tar archive are never unpacked.
+      wanted: a function that takes the path of a member and returns whether to unpack it. Of a
+        tar archive, only regular files are unpacked.
       single: the name of the unpacked file if `archive` is a single compressed file, such as
         `x.gz`; None if it must be a zip or tar archive.
 
@@ -133,7 +133,7 @@ def _is_tar(block: bytes) -> bool:
 
 
 class _Joined:
-    """A stream that joins the bytes already read from a file with the rest of the file."""
+    """The bytes that were already read from a stream, followed by the rest of that stream."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self._first, self._rest = first, rest
@@ -144,7 +144,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A tar member whose damaged header raises an error; `tarfile` would silently stop there."""
+    """A tar member whose damaged header raises an error; `tarfile` may silently stop there."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:

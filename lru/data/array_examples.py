@@ -12,8 +12,9 @@ from lru.data.array_spec import ArraySpec, Scaling, check_finite, resolve_target
 from lru.errors import UserError
 
 _MOST_TOKENS = 65_536
-# Unless the user says otherwise, more integers than these, or than half of the targets, are numbers
-# and not labels; a few examples may all have different labels.
+# Unless the user chose the kind of the targets, more different integers than _MANY_LABELS, or than
+# half of the targets, may be numbers instead of labels. At most _FEW_LABELS are always labels: a
+# few examples may all have different labels.
 _MANY_LABELS, _FEW_LABELS = 1_000, 10
 
 
@@ -31,16 +32,16 @@ class _Form(NamedTuple):
 
 
 def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
-    """Returns the specification of all splits; scalings are those of the training split.
+    """Returns the specification of the arrays, with the scaling of the training split.
 
     Args:
       parts: the examples of each split.
       target: the kind of the targets, or "auto"; see `lru.data.array_spec.resolve_target`.
 
     Raises:
-      UserError: if the splits differ in form, or an array cannot be used: for example, targets are
-        missing, or there are too many tokens or too few classes; or if "auto" would make a class of
-        each of many numbers.
+      UserError: if the splits differ in form; if an array cannot be used, for example because
+        targets are missing, or there are too many tokens or too few classes; or if "auto" finds too
+        many different integers for classes.
     """
     forms = {part.where: _form(part, target) for part in parts.values()}
     (first, form), *others = forms.items()
@@ -68,13 +69,13 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
 def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
     """Yields a dict for each example, without padding: `inputs`, `target` and `weight`.
 
-    If there is a target for each step, the weight of a step is 1 if its target counts; else it is 0
-    and the target is arbitrary. Otherwise there is one target, in an axis of length 1, with the
+    If there is a target for each step, the weight of a step is 1 if its target counts; else the
+    weight and the target are 0. Otherwise there is one target, in an axis of length 1, with the
     weight 1.
 
     Raises:
-      UserError: if the inputs do not fit the specification, a value is not finite, or no target of
-        an example counts.
+      UserError: if the inputs do not fit the specification, an input or a target that counts is
+        not finite, or no target of an example counts.
     """
     for i in range(len(part)):
         inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
@@ -103,7 +104,7 @@ def _features(part: Part) -> Iterator[np.ndarray]:
 
 
 def _weight(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns which targets of an example count, `(t,)` bool; `(1,)` if there is only one."""
+    """Returns which targets of an example count, `(t,)` bool; `(1,)` for a single target."""
     if not target.startswith("step_"):
         return np.ones(1, bool)
     weight = part.counts(i)
@@ -113,10 +114,7 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
 
 
 def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the targets of an example that count, and `_weight`.
-
-    The targets are labels `(m,)` or real numbers `(m, k)`.
-    """
+    """Returns the targets that count, labels `(m,)` or numbers `(m, k)`, and `_weight`'s mask."""
     weight = _weight(part, i, target)
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]
@@ -127,14 +125,13 @@ def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
-    """Returns integers as int64."""
     if y.max() > (most := np.iinfo(np.int64).max):
         raise UserError(f"{where} has the label {y.max()}; expected at most {most}")
     return y.astype(np.int64)
 
 
 def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, ...]:
-    """Returns the labels of all splits; if `target` was not chosen, they must be few."""
+    """Returns the different labels of all splits; they must be few unless `target` was chosen."""
     found: set[int] = set()
     number = 0
     for part in parts.values():
@@ -155,7 +152,6 @@ def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, 
 
 
 def _vocab_size(parts: Mapping[str, Part]) -> int:
-    """Returns one more than the largest token of all splits."""
     size = 0
     for part in parts.values():
         for i in range(len(part)):

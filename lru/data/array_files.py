@@ -1,6 +1,6 @@
 """Reads a user's own arrays from an `.npz` file or from a folder of `.npy` files.
 
-Nothing in these files runs code: pickled objects are rejected.
+Pickled objects are rejected, because loading them may run code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lru.errors import UserError, did_you_mean
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = "an .npz file, or a folder of .npy files"
-# What NumPy and its readers of archives raise for damaged files.
+# Exceptions that NumPy, and the modules with which it reads archives, raise for damaged files.
 _DAMAGED = (
     ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
     ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -30,7 +30,7 @@ _INTEGERS, _NUMBERS = "iub", "iubf"  # `dtype.kind`; booleans count as integers
 
 
 def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = ()) -> Arrays:
-    """Reads arrays by name; those of a folder are memory-mapped.
+    """Returns arrays by name; those of a folder are memory-mapped.
 
     Args:
       path: an `.npz` file, or a folder with a file `NAME.npy` for each array.
@@ -38,11 +38,11 @@ def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = (
       ignored: names of arrays that are not read.
 
     Raises:
-      UserError: if the files cannot be read or have no arrays, or an array has another name or
-        contains anything but real numbers.
+      UserError: if a file cannot be read, an array has another name, or its type is neither real
+        nor boolean; or if there are no arrays and `ignored` is empty.
     """
     try:
-        with np.errstate(over="ignore"):  # the size of a shape that a damaged header may have
+        with np.errstate(over="ignore"):  # a damaged header may give a huge shape
             found = _read_folder(path, ignored) if path.is_dir() else _read_npz(path, ignored)
     except _DAMAGED as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
@@ -62,7 +62,7 @@ def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = (
 
 
 def source_files(path: Path) -> Sequence[Path]:
-    """Returns the files that `read_arrays` reads: the file itself, or the folder's `.npy` files.
+    """Returns the files of the arrays at a path: the file itself, or the folder's `.npy` files.
 
     Hidden files, such as those that macOS adds, are left out.
     """
@@ -101,9 +101,8 @@ class Part:
       x: the inputs of n examples: real numbers `(n, T, features)`, or tokens, integers `(n, T)`.
       lengths: the number of valid steps of each of the n examples, `(n,)`.
       y: the targets of the n examples; None if there are none.
-      mask: where the targets of steps count, `(n, T)` bool; None if the targets of all valid steps
-        count.
-      index: the indices of the examples in this part, from 0 to n - 1.
+      mask: whether the target of each valid step counts, `(n, T)` bool; None if all of them count.
+      index: the indices, among the n examples, of the examples in this part.
       where: the name of the arrays, for messages.
     """
 
@@ -151,25 +150,25 @@ class Part:
 
     @property
     def steps(self) -> int:
-        """T, the number of steps of the inputs with their padding."""
+        """T, the number of steps of the inputs, including padding."""
         return self.x.shape[1]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def inputs(self, i: int) -> np.ndarray:
-        """Returns the valid steps of an example's inputs, `(t, features)` or `(t,)`."""
+        """Returns the valid steps of an example's inputs, `(t, features)`, or `(t,)` for tokens."""
         at = self.index[i]
         return self.x[at, : self.lengths[at]]
 
     def target(self, i: int, per_step: bool) -> np.ndarray:
-        """Returns the target of an example, or the targets of its valid steps."""
+        """Returns the target of an example; if `per_step`, the targets of its valid steps."""
         assert self.y is not None
         at = self.index[i]
         return self.y[at, : self.lengths[at]] if per_step else self.y[at]
 
     def counts(self, i: int) -> np.ndarray:
-        """Returns which of an example's valid steps have a target that counts, `(t,)`."""
+        """Returns which of an example's valid steps have a target that counts, `(t,)` bool."""
         at = self.index[i]
         length = self.lengths[at]
         return np.ones(length, bool) if self.mask is None else self.mask[at, :length]

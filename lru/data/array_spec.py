@@ -22,7 +22,7 @@ class Scaling:
 
     Attributes:
       mean: the mean of each feature.
-      std: the standard deviation of each feature, or 1 if it is constant.
+      std: the standard deviation of each feature; 1 for a constant feature.
     """
 
     mean: tuple[float, ...]
@@ -30,14 +30,14 @@ class Scaling:
 
     @classmethod
     def of(cls, chunks: Iterable[np.ndarray], where: str = "the data") -> Self:
-        """Computes mean and standard deviation in float64; a constant feature gets a std of 1.
+        """Returns the scaling of some data, computed in float64; a constant feature has a std of 1.
 
         Args:
-          chunks: arrays `(m, features)` that together have all values.
+          chunks: arrays `(m, features)` that together contain all values.
           where: the name of the values, for messages.
 
         Raises:
-          UserError: if a value is not finite or too large to be squared in float64.
+          UserError: if a value is not finite, or the computation overflows float64.
 
         Example:
           >>> Scaling.of([np.array([[1.0, 7.0], [3.0, 7.0]]), np.array([[5.0, 7.0]])])
@@ -79,9 +79,9 @@ class Scaling:
 
     @property
     def suits_float32(self) -> bool:
-        """Whether float32 can apply it: |mean| < 1e5 std, and both are finite and normal.
+        """Whether float32 can apply this scaling: |mean| < 1e5 std, both in float32's range.
 
-        Otherwise, the rounding of unscaled values exceeds about a hundredth of their spread.
+        At this limit, float32 rounds values to about a hundredth of their standard deviation.
 
         Example:
           >>> Scaling((20.0,), (5.0,)).suits_float32, Scaling((1.7e9,), (5.0,)).suits_float32
@@ -106,7 +106,7 @@ class ArraySpec:
       num_outputs: the number of classes, or of real numbers in one target.
       inputs: the scaling of the features; None if the inputs are tokens.
       vocab_size: V, the size of the vocabulary (tokens 0 .. V - 1); None for features.
-      outputs: the scaling of the real numbers; None if the targets are classes.
+      outputs: the scaling of the targets; None if they are classes.
       labels: the labels in the arrays, in increasing order; `labels[i]` becomes class i. None if
         the targets are real numbers.
       last_axis: whether each target is an array of `num_outputs` real numbers, not a scalar; False
@@ -143,7 +143,7 @@ class ArraySpec:
         """Returns the specification from which `to_json` made `content`.
 
         Raises:
-          ValueError: if `content` is not a specification; its source may be untrusted.
+          ValueError: if `content`, which may be untrusted, is not a valid specification.
         """
         try:
             fields = dict(content)
@@ -164,8 +164,8 @@ class ArraySpec:
           where: the name of `x`, for messages.
 
         Raises:
-          UserError: if the model cannot read the inputs, or a feature is not finite, also after it
-            was standardized.
+          UserError: if the model cannot read the inputs, or a feature is not finite, before or
+            after it is standardized.
         """
         if self.inputs is None:
             return _checked_tokens(x, self.vocab_size or 0, where)
@@ -180,18 +180,21 @@ class ArraySpec:
         return self.inputs.apply(x, where)
 
     def encode_target(self, y: np.ndarray, where: str) -> np.ndarray:
-        """Converts labels to classes, int32, or standardizes real numbers `(..., k)`, float32.
+        """Converts labels to classes, int32, or standardizes real numbers, float32.
+
+        Args:
+          y: labels that are in `labels`, or real numbers `(..., k)`.
+          where: the name of `y`, for messages.
 
         Raises:
-          UserError: if a number of `y`, which messages call `where`, is not finite, also after it
-            was standardized.
+          UserError: if a real number is not finite, before or after it is standardized.
         """
         if self.outputs is None:
             return np.searchsorted(np.array(self.labels), y).astype(np.int32)
         return self.outputs.apply(y, where)
 
     def values(self, outputs: Any) -> np.ndarray:
-        """Converts real outputs of a model, `(..., k)`, to the units and axes of the targets."""
+        """Converts standardized outputs `(..., k)` to the units and axes of the targets."""
         assert self.outputs is not None
         found = self.outputs.undo(outputs)
         return found if self.last_axis else found[..., 0]
@@ -218,14 +221,14 @@ def resolve_target(given: str, y: np.ndarray, steps: int, where: str) -> tuple[s
 
     Args:
       given: one of `TARGETS`, or "auto": "classes" if `y` has integers or booleans, else "values",
-        with the prefix "step_" if the second axis of `y` has the length `steps`. Whether the
-        integers are few enough for classes is left to `lru.data.array_examples.spec_of`.
+        with the prefix "step_" if the second axis of `y` has the length `steps`. The number of
+        different integers is checked by `lru.data.array_examples.spec_of`.
       y: the targets of all examples.
       steps: T, the number of steps of the inputs.
       where: the name of `y`, for messages.
 
     Raises:
-      UserError: if the targets do not have the type and shape of the kind.
+      UserError: if the type or shape of the targets does not fit the kind, or `y` is empty.
 
     Example:
       >>> resolve_target("auto", np.zeros((8, 50, 2)), 50, "y")
@@ -260,7 +263,7 @@ _EXPECTED = {
 
 
 def _check(spec: ArraySpec) -> None:
-    """Raises a ValueError if a specification is invalid; its source may be untrusted."""
+    """Raises a ValueError if a specification, which may be untrusted, is invalid."""
     if spec.target not in TARGETS:
         raise ValueError(f"target is {spec.target!r}")
     for name in ("num_outputs", "vocab_size"):

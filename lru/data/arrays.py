@@ -33,7 +33,7 @@ class ArraysOptions(Options):
     """The options of the user's own arrays.
 
     Attributes:
-      path: an `.npz` file or a folder of `.npy` files; "" for simulated arrays.
+      path: the path of an `.npz` file or a folder of `.npy` files; "" for simulated arrays.
       target: the kind of the targets `y`; see `lru.data.array_spec.resolve_target`.
       validation_fraction: the share of the examples that is drawn for validation, if the arrays
         have no splits.
@@ -78,7 +78,7 @@ class ArraysOptions(Options):
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the files that are read."""
+        """The first 16 hexadecimal digits of the files' SHA-256; see `lru.data.sources.digest`."""
         try:
             path = Path(self.path).expanduser()
             return digest(path, source_files(path))[:16]
@@ -89,12 +89,13 @@ class ArraysOptions(Options):
 
 
 class Arrays(SequenceDataset):
-    """The user's own arrays; real numbers are standardized by statistics of the training split.
+    """The user's own arrays, or simulated arrays.
 
     An example of `source` has `inputs`, features `(T, features)` float32 or tokens `(T,)` int32;
     `length`, int32; and `label`, a class, int32, or real numbers `(k,)` float32. If there is a
-    target for each step, `label` has an axis of T steps first, and the example also has `weight`,
-    `(T,)` float32, which is 1 where the target counts and 0 elsewhere.
+    target for each step, `label` has a first axis of T steps, and the example also has `weight`,
+    `(T,)` float32, which is 1 where the target counts and 0 elsewhere. Features and real targets
+    are standardized by the mean and standard deviation of the training split.
     """
 
     name = "arrays"
@@ -198,7 +199,7 @@ def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:
 
 
 def _stored(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the bytes of the encoded examples, little-endian."""
+    """Yields the encoded examples as little-endian bytes."""
     for example in encoded(part, spec):
         yield {
             key: np.frombuffer(x.astype(x.dtype.newbyteorder("<")).tobytes(), np.uint8)

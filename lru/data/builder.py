@@ -48,7 +48,7 @@ class SequenceDataset(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """A TFDS builder that needs neither TensorFlow nor TFDS servers, and verifies what it reads.
+    """A TFDS builder that needs neither TensorFlow nor TFDS servers, and verifies prepared files.
 
     A subclass sets `name`, `options_class` and `num_classes`, and defines `splits`, `max_length`
     and `vocab_size`. This suffices for sequences of tokens from 0 to 255 with one label each; for
@@ -60,9 +60,9 @@ class SequenceDataset(
       VERSION: the version, to be increased whenever the same options yield different data.
       options_class: the class of the data set's options, a subclass of `Options`.
       num_classes: the number of classes, labeled 0 .. num_classes - 1; 0 if there are none.
-      class_names: the names of the classes, in the order of the labels; empty if there are none.
-      paths: during a preparation, the paths that it uses; see `lru.data.released.Paths`.
-      found: during a preparation, the released files that `release_needed` asks for.
+      class_names: the names of the classes, in the order of the labels; empty if unnamed.
+      paths: the paths that a preparation uses, set while it runs; see `lru.data.released.Paths`.
+      found: the released files that `release_needed` asks for, set while a preparation runs.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -85,7 +85,7 @@ class SequenceDataset(
         """Returns the data set; prepares it if necessary, and verifies it.
 
         The data are prepared if they do not exist. Data from released files are prepared again if
-        these files are available but are not those that the last preparation recorded.
+        these files are available and not known to be unchanged.
 
         Args:
           data_dir: the directory of all prepared data sets.
@@ -199,7 +199,7 @@ class SequenceDataset(
 
     @property
     def max_length(self) -> int:
-        """T, the length to which `source` pads every sequence."""
+        """T, the maximum length of a sequence, to which `source` pads by default."""
         raise NotImplementedError
 
     @property
@@ -209,7 +209,7 @@ class SequenceDataset(
 
     @property
     def spec(self) -> ArraySpec | None:
-        """What a model of `lru.data.arrays` reads and predicts; None for other data sets."""
+        """The specification of the arrays of `lru.data.arrays`; None for other data sets."""
         return None
 
     @property
@@ -219,18 +219,18 @@ class SequenceDataset(
 
     @property
     def kind(self) -> str:
-        """The provenance of the examples, shown beside every result.
+        """The provenance of the examples, shown beside results.
 
         "full": the released data. "prefix": the first part of the released data. "stand-in": other
-        data of the same form. "generated": made by the rules of the released data. "own": the
-        user's own files. "made-up": synthetic data for tests and trials. "artificial": made by the
-        generator that defines the task, which has no release.
+        data of the same form. "generated": made by rules like those of the released data. "own":
+        the user's own files. "made-up": synthetic data for tests and trials. "artificial": made by
+        the generator that defines the task, which has no release.
         """
         return "full"
 
     @property
     def note(self) -> str:
-        """A note to show beside every result; "" if there is none."""
+        """A note to show beside results; "" if there is none."""
         return ""
 
     @property
@@ -241,7 +241,8 @@ class SequenceDataset(
     def release_needed(self) -> Release | None:
         """Returns the released files that this data set is read from; None if it needs none.
 
-        A preparation finds them and sets `found`. If they change, the data are prepared again.
+        A preparation sets `found` to these files. If they have changed, `create` prepares the data
+        again.
         """
         return None
 
@@ -262,7 +263,7 @@ class SequenceDataset(
         raise NotImplementedError
 
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Converts a stored example to one of `source`; by default, pads it with zeros."""
+        """Converts a stored example to an example of `source`; by default, pads its tokens."""
         return {
             "inputs": self.padded(stored["inputs"]),
             "length": np.int32(len(stored["inputs"])),
@@ -270,7 +271,7 @@ class SequenceDataset(
         }
 
     def padded(self, x: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
-        """Returns tokens, or other arrays with a first axis of time, padded with zeros to T."""
+        """Returns an array whose first axis is time, padded with zeros to T steps."""
         padded = np.zeros((self.max_length, *x.shape[1:]), dtype)
         padded[: len(x)] = x
         return padded

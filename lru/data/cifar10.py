@@ -49,8 +49,8 @@ class CIFAR10Options(ReleasedOptions):
     Attributes:
       color: "rgb", the sCIFAR of Orvieto et al. (2023), with three features per step; or "grey",
         LRA's task, with one feature per step.
-      num_validation: the size of the validation split, which is drawn with `seed` from the 50,000
-        training images, regardless of their classes, and excluded from training.
+      num_validation: the number of images in the validation split, drawn with `seed` from the
+        50,000 released training images, regardless of class, and excluded from training.
     """
 
     color: str = "rgb"
@@ -71,7 +71,7 @@ class CIFAR10Options(ReleasedOptions):
 
 
 class CIFAR10(SequenceDataset):
-    """Images of 32 x 32 pixels in ten classes, kept as bytes until `decode` converts them."""
+    """Images of 32 x 32 pixels in ten classes, stored as bytes, which `decode` converts."""
 
     name = "cifar10"
     options_class = CIFAR10Options
@@ -162,8 +162,8 @@ def held_out(number: int, options: CIFAR10Options) -> np.ndarray:
 def grey(pixels: np.ndarray) -> np.ndarray:
     """Converts colors, `(..., 3)` uint8, to brightness, `(..., 1)` uint8.
 
-    Computes 0.299 R + 0.587 G + 0.114 B in integers, rounded as in Pillow and therefore as in
-    torchvision's `Grayscale`, which S4 and S5 use.
+    Computes 0.299 R + 0.587 G + 0.114 B in integers, rounded as in Pillow, which S4 and S5 use
+    through torchvision's `Grayscale`.
 
     Example:
       >>> grey(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7]], np.uint8)).tolist()

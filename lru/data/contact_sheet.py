@@ -23,7 +23,7 @@ def write_contact_sheet(
     names: Sequence[str],
     columns: int = 6,
 ) -> None:
-    """Writes an image with one row for each class, which shows the first examples of that class.
+    """Writes an image that shows the first examples of each class, one class per row.
 
     Args:
       path: the image file to write; its ending, such as .png, sets the format.

@@ -33,7 +33,7 @@ class StreamOptions(Options):
 
     Attributes:
       source: "released", a text from files; or "made_up", a synthetic text of random words.
-      percent: the percentage of a text to use, taken from its beginning, as in the figure on
+      percent: the percentage of the text to use, taken from its beginning, as in the figure on
         statistical efficiency of Ahuja & Morency (2018); see `fraction_test`.
       fraction_test: the text that `percent` shortens. "fixed": only the training split; the
         validation and test splits stay the same as at 100 percent. "moving", as in the code of that
@@ -67,7 +67,7 @@ class StreamOptions(Options):
 
 
 class TextStream(SequenceDataset):
-    """A text of characters in three splits; a subclass defines where the text is from.
+    """A text of characters or bytes in three splits; a subclass defines where the text is from.
 
     Attributes:
       release: the released file or files, if the text is released.
@@ -135,7 +135,7 @@ class TextStream(SequenceDataset):
     def example(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Returns `{"inputs": (n,) int32, "length": int32}`, without padding.
 
-        The next example continues the text.
+        Consecutive examples are consecutive parts of the text.
         """
         tokens = stored["inputs"]
         return {"inputs": tokens.astype(np.int32), "length": np.int32(len(tokens))}
@@ -206,7 +206,7 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError if a text of full size does not have the digest `md5`."""
+        """Raises a UserError if `md5` is set and a text of full size has another digest."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(
@@ -241,9 +241,9 @@ class TextStream(SequenceDataset):
 
 
 def by_position(text: str) -> dict[str, str]:
-    """Divides a text into splits: the last 5 percent for test, the 5 percent before for validation.
+    """Divides a text into the training split, then 5 percent each for validation and test.
 
-    Both lengths are rounded down. The rest of the text is for training.
+    The lengths of the validation and test splits are rounded down.
 
     Example:
       >>> by_position("abcdefghijklmnopqrstuvwxyz")
@@ -258,8 +258,8 @@ def read(path: Path) -> bytes:
     """Returns the content of a file.
 
     Raises:
-      UserError: if the file cannot be read, or contains a block of zero bytes, which a crash may
-        leave.
+      UserError: if the file cannot be read, or contains a long run of zero bytes, as a crash may
+        leave behind.
     """
     try:
         content = path.read_bytes()

@@ -1,7 +1,6 @@
 """enwik8: the first 100 million bytes of the English Wikipedia of March 2006, including its XML.
 
-Tokens are bytes, as in the Hutter Prize for compressing this text and in comparisons of language
-models.
+Tokens are bytes, as in comparisons of language models on this text.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ _HIDDEN = (".", "__MACOSX")
 def look_up(folder: Path, name: str) -> Path | None:
     """Returns the path with this name in a folder, else the path of its only variant, else None.
 
-    A variant differs in case or by a browser's number; see `plain`. If a file has neither, a
-    compressed file is looked up in the same way, such as `name.gz`.
+    A variant differs in case or by a browser's number; see `plain`. If no file is found, a
+    compressed file, such as `name.gz`, is looked up in the same way.
 
     Args:
       folder: the folder to search.

@@ -1,4 +1,4 @@
-"""Options of data sets, checked before anything is read or prepared."""
+"""Base classes for the options of data sets, with checks of their values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ReleasedOptions(Options):
       made_up_train: the number of synthetic training examples.
       made_up_validation: the number of synthetic validation examples.
       made_up_test: the number of synthetic test examples.
-      seed: the seed of everything random, such as synthetic examples and randomly drawn splits.
+      seed: the seed of the data, such as synthetic examples and randomly drawn splits.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("released", "made_up")

@@ -105,8 +105,8 @@ def read_all(source: Sequence[Mapping[str, Any]], most_bytes: float = float("inf
 
     Args:
       source: examples, as in `training_batches`.
-      most_bytes: the maximum size of the batch. The size is estimated from the first thousand
-        examples, so that rejecting a split that is too large takes little time.
+      most_bytes: the maximum size of the batch in bytes; the size is estimated from the first
+        thousand examples, so that rejecting a split that is too large takes little time.
 
     Returns:
       The batch, as in `training_batches` except for the types; None if its estimated size exceeds

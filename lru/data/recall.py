@@ -1,8 +1,8 @@
 """Recall: sequences of random tokens; the token at one position determines the label.
 
-The task tests memory alone. The token at that position is the cue; all other tokens, the
-distractors, carry no information. If the cue comes first and the label is read from the last state,
-a model has to carry the cue through all T steps.
+The token at that position is the cue; all other tokens, the distractors, carry no information. If
+the cue comes first and the label is read from the last state, a model has to carry the cue through
+all T steps.
 """
 
 from __future__ import annotations

@@ -42,10 +42,9 @@ class Paths:
     """The paths that the preparation of a data set uses, and the command that starts it.
 
     Attributes:
-      manual: the directory or file with released data that the user gave; None if the user gave
-        none.
+      manual: the user's directory or file with released data; None if it is not known.
       downloads: the directory of downloaded files, which are kept for later preparations.
-      scratch: a directory on the disk of `downloads` that is removed after the preparation.
+      scratch: a directory on the same disk as `downloads`, removed after the preparation.
       unfinished: a directory that survives an interruption, so that the next preparation of the
         same data set can continue; it is removed on success, and need not exist.
       command: the command that prepares this data set, without the path to the released files.
@@ -86,8 +85,8 @@ class Release:
       files: the paths of the needed files and directories, relative to one folder; the path of a
         directory ends with a slash.
       folders: the possible names of that folder.
-      size: the size of the archive in bytes; 0 if unknown.
-      sha256: the digest of the archive; an archive without a digest is never downloaded.
+      size: the size of the archive or single file in bytes; 0 if unknown.
+      sha256: the SHA-256 of the archive or single file; if it is "", nothing is downloaded.
       instead: other sets of files with the same content, such as one text in three files.
       unusable: the beginnings of the file names of unusable versions, each with the reason.
       hint: an alternative to suggest, for a URL that is reported to answer 403; else "".
@@ -198,7 +197,7 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError if files are unusable, ambiguous, incomplete or not downloadable."""
+        """Raises a UserError for unusable, ambiguous or incomplete files, or without a download."""
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):
@@ -273,7 +272,7 @@ class Release:
             raise UserError(self._not_found(list(self.files), paths, reason)) from error
 
     def _verify(self, archive: Path, what: Path | str) -> None:
-        """Raises a UserError if the archive's size or checksum differs from the known value."""
+        """Raises a UserError if the size or the checksum of the archive is known and differs."""
         found = expected = ""
         if self.size:
             found, expected = f"{archive.stat().st_size:,} bytes", f"{self.size:,} bytes"
@@ -343,7 +342,7 @@ def lra_release(name: str, files: tuple[str, ...], *others: str, hint: str = "")
 
 
 def taken_from(metadata: Mapping[str, Any]) -> str:
-    """Returns a note that names the folder a data set was read from; "" if it is unknown.
+    """Returns a note that names the folder a data set was read from; "" if none is recorded.
 
     Example:
       >>> taken_from({"folder": "lra_release/lra_release/listops-1000"})

@@ -52,8 +52,7 @@ class Sources:
     """All source files of a prepared data set.
 
     Attributes:
-      manual_dir: the directory or file with released data that the user gave; None if the user
-        gave none.
+      manual_dir: the user's directory or file with released data; None if there is none.
       files: the source files and directories.
     """
 
@@ -78,7 +77,8 @@ class Sources:
 def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
     """Returns whether the files at these paths are what the data were prepared from.
 
-    If only paths or times differ, the record is updated, so that the next comparison is fast.
+    If only paths or times differ, the record is updated if possible, so that the next comparison
+    is fast.
     """
     known = Sources.read(directory)
     if known is None or len(known.files) != len(paths):

@@ -32,7 +32,7 @@ def spring_arrays(example: str, number: int, steps: int, seed: int) -> dict[str,
         "switching": force and position are given, and at every step the target is whether k is 1
         (class 0) or 3 (class 1), `(n, T)`; k switches at random times.
       number: n, the number of sequences.
-      steps: T, the maximum number of steps; `lengths` are drawn from T / 2 to T.
+      steps: T, the maximum number of steps; `lengths` are drawn from about T / 2 to T.
       seed: the seed of everything random.
 
     Example:

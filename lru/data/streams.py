@@ -31,7 +31,7 @@ def stream_batches(
     Args:
       tokens: the text, integers `(N,)`.
       batch_size: B, the number of streams, over all processes.
-      unroll: T, the number of steps through which gradients flow back in time.
+      unroll: T, the number of steps in a batch, through which gradients flow back in time.
       rows: the streams to return; with several processes, those of this process.
 
     Returns:

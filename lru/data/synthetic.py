@@ -30,11 +30,11 @@ def texts(rng: np.random.Generator, topics: list[int], most: int) -> Iterator[st
 
 
 def words(rng: np.random.Generator, length: int) -> str:
-    """Returns a random text of words from a list of eight, so that letters predict the next letter.
+    """Returns a random text of words from a list of eight, so that letters are partly predictable.
 
     Args:
       rng: the random number generator.
-      length: the number of characters.
+      length: the number of characters; the last word may be cut.
 
     Example:
       >>> words(np.random.default_rng(0), length=17)

@@ -1,4 +1,4 @@
-"""The user's own text: one file in UTF-8, in any script, divided by position."""
+"""The user's own text: one file in UTF-8, in any script, divided into splits by position."""
 
 from __future__ import annotations
 

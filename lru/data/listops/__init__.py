@@ -42,8 +42,8 @@ class ListOpsOptions(Options):
         options have an effect.
       max_depth: the maximum depth of a tree; a digit alone has depth 1.
       max_args: the maximum number of arguments of an operator; the minimum is 2.
-      min_length: every sequence has more tokens than this, not counting the end of sequence.
-      max_length: every sequence has fewer tokens than this, not counting the end of sequence.
+      min_length: every expression has more tokens than this, not counting the end of sequence.
+      max_length: every expression has fewer tokens than this, not counting the end of sequence.
       pad_to: T, the length of every input: tokens, end of sequence, padding.
       num_train: the number of training expressions; generated expressions are all different,
         across the splits too.
@@ -189,7 +189,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
 
 
 def _is_header(line: str) -> bool:
-    """Returns whether the first line is LRA's header; raises a UserError for any other header."""
+    """Returns whether a line is LRA's header, not a row; raises a UserError if it is neither."""
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():

@@ -74,13 +74,12 @@ def _value(operator: int, arguments: list[int]) -> int:
 
 
 def parse(text: str) -> np.ndarray:
-    """Returns the tokens `(t,)`, uint8, of an expression in the official text form.
+    """Returns the tokens `(t,)`, uint8, of an expression in the text form of LRA's files.
 
-    The parentheses add no information to the brackets, so they are dropped, as in LRA's reader. But
-    the numbers of opening and closing parentheses must be equal.
+    The parentheses add no information to the brackets, so they are dropped, as in LRA's reader.
 
     Raises:
-      UserError: if a symbol is unknown, or a parenthesis is missing.
+      UserError: if a symbol is unknown, or the numbers of ( and ) differ.
 
     Example:
       >>> parse("( ( ( [MAX 2 ) 9 ) ] )").tolist()
@@ -99,7 +98,7 @@ def parse(text: str) -> np.ndarray:
 
 
 def to_text(tokens: Iterable[int]) -> str:
-    """Returns the official text form of an expression, the inverse of `parse`.
+    """Returns an expression in the text form of LRA's files, the inverse of `parse`.
 
     For each argument of an operator, and for its closing bracket, a pair of parentheses encloses
     everything from the operator to the end of that argument or bracket.
@@ -131,7 +130,7 @@ class Rules(NamedTuple):
 
 
 def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields different expressions made by LRA's rules, endlessly, each with its value.
+    """Yields different expressions made by LRA's rules, each with its value.
 
     Nodes at depths less than `max_depth` are operators with probability 1/4; all other nodes are
     digits. Digits, operators and their numbers of arguments, from 2 to `max_args`, are drawn
@@ -177,7 +176,7 @@ def sample(rng: np.random.Generator, num_trees: int, rules: Rules) -> list[tuple
 
 
 class Level(NamedTuple):
-    """All nodes at one depth, in all trees; children are in the order of their parents."""
+    """The nodes of all trees at one depth; children are in the order of their parents."""
 
     tree: np.ndarray  # (nodes,) int32, the index of the node's tree
     symbol: np.ndarray  # (nodes,) uint8, the token of a digit or an operator

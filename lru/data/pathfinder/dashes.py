@@ -144,7 +144,7 @@ class Dashes:
 
 @functools.cache
 def marker(rules: Rules) -> np.ndarray:
-    """Returns a marker in the center of a square with room for the blurred edge, uint8."""
+    """Returns a square uint8 image of a marker, with room for its blurred edge."""
     radius, scale = math.ceil(rules.marker_radius) + 3, rules.antialias
     y, x = np.ogrid[: (2 * radius + 1) * scale, : (2 * radius + 1) * scale]
     disc = np.hypot(y - radius * scale, x - radius * scale) <= rules.marker_radius * scale

@@ -2,7 +2,7 @@
 
 The task is from Linsley et al. (2018) and Kim et al. (2020), with the options of the Long Range
 Arena (Tay et al. 2021). The rules are those of the program that drew LRA's images, with one
-difference. To decide whether a path can begin at a pixel, this module tests a dash at that pixel;
+difference. To decide whether a path can begin at a pixel, this package tests a dash at that pixel;
 the original program tests a dash one pixel down and one pixel to the right. That program takes no
 seed, so the images drawn here differ from the released images.
 

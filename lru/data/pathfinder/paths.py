@@ -1,8 +1,7 @@
-"""Draws dashed paths that keep a distance from each other.
+"""Draws dashed paths that mostly keep a distance from each other.
 
-Each of the two long paths ignores the latest dash of the other, and distractors ignore the last
-dash of the first path, because the program that drew LRA's images does not record these dashes.
-Therefore the two paths touch in some images.
+As in the program that drew LRA's images, each of the two long paths ignores the latest dash of the
+other, and distractors ignore the last dash of the first path. Therefore some paths touch.
 
 If the two paths are long, few attempts find room for both. Therefore attempts are made in batches.
 """
@@ -79,7 +78,7 @@ class Growth:
         return attempts[grown]
 
     def fits(self, attempts: np.ndarray, ends: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """Returns, for each of the attempts, whether the mask of its dash overlaps nothing."""
+        """Returns whether the mask of each attempt's dash overlaps nothing in that attempt."""
         pixels = self._at(attempts, ends)[:, None] + self.dashes.core[poses]
         return (self._flat.take(pixels) < self.dashes.room[poses]).all(axis=1)
 
@@ -137,7 +136,7 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
 def _two_beginnings(
     rng: np.random.Generator, dashes: Dashes
 ) -> tuple[tuple[Some, Some], np.ndarray]:
-    """Draws the first dashes of two paths that begin `seed_distance` apart.
+    """Draws the first dashes of two paths that begin about `seed_distance` apart.
 
     The first path begins far from the edges of the image; see `Dashes.far`.
 

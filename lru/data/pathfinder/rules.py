@@ -1,4 +1,4 @@
-"""The options of Pathfinder's images, with the values of the Long Range Arena."""
+"""The options of Pathfinder's images, including the values of the Long Range Arena."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rules:
 
     Attributes:
       size: the side of the square image.
-      padding: the width of the border without dashes.
+      padding: the width of the border that dashes avoid.
       margins: the possible margins around dashes; each image uses one, drawn at random. Successive
         dashes are about two margins apart.
       dash_length: the length of a dash.
