@@ -71,10 +71,10 @@ class Clock:
         return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
-        """Returns steps per second and the share of time spent waiting for input, then restarts.
+        """Returns the speed and the share of time spent waiting for input; restarts the measurement.
 
-        If there was no step since the last `restart` or `read`, both are None, and the measurement
-        continues.
+        The speed is in steps per second. If there was no step since the last `restart` or `read`,
+        both numbers are None, and the measurement continues.
         """
         if step == self._step:
             return None, None

@@ -164,7 +164,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 
 def _check_port(port: int) -> None:
-    """Raises a `UserError` if the port cannot be used, for which JAX would abort the process."""
+    """Raises a `UserError` if the port cannot be used; JAX would abort the process instead."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
