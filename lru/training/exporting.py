@@ -156,8 +156,8 @@ def _warn_if_imprecise(spec: ArraySpec | None) -> None:
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    If the model was trained on the user's own arrays, its features and predicted real numbers are
-    in the units of these arrays, and its logits are in the order of `spec.labels` in `config.json`.
+    For a model trained on the user's own arrays, features and predicted real numbers are in the
+    units of these arrays, and logits are in the order of `spec.labels` in `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any
@@ -181,10 +181,10 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
 def load_standardized(
     folder: str | os.PathLike[str], allow: Sequence[str] = ()
 ) -> tuple[nn.Module, Any, ArraySpec | None]:
-    """Loads an exported model as it was trained, with its variables and the `ArraySpec` of its data.
+    """Loads an exported model as it was trained, its variables, and the `ArraySpec` of its data.
 
-    The features and real numbers of this model are standardized. If the data were not the user's
-    own arrays, the specification is None. For the arguments and the errors, see `load`.
+    If the data are the user's own arrays, features and predicted real numbers are standardized;
+    otherwise the `ArraySpec` is None. For the arguments and the errors, see `load`.
     """
     import jax
     import numpy as np

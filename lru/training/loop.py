@@ -133,7 +133,7 @@ def _lock(workdir: Path, stack: ExitStack) -> None:
 def _begin(
     config: ConfigDict, workdir: Path, experiment: Experiment, initial: Any
 ) -> dict[str, Any] | None:
-    """Writes or checks a run's initial files; returns the record of a finished run, else None."""
+    """Writes or checks a run's initial files; returns the record if nothing is left to do."""
     check_workdir(config, workdir)  # another process may have started in the meantime
     check_data(experiment.dataset, workdir, write=True)
     save_config(config, workdir)

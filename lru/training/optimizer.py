@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine annealing, and a learning rate and weight decay for each group.
+"""AdamW with warm-up, cosine annealing, and a learning rate and weight decay per parameter group.
 
 `Experiment` makes the optimizer from the section `optimizer` of a config, and `lru.training.step`
 applies it.

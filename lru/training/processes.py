@@ -51,7 +51,7 @@ def join(
 
     JAX finds the processes that SLURM, Open MPI or a TPU pod has launched. Elsewhere every process
     gets the same address and number of processes, and its own number, as arguments or in the
-    variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+    environment variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
 
     Args:
       coordinator: the address of process 0, `HOST:PORT`.
