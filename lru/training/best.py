@@ -109,7 +109,7 @@ def restore_best(
 def evaluated_rows(
     workdir: Path, checkpoints: Checkpoints
 ) -> tuple[Sequence[Mapping[str, Any]], bool]:
-    """Returns a run's rows of metrics, and whether they certainly include the best row.
+    """Returns the rows of metrics, and whether they certainly include the best validation row.
 
     Raises:
       UserError: there is no evaluated checkpoint, or a file that contains metrics is damaged.
@@ -137,7 +137,8 @@ def build_experiment(
     data set. `config` is the config of the run; for the other arguments, see `restore_best`.
 
     Raises:
-      UserError: the config is invalid, or the data set cannot be read or has changed.
+      UserError: the config is invalid, the data set cannot be read or has changed, or its
+        description is damaged.
     """
     if not read_data or jax.device_count() % time_devices(config):
         config = on_one_device(config)

@@ -96,7 +96,7 @@ def check_arguments(
 
 
 def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of each argument annotated with a `Literal`, by its name."""
+    """Returns the allowed values of each argument annotated with a `Literal`, by name."""
     try:
         hints = get_type_hints(target)
     except (NameError, TypeError):  # an annotation that only a type checker resolves

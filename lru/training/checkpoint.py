@@ -36,7 +36,7 @@ class Checkpoints:
     `STEP/state/` holds the arrays of a state as Orbax writes them, `history.json` with the run's
     history (see `lru.training.history`), and `SHA256SUMS` with the digests of these files. A
     checkpoint with digests is called *sealed*. A checkpoint is written under a temporary name and
-    renamed once it is complete, so a run killed while saving resumes from the previous checkpoint.
+    renamed once it is complete, so an interrupted save does not leave an incomplete checkpoint.
 
     Args:
       directory: the directory of the checkpoints; created if it is missing.
@@ -82,7 +82,7 @@ class Checkpoints:
         self._writing(lambda: self._manager.save(step, args=args))
 
     def wait(self) -> None:
-        """Waits until every checkpoint is on disk.
+        """Waits until all pending checkpoints are on disk.
 
         Raises:
           UserError: a checkpoint cannot be written.
@@ -90,7 +90,7 @@ class Checkpoints:
         self._writing(self._manager.wait_until_finished)
 
     def close(self) -> None:
-        """Waits until every checkpoint is on disk, and ends the background threads.
+        """Waits until all pending checkpoints are on disk, and ends the background threads.
 
         After a failed write, this method does nothing.
 

@@ -64,16 +64,17 @@ class Clock:
         self._pace = (time.monotonic() - self._since) / (step - self._step)
 
     def steps_at_once(self) -> int:
-        """Returns how many steps take about a second, at least 1.
+        """Returns the number of steps that take about a second, at least 1.
 
         Returns 1 if the time per step is not known yet.
         """
         return int(max(1, _SECONDS_PER_CALL / max(self._pace, 1e-6)))
 
     def read(self, step: int) -> tuple[float | None, float | None]:
-        """Returns steps per second and the share of time spent waiting for input, then restarts.
+        """Returns the speed and the share of waiting time, and starts a new measurement.
 
-        If there was no step since the last `restart` or `read`, both are None, and the measurement
+        The speed is in steps per second, and the waiting time is the wait for input. If there was
+        no step since the last `restart` or `read`, both numbers are None, and the measurement
         continues.
         """
         if step == self._step:

@@ -27,14 +27,14 @@ class Run(NamedTuple):
     """What the files of a run say about it.
 
     Attributes:
-      name: the name of its work directory, or the path where names are not unique.
-      config: its config.
-      record: its record; empty if the run has not been stopped yet.
-      step: the number of steps done, up to the last line of metrics.
-      validation: the validation lines of its metrics.
-      best: the validation line that `config.train.select` selects; None if there is none yet.
-      test: the test line of that checkpoint; None if the run has not finished.
-      seconds: the seconds of training, evaluation and compilation so far.
+      name: the name of the work directory; its path if another run has the same name.
+      config: the run's config.
+      record: the run's record; empty if there is none.
+      step: the number of steps done, as far as the files show.
+      validation: the validation lines of `metrics.jsonl`.
+      best: the validation line that `config.train.select` selects; None if there is none.
+      test: the test metrics in the record; None if it has none.
+      seconds: the total time of the run so far, in seconds.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
     @property
     def state(self) -> str:
-        """The reason for which there is no test score; "" if there is one."""
+        """The reason why the run has no test score; "" if it has one."""
         if self.test:
             return ""
         if "diverged_at" in self.record:
@@ -57,16 +57,16 @@ class Run(NamedTuple):
 
 
 def compare(workdirs: Sequence[Path], picture: Path | None = None) -> str:
-    """Returns a table of runs, and the options in which those of the same task differ.
+    """Returns a table of runs, followed by options in which runs of the same task differ.
 
     Args:
       workdirs: the work directories of the runs.
-      picture: the file in which to draw the validation curves, if any; its suffix determines the
-        format.
+      picture: the file to draw the validation curves in, whose suffix determines the format; None
+        for no picture.
 
     Raises:
-      UserError: there is no run in a directory, a file of a run is damaged, no run has been
-        evaluated although there should be a picture, or the format of the picture is unknown.
+      UserError: there is no run in a directory, or a file of a run is damaged; or, with a picture,
+        its format is unknown, or no run has been evaluated.
     """
     names = [workdir.resolve().name for workdir in workdirs]
     runs = [
@@ -123,7 +123,7 @@ def _row(run: Run) -> dict[str, str]:
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    """Returns the options in which runs of the same task differ, as lines of text."""
+    """Formats the `differences` of the runs of each task, without the seed, as lines of text."""
     lines = []
     for task in dict.fromkeys(run.config["data"]["type"] for run in runs):
         alike = [run for run in runs if run.config["data"]["type"] == task]

@@ -66,10 +66,10 @@ def _run(file: Path) -> dict[str, Any]:
 
 
 def find_config(path: str) -> Path:
-    """Returns the config file at a path, or of a name: `listops` is `configs/lra_listops.py`.
+    """Returns the config file with a path or a name: `listops` is `configs/lra_listops.py`.
 
     A relative path is looked up in the current directory, in the package, and beside the package;
-    `configs/` and `.py` may be left out. A name may also leave out the first word of a file's name.
+    `configs/` and `.py` may be left out. So may the first word of a file's name, such as `lra_`.
 
     Raises:
       UserError: there is no such file, or there are several.
@@ -87,7 +87,7 @@ def find_config(path: str) -> Path:
 
 
 def _hint(path: str) -> str:
-    """Returns the names that contain the given one, or else the closest name or all names."""
+    """Returns a hint for an unknown config: similar names or, if there are none, all names."""
     known = [f"configs/{name}.py" if path.endswith(".py") else name for name in config_files()]
     close = [name for name in known if path in name]
     return (
@@ -103,7 +103,7 @@ def config_files() -> dict[str, Path]:
 
 
 def config_variants(file: Path) -> Sequence[Sequence[str]]:
-    """Returns the groups of variant names of a config; a variant names at most one of each.
+    """Returns a config's variant names in groups; a variant has at most one name of each group.
 
     The file is executed. The result is empty if its `get_config` does not use `choose`.
     """

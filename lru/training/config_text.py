@@ -21,9 +21,9 @@ _LIBRARY = str(Path(ml_collections.__file__).parent)
 
 
 class _Line(NamedTuple):
-    """The line that last set a key of a section; it keeps the section, so that its id is unique."""
+    """The line of code that last set a key of a section."""
 
-    section: ConfigDict
+    section: ConfigDict  # kept alive, so that no other section gets the same id
     file: str
     number: int
 
@@ -32,7 +32,7 @@ _Lines = dict[tuple[int, str], _Line]  # by the id of the section and the key, i
 
 
 def list_configs(width: int = 80) -> str:
-    """Returns the names and first lines of all configs of the package, and their variants.
+    """Returns the names, titles and variants of the package's configs, as lines of text.
 
     Configs with the same variants are listed together.
     """
@@ -48,7 +48,7 @@ def list_configs(width: int = 80) -> str:
 
 
 def format_config(argument: str, overrides: Iterable[str] = ()) -> str:
-    """Returns a config as lines of Python, each with the comment of the line that set its value.
+    """Returns a config as lines of Python, with the comments of the lines that set the values.
 
     A value that was set on the command line, or on a line without a comment, has no comment.
 
@@ -86,7 +86,7 @@ def _wrapped(text: str, width: int, first: str, others: str) -> str:
 
 @contextmanager
 def _noted_lines() -> Iterator[_Lines]:
-    """Yields a dict that notes the line that last set each key of each `ConfigDict`."""
+    """Yields a dict of the line that last set each key of a `ConfigDict` in the `with` block."""
     lines: _Lines = {}
     original = ConfigDict.__setitem__
 
@@ -116,7 +116,7 @@ def _comments(file: str) -> dict[int, str]:
 def _items(
     section: ConfigDict, where: str, order: Sequence[tuple[int, str]]
 ) -> Iterator[tuple[ConfigDict, str, str, Any]]:
-    """Yields each section, key, full name and value of a config, in the given order."""
+    """Yields the section, key, full name and value of each option, in the given order."""
 
     def position(item: tuple[str, Any]) -> int:
         at = id(section), item[0]

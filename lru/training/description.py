@@ -1,7 +1,8 @@
 """Describes a data set, so that a model trained on it can be created without it.
 
-Training writes `dataset.json` into the work directory when a run starts. Programs that need only
-the model, such as `lru.export`, read it instead of preparing the data.
+When a run starts, training writes the description, if there is one, into `dataset.json` in the work
+directory. Programs that need only the model, such as `lru.export`, read this file instead of the
+data set.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Description:
       spec: what the model reads and predicts, if the data are the user's own arrays; else None.
 
     Raises:
-      ValueError: an attribute has the wrong type or is out of range.
+      ValueError: an attribute is invalid, or does not fit the others.
     """
 
     name: str

@@ -79,10 +79,10 @@ class EigenvalueLog:
         return sorted(int(file.stem) for file in files if file.stem.isdecimal())
 
     def trajectories(self) -> tuple[list[int], dict[str, np.ndarray]]:
-        """Returns the logged steps, and the eigenvalues `(steps, N)` of each layer by its path.
+        """Returns the logged steps, and the eigenvalues `(steps, N)` of each layer, by path.
 
         Raises:
-          UserError: a file cannot be read, or its layers differ from those of the first file.
+          UserError: a file is damaged, or its layers differ from those of the first file.
         """
         steps = self.steps()
         files = [self._read(step) for step in steps]

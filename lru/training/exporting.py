@@ -1,4 +1,4 @@
-"""Exports trained models to folders that need neither the run nor its data, and loads them."""
+"""Exports trained models to folders, and loads them without the run or its data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def export_run(
       - `sha256`: the SHA-256 digest of `model.safetensors`.
 
     Raises:
-      UserError: see `check_out`, `restore_best` and `write_export`.
+      UserError: see `check_out`, `restore_best` and `write_export`; or the record is damaged.
     """
     from lru.training.best import restore_best
 
@@ -100,8 +100,8 @@ def write_export(
 ) -> None:
     """Writes an export atomically, and adds the digest of its weights to `about`.
 
-    A warning is logged if float32 cannot hold the units of the user's arrays, in which the exported
-    model computes.
+    Logs a warning if float32 is too imprecise for the units of the user's arrays, in which the
+    exported model reads features and returns real numbers.
 
     Args:
       out: the folder; see `check_out`.
@@ -156,9 +156,8 @@ def _warn_if_imprecise(spec: ArraySpec | None) -> None:
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    A model trained on the user's own arrays takes features and returns real numbers in the units of
-    these arrays. If it predicts classes, it returns logits, in the order of `spec.labels` in
-    `config.json`.
+    For a model trained on the user's own arrays, features and predicted real numbers are in the
+    units of these arrays, and logits are in the order of `spec.labels` in `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any
@@ -182,10 +181,10 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
 def load_standardized(
     folder: str | os.PathLike[str], allow: Sequence[str] = ()
 ) -> tuple[nn.Module, Any, ArraySpec | None]:
-    """Loads an exported model as it was trained, its variables and its specification.
+    """Loads an exported model as it was trained, its variables, and the `ArraySpec` of its data.
 
-    If the data were the user's own arrays, the features and real numbers of this model are
-    standardized; otherwise the specification is None. For the arguments and the errors, see `load`.
+    If the data are the user's own arrays, features and predicted real numbers are standardized;
+    otherwise the `ArraySpec` is None. For the arguments and the errors, see `load`.
     """
     import jax
     import numpy as np
@@ -292,7 +291,7 @@ def evaluate_export(
 
 
 def _check_same_data(folder: Path, there: Mapping[str, Any], experiment: Experiment) -> None:
-    """Raises a UserError if an experiment's data give other arguments, or another scaling."""
+    """Raises a UserError if an experiment's data give other model arguments, or another `spec`."""
     here = dict(experiment.task.model_arguments) | {"spec": experiment.dataset.spec}
     for name, value in here.items():
         if there.get(name) != value:
@@ -315,6 +314,9 @@ def describe_export(experiment: Experiment, workdir: Path, step: int) -> dict[st
     """Returns the content of `config.json` except `sha256`; see `export_run`.
 
     `commit` and `test` come from the record in `workdir`, if there is one.
+
+    Raises:
+      UserError: the record is damaged.
     """
     file, dataset, inputs = workdir / "record.json", experiment.dataset, _one_step(experiment)
     record = read_object(file, {}, "restore it, or delete it") if file.exists() else {}

@@ -1,4 +1,4 @@
-"""Draws the figures of a finished run: its curves, and its eigenvalues if there are any."""
+"""Draws figures of runs: metrics against the step, and eigenvalues."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def save_spectrum(
 ) -> bool:
     """Draws the initial and trained eigenvalues of a model, layer by layer, and saves the figure.
 
-    The axes show the unit disk. If all eigenvalues are inside the unit circle but close to it, the
-    axes show their phase and their distance from the circle instead.
+    The eigenvalues are drawn on the unit disk. If all of them are inside the unit circle but close
+    to it, they are drawn by phase and distance from the circle instead.
 
     Args:
       initial, trained: the parameters of a model before and after training.

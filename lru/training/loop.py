@@ -2,9 +2,9 @@
 
 Each step is followed by logging, evaluation and saving, in this order, if they are due. The metrics
 and eigenvalues logged at a step are therefore on disk before its checkpoint. A resumed run deletes
-those of all steps after the checkpoint that it resumes from. On the same hardware and with the same
-settings, an interrupted run thus ends up with the same metrics and eigenvalues, byte for byte, as
-an uninterrupted one.
+those of all steps after the checkpoint that it resumes from. With the same settings, software and
+hardware, and if the devices compute deterministically, an interrupted run thus ends up with the
+same metrics and eigenvalues, byte for byte, as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def train_and_evaluate(
     Raises:
       Stopped: SIGTERM or SIGINT arrived during training; the run is saved.
       UserError: the config, the data set or the initial weights are invalid or differ from those of
-        the run in the work directory, or the work directory is damaged or in use.
+        the run in the work directory; or the work directory is damaged, in use, or not writable.
       Diverged: the loss, the parameters or the batch statistics are not finite.
     """
     processes.check_same("configs", config.to_json_best_effort(sort_keys=True))
@@ -115,7 +115,7 @@ def train_and_evaluate(
 def _load(
     config: ConfigDict, workdir: Path, data_dir: Path, manual_dir: Path | None
 ) -> tuple[Experiment, Any]:
-    """Loads the experiment and its initial weights, before writing into a new work directory."""
+    """Returns the experiment, and the result of `read_initial`."""
     restore_config(workdir, log)
     check_workdir(config, workdir)
     check_source(config, workdir)
@@ -157,8 +157,6 @@ def _finished(workdir: Path) -> dict[str, Any] | None:
 
 
 class _Run:
-    """The run of an experiment in a work directory."""
-
     def __init__(self, config: ConfigDict, experiment: Experiment, workdir: Path):
         self.config, self.workdir = config, workdir
         self.experiment, self.settings = experiment, experiment.settings

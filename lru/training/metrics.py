@@ -16,8 +16,6 @@ from lru.ops.array_typing import Array, Float, Num
 
 
 class _Sums(struct.PyTreeNode):
-    """Sums over examples."""
-
     def merge(self, other: Self) -> Self:
         """Returns the metrics over the examples of `self` and `other` together."""
         return jax.tree.map(operator.add, self, other)
@@ -124,7 +122,7 @@ class RegressionMetrics(_Sums):
 
     @property
     def loss(self) -> Float[Array, ""]:
-        """The sum over examples of the squared error, as a mean over the K outputs."""
+        """The squared error, summed over the examples and averaged over the K outputs."""
         return self.squared_error.mean()
 
     def mean_loss(self) -> Float[Array, ""]:
@@ -144,7 +142,7 @@ class RegressionMetrics(_Sums):
 
         Args:
           std: the standard deviation of each output, by which the targets were divided. RMSE is in
-            the units of the data, and R2 has none.
+            the units of the data; R2 has no units.
 
         Example:
           >>> batch = {"label": jnp.array([[1.0], [3.0], [9.0]]), "weight": jnp.array([1, 1, 0])}

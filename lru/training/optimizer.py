@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine annealing, and a rate and a weight decay per parameter group.
+"""AdamW with warm-up, cosine annealing, and a learning rate and weight decay per parameter group.
 
 `Experiment` makes the optimizer from the section `optimizer` of a config, and `lru.training.step`
 applies it.
@@ -52,8 +52,8 @@ class OptimizerSettings:
         regex is found in its path, such as `"stack/blocks_0/mixer/nu_log"`. Its peak rate is the
         peak of the base rate times the factor. A factor of 0 freezes the parameter.
       b1, b2, eps: see `optax.adamw`.
-      warmup_fraction: the share of the steps in which each rate rises linearly from
-        `end_learning_rate` to its peak.
+      warmup_fraction: the share of the steps in which the rates rise linearly from
+        `end_learning_rate` to their peaks.
       end_learning_rate: the rate in the first step, if there is a warm-up, and the rate that cosine
         annealing would reach after the last step. A group whose peak is below this rate has its
         peak rate throughout. This default and that of `warmup_fraction` are those of Orvieto et al.

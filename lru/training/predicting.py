@@ -33,7 +33,7 @@ class Predictor:
       model: the model as trained: features and predicted real numbers are standardized.
       variables: the model's parameters and batch statistics.
       spec: what the model reads and predicts.
-      precision: returns a context manager that sets the precision of matrix products.
+      precision: a function that returns a context manager for the precision of matrix products.
     """
 
     model: nn.Module
@@ -125,7 +125,7 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
 
 
 def check_paths(given: Path, out: Path) -> None:
-    """Checks that predictions can be written to `out`, and do not replace what is `given`.
+    """Checks that predictions can be written to `out` without overwriting the input `given`.
 
     Raises:
       UserError: `out` does not end in `.npz`, is `given` or in it, is a folder, or is in a folder

@@ -51,7 +51,7 @@ def join(
 
     JAX finds the processes that SLURM, Open MPI or a TPU pod has launched. Elsewhere every process
     gets the same address and number of processes, and its own number, as arguments or in the
-    variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+    environment variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
 
     Args:
       coordinator: the address of process 0, `HOST:PORT`.
@@ -164,7 +164,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 
 def _check_port(port: int) -> None:
-    """Raises a `UserError` if the port cannot be used, for which JAX would abort the process."""
+    """Raises a `UserError` if the port cannot be used; JAX would abort the process instead."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -44,8 +44,8 @@ def make_record(
       test: the test line of that checkpoint; None if it has not been tested.
       timing: the lines of `timing.jsonl`, at least one. Each has the seconds of the run so far,
         over all restarts, with evaluation and compilation; the seconds spent waiting for input; the
-        speed; and the speed settings, if they are new.
-      eigenvalues: the eigenvalues of every diagonal layer, by step and then by the layer's path;
+        speed, or None; and the speed settings, if they are new.
+      eigenvalues: the eigenvalues of the model's layers, by step and then by the layer's path;
         None to record none.
     """
     found = {"validation": validation, "test": test}
@@ -169,7 +169,7 @@ def format_result(row: Mapping[str, Any]) -> str:
 
 
 def format_model(model: Mapping[str, Any]) -> str:
-    """Returns the size of a model in words: those of the section `model` of a config.
+    """Describes the size of a model, given the section `model` of its config.
 
     Example:
       >>> mixer = {"type": "lru:LRU", "d_state": 256}

@@ -78,7 +78,7 @@ def restore_config(workdir: Path, log: Log) -> None:
 def _known_config(workdir: Path) -> tuple[str, dict[str, Any]] | None:
     """Returns `(source, config)` from the newest readable checkpoint or the record, else None.
 
-    The record is read only if that checkpoint has no config and there is no `config.json`.
+    The record is read only if no checkpoint gives a config, and `config.json` is missing.
     """
     if found := latest_history(workdir / "checkpoints"):
         return f"checkpoint {found[0]}", found[1]["config"]
@@ -123,11 +123,10 @@ def known_rows(workdir: Path, log: Log) -> tuple[list[dict[str, Any]], bool]:
     """Returns a run's rows of metrics, without changing a file.
 
     Returns:
-      `(rows, complete)`, where `complete` is True if the rows certainly include the best row. The
-      rows are those in the newest readable checkpoint, which are complete. If there is no such
-      checkpoint, or it has no history, the rows are those in `metrics.jsonl`, which may be
-      incomplete. If that file has no validation row, and `record.json` has one, the row of the
-      record, which is the best, is returned alone and counts as complete.
+      `(rows, complete)`. The rows are those in the newest readable checkpoint. If there is no such
+      checkpoint, or it has no history, they are those in `metrics.jsonl`. If that file has no
+      validation row, but `record.json` has the best one, only this row is returned. `complete` is
+      False for rows from `metrics.jsonl`, which may lack the best row; else True.
 
     Raises:
       UserError: `metrics.jsonl` or the record is damaged.

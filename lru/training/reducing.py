@@ -53,7 +53,7 @@ class TrainedRun:
 
     @property
     def d_state(self) -> int:
-        """N, the number of modes of each layer."""
+        """N, the number of modes of each LRU."""
         return len(next(iter(self.layers.values()))["nu_log"])
 
     def evaluate(self, layers: Mapping[str, Any] | None = None) -> dict[str, float]:

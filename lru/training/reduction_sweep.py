@@ -38,7 +38,7 @@ _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def sweep(run: TrainedRun) -> dict[str, Any]:
-    """Evaluates a run's model, reduced to between an eighth and three quarters of its modes.
+    """Evaluates a run's model, reduced to about an eighth to three quarters of its modes.
 
     The reductions are those of `WAYS`: balanced truncation for white noise, balanced truncation and
     singular perturbation for the inputs of the layers in training, and modal truncation.

@@ -117,9 +117,9 @@ def is_extended(config: ConfigDict, workdir: Path) -> bool:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns both values of each key that affects the results and differs between two configs.
+    """Returns both values of each option that affects the results and differs between two configs.
 
-    The value is None in a config that lacks the key.
+    The keys are dotted, such as "train.steps". The value is None in a config that lacks the key.
 
     Example:
       >>> differences({"seed": 0, "data": {"pad_to": 4}}, {"seed": 1, "data": {"pad_to": 4}})

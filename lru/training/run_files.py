@@ -65,7 +65,7 @@ class RunFiles:
         return Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
 
     def restore(self) -> State:
-        """Rewinds all files to the newest readable checkpoint, and returns the state in it.
+        """Rewinds the files to the newest readable checkpoint, and returns the state in it.
 
         For a run without checkpoints, returns the initial state.
 

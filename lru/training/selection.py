@@ -14,7 +14,7 @@ from lru.errors import UserError
 
 
 def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    """Returns the best validation row, the first if several are equally good; else None.
+    """Returns the best validation row, or the first of equally good ones; None if there is none.
 
     Args:
       rows: the lines of a run's `metrics.jsonl`.

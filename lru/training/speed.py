@@ -1,6 +1,6 @@
 """The speed settings that a run used: values in its config, and choices made for its platform.
 
-Speed settings change time, memory and rounding, but not what is learned. A run may therefore be
+Speed settings affect time and memory, and results only by rounding. A run may therefore be
 continued with different speed settings, for example on another machine. The first line of
 `timing.jsonl` contains the settings, and so does the first line after each change. The record lists
 them by step.

@@ -85,7 +85,7 @@ def _widen(x: Array) -> Array:
 
 
 def init_variables(model: nn.Module, task: Task, seed: Any) -> Any:
-    """Initializes the model's parameters and batch statistics with random numbers from a seed."""
+    """Returns the model's initial variables: parameters drawn from a seed, and batch statistics."""
     return model.init(jax.random.key(seed), task.example())
 
 

@@ -258,7 +258,7 @@ def array_arguments(spec: Any, arguments: Mapping[str, inspect.Parameter]) -> di
 
     Args:
       spec: the `lru.data.array_spec.ArraySpec` of the arrays.
-      arguments: all arguments that the model can be created with.
+      arguments: the parameters of the function that creates the model, by name.
 
     Raises:
       UserError: the model does not fit the target of the arrays.

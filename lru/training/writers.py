@@ -22,13 +22,16 @@ class Writer(Protocol):
     """Writes rows of metrics, each with a `step` and a `split`."""
 
     def rewind(self, step: int) -> None:
-        """Drops the rows of later steps, which a resumed run repeats; call it before `write`."""
+        """Prepares for the rows after a step; must be called before `write`.
+
+        If possible, drops existing rows of later steps, which a resumed run repeats.
+        """
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes a row `{"step", "split", name: number, ...}`."""
 
     def close(self) -> None:
-        """Writes pending rows and closes the file."""
+        """Writes pending rows and closes the writer."""
 
 
 class JsonLines:
@@ -137,7 +140,7 @@ class WeightsAndBiases:
     """Logs metrics to Weights & Biases, in the project `$WANDB_PROJECT` or else "lru".
 
     A resumed run continues under the same identifier. The rows that it repeats are logged a second
-    time, with equal values. For all other settings, see the variables `WANDB_...` of wandb.
+    time. For other settings, see the environment variables `WANDB_...` of wandb.
 
     Args:
       directory: the work directory, whose file `wandb_id` holds the identifier.
@@ -198,8 +201,6 @@ def _rate(number: float) -> str:
 class Progress:
     """Shows the progress of training: a live line on a terminal, elsewhere a line for each `show`.
 
-    The live line fits a terminal of 80 columns.
-
     Args:
       steps: the number of training steps.
       start: the number of steps already done.
@@ -215,7 +216,7 @@ class Progress:
             disable=None,  # off without a terminal
             file=sys.stdout,
             dynamic_ncols=True,
-            bar_format="{n_fmt}/{total_fmt}  ETA {remaining}  {desc}",
+            bar_format="{n_fmt}/{total_fmt}  ETA {remaining}  {desc}",  # for 80 columns
         )
 
     def advance(self, steps: int) -> None:
@@ -235,8 +236,9 @@ class Progress:
           step: the number of steps done.
           metrics: the metrics, with `loss`, and `accuracy` or `rmse`.
           speed: the number of steps per second; None if it is not known.
-          waited: the share of time in which the devices waited for input; shown if above 1 %. None
-            if it is not known. A terminal shows it in place of the speed if above 10 %.
+          waited: the share of time in which the devices waited for input; None if it is not known.
+            A terminal shows it in place of the speed if it is above 10 %; elsewhere, it is shown
+            beside the speed if it is above 1 %.
         """
         text = f"loss {metrics['loss']:.4f}  "
         if "rmse" in metrics:
