@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """Raised after a signal: the program has saved its work and logged where the work is.
+    """Raised after a signal, when the program has saved its work and logged the stop.
 
     Args:
       number: the number of the signal. The commands exit with 128 plus this number, as shells do.

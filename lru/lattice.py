@@ -1,8 +1,8 @@
 """The Lattice Recurrent Unit (Ahuja & Morency 2018): a cell with two states that gate each other.
 
 h1 comes from the layer below, and h2 from the previous step; h1' goes to the layer above, and h2'
-to the next step. This LRU and the Linear Recurrent Unit, `lru.LRU`, share nothing but the
-abbreviation. Likewise, the RG-LRU here is not the RG-LRU of Griffin.
+to the next step. This LRU is not the Linear Recurrent Unit, `lru.LRU`. Likewise, the RG-LRU here is
+not the RG-LRU of Griffin.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _LatticeCell(TwoWayCell):
     """Base class of the three cells, which differ only in which gates h1 and h2 share.
 
     The outputs of the dense layer `gates` are blocks of H numbers, one per distinct gate.
-    `gate_order` lists the blocks of z1, z2, r1 and r2.
+    `gate_order` holds the indices of the blocks of z1, z2, r1 and r2.
     """
 
     gate_order: ClassVar[tuple[int, int, int, int]]

@@ -58,7 +58,7 @@ def open_new(file: Path) -> IO[bytes]:
 
 
 def open_to_append(file: Path) -> IO[bytes]:
-    """Opens a file for appending, or a new file in its place if it is missing or not regular."""
+    """Opens a file for appending; if it is missing or not a regular file, opens a new file."""
     if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
         return open_new(file)
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -187,7 +187,7 @@ def lock(file: Path) -> Iterator[bool]:
 
 @contextmanager
 def wait_for_lock(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits until the lock is free, holds it for a `with` block, and then removes the lock file.
+    """Waits until a lock is free, holds it for a `with` block, and tries to remove the lock file.
 
     Args:
       file: the lock file; see `lock`.

@@ -1,7 +1,7 @@
-"""Writes text to a terminal, even if it is untrusted: prompts, data, paths, names in configs.
+"""Writes text that may be untrusted to a terminal: prompts, data, paths, names in configs.
 
 A terminal obeys control characters, which could clear the screen, hide output, or change the title
-of the window. Therefore, this module escapes them.
+of the window. Therefore, `write` and `log` escape them, except line feeds and tabs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[str]) -> str:
-    """Formats rows as lines of text with columns of equal width, two spaces apart.
+    """Formats rows as lines of text, with aligned columns two spaces apart.
 
     Args:
       rows: the rows; the first has the names of the columns.

@@ -1,1 +1,1 @@
-"""Layers, recurrent cells, and the call interface that all layers share."""
+"""Layers and recurrent cells."""

@@ -1,8 +1,8 @@
-"""The base class of recurrent cells that form a lattice of layers and time steps.
+"""The base class of recurrent cells that are stacked in layers.
 
-A cell passes h1 to the next layer, and h2 to the next step. The methods that compute a step are
-pure functions of the cell's weights. Therefore `lru.layers.stacks`, which runs the lattice, can
-compute a product for many steps at once, or for many layers in one batch.
+At each step, a cell takes its carry and the output of the layer below, and returns a new carry and
+an output. The methods that compute a step take the weights as an argument. Therefore,
+`lru.layers.stacks` can compute a product for many steps at once, or for many layers in one batch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
 
 
 class TwoWayCell(nn.RNNCellBase):
-    """Base class of recurrent cells that consist of dense layers and are called like Flax's cells.
+    """Base class of cells that pass an output to the next layer, and a carry to the next step.
 
-    A subclass lists its dense layers in `shapes` and implements `input_projection` and `step`.
+    A cell consists of dense layers, and is called like Flax's cells. A subclass lists these layers
+    in `shapes`, and implements `input_projection` and `step`.
 
     Attributes:
       features: H, the width of inputs and outputs.
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
-        type of inputs and parameters, as in Flax's cells. The carry is always at least float32.
+        type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.
     """
 
@@ -51,7 +52,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Returns the parameters in the arrangement that the matrix products use."""
+        """Converts the parameters to the weights that `input_projection` and `step` take."""
         return params
 
     @nn.nowrap
@@ -77,22 +78,22 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def join(self, weights: Any) -> Any:
-        """Returns packed weights in the arrangement that `whole_step` uses."""
+        """Converts the result of `pack` to the weights that `whole_step` takes."""
         return weights
 
     @nn.nowrap
     def whole_step(self, weights: Any, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Runs one step, including its `input_projection`, given the result of `join`."""
+        """Runs one step, including `input_projection`, with the weights that `join` returns."""
         return self.step(weights, carry, input, self.input_projection(weights, input))
 
     @nn.nowrap
     def encode(self, inputs: Real[Array, "*B H"]) -> Real[Array, "*B D"]:
-        """Converts the inputs of the stack to the inputs of the first layer's cell."""
+        """Converts inputs `(..., H)` to the form that cells pass to the next layer, `(..., D)`."""
         return inputs
 
     @nn.nowrap
     def decode(self, output: Real[Array, "*B D"]) -> Real[Array, "*B H"]:
-        """Converts the outputs of the last layer's cell to the outputs of the stack."""
+        """Converts the output of the last layer, `(..., D)`, to that of the stack, `(..., H)`."""
         return output
 
     @nn.nowrap
@@ -123,11 +124,11 @@ class TwoWayCell(nn.RNNCellBase):
         """Runs one step.
 
         Args:
-          carry: h2, the carry from the previous step, `(..., N)`.
-          inputs: h1, `(..., H)`.
+          carry: the carry from the previous step, `(..., N)`.
+          inputs: the inputs of the step, `(..., H)`.
 
         Returns:
-          `(carry, outputs)`, which are h2' and h1'.
+          `(carry, outputs)`, of shapes `(..., N)` and `(..., H)`.
 
         Raises:
           ValueError: if the width of the inputs is not H, or an argument is not an array of real
@@ -164,7 +165,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns x times a kernel; factors have the cell's dtype, and sums at least float32."""
+        """Returns the product of x and a kernel, in at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap
@@ -174,7 +175,7 @@ class TwoWayCell(nn.RNNCellBase):
 
 
 def draw_dense(key: PRNGKeyArray, shape: tuple[int, int], bound: float, dtype: Any) -> Dense:
-    """Draws a dense layer's weights and biases from U(-bound, bound), as PyTorch does.
+    """Draws a dense layer's kernel and bias from U(-bound, bound), as PyTorch does.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,9 +1,9 @@
-"""Recurrent networks with a dense state matrix: the paper's first steps from an RNN to the LRU.
+"""Recurrent networks with a dense state matrix: the first steps from an RNN to the LRU.
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1) of Orvieto et al. (2023)
 
-All matrices are real, there are no biases, and f is a nonlinearity or the identity, as in
-Tables 1 and 2 of the paper.
+All matrices are real, and there are no biases. f is ReLU, tanh or the identity, as in Tables 1 and
+2 of the paper.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DenseDirection(Direction):
     """One direction of a `DenseRNN`.
 
     Attributes:
-      a, b, c: the transposes of A, B and C, because arrays hold states and inputs as rows.
+      a, b, c: the transposes of A, B and C (or C2), because states and inputs are rows of arrays.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D * u.
       activation: the name of f.
       dtype: the type of the factors of matrix products, and of the outputs.
@@ -86,8 +86,8 @@ def haiku_normal(fan_in: int) -> Initializer:
     """Returns an initializer of N(0, 1 / fan_in), truncated at two standard deviations.
 
     Haiku's vanilla RNN draws its matrices from this distribution. Truncation multiplies the
-    standard deviation by 0.88, and nothing corrects for this. As a square matrix grows, its
-    spectral radius therefore approaches 0.88.
+    standard deviation by 0.88, and nothing corrects for this. The spectral radius of a large square
+    matrix is therefore about 0.88.
 
     Example:
       >>> import jax
@@ -129,18 +129,17 @@ class DenseRNN(Mixer):
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D * u_k        Eq. (1)
 
-    Parameters: `A (N, N)`, `B (N, H)` and `C (H, N)`, drawn by `haiku_normal`; `D (H,)`, drawn from
-    N(0, 1) and applied elementwise, as in the LRU; and, in a bidirectional layer, `C2 (H, N)`. If N
-    is small, some A have an eigenvalue outside the unit circle: about one in ten at N = 64. The
-    state of a linear layer may then overflow float32 within a thousand steps. Therefore,
-    `limit_spectral_radius` is applied to the A of a linear layer. At the paper's N, this almost
-    never changes A.
+    Parameters: `A (N, N)`, `B (N, H)`, `C (H, N)` and, in a bidirectional layer, `C2 (H, N)`, drawn
+    by `haiku_normal`; and `D (H,)`, drawn from N(0, 1), as in the LRU. If N is small, some A have
+    an eigenvalue outside the unit circle: about one in ten at N = 64. The state of a linear layer
+    may then overflow float32 within a thousand steps. Therefore, `limit_spectral_radius` is applied
+    to the A of a linear layer. At the paper's N, this almost never changes A.
 
     Attributes:
       d_state: N, the state size.
       activation: the name of f, `"relu"`, `"tanh"` or `"linear"` (the identity).
-      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. The carry is always at
-        least float32.
+      bidirectional, chunk_size, dtype, param_dtype: see `lru.LRU`. Here, the carry is at least
+        float32.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -42,8 +42,8 @@ def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
 
     a, b: a + ib;   nu, theta: exp(-nu + i theta);   nu_log, theta: exp(-exp(nu_log) + i theta).
 
-    See sections 3.2 and 3.3 of the paper. Only the last parameterization keeps Lambda inside the
-    unit disk.
+    See sections 3.2 and 3.3 of Orvieto et al. (2023). Only the last parameterization keeps Lambda
+    in the unit disk, whatever the parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,7 +77,9 @@ def draw_eigenvalues(
     r_max: float = 1.0,
     max_phase: float = 2 * math.pi,
 ) -> dict[str, Float[Array, "N"]]:
-    """Draws the parameters of N eigenvalues, uniform in area on a sector of a ring (Lemma 3.2).
+    """Draws the parameters of N eigenvalues, uniform in area on a sector of a ring.
+
+    See Lemma 3.2 of Orvieto et al. (2023).
 
     Args:
       key: the key of the random draws.

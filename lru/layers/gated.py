@@ -1,8 +1,8 @@
 """The baselines of Ahuja & Morency (2018): GRU, LSTM, recurrent highway network and Grid-LSTM.
 
-Each is a two-way cell, stacked like the cells of the lattice. A GRU, an LSTM and a recurrent
-highway network pass the same hidden state to the layer above and to the next step; an LSTM also
-passes its memory to the next step. A Grid-LSTM has a memory in depth and another in time.
+Each is a `TwoWayCell`, stacked by a `RecurrentStack`. A GRU, an LSTM and a recurrent highway
+network pass the same hidden state to the layer above and to the next step; an LSTM also passes its
+memory to the next step. A Grid-LSTM has a memory in depth and another in time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class GRUCell(TwoWayCell):
     h' = z * h + (1 - z) * c
 
     Parameters: two dense layers, `input` with the kernels W, and `state` with the kernels U. Their
-    outputs are terms of the preactivations of r, z and c, in that order. Both layers have biases,
-    of which the formulas show only b. Ahuja & Morency use PyTorch's GRU, which also has them. A
-    cell has 6 H^2 + 6 H parameters.
+    outputs are terms of the preactivations of r, z and c, in that order. As in PyTorch's GRU, which
+    Ahuja & Morency use, both layers have biases, of which the formulas show only b. A cell has
+    6 H^2 + 6 H parameters.
 
     Attributes:
       features, dtype, param_dtype: see `lru.layers.cells.TwoWayCell`.
@@ -106,7 +106,7 @@ class LSTMCell(TwoWayCell):
 
 
 class GridLSTMCell(TwoWayCell):
-    """Two LSTMs, first one in depth and then one in time (Kalchbrenner et al. 2016).
+    """Two LSTMs at each step, first one in depth, then one in time (Kalchbrenner et al. 2016).
 
     h1', m1' = LSTM1(input h2, state h1, m1),   h2', m2' = LSTM2(input h1', state h2, m2)
 

@@ -211,8 +211,8 @@ class LRU(Mixer):
     """The Linear Recurrent Unit, a replacement for `nn.RNN(nn.GRUCell(...))` in a model.
 
     The call has the arguments of `nn.RNN`'s call and, in addition, `reset` and `timesteps`.
-    `LRU(64)` has 64 complex modes, but its outputs are as wide as its inputs, unlike those of
-    `nn.GRUCell(64)`.
+    `LRU(64)` has 64 complex modes, but its outputs are as wide as its inputs; the outputs of
+    `nn.GRUCell(64)` are 64 wide.
 
     h_k = Lambda h_{k-1} + exp(gamma_log) * (B u_k),   y_k = Re[C h_k] + D * u_k
     with Lambda = diag(exp(-exp(nu_log) + i exp(theta_log))): Eq. (7) and Appendix A of
@@ -244,9 +244,9 @@ class LRU(Mixer):
       chunk_size: the number of steps computed at a time; 0 means all steps, and None chooses the
         number from the device and the shape of the inputs. In chunks, the N-wide states of the
         whole sequence are never in memory at once, not even in the backward pass.
-      sequence_axis: the axis, in the mesh set by `jax.set_mesh`, along which time is sharded over
-        devices; None if time is not sharded. Each device computes its whole shard at once. T must
-        be a multiple of the size of the axis.
+      sequence_axis: the name of the axis, in the mesh set by `jax.set_mesh`, along which time is
+        sharded over devices; None if time is not sharded. Each device computes its whole shard at
+        once. T must be a multiple of the size of the axis.
       dtype: the type of the factors of matrix products, and of the outputs; by default, the common
         type of inputs and parameters. The carry is always at least complex64.
       param_dtype: the type of the parameters.
@@ -355,7 +355,7 @@ class LRUCell(nn.RNNCellBase):
 
 
 def lru_parameters(module: Any, d_model: int, bidirectional: bool) -> Parameters:
-    """Returns the LRU parameters of a Linen module, whose `init` creates them.
+    """Returns the LRU parameters of a Linen module; the module's `init` creates them.
 
     Args:
       module: an `LRU`, or another module that has the attributes `d_state`, `r_min`, `r_max`,

@@ -1,7 +1,7 @@
-"""Base classes of layers and of their directions over time, and the call that all layers share.
+"""Base classes of layers and of their directions over time, and the call that the layers share.
 
 This module handles the order of axes, checks of arguments, padding, resets, timesteps, one or two
-directions, and chunks, for every layer of the form
+directions, and chunks, for layers of the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
 
@@ -45,7 +45,7 @@ class Direction(struct.PyTreeNode):
     A subclass defines `d_model`, `state`, and the methods `input_projection`, `transition`,
     `recurrence` and `output_projection`. Instead of these methods, it may override `chunk`, to
     compute the outputs in another way. In arrays of several steps, time is the first axis. N stands
-    for the axes of one sequence's state, of which there may be several.
+    for all axes of one sequence's state.
     """
 
     @property
@@ -59,11 +59,11 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def encode(self, carry: Any) -> Any:
-        """Converts a carry `(..., N)` to a state in the form that the methods below use."""
+        """Converts a carry `(..., N)` to the form in which `recurrence` takes the state."""
         return carry
 
     def decode(self, h: Any) -> Any:
-        """Converts a state in the form that the methods below use to a carry `(..., N)`."""
+        """Converts a state, in the form that `recurrence` returns, to a carry `(..., N)`."""
         return h
 
     def input_projection(self, u: Any) -> Any:
@@ -103,8 +103,8 @@ class Direction(struct.PyTreeNode):
         """Returns this direction with the coefficients of steps of the given durations.
 
         Args:
-          timesteps: `(T, ...)`, the duration of each step in units of the regular step; 0 on
-            padding.
+          timesteps: the duration of each step in units of the regular step, `(T, ...)`, or `(...)`
+            for one step; 0 on padding.
 
         Raises:
           ValueError: if the layer does not take timesteps.
@@ -130,7 +130,7 @@ class Direction(struct.PyTreeNode):
         Returns:
           The carry after the last valid step consumed, and the outputs in the order of the inputs.
           If a sequence has no valid step, a zero carry stays zero, but another carry may change;
-          `scan_chunks` keeps the previous one.
+          `scan_chunks` then keeps the previous carry.
         """
         u, reset = inputs_and_reset
         h0 = None if carry is None else self.encode(full_state(carry, u, self.state))
@@ -161,7 +161,7 @@ class Direction(struct.PyTreeNode):
 
 
 class Mixer(nn.Module, kw_only=True):
-    """A layer that moves information along time, with outputs as wide as its inputs.
+    """Base class of layers that move information along time, with outputs as wide as their inputs.
 
     A subclass creates its parameters in `directions`, and inherits a call that has the arguments of
     `flax.linen.RNN`'s call and, in addition, `reset` and `timesteps`.
@@ -178,15 +178,15 @@ class Mixer(nn.Module, kw_only=True):
 
     @property
     def causal(self) -> bool:
-        """True if no output depends on a later input, so that chunks can run one after another."""
+        """True if a sequence can run chunk by chunk, as no output depends on a later input."""
         return False
 
     @nn.nowrap
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
-        """Returns the shape and narrowest type of one sequence's state, which set the chunk size.
+        """Returns the shape and narrowest type of one sequence's state, to choose a chunk size.
 
-        Returns None if the layer has no chunks, or does not use them in every call. A layer for
-        which this method does not return None must have an attribute `chunk_size`.
+        Returns None if the layer cannot run in chunks, or only in some calls. A layer for which
+        this method does not return None must have an attribute `chunk_size`.
         """
         return None
 
@@ -279,9 +279,10 @@ class Mixer(nn.Module, kw_only=True):
             and `timesteps[..., 0]` is the time between the initial carry's step and the first step
             consumed, in either direction. None means 1 everywhere. Right to left, step k takes the
             time `timesteps[..., k + 1]`, and the last valid step takes `timesteps[..., 0]`. To
-            continue a sequence right to left, set `timesteps[..., 0]` to the first timestep of the
-            chunk on the right. Timesteps on padding have no effect. Whether timesteps are positive
-            is not checked, because their values may be unknown while a program is compiled.
+            continue a sequence right to left, set `timesteps[..., 0]` to the time from the last
+            step of this chunk to the first step of the chunk on its right. Timesteps on padding
+            have no effect. Whether timesteps are positive is not checked, because their values may
+            be unknown while a program is compiled.
             `lru.LRU`, `S5`, `S4D` and `DiagonalRNN` take timesteps, except a `DiagonalRNN` with the
             parameterization `"real_imag"`.
           return_carry: whether to return `(carry, outputs)` instead of the outputs.
@@ -317,7 +318,7 @@ class Mixer(nn.Module, kw_only=True):
 
 
 def with_defaults(layer: Any, **flags: bool | None) -> dict[str, Any]:
-    """Returns the flags of a call, with None replaced by the layer's attribute of that name."""
+    """Returns a call's flags; a flag of None becomes the layer's attribute of the same name."""
     return {name: getattr(layer, name) if flag is None else flag for name, flag in flags.items()}
 
 
@@ -353,7 +354,7 @@ def over_time(
     reverse: bool = False,
     keep_order: bool = False,
 ) -> Any:
-    """Runs a layer's directions over time and sums their outputs: the call of every layer.
+    """Runs a layer's directions over time and sums their outputs: the call that layers share.
 
     Args:
       directions: the layer's directions: one, or two that run in opposite orders.
@@ -398,7 +399,8 @@ def over_time(
 
 
 def _uneven_chunk(direction, carry, xs, seq_lengths, *, reverse):
-    """Calls `chunk` with timesteps: the factors, `(T, ..., N)`, exist for one chunk at a time."""
+    """Runs one chunk with timesteps, and computes the coefficients of its steps only."""
+    # The coefficients, `(T, ..., N)`, of all steps at once could take too much memory.
     inputs, reset, timesteps = xs
     direction = direction.with_timesteps(zero_padding(timesteps, seq_lengths))
     return direction.chunk(carry, (inputs, reset), seq_lengths, reverse=reverse)

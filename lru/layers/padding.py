@@ -1,4 +1,4 @@
-"""Functions of padded sequences, as arrays with time first, `(T, *B)` or `(T, *B, ...)`.
+"""Functions for padded sequences, as arrays with time first, `(T, *B)` or `(T, *B, ...)`.
 
 The lengths are integers `(*B,)`, from 0 to T, or None if all steps are valid. Padding follows the
 valid steps.
@@ -35,7 +35,7 @@ def steps(x: Any) -> Any:
 
 
 def with_axes(x: Any, ndim: int) -> Any:
-    """Appends axes of size 1 to x, up to `ndim` axes."""
+    """Appends axes of size 1 to x until it has `ndim` axes."""
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
 

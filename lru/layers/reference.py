@@ -1,9 +1,9 @@
 """The reference LRU, written as in Appendix A of Orvieto et al. (2023).
 
-Its functions process one sequence, and `vmap` applies them to a batch. They use complex matrix
-products, and `lax.associative_scan` with Lambda repeated for every step. They are slower than
-`lru.LRU` and take more memory, but are easy to compare with the paper. Tests and benchmarks use
-them.
+The functions process one sequence; `AppendixA` applies them to a batch. They use complex matrix
+products, and `lax.associative_scan` with Lambda repeated for every step. They are easy to compare
+with the paper, but usually slower than `lru.LRU`, and they take more memory. Tests and benchmarks
+use them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lru.ops.array_typing import Array, Float
 
 
 def forward(params: Parameters, inputs: Float[Array, "T H"]) -> tuple[Any, Float[Array, "T H"]]:
-    """Returns all states h_k `(T, N)` and outputs y_k of one sequence, as in Appendix A."""
+    """Returns all states h_k `(T, N)` and all outputs y_k of one sequence, as in Appendix A."""
     b_norm = (params["B_re"] + 1j * params["B_im"]) * jnp.exp(params["gamma_log"])[:, None]
     lambdas = jnp.repeat(eigenvalues(params)[None], len(inputs), axis=0)
     _, states = jax.lax.associative_scan(_combine, (lambdas, _input_projection(b_norm, inputs)))
@@ -32,7 +32,8 @@ def forward_bidirectional(params: Parameters, inputs: Float[Array, "T H"]) -> tu
     """Returns the states and outputs of a bidirectional layer for one sequence.
 
     The states are a pair: those of the sequence, and those of the mirrored sequence, in mirrored
-    order. The states of the mirrored sequence add Re[C2 h] to the outputs of `forward`.
+    order. The outputs are those of `forward` plus Re[C2 h], where h is the state of the mirrored
+    sequence at the same input.
     """
     states, outputs = forward(params, inputs)
     mirrored, _ = forward(params, inputs[::-1])

@@ -51,7 +51,7 @@ class S4DDirection(Direction):
       log_lam: the logarithms of the discrete eigenvalues, complex `(H, N/2)`; with timesteps, those
         of each step, `(T, ..., H, N/2)`.
       scale: the factors of the inputs, with the shape of `log_lam`.
-      c: C, complex `(H, N/2)`.
+      c: C or C2, complex `(H, N/2)`.
       d: D, `(H,)`; None if the layer's other direction adds the skip term D u.
       rate: Lambda Delta, complex `(H, N/2)`.
       discretization: see `S4D`.
@@ -109,7 +109,10 @@ class S4DDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Computes one convolution, or the recurrence if `_convolves` returns False."""
+        """Computes a convolution, or the recurrence where no convolution is possible or useful.
+
+        The recurrence is for resets, for timesteps, for a single step, and for a symbolic T.
+        """
         inputs, reset = inputs_and_reset
         if not self._convolves(inputs.shape[0], reset):
             return super().chunk(carry, inputs_and_reset, seq_lengths, reverse=reverse)
@@ -124,7 +127,7 @@ class S4DDirection(Direction):
         return final_state(self, carry, last_to_first, seq_lengths), zero_padding(y, seq_lengths)
 
     def modes(self) -> Modes:
-        """Returns the modes of each channel, in the type of the weights."""
+        """Returns the modes of each channel."""
         return Modes(jnp.exp(self.log_lam), self.scale, 2 * self.c)
 
     def _convolves(self, time: Any, reset: Resets) -> bool:

@@ -178,7 +178,7 @@ def s5_directions(
 
 
 def _draw_b(key: PRNGKeyArray, vectors: np.ndarray, d_model: int) -> Any:
-    """Returns V* B, for eigenvectors V and a real B `(N, H)` of variance 1/N, as published."""
+    """Returns V* B, for eigenvectors V and a real B `(N, H)` of variance 1/N, as in S5's code."""
     b = jax.nn.initializers.lecun_normal()(key, (len(vectors), d_model))
     rotation = jnp.asarray(vectors.conj().T)
     return rotation @ b.astype(result_type(rotation, b))

@@ -1,7 +1,7 @@
-"""Stacks of two-way cells in depth and time, and the two orders of computing the cells.
+"""Stacks of recurrent cells, and the two orders of computing the cells.
 
 The cell of layer l at step t needs the output of layer l - 1 at step t, and the carry of layer l
-after step t - 1. In the plain order, layer by layer, the products with a layer's inputs are
+after step t - 1. In the plain order, layer by layer, products that need only a layer's inputs are
 computed for all steps at once. In a wavefront, all cells with the same l + t are computed in one
 batch, so there are T + L - 1 sequential steps instead of T L.
 """
@@ -31,7 +31,7 @@ Order = Literal["auto", "plain", "wavefront"]
 
 
 class RecurrentStack(Mixer):
-    """A stack of two-way cells, with the call signature of `lru.LRU`; a subclass chooses the cell.
+    """A stack of recurrent cells with the call signature of `lru.LRU`; a subclass sets the cell.
 
     At each step, for l = 1 ... L:   h1, h2[l] = cell[l](h1, h2[l])
 
@@ -49,9 +49,8 @@ class RecurrentStack(Mixer):
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
-        wavefront, which launches fewer kernels, if there are several layers, and T is known and at
-        least L; otherwise plain.
+        `"auto"`: plain on a CPU, where both orders take about the same time, and for a single
+        layer, a T below L or a symbolic T. Otherwise wavefront, which launches fewer kernels.
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
         type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.
@@ -129,7 +128,7 @@ class StackDirection(Direction):
     def chunk(
         self, carry: Any, inputs_and_reset: Any, seq_lengths: Lengths, *, reverse: bool
     ) -> tuple[Any, Any]:
-        """Runs all layers over all steps, in the stack's order; if `reverse`, on flipped inputs."""
+        """Runs all layers over all steps; if `reverse`, flips the inputs and then the outputs."""
         (inputs, reset), valid = inputs_and_reset, None
         carry = full_state(carry, inputs, self.state)
         if seq_lengths is not None:
@@ -235,8 +234,8 @@ def _resolve_order(order: str, num_layers: int, time: Any) -> str:
     """Returns "plain" or "wavefront" for an order, which may be "auto".
 
     The products alone keep a CPU busy: in results/benchmark_cpu_language.json, a training step
-    takes 1.02 times as long in wavefront order as in plain order. In a short sequence, most cells
-    of a wavefront are idle.
+    takes 1.02 times as long in wavefront order as in plain order. If T is less than L, at least
+    half of the cells that a wavefront computes are unused.
     """
     if order == "auto":
         short = is_symbolic_dim(time) or time < num_layers

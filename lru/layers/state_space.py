@@ -111,8 +111,8 @@ class DiagonalDirection(Direction):
     def stored(self, steps: Any) -> Any:
         """Returns the type of x and h in memory: `dtype` for the kernel, else at least float32.
 
-        The kernel keeps its state in at least float32, and rounds what it stores: h, which the
-        matrix product that reads it would round in the same way, and so the carry of each call.
+        The kernel computes in at least float32, and rounds the states h that it stores to `dtype`,
+        as the output product would. The carry, taken from these states, is rounded, too.
 
         Args:
           steps: the shape of the inputs, `(T, ..., H)`.
@@ -142,7 +142,7 @@ class DiagonalDirection(Direction):
         return add_skip(matmul(h, self.c, self.dtype, h.dtype), self.d, u).astype(self.dtype)
 
     def modes(self) -> Modes:
-        """Returns the modes, in the type of the weights."""
+        """Returns the modes of this direction."""
         (b_re, b_im), (c_re, minus_c_im) = jnp.split(self.b.T, 2), jnp.split(self.c.T, 2, axis=1)
         return Modes(self.lam, b_re + 1j * b_im, c_re - 1j * minus_c_im)
 

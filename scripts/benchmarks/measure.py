@@ -112,7 +112,8 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
 
 
 def programs_of(kind: str) -> Any:
-    """Imports and returns the module that builds the programs of a kind; the module imports JAX."""
+    """Imports and returns the module that builds the programs of a kind."""
+    # Imported on demand, because the module imports JAX.
     return importlib.import_module(f"benchmarks.{'language' if kind == 'language' else 'programs'}")
 
 
@@ -135,8 +136,8 @@ def _memory_gb() -> float:
 def measure(kind, candidates, parts, name, shape, arguments) -> Iterable[dict[str, Any]]:
     """Measures every part of every candidate at one shape, and yields the rows.
 
-    Each candidate has its own process. For each part, the candidates compile one after another,
-    then take turns.
+    Each candidate has its own process. For each part, the candidates are compiled one after
+    another, then run in turn.
     """
     context = multiprocessing.get_context("spawn")
     workers = {candidate: Worker(context) for candidate in candidates}

@@ -48,7 +48,7 @@ class Shape:
       bidirectional, r_min, r_max, max_phase: options of `lru.LRU`.
       paper_batch: the number of sequences in a batch of the task's config; 0 if not a task's shape.
       paper_steps_per_second: training steps per second of the LRU on an A100, with the paper's
-        batch, from Table 4; 0 if not a task's shape.
+        batch, from Table 4 of Orvieto et al. (2023); 0 if not a task's shape.
     """
 
     batch: int
@@ -114,7 +114,7 @@ SHAPES = {
 
 
 class Gru(nn.Module):
-    """`nn.RNN(nn.GRUCell)` as a mixer of the same width as its inputs; `d_state` is ignored."""
+    """`nn.RNN(nn.GRUCell)` as a mixer as wide as its inputs; ignores `d_state` and `reset`."""
 
     d_state: int
 
@@ -261,7 +261,6 @@ def _data(shape):
 
 
 def _stream(candidate, part, shape):
-    """Builds a program that reads one step of one sequence."""
     model = _classifier(candidate, shape)
     inputs = _data(dataclasses.replace(shape, batch=1, time=1))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
@@ -303,7 +302,7 @@ def _recurrence(method, part, shape):
 def _with_part(forward, part):
     """Returns `forward` or, for the part "gradient", the function that computes its gradients.
 
-    The outputs of `forward` are the cotangents.
+    The outputs of `forward` serve as the cotangents.
     """
 
     def gradient(*arguments):

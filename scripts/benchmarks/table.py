@@ -27,7 +27,7 @@ def format_row(row: Mapping[str, Any]) -> list[str]:
 def _rate(row) -> str:
     """Returns the gigabytes, tokens or calls per second, as text.
 
-    For a training step with the paper's batch size, the text includes the paper's speed of the LRU.
+    For a training step with the paper's batch size, the text includes the LRU's speed in the paper.
     """
     if "bytes_per_second" in row:
         return f"{row['bytes_per_second'] / 1e9:,.1f} GB"

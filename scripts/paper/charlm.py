@@ -34,7 +34,7 @@ Points = list[tuple[int, float]]
 
 
 def _table(columns: Sequence[tuple], text: str) -> dict[tuple, str]:
-    """Parses lines of a model and a number for each column.
+    """Parses lines that each contain a model and a number for each column.
 
     Returns:
       The numbers, as text, by (*column, model).

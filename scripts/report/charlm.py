@@ -188,7 +188,7 @@ def _config(data: str, model: str, size: str = "10m", depth: int = 2) -> dict[st
 
 
 def epoch(record: Record, step: int) -> int:
-    """Returns the epoch of a step, counted from 1."""
+    """Returns the epoch of a step, counted from 1; 0 for step 0."""
     return -(-step // record["steps_per_epoch"])
 
 
@@ -310,7 +310,6 @@ def _converge(cells: Cells) -> str:
 
 
 def _share(runs: Sequence[Record]) -> int:
-    """Returns the percentage of the text that these runs train on."""
     return runs[0]["config"]["data"]["percent"]
 
 

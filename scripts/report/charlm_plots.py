@@ -1,4 +1,4 @@
-"""Pictures of the runs of character language models, like the figures of Ahuja & Morency (2018)."""
+"""Pictures of the runs of character language models."""
 
 from __future__ import annotations
 
@@ -158,7 +158,10 @@ def _line(panel: Axes, points: Sequence[tuple[float, float]], model: str, **opti
 
 
 def plot_epochs(cells: Cells) -> Figure:
-    """Plots the epochs to the best validation loss: a panel for each size, a box for each model."""
+    """Plots the best epochs of the runs that continued after them.
+
+    Each size has its own panel, in which each model has a box.
+    """
     ended = sorted((cell for cell in cells if _past_best(cells[cell])), key=sort_key)
     sizes = list(dict.fromkeys(cell.size for cell in ended))
     figure, axes = panels(len(sizes))
@@ -202,7 +205,10 @@ def plot_depth(cells: Cells) -> Figure:
 
 
 def draw_depth(panel: Axes, cells: Cells) -> None:
-    """Draws test loss against depth on the Penn Treebank: a dot for each run, lines of means."""
+    """Draws test loss against depth on the Penn Treebank.
+
+    Each run is a dot, and a line joins the means of each model.
+    """
     for model in NAMES:
         losses = {
             cell.depth: [record["test"]["loss"] for record in finished(runs)]

@@ -1,4 +1,4 @@
-"""Functions for all pages of results: they match records to configs and format numbers."""
+"""Functions that the pages of results share, to match records to configs and format numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def finished(runs: Iterable[Record]) -> list[Record]:
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:
-    """Formats a mean, its standard error in parentheses, and the number of seeds.
+    """Formats a mean, its standard error if there are several seeds, and the number of seeds.
 
     Example:
       >>> mean([60.0, 62.0]), mean([60.0]), mean([1.0, 1.01], digits=3)
@@ -65,7 +65,7 @@ def span(values: Iterable[int]) -> str:
 
 
 def time_and_data(runs: Sequence[Record]) -> list[str]:
-    """Formats the runs' mean duration on each kind of machine, and the provenance of their data."""
+    """Formats the runs' mean duration on each type of device, and the provenance of their data."""
     seconds: dict[str, list[float]] = {}
     for record in runs:
         seconds.setdefault(device(record), []).append(record["seconds"])

@@ -41,7 +41,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
     """Returns the accuracies, by task, of the tasks with finished runs of three or more ablations.
 
-    The accuracies of one ablation are from runs on data of the same provenance.
+    Of each ablation, only runs on data of one provenance count.
     """
     found: dict[str, Ablations] = {}
     for task in TASKS:

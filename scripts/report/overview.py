@@ -18,7 +18,7 @@ _RECALL = ("tanh", "stable_exp", "ring", "s4d", "s5", "lru")
 
 
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> list[Picture]:
-    """Returns the picture, or none if there are too few records of recall or of depth.
+    """Returns the picture in a list, which is empty if there are too few records.
 
     Args:
       records: the records, by page and file name.

@@ -13,7 +13,7 @@ from PIL import Image
 
 
 class Picture(NamedTuple):
-    """A figure of some records, with its caption and file name."""
+    """A figure that is drawn on demand, with its caption and file name."""
 
     name: str  # the name of the file, relative to results/
     caption: str
@@ -36,9 +36,9 @@ class Picture(NamedTuple):
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """Returns a new figure and its `number` panels.
+    """Returns a new figure and its `number` Axes.
 
-    A row has at most two panels or, if `number` is more than four, at most four.
+    A row has at most two Axes or, if `number` is more than four, at most four.
     """
     columns = min(number, 2 if number <= 4 else 4)
     rows = -(-number // columns)

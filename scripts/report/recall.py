@@ -79,7 +79,7 @@ Cells = Mapping[Cell, Sequence[Record]]
 
 
 class Sorted(NamedTuple):
-    """The records, grouped by the rows that they count for."""
+    """The records, grouped by the rows that they count for; `others` count for none."""
 
     cells: dict[Cell, list[Record]]  # finished runs
     quick: dict[str, list[Record]]  # finished runs of `:quick`, by ablation
@@ -353,7 +353,6 @@ def _after(steps: Sequence[int]) -> str:
 
 
 def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
-    """Returns the section on the runs of `:quick`."""
     if not runs:
         return ""
     lines = [
@@ -367,10 +366,7 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _when(runs: Sequence[Record]) -> str:
-    """Returns the steps after which runs reached 99 % on validation, and the number of these runs.
-
-    Returns "no" if no run reached 99 %.
-    """
+    """Returns, in words, when runs reached 99 % on validation, and how many; "no" if none did."""
     steps = [step for run in runs if (step := learned_at(run))]
     return f"{_after(steps)}, {len(steps)} of {len(runs)}" if steps else "no"
 
