@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,14 +31,11 @@ from jax.experimental import multihost_utils
 
 from lru.errors import UserError
 from lru.io.files import write_atomically
+from lru.training.rendezvous import HOW, meet
 
 T = TypeVar("T")
 _HEARTBEAT_SECONDS = 60  # a process that has been silent for this long counts as lost
 _CONNECT_SECONDS = 60
-_HOW = (
-    "start all of them with the same --coordinator and --num_processes, each with its own "
-    "--process_id"
-)
 # Environment variables in which launchers give the number of processes.
 _LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
@@ -70,13 +66,14 @@ def join(
         process_id = _number("JAX_PROCESS_ID")
     launched = any((_number(name) or 1) > 1 for name in _LAUNCHERS)
     pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if coordinator is None and num_processes is None and process_id is None:
-        if not (launched or pod):
-            return
-    elif not launched:
-        _check(coordinator, num_processes, process_id)
-    if num_processes == 1:
+    by_hand = (coordinator, num_processes, process_id) != (None, None, None)
+    if not (by_hand or launched or pod):
         return
+    if by_hand and not launched:
+        numbers = _check(coordinator, num_processes, process_id)
+        if num_processes == 1:
+            return
+        meet(*numbers, _CONNECT_SECONDS)
     where = f" at {coordinator}" if coordinator else ""
     with _patience(where):
         try:
@@ -89,7 +86,7 @@ def join(
             )
         except (RuntimeError, ValueError) as error:
             first = str(error).strip().partition("\n")[0][:200]
-            raise UserError(f"cannot join the other processes{where}: {first}; {_HOW}") from error
+            raise UserError(f"cannot join the other processes{where}: {first}; {HOW}") from error
         with _quiet():
             from_first(0)
 
@@ -117,7 +114,7 @@ def _patience(where: str) -> Iterator[None]:
 
     def give_up() -> None:
         print(
-            f"error: not all processes met{where} within {_CONNECT_SECONDS} s; {_HOW}",
+            f"error: not all processes met{where} within {_CONNECT_SECONDS} s; {HOW}",
             file=sys.stderr,
         )
         leave(2)
@@ -141,7 +138,9 @@ def _number(name: str) -> int | None:
     return int(text)
 
 
-def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def _check(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> tuple[str, int, int]:
     given = {
         "--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id
     }  # fmt: skip
@@ -159,20 +158,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
             f"--process_id is {process_id} of {num_processes} processes; expected a number from 0 "
             f"to {num_processes - 1}"
         )
-    if process_id == 0 and num_processes > 1:
-        _check_port(int(port))
-
-
-def _check_port(port: int) -> None:
-    """Raises a `UserError` if the port cannot be used; JAX would abort the process instead."""
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(("", port))
-        except OSError as error:
-            raise UserError(
-                f"port {port} of --coordinator cannot be used ({error.strerror}); choose another"
-            ) from error
+    return coordinator, num_processes, process_id
 
 
 def is_first() -> bool:

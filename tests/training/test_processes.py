@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lru.errors import UserError
-from lru.training import processes
+from lru.training import processes, rendezvous
 from lru.training.config import load_config
 from lru.training.loop import train_and_evaluate
 
@@ -175,15 +177,76 @@ def test_one_process_joins_nobody(monkeypatch):
     assert (processes.largest(15), processes.from_first(3)) == (15, 3)
 
 
-@pytest.mark.parametrize("process_id", [0, 1])
-def test_processes_that_do_not_meet_end_with_a_line(process_id):
+def meet(numbers, seconds=20):
+    """Lets processes meet, each a thread here, and returns their errors."""
+    port = free_port()
+
+    def join(count, process_id):
+        try:
+            rendezvous.meet(f"127.0.0.1:{port}", count, process_id, seconds)
+        except UserError as error:
+            return str(error).partition("; start all")[0]
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(join, *zip(*numbers)))
+
+
+def test_processes_meet_whoever_comes_first():
+    assert meet([(3, 2), (3, 1), (3, 0)]) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([(2, 0), (3, 1)], "process 1 has --num_processes=3, process 0 2"),
+        ([(3, 0), (3, 1), (3, 1)], "two processes have --process_id=1"),
+        ([(2, 0), (3, 2)], "process 2 has --num_processes=3, process 0 2"),
+    ],
+)
+def test_numbers_that_do_not_fit_together_raise_in_all_processes(numbers, message):
+    assert meet(numbers) == [f"the processes do not fit together: {message}"] * len(numbers)
+
+
+def test_processes_that_do_not_come_are_named():
+    found = meet([(4, 0), (4, 2)], seconds=0.5)
+    message = "these have not come in time: --process_id=1, 3"
+    assert found == [f"the processes do not fit together: {message}"] * 2
+
+
+def test_a_process_of_a_run_that_has_started_raises():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        answer = threading.Thread(target=lambda: other.accept()[0].close())
+        answer.start()
+        with pytest.raises(UserError, match="the run has started without this process, or"):
+            rendezvous.meet(f"127.0.0.1:{port}", 3, 2, 5)
+        answer.join()
+
+
+def test_other_programs_at_the_port_are_ignored():
+    port = free_port()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(rendezvous.meet, f"127.0.0.1:{port}", 2, 0, 20)
+        for text in (b"GET / HTTP/1.1\r\n", b"\xff\n", b"lru: 2 x\n", b""):
+            with rendezvous._connect("127.0.0.1", port, time.monotonic() + 20) as stranger:
+                stranger.sendall(text)
+        rendezvous.meet(f"127.0.0.1:{port}", 2, 1, 20)
+        first.result()
+
+
+@pytest.mark.parametrize(
+    ("process_id", "message"),
+    [(0, "these have not come in time: --process_id=1"), (1, "process 0 is not at 127.0.0.1:")],
+)
+def test_processes_that_do_not_meet_end_with_a_line(process_id, message):
     program = (
-        "from lru.training import processes; processes._CONNECT_SECONDS = 1; "
-        f"processes.join('127.0.0.1:{free_port()}', 2, {process_id})"
+        "import sys; from lru.command_line import run; from lru.training import processes; "
+        "processes._CONNECT_SECONDS = 1; "
+        f"sys.exit(run(lambda _: processes.join('127.0.0.1:{free_port()}', 2, {process_id})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: not all processes met at 127.0.0.1:")
+    assert done.stderr.startswith("error: ") and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
