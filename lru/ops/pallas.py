@@ -49,7 +49,7 @@ MIN_CHUNK = 32  # steps; for shorter chunks, joining takes more time than they s
 
 
 class Plan(NamedTuple):
-    """The division of a recurrence among programs, and of a program's steps into loads.
+    """The division of a recurrence among the kernel's programs, and of their steps into loads.
 
     Attributes:
       block: the number of channels of a program, one per thread.
@@ -139,7 +139,7 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns `(h,)` or, if there are saved states, `(h, sums)`: the sums of each channel."""
+    """Returns `(h,)` or, given saved states, `(h, sums)` with one sum for each channel."""
     if x.size == 0:
         sums = jnp.zeros((1, *x.shape[1:]), at_least_float32(x))
         return (x,) if saved is None else (x, sums)
@@ -171,7 +171,7 @@ def _solve_here(a, x, *, h0, reset, saved, reverse, pairs):
 
 
 class _Layout(NamedTuple):
-    """The layout of the numbers, and the direction of the recurrence.
+    """The layout of the numbers in a row, and the direction of the recurrence.
 
     Attributes:
       modes: N, the state size.
@@ -285,7 +285,7 @@ def _run_kernel(a, x, reset, h_in, saved, outputs, planned, layout):
 def _kernel(a, x, reset, h_in, saved, *outputs, planned, layout):
     """Runs one program: a chunk of steps for a block of channels.
 
-    The positional arguments are references to arrays, or None. The last four are those of
+    The positional arguments are references to arrays, or None. The last four are the fields of
     `_Outputs`.
     """
     (h, h_out, products, sums), (block, unroll, steps, _) = outputs, planned
