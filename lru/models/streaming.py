@@ -123,11 +123,7 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model with the given variables, as a function that returns `(carry, outputs)`.
-
-    Raises:
-      ValueError: if the model's `causal` is not True, or its `time_major` is True.
-    """
+    """Checks that the model can be streamed, and returns its `apply`, which returns the carry."""
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "
