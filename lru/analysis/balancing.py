@@ -11,7 +11,7 @@ real parts.
 
 By default, the Gramians are those for white noise: all directions of u have the same variance. The
 actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
-given, the system with B' S^(1/2), whose inputs are white, is balanced instead.
+given, the system with B' S^(1/2) in place of B' is balanced.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram; unlike in a Cholesky factorization, gram may be singular."""
+    """Returns R with R R^T = gram, even where gram is singular, unlike a Cholesky factorization."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     return vectors * np.sqrt(np.maximum(values, 0))
 

@@ -108,7 +108,7 @@ class SequenceModel(SequenceEncoder):
 
 
 def _split_carry(initial_carry):
-    """Returns the mixers' carries and the state of pooling, the parts of a model's carry or None."""
+    """Splits a model's carry, or None, into the mixers' carries and the state of pooling."""
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
