@@ -123,13 +123,13 @@ def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram, even where gram is singular, unlike a Cholesky factorization."""
+    """Returns R with R R^T = gram; unlike in a Cholesky factorization, gram may be singular."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def truncate(system: Balanced, order: int) -> Balanced:
-    """Keeps the first states and drops the others: balanced truncation (Moore, 1981).
+    """Keeps the first `order` states and drops the others: balanced truncation (Moore, 1981).
 
     In the H-infinity norm, the error of the transfer function G is at most twice the sum of the
     dropped sigma (Enns, 1984; Glover, 1984). If the system was balanced for second moments S of the
@@ -142,7 +142,7 @@ def truncate(system: Balanced, order: int) -> Balanced:
 
 
 def perturb(system: Balanced, order: int) -> Balanced:
-    """Keeps the first states s1 and puts the others, s2, at rest: singular perturbation.
+    """Keeps the first `order` states s1 and puts the others, s2, at rest: singular perturbation.
 
     The dropped states at rest, s2 = A21 s1 + A22 s2 + B2 u, are eliminated from the equation of the
     kept states (Liu & Anderson, 1989):

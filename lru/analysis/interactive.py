@@ -28,8 +28,8 @@ def save_interactive(
     disk, or by phase and distance from the unit circle. For the mode nearest to the pointer, it
     shows the modulus, phase, period, time scale, trajectory, and the impulse response Re lambda^k.
 
-    Of more than 150 evaluations, or of more than a million eigenvalues, the page holds evenly
-    spaced evaluations, from the first to the last.
+    If there are more than 150 evaluations or a million eigenvalues, the page holds evenly spaced
+    evaluations, from the first to the last.
 
     Args:
       steps: the steps of the evaluations, `(K,)`.

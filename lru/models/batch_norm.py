@@ -14,7 +14,7 @@ from lru.ops.dtypes import at_least_float32
 
 
 class BatchStatistics(nn.Module):
-    """Computes the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
+    """A module for the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
 
     Each of the three is `(H,)`; the scale is the parameter `scale` over sqrt(variance + epsilon).
     Given these, each chunk of x can be normalized where it is used. If `train` is True, the mean

@@ -40,7 +40,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     Attributes:
       norm: `"batch"`, normalization over batch and time, as in Orvieto et al. (2023); or `"layer"`,
-        layer normalization. The batch statistics exclude padding, which the paper does not mention.
+        layer normalization. Batch statistics exclude padding here; the paper does not mention this.
       norm_momentum: the momentum of batch normalization's running statistics.
       prenorm: whether the normalization is the first layer of the residual branch, as in the paper.
         If False, it follows the sum of branch and inputs, as by default in minimal-LRU.

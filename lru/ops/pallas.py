@@ -196,7 +196,7 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
       layout: the layout of the numbers, and the direction.
 
     Returns:
-      h `(T, S M)`, and the sums of each chunk `(K, S M)`, or None if `saved` is None.
+      h `(T, S M)`, and the sums of each of the K chunks, `(K, S M)`; these are None if `saved` is.
     """
     time, width = x.shape
     varying, summing = len(a) > 1, saved is not None
@@ -222,6 +222,8 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
 class _Outputs(NamedTuple):
     """The outputs of a kernel; those that it does not compute are None.
 
+    S is the number of sequences, K the number of chunks, and M as in `solve`.
+
     Attributes:
       h: the states, `(T, S M)`.
       h_out: the state after each chunk but the last, `(K - 1, S M)`.
@@ -246,7 +248,7 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns whether each sequence has a reset in each chunk except the last, `(K - 1, S)`.
+    """Returns whether S sequences have a reset in each of K chunks but the last, `(K - 1, S)`.
 
     Returns None if there are no resets.
     """
