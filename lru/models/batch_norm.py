@@ -48,7 +48,6 @@ class BatchStatistics(nn.Module):
 
 
 def _mean_and_variance(x, mask):
-    """Returns the mean and variance of x over time and batch where `mask`, if any, is True."""
     x = x.astype(at_least_float32(x))
     count = math.prod(x.shape[:2])
     if mask is not None:

@@ -294,7 +294,6 @@ class ResidualBlock(BlockOptions):
 
 
 def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
-    """Splits the last axis into two halves."""
     if not platform.is_gpu():
         first, second = jnp.split(x, 2, axis=-1)
         return first, second
@@ -336,8 +335,6 @@ def time_first(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # so equal blocks of a stack are traced once
 def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
-    """Runs a block chunk by chunk."""
-
     def body(params_and_shared, carry, xs, seq_lengths):
         params, shared = params_and_shared
         layers = block._functions(xs[0].shape[-1], params)

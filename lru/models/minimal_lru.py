@@ -84,7 +84,6 @@ class _Tree:
         return _Tree(self.value[name], path)
 
     def arrays(self, *names: str) -> dict[str, Any]:
-        """Returns the arrays with the given names."""
         return {name: self[name].value for name in names}
 
 

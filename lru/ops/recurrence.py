@@ -268,7 +268,6 @@ def _associative(a, x, h0, reset, reverse):
 
 
 def _pallas(a, x, h0, reset, reverse, pairs=False):
-    """Runs the kernel; complex numbers must be pairs."""
     from lru.ops import pallas  # here, because the other methods need no Triton
 
     return pallas.solve(a, x, h0, reset, reverse, pairs)
