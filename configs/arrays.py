@@ -2,22 +2,22 @@
 
     python -m lru.train --config=configs/arrays.py --workdir=runs/mine --config.data.path=data.npz
 
-data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md.
-Unless --config.data.target names it, the kind of target follows from the type and shape of y; the
-kind determines the loss and the metrics. Without a path, the variant names an example: a mass on a
-spring that a random force drives; see lru.data.springs:
+data.npz, or a folder of .npy files, has the inputs x and the targets y; see docs/own_data.md. The
+type and shape of y determine the kind of target, unless --config.data.target gives the kind; the
+loss and the metrics depend on the kind. Without a path, the variant names an example, in which a
+random force drives a mass on a spring; see lru.data.springs:
 
 variant     inputs           target                          test score of three seeds
 (none)      force            position at every step          RMSE 0.110 to 0.158, R2 0.95 to 0.98
 :stiffness  force, position  stiffness, one number           RMSE 0.044 to 0.053, R2 0.995
 :shape      force, position  softening, linear or hardening  88.5 to 90.5 %
 :switching  force, position  stiffness 1 or 3 at every step  94.9 to 95.3 %
-:smoke      of any example, as in :shape,smoke, for tests    none expected
+:smoke      a tiny version of an example, as in :shape,smoke none expected
 
-Each takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and an RMSE
-of 0.73; guessing is right in 33 % of :shape and 50 % of :switching. The noise of the position has a
-standard deviation of 0.02. No paper has these tasks: where no source is given, an option is this
-library's own choice.
+Each example takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and
+an RMSE of 0.73; guessing is right in 33 % of :shape and 50 % of :switching. The noise of the
+position has a standard deviation of 0.02. No paper has these tasks: where no source is given, an
+option is this library's own choice.
 """
 
 from ml_collections import ConfigDict

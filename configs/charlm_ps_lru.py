@@ -4,7 +4,7 @@
         --manual_dir=DIR
 
 The second ablation of the Lattice Recurrent Unit: a GRU's gates, and a separate candidate state for
-each direction.
+each direction, depth and time.
 
 Test cross entropy at ten million parameters, in nats per character, read off the curves of Ahuja &
 Morency (2018): 0.971 on the Penn Treebank, 1.148 on War and Peace, 1.090 on enwik8, 1.019 on

@@ -9,7 +9,7 @@ variant     what                                             cost               
 :ring ...   an ablation, see lru.training.recipes.lra
 
 89.4 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. IMDb's reviews, 84
-MB, are downloaded, or read from --manual_dir. By default 2,500 training reviews are held out for
+MB, are downloaded, or read from --manual_dir. By default, 2,500 training reviews are held out for
 validation; `--config.data.protocol=paper` validates on the test split, as in LRA.
 """
 

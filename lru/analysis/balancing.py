@@ -11,7 +11,7 @@ real parts.
 
 By default, the Gramians are those for white noise: all directions of u have the same variance. The
 actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
-given, the system with B' S^(1/2), whose inputs are white, is balanced instead.
+given, the system with B' S^(1/2) in place of B' is balanced.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _root(gram: np.ndarray) -> np.ndarray:
 
 
 def truncate(system: Balanced, order: int) -> Balanced:
-    """Keeps the first states and drops the others: balanced truncation (Moore, 1981).
+    """Keeps the first `order` states and drops the others: balanced truncation (Moore, 1981).
 
     In the H-infinity norm, the error of the transfer function G is at most twice the sum of the
     dropped sigma (Enns, 1984; Glover, 1984). If the system was balanced for second moments S of the
@@ -142,7 +142,7 @@ def truncate(system: Balanced, order: int) -> Balanced:
 
 
 def perturb(system: Balanced, order: int) -> Balanced:
-    """Keeps the first states s1 and puts the others, s2, at rest: singular perturbation.
+    """Keeps the first `order` states s1 and puts the others, s2, at rest: singular perturbation.
 
     The dropped states at rest, s2 = A21 s1 + A22 s2 + B2 u, are eliminated from the equation of the
     kept states (Liu & Anderson, 1989):

@@ -29,8 +29,8 @@ def plot_modulus(
       axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues after training, `(N,)` complex.
       initial: the eigenvalues before training, `(N,)` complex, drawn in gray; or None.
-      ring: (r_min, r_max), or None. For comparison, a dotted line shows the distribution of
-        |lambda| for eigenvalues uniform on this ring; (0, 1) gives the circular law.
+      ring: (r_min, r_max), or None. For comparison, a dotted line shows the expected fractions for
+        eigenvalues uniform in area on this ring; (0, 1) gives the circular law.
       edges: the edges of the bins; by default, those of 20 bins that cover all values.
 
     Returns:

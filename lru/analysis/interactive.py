@@ -22,15 +22,14 @@ _MOST_VALUES = 1_000_000  # complex64, about 11 MB as text
 def save_interactive(
     steps: Sequence[int], trajectories: Mapping[str, np.ndarray], file: Path, title: str
 ) -> None:
-    """Saves a page of HTML that needs neither a network nor other files.
+    """Saves an HTML page of eigenvalues over training, which needs no network and no other file.
 
-    The page shows the eigenvalues of every layer on the unit disk or, at first if all are close to
-    the circle, by phase and distance from it, with a slider over the evaluations. For the mode
-    under the pointer, it shows the modulus, phase, period, time scale, trajectory, and the impulse
-    response Re lambda^k.
+    The page shows the eigenvalues of every layer, with a slider over the evaluations: on the unit
+    disk, or by phase and distance from the unit circle. For the mode nearest to the pointer, it
+    shows the modulus, phase, period, time scale, trajectory, and the impulse response Re lambda^k.
 
-    The page holds at most 150 evaluations, or fewer if there would be more than a million
-    eigenvalues; if there are more, it holds evenly spaced ones, with the first and the last.
+    If there are more than 150 evaluations or a million eigenvalues, the page holds evenly spaced
+    evaluations, from the first to the last.
 
     Args:
       steps: the steps of the evaluations, `(K,)`.

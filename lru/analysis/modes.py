@@ -56,10 +56,7 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict that collects the layers called within the `with` block, by path.
-
-    It collects only layers that have a method `modes`.
-    """
+    """Yields a dict of the layers with a method `modes` called in the `with` block, by path."""
     found = {}
 
     def record(call, args, kwargs, context):

@@ -91,11 +91,12 @@ def save_page(initial: Layers, trained: Layers, path: Path, title: str) -> None:
 def save_animation(
     steps: Sequence[int], trajectories: Mapping[str, np.ndarray], file: Path
 ) -> None:
-    """Saves a GIF of the trajectories of the layers' eigenvalues, one frame per evaluation.
+    """Saves a GIF of the trajectories of the layers' eigenvalues over training.
 
-    The animation shows at most six layers and 150 evaluations; if there are more, it shows evenly
-    spaced layers or evaluations. The last frame is held for two seconds. The frames before it take
-    up to four seconds, or 80 milliseconds each if there are more than 50 frames.
+    Each frame shows one evaluation. The animation shows at most six layers and 150 evaluations; if
+    there are more, it shows evenly spaced layers or evaluations. The last frame is held for two
+    seconds. The frames before it take up to four seconds in all, or 80 milliseconds each if there
+    are more than 50 frames.
 
     Args:
       steps: the training steps of the K evaluations.
@@ -162,7 +163,7 @@ def _chosen(layers: int) -> list[int]:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Returns up to `most` evenly spaced integers from 0 to `count - 1`, both included."""
+    """Returns up to `most` integers from 0 to `count - 1`, as evenly spaced as possible."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 

@@ -23,7 +23,7 @@ _TRAINED = "#0b3c8c"
 
 
 def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = None) -> Any:
-    """Draws eigenvalues on the unit disk, with their initial values in gray.
+    """Draws eigenvalues on the unit disk and, if given, their initial values in gray.
 
     Args:
       axis: the Matplotlib `Axes` to draw on.
@@ -153,9 +153,9 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
 
 
 def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> Any:
-    """Draws measured gains, and the gains predicted by Proposition 3.3, against 1 - r_max.
+    """Draws measured and predicted gains against 1 - r_max, on logarithmic axes.
 
-    The proposition is from Orvieto et al. (2023).
+    The prediction is Proposition 3.3 of Orvieto et al. (2023).
 
     Args:
       axis: the Matplotlib `Axes` to draw on.

@@ -6,7 +6,7 @@ available. Each returns the parameters of an LRU with K modes instead of N, name
 of Orvieto et al. (2023):
 
 balanced truncation     drops the states with the smallest Hankel singular values
-singular perturbation   drops the same states, but keeps the steady state for some constant inputs
+singular perturbation   drops such states, but keeps the steady state for some constant inputs
 modal truncation        drops the modes with the smallest gains
 
 Forgione, Mejari & Piga (2024), "Model order reduction of deep structured state-space models: A
@@ -76,6 +76,8 @@ def model_hankel_singular_values(params: Parameters) -> dict[str, np.ndarray]:
 def find_lrus(params: Parameters, prefix: str = "") -> dict[str, Parameters]:
     """Returns the parameters of every LRU in a tree of parameters, by path.
 
+    The parameters of several layers stacked by `nn.scan` are left out.
+
     Example:
       >>> import jax, jax.numpy as jnp, lru
       >>> variables = jax.jit(lru.LRU(4).init)(jax.random.key(0), jnp.ones((8, 2)))
@@ -100,7 +102,8 @@ def enough_modes(
 ) -> int:
     """Returns the number of modes that balanced truncation needs to satisfy one of two conditions.
 
-    This is the number of modes of the smallest truncated system that satisfies the condition.
+    This is the number of modes of the truncated system with the fewest states that satisfies the
+    condition.
 
     Args:
       params: the parameters of an `lru.LRU`.
@@ -147,7 +150,8 @@ def balanced_truncation(
     Args:
       params: the parameters of an `lru.LRU` with one or two directions.
       modes: K, at most N.
-      moments: see `hankel_singular_values`. The error is small for inputs with these moments.
+      moments: the second moments of the inputs for which the error should be small; see
+        `hankel_singular_values`.
 
     Returns:
       The parameters of the layer with `d_state=K`, with the types of `params`. gamma is
@@ -189,10 +193,10 @@ def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dic
     """Reduces an LRU to the K modes with the largest gains, without changing these modes.
 
     The gain of a mode at its own frequency is |C_i| |B_i| / (1 - |lambda_i|), where B includes
-    gamma. With moments S, |B_i S^(1/2)| replaces |B_i|. The H-infinity norm of the error is at most
-    the sum of the dropped gains, or sqrt(2) times this sum for a bidirectional layer. For the
-    arguments and the result, see `balanced_truncation`; unlike there, the gamma, B and C of the
-    kept modes do not change.
+    gamma. The H-infinity norm of the error is at most the sum of the dropped gains, or sqrt(2)
+    times this sum for a bidirectional layer. With moments S, the gains and the bound are those of
+    the layer with B S^(1/2). For the arguments and the result, see `balanced_truncation`; unlike
+    there, the gamma, B and C of the kept modes do not change.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))

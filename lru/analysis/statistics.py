@@ -44,7 +44,7 @@ def fractions(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
       edges: the edges of K bins, `(K + 1,)`, increasing.
 
     Returns:
-      The fractions, `(K,)`, whose sum is one, or zero if there are no values.
+      The fractions, `(K,)`; zero if there are no values.
 
     Example:
       >>> fractions(np.array([0.1, 0.2, 0.9, 7.0]), np.array([0.0, 0.5, 1.0])).tolist()
@@ -74,9 +74,10 @@ def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
 
 
 def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) -> np.ndarray:
-    """Returns the density p(r) of the moduli r of eigenvalues uniform on a ring (Lemma 3.2).
+    """Returns the density p(r) of the moduli r of eigenvalues uniform in area on a ring.
 
-    On the ring, p(r) = 2 r / (r_max^2 - r_min^2). Elsewhere, p(r) = 0.
+    By Lemma 3.2 of Orvieto et al. (2023), p(r) = 2 r / (r_max^2 - r_min^2) on the ring. Elsewhere,
+    p(r) = 0.
 
     Raises:
       ValueError: if r_min is not below r_max.
@@ -99,7 +100,7 @@ def _ring_area(r_min: float, r_max: float) -> float:
 def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.ndarray:
     """Returns the density of |arg lambda| in [0, pi] for phases uniform on [0, max_phase].
 
-    Phases beyond pi fold back, so each phase that has a given frequency contributes 1 / max_phase.
+    Phases beyond pi fold back, so each phase with the same |arg lambda| contributes 1 / max_phase.
     `max_phase` must be at most 2 pi.
 
     Example:

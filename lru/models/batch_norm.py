@@ -14,13 +14,13 @@ from lru.ops.dtypes import at_least_float32
 
 
 class BatchStatistics(nn.Module):
-    """Computes the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
+    """A module for the mean, scale and bias of batch normalization, (x - mean) * scale + bias.
 
     Each of the three is `(H,)`; the scale is the parameter `scale` over sqrt(variance + epsilon).
-    They are computed first, so that each chunk of x can be normalized where it is used. If `train`
-    is True, the mean and the variance are those of x over time and batch, excluding padding.
-    Otherwise, they are the running statistics. The parameters and running statistics have the names
-    and shapes of those of `flax.linen.BatchNorm`.
+    Given these, each chunk of x can be normalized where it is used. If `train` is True, the mean
+    and the variance are those of x over time and batch, excluding padding. Otherwise, they are the
+    running statistics. The parameters and running statistics have the names and shapes of those of
+    `flax.linen.BatchNorm`.
 
     Attributes:
       momentum: the momentum of the running statistics.
@@ -48,14 +48,11 @@ class BatchStatistics(nn.Module):
 
 
 def _mean_and_variance(x, mask):
-    """Returns the mean and the variance of x over time and batch, where `mask` is True.
-
-    If `mask` is None, all steps count. Sums of x and x^2 need only one pass over x.
-    """
     x = x.astype(at_least_float32(x))
     count = math.prod(x.shape[:2])
     if mask is not None:
         count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
+    # Sums of x and x^2 need only one pass over x.
     mean, square = (jnp.sum(v, (0, 1), where=mask) / count for v in (x, x * x))
     return mean, jnp.maximum(square - mean * mean, 0)
 

@@ -40,18 +40,18 @@ class BlockOptions(nn.Module, kw_only=True):
 
     Attributes:
       norm: `"batch"`, normalization over batch and time, as in Orvieto et al. (2023); or `"layer"`,
-        layer normalization. The batch statistics exclude padding, which the paper does not mention.
+        layer normalization. Batch statistics exclude padding here; the paper does not mention this.
       norm_momentum: the momentum of batch normalization's running statistics.
       prenorm: whether the normalization is the first layer of the residual branch, as in the paper.
-        If False, it follows the sum of branch and inputs, as is the default of minimal-LRU.
+        If False, it follows the sum of branch and inputs, as by default in minimal-LRU.
       gelu: `"erf"`, the exact x Phi(x), or `"tanh"`, its usual approximation, accurate to 5e-4.
       glu: `"full"`, (W1 z + b1) * sigmoid(W2 z + b2); or `"half"`, z * sigmoid(W z + b), the
         paper's choice for Path-X.
       dropout: the dropout rate, both after the GELU and after the GLU.
-      tie_dropout: whether the same channels are dropped at all steps of a sequence; the channels
-        are drawn for each sequence separately.
+      tie_dropout: whether the same channels are dropped at all steps of a sequence; in any case,
+        they are drawn for each sequence separately.
       remat: whether to recompute the values inside a block in the backward pass instead of saving
-        them. None means True on a CPU or a device with little memory, and False elsewhere. With
+        them. None means False on an accelerator with ample memory, and True elsewhere. With
         rematerialization, a block can run chunk by chunk if its mixer is `causal`. A causal mixer
         promises that no output depends on a later input, and that its initial carry is zero.
       chunk_size: with rematerialization, the number of steps per chunk of a block; None chooses it
@@ -73,7 +73,7 @@ class BlockOptions(nn.Module, kw_only=True):
 
     @nn.nowrap
     def block_options(self) -> dict[str, Any]:
-        """Returns the values of the options of `BlockOptions` and of `norm`, by name."""
+        """Returns the options of a block, by name: those of `BlockOptions`, and `norm`."""
         return {name: getattr(self, name) for name in BLOCK_OPTIONS}
 
 
@@ -97,13 +97,13 @@ class _Layers(NamedTuple):
 class ResidualBlock(BlockOptions):
     """A residual block: inputs + dropout(GLU(dropout(GELU(mixer(norm(inputs)))))).
 
-    It maps `(B, T, H)` to `(B, T, H)`, as in Figure 1 of Orvieto et al. (2023). Normalization comes
-    first in the residual branch (Appendix D.1), unless `prenorm` is False:
+    This is the block in Figure 1 of Orvieto et al. (2023), from `(B, T, H)` to `(B, T, H)`.
+    Normalization comes first in the residual branch (Appendix D.1), unless `prenorm` is False:
     norm(inputs + dropout(GLU(dropout(GELU(mixer(inputs))))))
 
     Attributes: those of `BlockOptions`, with `norm="batch"` by default, and
       mixer: the mixer, e.g. `lru.LRU(256)`, of which the block makes a copy; or a function that
-        makes one, e.g. `functools.partial(lru.LRU, 256)`.
+        makes the mixer, e.g. `functools.partial(lru.LRU, 256)`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -149,11 +149,11 @@ class ResidualBlock(BlockOptions):
           timesteps: `(B, T)`, the time from the previous step to each step, for the mixer.
           return_carry: whether to return `(carry, outputs)` instead of the outputs `(B, T, H)`.
           time_major: whether time is the first axis of inputs, outputs, `reset` and `timesteps`.
-          train: whether to use dropout and the statistics of the batch, and to update the running
-            statistics. Dropout needs an rng named `dropout`.
+          train: whether to use dropout and, in batch normalization, to use the statistics of the
+            batch and update the running statistics. For dropout, give an rng named `dropout`.
 
         Raises:
-          ValueError: if the shape or type of an argument is invalid, or an attribute is.
+          ValueError: if an attribute, or the shape or type of an argument, is invalid.
         """
         self._check()
         x, seq_lengths, *at_steps = time_first(inputs, seq_lengths, reset, timesteps, time_major)
@@ -169,7 +169,7 @@ class ResidualBlock(BlockOptions):
         return (carry, y) if return_carry else y
 
     def _forward(self, layers, shared, carry, xs, seq_lengths, remat_after_mixer=False):
-        """Runs the block on whole sequences or on one chunk of each, with given statistics.
+        """Runs the block, up to the sum with its inputs, on whole sequences or one chunk of each.
 
         Args:
           layers: the block's layers, as functions.
@@ -207,7 +207,7 @@ class ResidualBlock(BlockOptions):
         1. Initialization, or no rematerialization: on the whole sequence, recomputing nothing
            outside the mixer.
         2. A causal mixer with no variables but parameters, and several chunks: chunk by chunk,
-           storing only the inputs and the carries between chunks.
+           storing little but the inputs and the carries between chunks.
         3. A mixer that is not causal, but runs in chunks of its own and so stores little: on the
            whole sequence, recomputing everything after the mixer.
         4. Otherwise: on the whole sequence, recomputing everything.
@@ -294,14 +294,11 @@ class ResidualBlock(BlockOptions):
 
 
 def _halves(x: Num[Array, "... M"]) -> tuple[Any, Any]:
-    """Splits the last axis into two halves.
-
-    On a GPU, slices are faster than a split. XLA fuses their derivative with the sum that gives the
-    gradient of the bias, but reads the derivative of a split again to compute this sum.
-    """
     if not platform.is_gpu():
         first, second = jnp.split(x, 2, axis=-1)
         return first, second
+    # On a GPU, slices are faster than a split. XLA fuses their derivative with the sum that gives
+    # the gradient of the bias, but reads the derivative of a split again to compute this sum.
     half = x.shape[-1] // 2
     return x[..., :half], x[..., half:]
 
@@ -336,10 +333,8 @@ def time_first(
     return inputs, lengths, reset, timesteps
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1))  # so equal blocks of a stack are traced once
 def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
-    """Runs a block chunk by chunk; by `jax.jit`, equal blocks of a stack are traced only once."""
-
     def body(params_and_shared, carry, xs, seq_lengths):
         params, shared = params_and_shared
         layers = block._functions(xs[0].shape[-1], params)
@@ -368,7 +363,7 @@ class ResidualStack(nn.Module):
     Attributes:
       num_layers: L, the number of blocks.
       block: a block, e.g. `ResidualBlock(mixer)`, of which each layer gets a copy; or a function
-        that makes one, e.g. `functools.partial(ResidualBlock, mixer)`.
+        that makes a block, e.g. `functools.partial(ResidualBlock, mixer)`.
     """
 
     num_layers: int
@@ -429,13 +424,13 @@ class ResidualStack(nn.Module):
 
 
 def residual_stack(model):
-    """Makes the `ResidualStack` of a model, from the model's attributes."""
+    """Makes a model's `ResidualStack` from the model's attributes."""
     block = functools.partial(ResidualBlock, model.mixer, **model.block_options())
     return ResidualStack(model.num_layers, block, name="stack")
 
 
 def check_model_sizes(model):
-    """Checks that each size of a model is None, or a whole number of at least 1."""
+    """Checks that each size of a model, unless None or missing, is an integer of at least 1."""
     for name in ("num_classes", "num_outputs", "vocab_size", "d_model", "num_layers"):
         if (size := getattr(model, name, None)) is not None:
             check_sizes(**{name: size})

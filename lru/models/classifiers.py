@@ -1,4 +1,4 @@
-"""Classifiers of sequences and of pairs: an encoder, residual blocks, pooling, and a head."""
+"""Classifiers of sequences and of pairs of sequences: encoder, residual blocks, pooling, head."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequenceEncoder(BlockOptions):
-    """An encoder, residual blocks and pooling, whose options are attributes of the subclasses."""
+    """Base class of models with an encoder and residual blocks, which may also pool over time.
+
+    Subclasses declare the attributes `d_model`, `num_layers`, `mixer`, `vocab_size`, `norm` and
+    `pooling`; see `SequenceModel`.
+    """
 
     def __post_init__(self) -> None:
         check_model_sizes(self)
@@ -79,7 +83,7 @@ class SequenceEncoder(BlockOptions):
 
 
 class SequenceModel(SequenceEncoder):
-    """Base class of classifiers: an encoder, `num_layers` residual blocks, pooling over time.
+    """Base class of classifiers with an encoder, residual blocks and pooling over time.
 
     The logits are at least float32.
 
@@ -87,7 +91,7 @@ class SequenceModel(SequenceEncoder):
       num_classes: the number of classes, which is the number of logits.
       d_model: H, the width between the blocks.
       num_layers: L, the number of residual blocks.
-      mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes one, e.g.
+      mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes a mixer, e.g.
         `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
       vocab_size: V, the number of tokens, if each step of the inputs is an integer token; None if
         it is a vector of features.
@@ -104,13 +108,7 @@ class SequenceModel(SequenceEncoder):
 
 
 def _split_carry(initial_carry):
-    """Splits a model's carry into the mixers' carries and the pooling state.
-
-    Both are None if the carry is None.
-
-    Raises:
-      ValueError: if the carry is not a pair.
-    """
+    """Splits a model's carry, or None, into the mixers' carries and the state of pooling."""
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
@@ -183,14 +181,14 @@ class SequenceClassifier(SequenceModel):
           timesteps: `(B, T)`, the time from the previous step to each step; passed to the mixers,
             but ignored by pooling.
           return_carry: whether to return `(carry, logits)`.
-          train: whether to use dropout and the statistics of the batch, and to update the running
-            statistics. Dropout needs an rng named `dropout`.
+          train: whether to use dropout and, in batch normalization, to use the statistics of the
+            batch and update the running statistics. For dropout, give an rng named `dropout`.
 
         Returns:
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the shape or type of an argument is invalid, or an attribute is.
+          ValueError: if an attribute, or the shape or type of an argument, is invalid.
         """
         inputs = self._as_sequences(inputs)
         carry, vector = self._pooled(inputs, initial_carry, seq_lengths, reset, timesteps, train)
@@ -268,7 +266,7 @@ class SequenceMatcher(SequenceModel):
           The logits `(B, num_classes)`, or `(carry, logits)`.
 
         Raises:
-          ValueError: if the shape or type of an argument is invalid, or an attribute is.
+          ValueError: if an attribute, or the shape or type of an argument, is invalid.
         """
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
@@ -290,5 +288,5 @@ class SequenceMatcher(SequenceModel):
 
 
 def _flatten_pairs(x):
-    """Reshapes (B, 2, ...) to (2B, ...), which keeps the sequences of a pair on one device."""
+    """Reshapes (B, 2, ...) to (2B, ...), so that the sequences of a pair stay on one device."""
     return x.reshape(2 * x.shape[0], *x.shape[2:])

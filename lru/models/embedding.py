@@ -18,7 +18,7 @@ SMALL_VOCABULARY = 1024  # tokens; for more, one-hot vectors would take too much
 
 
 class Embedding(nn.Module):
-    """A layer like `flax.linen.Embed`, with the same parameter and the same outputs.
+    """A layer like `flax.linen.Embed`, with the same parameter.
 
     The gradient of a row of the table is a sum over all occurrences of the row's token. On a GPU,
     XLA adds the terms by atomic operations, in an order that changes from run to run, or sorts them

@@ -52,12 +52,12 @@ class LanguageModel(BlockOptions):
       vocab_size: V, the number of tokens.
       d_model: H, the width of the embedding and of the layers.
       mixer: the mixer of each residual block, e.g. `lru.LRU(256)`; see
-        `lru.models.blocks.ResidualBlock`. (Configs and weights of version 0.1.0 have a
-        `RecurrentStack` here and no `num_layers`; such a mixer is used as `stack`.)
+        `lru.models.blocks.ResidualBlock`. Without `num_layers`, a `RecurrentStack` given here is
+        used as `stack`.
       num_layers: the number of residual blocks.
-      stack: a whole stack of layers, e.g. `lru.lattice.Lattice(H, 2)`, or a function that makes
-        one. It replaces `mixer`, `num_layers` and all options of blocks except `dtype`, which then
-        applies to the embedding alone.
+      stack: a whole stack of layers, e.g. `lru.lattice.Lattice(H, 2)`, or a function that makes a
+        stack. It replaces `mixer`, `num_layers` and all options of blocks except `dtype`, which
+        then applies to the embedding alone.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -94,8 +94,7 @@ class LanguageModel(BlockOptions):
         """Returns the function that makes the whole stack; None if there are residual blocks.
 
         Raises:
-          ValueError: if neither residual blocks nor a stack is given; or if a stack is given, and
-            `mixer`, `num_layers` or an option of blocks other than `dtype` is not the default.
+          ValueError: unless the attributes describe either residual blocks or a stack.
         """
         if self.mixer is None and self.stack is None:
             raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
@@ -153,15 +152,15 @@ class LanguageModel(BlockOptions):
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
           timesteps: `(B, T)`, the time from the previous step to each step; passed to the layers.
           return_carry: whether to return `(carry, logits)`.
-          train: whether to use dropout, if the model has any. Dropout needs an rng named `dropout`.
+          train: whether to use dropout; if so, give an rng named `dropout`.
 
         Returns:
           The logits `(B, T, V)`, or `(carry, logits)`.
 
         Raises:
           ValueError: if the layers are not causal; if the blocks use batch normalization, whose
-            statistics include later steps; if the shape or type of an argument is invalid, or an
-            attribute is; or unless exactly one of residual blocks and a stack is given.
+            statistics include later steps; if an attribute, or the shape or type of an argument, is
+            invalid; or unless the attributes describe either residual blocks or a stack.
         """
         stack = self._stack()
         if not self.causal:

@@ -17,13 +17,14 @@ _LRU = ("nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im", "D")
 
 
 def from_minimal_lru(variables: Variables) -> dict[str, Any]:
-    """Converts the variables of minimal-LRU's `ClassificationModel`, or of the batched one.
+    """Converts the variables of minimal-LRU's `ClassificationModel`, or of its batched version.
 
     The arrays are the same, but have other names, and the two layers of each gated linear unit are
     one layer here. The result fits a `lru.models.SequenceClassifier` with the same sizes, norm and
-    pooling, and `mixer=lru.LRU(d_hidden)`, where minimal-LRU's default norm is
-    `norm="batch", prenorm=False`; its softmax equals the exponential of minimal-LRU's outputs.
-    For a model without pooling, it fits a `lru.models.SequenceTagger`.
+    pooling, and `mixer=lru.LRU(d_hidden)`; the default norm of minimal-LRU is
+    `norm="batch", prenorm=False` here. The softmax of the classifier's logits equals the
+    exponential of minimal-LRU's outputs. The variables of a model without pooling fit a
+    `lru.models.SequenceTagger`.
 
     Args:
       variables: nested dicts of arrays, with `params` and, for batch normalization, `batch_stats`.
@@ -71,7 +72,7 @@ def from_minimal_lru(variables: Variables) -> dict[str, Any]:
 
 
 class _Tree:
-    """Nested dicts that name the path of a missing key."""
+    """Nested dicts whose errors name the whole path of a missing key."""
 
     def __init__(self, value: Any, path: str):
         self.value, self._path = value, path
@@ -83,7 +84,6 @@ class _Tree:
         return _Tree(self.value[name], path)
 
     def arrays(self, *names: str) -> dict[str, Any]:
-        """Returns the arrays of these names."""
         return {name: self[name].value for name in names}
 
 

@@ -43,7 +43,7 @@ def pool_last(
 ) -> Pooled:
     """Returns each sequence's last valid step, with a count of one.
 
-    If x has no valid step of a sequence, the result is taken from `before`, or is zero without it.
+    If x has no valid step of a sequence, the result is that of `before`, or zero if this is None.
     """
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]
@@ -54,7 +54,7 @@ def pool_last(
 
 
 def _sum_over_time(x, mask):
-    """Sums x over time where `mask` is True, in as many parts as the platform prefers."""
+    """Sums x over time where `mask`, if any, is True, in parts that suit the platform."""
     parts = sum_parts(len(x))
     options = dict(dtype=at_least_float32(x), where=mask)
     if parts == 1:

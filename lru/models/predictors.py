@@ -103,7 +103,7 @@ class SequencePredictor(SequenceEncoder):
           The outputs, `(B, K)`, or `(B, T, K)` if `per_step`; or `(carry, outputs)`.
 
         Raises:
-          ValueError: if the shape or type of an argument is invalid, or an attribute is.
+          ValueError: if an attribute, or the shape or type of an argument, is invalid.
         """
         inputs = self._as_sequences(inputs)
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:1], inputs.shape[1])
@@ -118,8 +118,8 @@ class SequencePredictor(SequenceEncoder):
 class SequenceTagger(SequencePredictor):
     """A `SequencePredictor` with outputs at every step, `(B, T, K)`.
 
-    If the mixers are causal, the model can be streamed; see `lru.models.streaming.stream`.
-    Bidirectional mixers use the whole sequence.
+    If the mixers are causal, the model can be streamed; see `lru.models.streaming.stream`. With
+    bidirectional mixers, the outputs depend on the whole sequence.
 
     Attributes: see `SequencePredictor`; `per_step` is True by default.
 

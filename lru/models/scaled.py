@@ -13,19 +13,19 @@ from lru.ops.array_typing import ArrayLike, Lengths
 
 
 class Scaled(nn.Module):
-    """Wraps a model of standardized numbers, so its inputs and outputs have the data's units.
+    """A model of standardized numbers, wrapped to have inputs and outputs in the data's units.
 
-    It applies `model` to `(inputs - mean) / std`, with the mean and standard deviation of the
-    inputs, and returns `outputs * std + mean`, with those of the outputs. In float32, that is
-    imprecise if a mean exceeds its standard deviation many thousand times. It has the variables of
-    `model`, with the same names. Its call takes the arguments of the model's call.
+    The wrapper applies `model` to `(inputs - mean) / std`, with the mean and standard deviation of
+    the inputs, and returns `outputs * std + mean`, with those of the outputs. In float32, this
+    loses precision if a mean is many thousand times as large as the standard deviation. The wrapper
+    has the variables of `model`, with the same names.
 
     Attributes:
       model: a model such as `lru.models.SequencePredictor`.
       inputs: `(mean, std)` of the inputs, each a tuple with one number per feature; None leaves
         the inputs unchanged.
       outputs: `(mean, std)` of the outputs, each a tuple with one number per output; None leaves
-        the outputs unchanged, e.g. logits.
+        the outputs, such as logits, unchanged.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru

@@ -82,8 +82,8 @@ def export_step(
     """Exports the step of `stream` as a program, which can be stored and needs only JAX to run.
 
     The program's carry is a tuple of arrays, `(B, ...)` each, which are zero before the first step.
-    The program runs for any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs. Its steps are
-    regular: it takes no timesteps.
+    The program runs for any batch size, and on CPUs, GPUs (CUDA or ROCm) and TPUs. It takes no
+    timesteps: its steps are evenly spaced.
 
     Args:
       model: see `stream`.
@@ -123,11 +123,7 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model with the given variables, as a function that returns `(carry, outputs)`.
-
-    Raises:
-      ValueError: if the model's `causal` is not True, or its `time_major` is True.
-    """
+    """Returns the model's `apply` with the variables, after checking that it can be streamed."""
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "

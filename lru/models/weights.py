@@ -42,7 +42,7 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
         a model's `init`.
 
     Returns:
-      `(variables, metadata)`; the variables equal those written, bit for bit.
+      `(variables, metadata)`, as written.
 
     Raises:
       UserError: if the file is missing or damaged, lacks a tensor, has a tensor that is not in the

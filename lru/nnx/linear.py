@@ -66,7 +66,7 @@ class LRU(_LRUModule):
       dtype, param_dtype: see `lru.LRU`.
       time_major, return_carry, reverse, keep_order: the defaults of the call's arguments with these
         names, as in `nnx.RNN`.
-      rngs: random streams, of which `params` is used.
+      rngs: the random streams for the parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -177,7 +177,7 @@ class LRUCell(_LRUModule, nnx.RNNCellBase):
       in_features: H, the width of inputs and outputs.
       d_state: N, the number of complex modes.
       r_min, r_max, max_phase, dtype, param_dtype: see `lru.LRU`.
-      rngs: random streams, of which `params` is used.
+      rngs: the random streams for the parameters.
 
     Example:
       >>> import jax.numpy as jnp

@@ -23,7 +23,7 @@ from lru.ops.array_typing import Shape
 class Wrapped(nnx.bridge.ToNNX):
     """Base class of NNX modules that wrap a Linen module, and have its variables as attributes.
 
-    Dropout uses the stream `dropout` of the call's `rngs` or, by default, of the constructor's.
+    Random numbers come from the call's `rngs` or, by default, from those of the constructor.
     """
 
     def __init__(self, module: nn.Module, *inputs: Any, rngs: nnx.Rngs):
@@ -50,8 +50,8 @@ class ResidualBlock(Wrapped):
 
     Args:
       in_features: H, the width of inputs and outputs.
-      mixer: a Linen layer, or a function that makes one, as in the Linen block.
-      rngs: random streams: `params`, and `dropout` if the block uses dropout.
+      mixer: a Linen layer, or a function that makes a Linen layer, as in the Linen block.
+      rngs: the random streams for the parameters and for dropout.
       options: the other attributes of the Linen block.
 
     Example:
@@ -75,7 +75,7 @@ class SequenceClassifier(Wrapped):
       num_classes, d_model, num_layers, mixer: see `lru.models.SequenceClassifier`.
       vocab_size: V, if the inputs are tokens.
       in_features: the width of the inputs, if they are feature vectors.
-      rngs: random streams: `params`, and `dropout` if the model uses dropout.
+      rngs: the random streams for the parameters and for dropout.
       options: the other attributes of the Linen model.
 
     Raises:
@@ -118,7 +118,7 @@ class LanguageModel(Wrapped):
 
     Args:
       vocab_size, d_model: see `lru.models.LanguageModel`.
-      rngs: random streams: `params`, and `dropout` if the model uses dropout.
+      rngs: the random streams for the parameters and for dropout.
       options: the other attributes of the Linen model, such as
         `stack=lru.lattice.Lattice(16, 2)`.
     """
@@ -135,7 +135,7 @@ class Lattice(Wrapped):
       features: H, the width of inputs and outputs.
       num_layers: L, the number of layers.
       unit: the class of the cells: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
-      rngs: random streams, of which `params` is used.
+      rngs: the random streams for the parameters.
       options: the other attributes of `lru.lattice.Lattice`.
     """
 
@@ -158,7 +158,7 @@ class LatticeCell(Wrapped, nnx.RNNCellBase):
     Args:
       features: H, the width of inputs and outputs.
       unit: the class of the cell: `lru.lattice.LRUCell`, `PSLRUCell` or `RGLRUCell`.
-      rngs: random streams, of which `params` is used.
+      rngs: the random streams for the parameters.
       options: the other attributes of the unit.
 
     Example:

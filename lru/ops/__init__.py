@@ -1,1 +1,1 @@
-"""Functions of arrays, without Flax modules: the linear recurrence, initializers and helpers."""
+"""Functions on arrays rather than Flax modules: the linear recurrence, initializers and helpers."""

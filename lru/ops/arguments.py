@@ -48,13 +48,13 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
     """Returns the lengths of sequences as int32, clipped to the range from 0 to T.
 
     Args:
-      seq_lengths: the number of valid steps of each sequence, integers `(*batch)`. None means that
-        all steps are valid, and is returned unchanged.
+      seq_lengths: the number of valid steps of each sequence, integers of shape `batch`. None means
+        that all steps are valid, and is returned unchanged.
       batch: the shape of the batch.
       time: T, the number of steps.
 
     Raises:
-      ValueError: if the lengths are not integers, or have another shape.
+      ValueError: if the lengths are not integers, or their shape is not `batch`.
 
     Example:
       >>> as_lengths([9, -1], (2,), 5).tolist()
@@ -75,14 +75,11 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
 
 
 def _on_host(seq_lengths):
-    """Clips lengths to [0, 2^31 - 1] with NumPy, because JAX would wrap larger int64 values.
-
-    Values that are not integers are returned unchanged, for `as_lengths` to reject.
-    """
+    """Clips lengths to [0, 2^31 - 1] with NumPy, because JAX would wrap larger int64 values."""
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:
-        return seq_lengths
+        return seq_lengths  # `as_lengths` rejects what cannot be clipped
     if not lengths.size:
         return lengths.astype(np.int32)
     if not np.issubdtype(lengths.dtype, np.integer):
@@ -91,11 +88,11 @@ def _on_host(seq_lengths):
 
 
 def as_resets(reset: Resets, shape: Shape) -> Bool[Array, "..."] | None:
-    """Returns resets as booleans, True where a reset is True or nonzero; None means no resets.
+    """Returns resets as booleans, True where a reset is True or nonzero.
 
     Args:
-      reset: real numbers or booleans. None is returned unchanged.
-      shape: the shape of the inputs without their last axis.
+      reset: real numbers or booleans. None means no resets, and is returned unchanged.
+      shape: the shape that the resets must have.
 
     Raises:
       ValueError: if the resets are not real numbers or booleans, or have another shape.
@@ -125,12 +122,12 @@ def as_bool(reset: Resets) -> Bool[Array, "..."]:
 
 
 def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | None:
-    """Returns timesteps as an array, at least float32; None means that all are 1.
+    """Returns timesteps as a JAX array, at least float32.
 
     Args:
-      timesteps: positive floating-point numbers, or None, which is returned unchanged. The sign is
-        not checked, because values may be unknown while a program is compiled.
-      shape: the shape of the inputs without their last axis.
+      timesteps: positive floating-point numbers. The sign is not checked, because traced values are
+        unknown. None means that all timesteps are 1, and is returned unchanged.
+      shape: the shape that the timesteps must have.
 
     Raises:
       ValueError: if the timesteps are not real floating-point numbers, or have another shape.

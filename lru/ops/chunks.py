@@ -1,9 +1,8 @@
 """Scans over the chunks of a long sequence, storing little for the backward pass.
 
 The body of such a scan is a function, such as a layer or a whole block: it takes parameters, a
-state and a chunk of inputs, and returns the next state and a chunk of outputs. For the backward
-pass, only the inputs and the states between chunks are stored; the values inside each chunk are
-recomputed. On a CPU, chunks of the default size are small enough to stay in the cache.
+state and a chunk of inputs, and returns the next state and a chunk of outputs. The backward pass
+recomputes the values inside a chunk from its inputs and the state before it.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ def scan_chunks(
     seq_lengths: Int[Array, "*B"] | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Computes `body(params, carry, xs, seq_lengths)` chunk by chunk, for a causal body.
+    """Computes `body(params, carry, xs, seq_lengths)` chunk by chunk.
 
-    A given state does not change for a sequence without a valid step, whatever the body returns.
+    If a sequence has no valid step, a given carry does not change, whatever the body returns.
 
     Args:
       body: `(params, carry, xs, seq_lengths) -> (carry, ys)`. Calling it on two chunks of a
         sequence in turn, passing on the carry, must give the same result as one call on both.
       params: a tree of arrays that the body depends on, such as a layer's parameters.
-      carry: the state before the first step consumed, with the structure and types of the carry
+      carry: the carry before the first step consumed, with the structure and types of the carry
         that the body returns. The leading axes of each array are those of the batch. If there is a
         single chunk, the carry may be None, which is passed to the body.
       xs: a tree of arrays with time first; the first array is `(T, ..., H)`.
@@ -51,12 +50,12 @@ def scan_chunks(
         chunk, or whose T is symbolic, takes a single call of the body.
       seq_lengths: `(...)`, the number of valid steps of each sequence; None if all are valid. The
         body receives the number of valid steps in its chunk. If there are several chunks and T is
-        not a multiple of `chunk_size`, the body receives numbers even for None, because the last
+        not a multiple of `chunk_size`, the body receives lengths even for None, because the last
         chunk is padded.
       reverse: whether the body, and therefore the scan over chunks, goes from right to left.
 
     Returns:
-      `(carry, ys)`: the state after the last valid step consumed, and the outputs of all T steps.
+      `(carry, ys)`: the carry after the last valid step consumed, and the outputs of all T steps.
     """
     first = jax.tree.leaves(xs)[0]
     time, batch = first.shape[0], first.shape[1:-1]
@@ -87,16 +86,16 @@ def scan_chunks(
 
 # The bytes available to a chunk, on a CPU (True) or another device (False). The CPU's value
 # was found by measurement, and is about the size of a core's cache. The other value is for
-# accelerators with little memory. Accelerators with ample memory compute all steps at once.
+# accelerators without ample memory. Accelerators with ample memory compute all steps at once.
 _CHUNK_BYTES = {True: 2**21, False: 2**28}
 
 
 def best_chunk_size(time_and_batch: Shape, width: int) -> int:
-    """Returns the number of steps per chunk, for nearly equal chunks of at most `_CHUNK_BYTES`.
+    """Returns the default number of steps per chunk.
 
-    A step of one sequence counts as `width` float32 values. Chunks of up to 16 steps may be larger
-    than `_CHUNK_BYTES`. If memory is ample, all steps are one chunk. While a program is exported, T
-    must be a number, and symbolic axes of the batch count as 1.
+    If the device has ample memory, all steps are one chunk. Otherwise, a chunk of more than 16
+    steps takes at most `_CHUNK_BYTES`, where a step of one sequence counts as `width` float32
+    values. T must be a number; symbolic axes of the batch count as 1.
     """
     time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
     if platform.has_ample_memory():
@@ -107,10 +106,9 @@ def best_chunk_size(time_and_batch: Shape, width: int) -> int:
 
 
 def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int) -> int:
-    """Returns the number of steps per chunk, or 0 for all; replaces None by `best_chunk_size`.
+    """Returns `chunk_size` or, for None, `best_chunk_size`, but at most T; 0 means all steps.
 
-    While a program with a symbolic T is exported, returns 0, because such a T cannot be divided
-    into chunks.
+    Returns 0 for a symbolic T, which cannot be divided into chunks.
 
     Raises:
       ValueError: if `chunk_size` is neither None nor an integer of at least 0.
@@ -132,7 +130,7 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """Returns the new carry, but the previous one, if given, for sequences without a valid step."""
+    """Returns the carry `after` or, for sequences without a valid step, `before` unless None."""
     if valid is None or before is None:
         return after
 

@@ -1,7 +1,7 @@
 """The types that layers compute with.
 
-If `jax_numpy_dtype_promotion` is `"strict"`, JAX does not promote types implicitly. Therefore,
-layers get the type of each result from these functions, and convert to that type explicitly.
+If `jax_numpy_dtype_promotion` is `"strict"`, JAX raises an error where it would otherwise promote
+types. Therefore, layers choose types by these functions, and convert arrays explicitly.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def at_least_float32(*values: Any) -> Any:
 
 
 def promoted(*arrays: Any) -> tuple[Any, ...]:
-    """Converts arrays to their common type."""
+    """Returns the arrays, converted to their common type."""
     dtype = result_type(*arrays)
     return tuple(array.astype(dtype) for array in arrays)
 
 
 def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
-    """Returns the type of a layer's factors and outputs, by the rule of Flax's own layers.
+    """Returns the type of the factors of a layer's matrix products, and of its outputs.
 
-    The factors are those of matrix products; the sums may have a wider type.
+    The rule is that of Flax's layers. Sums of products may have a wider type.
 
     Args:
       inputs: an array of real numbers, of any type.

@@ -1,8 +1,8 @@
 """Initializers of the Linear Recurrent Unit's parameters, and of other layers' weights.
 
 An initializer has the signature of Flax's initializers, `(key, shape, dtype) -> array`. The names,
-shapes and distributions of the Linear Recurrent Unit's parameters are those of Appendix A of
-Orvieto et al. (2023).
+shapes and distributions of the parameters of a unidirectional Linear Recurrent Unit are those of
+Appendix A of Orvieto et al. (2023).
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ def phase_theta_log(max_phase: float = 2 * math.pi) -> Initializer:
 
 
 def gamma_log(nu_log: Float[Array, "N"]) -> Float[Array, "N"]:
-    """Returns log sqrt(1 - |lambda|^2), the logarithm of the normalization gamma in Eq. (7).
+    """Returns log sqrt(1 - |lambda|^2), where |lambda| = exp(-exp(nu_log)).
 
-    With gamma, white noise Bu of variance 1 gives a stationary state of variance 1. `expm1` is
-    precise even for |lambda| close to 1, where subtracting the square of a float32 modulus from 1
-    is not.
+    This is the logarithm of the normalization gamma in Eq. (7) of Orvieto et al. (2023). With
+    gamma, white noise Bu of variance 1 gives a stationary state of variance 1.
 
     Example:
       >>> modulus = jnp.array([0.6])
       >>> jnp.exp(gamma_log(jnp.log(-jnp.log(modulus)))).round(6)
       Array([0.8], dtype=float32)
     """
+    # `expm1` is precise even for |lambda| close to 1, where 1 - |lambda|^2 in float32 is not.
     return 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu_log)))
 
 
@@ -95,9 +95,9 @@ def scaled_normal(variance: float) -> Initializer:
     """Returns an initializer of N(0, variance).
 
     In an LRU, the real and imaginary parts of B have variance 1/(2H), and those of C have variance
-    1/N. Then E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N. With gamma, and without D, the layer preserves
-    the variance of white noise on average: the 2 compensates for the imaginary part that Re[C h]
-    drops.
+    1/N. Then E|B_ij|^2 = 1/H and E|C_ij|^2 = 2/N. With gamma, and without D, a unidirectional layer
+    preserves the variance of white noise on average: the 2 compensates for the imaginary part that
+    Re[C h] drops.
 
     Example:
       >>> scaled_normal(1 / 64)(jax.random.key(0), (32, 64)).shape
@@ -133,12 +133,12 @@ def lru_initializers(
 ) -> dict[str, tuple[Initializer, tuple[int, ...]]]:
     """Returns, by name, the initializer and the shape of every LRU parameter except gamma_log.
 
-    The initial gamma_log is not drawn: it is a function of nu_log.
+    The initial gamma_log is not drawn: it is computed from nu_log.
 
     Args:
       d_model: H, the width of the layer's input and output.
       d_state: N, the number of complex modes.
-      r_min, r_max, max_phase: the region of the unit disk that the eigenvalues are drawn from.
+      r_min, r_max, max_phase: the radii and the largest phase of the eigenvalues; see `lru.LRU`.
       bidirectional: whether to add `C2_re` and `C2_im`, which read the second direction's states.
 
     Example:

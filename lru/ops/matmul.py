@@ -30,17 +30,17 @@ def matmul(
 
 
 def by_rows(f: Callable[[Any], Real[Array, "*B M"]], x: Real[Array, "*B K"]) -> Real[Array, "*B M"]:
-    """Applies a function of rows to x, with time and batch as one axis.
+    """Applies a function to the rows of x, with all axes but the last merged into one.
 
-    The gradient with respect to a matrix is a sum over all rows. If time and batch are separate
-    axes, XLA first makes a transposed copy of the outputs' gradients. If JAX has several devices,
-    the axes stay separate, because a batch sharded over devices cannot stay sharded as part of a
-    longer axis.
+    If JAX has several devices, the axes are not merged, because a batch sharded over devices might
+    not stay sharded as part of a longer axis.
 
     Args:
       f: a function that maps each row `(K,)` of its argument to a row `(M,)`.
       x: the rows, `(..., K)`.
     """
+    # The gradient with respect to a matrix is a sum over all rows. If time and batch were separate
+    # axes, XLA would first make a transposed copy of the outputs' gradients.
     if x.ndim < 3 or jax.device_count() > 1:
         return f(x)
     y = f(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))

@@ -14,17 +14,17 @@ def to_pairs(v):
 
 
 def from_pairs(v):
-    """Returns the complex numbers `(..., N)` of pairs `(..., 2N)`; the inverse of `to_pairs`."""
+    """Returns the complex numbers `(..., N)`, at least complex64, of pairs `(..., 2N)`."""
     return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
 
 
 def times_pairs(a, b):
-    """Returns the products of the complex numbers of pairs."""
+    """Multiplies complex numbers given as pairs, elementwise."""
     # In complex numbers, so that the derivative of a constant a is one sum, which reads b once.
     return to_pairs(from_pairs(a) * from_pairs(b))
 
 
 def conjugate_pairs(a):
-    """Returns the conjugates of the complex numbers of pairs."""
+    """Conjugates complex numbers given as pairs."""
     re, im = jnp.split(a, 2, axis=-1)
     return jnp.concatenate([re, -im], axis=-1)

@@ -49,7 +49,7 @@ MIN_CHUNK = 32  # steps; for shorter chunks, joining takes more time than they s
 
 
 class Plan(NamedTuple):
-    """The division of a recurrence among programs, and of a program's steps into loads.
+    """The division of a recurrence among the kernel's programs, and of their steps into loads.
 
     Attributes:
       block: the number of channels of a program, one per thread.
@@ -139,7 +139,7 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns `(h,)` or, if there are saved states, `(h, sums)`: the sums of each channel."""
+    """Returns `(h,)` or, given saved states, `(h, sums)` with one sum for each channel."""
     if x.size == 0:
         sums = jnp.zeros((1, *x.shape[1:]), at_least_float32(x))
         return (x,) if saved is None else (x, sums)
@@ -171,7 +171,7 @@ def _solve_here(a, x, *, h0, reset, saved, reverse, pairs):
 
 
 class _Layout(NamedTuple):
-    """The layout of the numbers, and the direction of the recurrence.
+    """The layout of the numbers in a row, and the direction of the recurrence.
 
     Attributes:
       modes: N, the state size.
@@ -196,7 +196,7 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
       layout: the layout of the numbers, and the direction.
 
     Returns:
-      h `(T, S M)`, and the sums of each chunk `(K, S M)`, or None if `saved` is None.
+      h `(T, S M)`, and the sums of each of the K chunks, `(K, S M)`; these are None if `saved` is.
     """
     time, width = x.shape
     varying, summing = len(a) > 1, saved is not None
@@ -222,6 +222,8 @@ def _scan_chunks(a, x, h0, reset, saved, layout):
 class _Outputs(NamedTuple):
     """The outputs of a kernel; those that it does not compute are None.
 
+    S is the number of sequences, K the number of chunks, and M as in `solve`.
+
     Attributes:
       h: the states, `(T, S M)`.
       h_out: the state after each chunk but the last, `(K - 1, S M)`.
@@ -246,7 +248,7 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns whether each sequence has a reset in each chunk except the last, `(K - 1, S)`.
+    """Returns whether S sequences have a reset in each of K chunks but the last, `(K - 1, S)`.
 
     Returns None if there are no resets.
     """
@@ -285,7 +287,7 @@ def _run_kernel(a, x, reset, h_in, saved, outputs, planned, layout):
 def _kernel(a, x, reset, h_in, saved, *outputs, planned, layout):
     """Runs one program: a chunk of steps for a block of channels.
 
-    The positional arguments are references to arrays, or None. The last four are those of
+    The positional arguments are references to arrays, or None. The last four are the fields of
     `_Outputs`.
     """
     (h, h_out, products, sums), (block, unroll, steps, _) = outputs, planned

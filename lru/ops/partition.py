@@ -22,7 +22,8 @@ from lru.ops.array_typing import Array, Shape
 def divide_batch(function: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
     """Returns `function(*arrays)`, computed by each device for its own part of the batch.
 
-    The results cannot be differentiated. Under `jax.vmap`, the mapped axis is one more batch axis.
+    With a single device, or inside `jax.shard_map`, the function is simply called. Elsewhere, the
+    results cannot be differentiated, and under `jax.vmap` the mapped axis is one more batch axis.
 
     Args:
       function: a function of arrays `(T, *B, M)`, with any number of batch axes, that computes each

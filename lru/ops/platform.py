@@ -20,10 +20,8 @@ AMPLE_BYTES = 48 * 2**30  # enough to train on any Long Range Arena task without
 
 
 def is_cpu() -> bool:
-    """Returns whether JAX's default backend is the CPU.
-
-    On a CPU, kernel launches are cheap and memory is slow.
-    """
+    """Returns whether JAX's default backend is the CPU."""
+    # Unlike on a GPU, kernel launches are cheap and memory is slow on a CPU.
     return jax.default_backend() == "cpu"
 
 
@@ -34,7 +32,7 @@ def is_gpu() -> bool:
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether the device is a GPU that the kernel of `lru.ops.pallas` compiles for.
+    """Returns whether the device is a GPU for which the kernel of `lru.ops.pallas` can compile.
 
     On NVIDIA GPUs, Triton needs compute capability 8 or more.
     """
@@ -51,7 +49,7 @@ def kernel_compiles() -> bool:
 
 @functools.cache
 def has_ample_memory() -> bool:
-    """Returns whether the device is an accelerator with at least `AMPLE_BYTES` of memory.
+    """Returns whether the device is an accelerator with at least `AMPLE_BYTES` of memory for JAX.
 
     An accelerator that does not report the size of its memory is assumed to have enough.
     """
@@ -75,8 +73,8 @@ def scan_unroll(steps: Any) -> int:
 def sum_parts(steps: Any) -> int:
     """Returns into how many equal parts to divide a sum over time.
 
-    On a GPU, XLA computes the terms of a sum in the same kernel only if the sum has enough parts to
-    occupy the GPU. Otherwise, it writes the terms to memory and reads them again.
+    On a GPU, XLA computes the terms in the same kernel as the sum only if the sum has enough parts
+    to occupy the GPU. Otherwise, it writes the terms to memory and reads them again.
     """
     return math.gcd(steps, 64) if is_gpu() and not is_symbolic_dim(steps) else 1
 
@@ -84,7 +82,8 @@ def sum_parts(steps: Any) -> int:
 def product_precision(name: str) -> str:
     """Returns the precision of float32 products, as JAX names it; "auto" depends on the platform.
 
-    On a GPU, "auto" is TensorFloat-32, which is JAX's own default there. Elsewhere, it is float32.
+    On a GPU, "auto" is TensorFloat-32, JAX's own default on recent NVIDIA GPUs. Elsewhere, it is
+    float32.
     """
     return ("tensorfloat32" if is_gpu() else "float32") if name == "auto" else name
 

@@ -103,7 +103,7 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
         `(T, ..., 1)`.
       pairs: whether a, x, h0 and the results are complex numbers as pairs; see `to_pairs`. The
         kernel computes with complex numbers as pairs, but the other methods do not. With pairs, the
-        kernel's results have the type of x, which may be bfloat16.
+        kernel's results may have a narrower type than float32: that of x.
     """
     resolved = resolve_method(method, x.shape)
     is_complex = pairs or any(jnp.iscomplexobj(v) for v in (a, x, h0))
@@ -175,7 +175,7 @@ def _states_jvp(reverse, numbers, primals, tangents):
 def resolve_method(method: str, shape: Shape) -> str:
     """Returns the name of the method for x `(T, ..., N)`, with "auto" resolved.
 
-    While a program is exported, "auto" selects a method that does not need the symbolic sizes.
+    If sizes are symbolic, as in an export, "auto" selects a method that does not need them.
 
     Raises:
       ValueError: if the method is unknown, or needs sizes that are symbolic.
@@ -268,7 +268,6 @@ def _associative(a, x, h0, reset, reverse):
 
 
 def _pallas(a, x, h0, reset, reverse, pairs=False):
-    """Runs the kernel; complex numbers must be pairs."""
     from lru.ops import pallas  # here, because the other methods need no Triton
 
     return pallas.solve(a, x, h0, reset, reverse, pairs)
@@ -288,7 +287,7 @@ METHODS = {
 
 
 def _before(v, reset, reverse):
-    """Returns the value that each step's factor multiplies: zero at the first step and resets."""
+    """Returns v one step earlier, or zero at resets and at the first step consumed."""
     return zero_where(reset, earlier(v, jnp.zeros_like(v[:1]), reverse))
 
 

@@ -51,7 +51,7 @@ def recur_sharded(a, x, h0, reset, reverse, method, axis):
 
 
 def _devices(axis: str, time: int) -> int:
-    """Returns the number of devices along the mesh axis, which must divide T."""
+    """Returns the number of devices along the mesh axis, after checking that it divides T."""
     mesh = jax.sharding.get_abstract_mesh()
     if axis not in mesh.shape:
         raise ValueError(
