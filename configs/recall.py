@@ -4,16 +4,16 @@
 
 variant      what                                            cost                     test accuracy
 (none)       one layer of 32 modes, 1,024 tokens             1 minute, two CPU cores  100 %
-:quick       the same with smaller validation and test sets  1 minute, two CPU cores  99 % at least
+:quick       the same, evaluated less often, on fewer data   1 minute, two CPU cores  99 % at least
 :smoke       32 tokens, a tiny model, for tests              seconds                  none expected
 :ring ...    an ablation, see lru.training.recipes.lra       minutes if dense         see below
 
 The task needs only memory: the model must keep one token and ignore all others. Chance is 25 %. The
-dense recurrences, the recurrences initialized on the full disk, and the LRU without gamma (`ring`)
-stay near chance. This config adds the following ablations to those of lru.training.recipes.lra:
+dense recurrences, the recurrences initialized on the full disk, and `ring` (the LRU without gamma,
+and with theta itself as the parameter) stay near chance. This config adds the following ablations to those of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
-ring_full_phase  the same without gamma
+ring_full_phase  `ring` with phases up to 2 pi
 s4d_fit, s5_fit  S4D and S5 with step sizes of 1e-4 to 1e-3, which fit the time scales of the task;
                  `s4d` and `s5` have the default step sizes, 1e-3 to 1e-1
 

@@ -1,9 +1,9 @@
 """Makes the pages and pictures of results/ from the records there: `python scripts/results.py`.
 
-Nothing on the pages is written by hand. A run counts for a row if its config equals the current
-config of that row, except in options that the page does not compare, such as the seed and options
-of speed (see `report.format.differing`). Other runs are listed separately. The pages count or name
-the rows that were not run.
+Nothing on the pages is written by hand. A run counts for a row only if its config equals the
+current config of that row, except in options that the page does not compare, such as the seed and
+options of speed (see `report.format.differing`). Some pages also require certain data, or a
+finished run. Other runs are listed separately. The pages count or name the rows that were not run.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class ResidualBlock(BlockOptions):
         return (carry, y) if return_carry else y
 
     def _forward(self, layers, shared, carry, xs, seq_lengths, remat_after_mixer=False):
-        """Runs the block, up to the sum with its inputs, on whole sequences or one chunk of each.
+        """Runs the block on whole sequences or one chunk of each, without a norm after the sum.
 
         Args:
           layers: the block's layers, as functions.
@@ -181,6 +181,9 @@ class ResidualBlock(BlockOptions):
           seq_lengths: `(B,)`, the number of valid steps of each sequence; None if all are valid.
           remat_after_mixer: whether to recompute everything after the mixer in the backward pass.
             The layers after the mixer must then be functions of given parameters.
+
+        Returns:
+          `(carry, outputs)`: the mixer's carry, and the inputs plus the residual branch, `(T, B, H)`.
         """
         (statistics, tied), (x, reset, timesteps, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)

@@ -32,7 +32,8 @@ class Run(NamedTuple):
       record: the run's record; empty if there is none.
       step: the number of steps done, as far as the files show.
       validation: the validation lines of `metrics.jsonl`.
-      best: the validation line that `config.train.select` selects; None if there is none.
+      best: the validation metrics of the best evaluation, by `config.train.select`; None if neither
+        `metrics.jsonl` nor the record has any.
       test: the test metrics in the record; None if it has none.
       seconds: the total time of the run so far, in seconds.
     """

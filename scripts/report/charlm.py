@@ -318,7 +318,7 @@ def _nats(done: Sequence[Record]) -> str:
 
 
 def _percent(cells: Cells) -> str:
-    """Returns the section on runs whose share of the text is not their config's; "" if none.
+    """Returns the section on runs with other shares of the text than the configs'; "" if none.
 
     Runs of `:converge` are left out.
     """
