@@ -10,7 +10,8 @@ variant      what                                            cost               
 
 The task needs only memory: the model must keep one token and ignore all others. Chance is 25 %. The
 dense recurrences, the recurrences initialized on the full disk, and `ring` (the LRU without gamma,
-and with theta itself as the parameter) stay near chance. This config adds the following ablations to those of lru.training.recipes.lra:
+and with theta itself as the parameter) stay near chance. This config adds the following ablations
+to those of lru.training.recipes.lra:
 
 full_phase       the LRU with phases up to 2 pi instead of pi / 10
 ring_full_phase  `ring` with phases up to 2 pi

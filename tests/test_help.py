@@ -59,12 +59,6 @@ def test_a_console_script_exits_with_2_and_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lru-spectrum", "--wrkdir=x"])
     assert lru.console_scripts.spectrum() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-    monkeypatch.delitem(sys.modules, "lru.spectrum")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for name in [name for name in sys.modules if name.startswith("lru.analysis")]:
-        monkeypatch.delitem(sys.modules, name)
-    assert lru.console_scripts.spectrum() == 2
-    assert "is not installed; what the commands need" in capsys.readouterr().err
 
 
 def test_the_help_of_training_lists_every_config_and_variant_on_80_columns(help_of):

@@ -183,7 +183,7 @@ class ResidualBlock(BlockOptions):
             The layers after the mixer must then be functions of given parameters.
 
         Returns:
-          `(carry, outputs)`: the mixer's carry, and the inputs plus the residual branch, `(T, B, H)`.
+          `(carry, y)`: the mixer's carry, and the inputs plus the residual branch, `(T, B, H)`.
         """
         (statistics, tied), (x, reset, timesteps, stepwise) = shared, xs
         after_gelu, after_glu = tied or stepwise or (None, None)
