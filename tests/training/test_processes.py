@@ -32,8 +32,8 @@ def free_port():
 def start(count, workdirs, config, *arguments, devices=1, each=((), ()), module="lru.train"):
     """Starts processes that train together, each with one of the work directories."""
     port = free_port()
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS", None)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     return [
         subprocess.Popen(
             [
