@@ -7,8 +7,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """An error that the user can correct, for example in a config, a file or an argument.
 
-    The message says, in one or two lines, what was given, and what was expected or what to do. The
-    commands print it without a traceback and exit with `exit_code`.
+    The message says what is wrong, and what was expected or what to do. The commands print the
+    message without a traceback and exit with `exit_code`.
     """
 
     exit_code = 2

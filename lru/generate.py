@@ -1,7 +1,7 @@
 """Continues a prompt: `python -m lru.generate --workdir=DIR --prompt="The " --length=500`.
 
-The model is restored from the best checkpoint of a run that predicts characters, such as a run of
-one of `configs/charlm_*.py`. Characters are printed as they are drawn.
+The model is restored from the best checkpoint of a run of a language model of characters, such as a
+run of one of `configs/charlm_*.py`. Characters are printed as they are drawn.
 
 For example:
 

@@ -2,7 +2,7 @@
 
 Every LRU of the model gets K modes instead of N. K is given (`--modes`), or is as large as balanced
 truncation needs to keep a share of the sum of each layer's Hankel singular values (`--energy`), or
-to keep the relative error of each layer in the H-infinity norm below a bound (`--tolerance`). All
+to guarantee a bound on each layer's relative error in the H-infinity norm (`--tolerance`). All
 layers get the same K, the largest that any layer needs. The command writes an export, which
 `lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes a JSON
 file and a plot of accuracy against K instead of an export.

@@ -32,7 +32,7 @@ from lru.io.terminal import write
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the arguments and calls `train_and_evaluate`."""
+    """Parses the arguments; prints the config if asked to, or else calls `train_and_evaluate`."""
     known, overrides = _parse(argv)
     if known.print_config:
         from lru.training.config_text import format_config

@@ -125,7 +125,10 @@ def _help(axis: Axis) -> str:
 
 
 def _finished(file: Path, row: Row) -> bool:
-    """Returns whether the file records that the row, with its current config, ended or diverged."""
+    """Returns whether the file is the record of a run of the row that was tested or diverged.
+
+    The configs of the run and of the row must agree in all options that affect the results.
+    """
     config = row.load()  # raises if the config is wrong, even without a record
     if not file.exists():
         return False
@@ -156,7 +159,10 @@ class Job:
         self.process.send_signal(signal.SIGTERM)
 
     def report(self, results: Path) -> bool:
-        """Saves the run's record and prints how the run ended; returns False if the run failed."""
+        """Prints how the run ended, and returns False if it failed.
+
+        Otherwise saves the run's record, if there is one, and returns True.
+        """
         record, seconds = self.workdir / "record.json", time.monotonic() - self._begin
         ended = (-signal.SIGTERM, 128 + signal.SIGTERM)
         stopped = self._stopped and self.process.returncode in ended

@@ -5,13 +5,13 @@ the real and imaginary parts of h, s = [Re h, Im h]:
 
     s_k = A s_{k-1} + B' u_k,   y_k = C' s_k           A (2N, 2N), B' (2N, H), C' = [Re C, -Im C]
 
-This real system is reduced, not the complex system of N states with the outputs C h. The imaginary
-parts of C h are not used, and a mode and the conjugate of another mode may give nearly the same
-real parts.
+This real system is reduced, not the complex system of N states with the outputs C h, because the
+layer drops the imaginary parts of C h, and a mode and the conjugate of another mode may give nearly
+the same real parts.
 
-By default, the Gramians are those for white noise: all directions of u have the same variance. The
-actual inputs of a layer may lie in a few directions. If their second moments E[u u^T] = S are
-given, the system with B' S^(1/2) in place of B' is balanced.
+By default, the inputs are taken to be white noise, with the same variance in all directions of u.
+The actual inputs of a layer may lie in a few directions. If the second moments E[u u^T] = S of the
+inputs are given, the system with B' S^(1/2) in place of B' is balanced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A page for a browser that shows the eigenvalues of all layers over training."""
+"""An HTML page with the eigenvalues of all layers over training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def save_interactive(
 
     The page shows the eigenvalues of every layer, with a slider over the evaluations: on the unit
     disk, or by phase and distance from the unit circle. For the mode nearest to the pointer, it
-    shows the modulus, phase, period, time scale, trajectory, and the impulse response Re lambda^k.
+    shows the modulus, phase, period, time scale, trajectory and impulse response Re lambda^k.
 
-    If there are more than 150 evaluations or a million eigenvalues, the page holds evenly spaced
-    evaluations, from the first to the last.
+    If there are more than 150 evaluations, or more than a million eigenvalues, the page holds only
+    evenly spaced evaluations, from the first to the last.
 
     Args:
       steps: the steps of the evaluations, `(K,)`.

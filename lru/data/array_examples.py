@@ -74,8 +74,9 @@ def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
     weight 1.
 
     Raises:
-      UserError: if the inputs do not fit the specification, an input or a target that counts is
-        not finite, or no target of an example counts.
+      UserError: if the inputs do not fit the specification; if a feature, or a real target that
+        counts, is not finite, before or after it is standardized; or if no target of an example
+        counts.
     """
     for i in range(len(part)):
         inputs = spec.encode_inputs(part.inputs(i), f"x of {part.name(i)}")
@@ -131,7 +132,10 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
 
 
 def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, ...]:
-    """Returns the different labels of all splits; they must be few unless `target` was chosen."""
+    """Returns the different labels of all splits, in increasing order.
+
+    Raises a UserError if there is only one or, unless `chosen`, if there are too many.
+    """
     found: set[int] = set()
     number = 0
     for part in parts.values():

@@ -38,8 +38,8 @@ def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = (
       ignored: names of arrays that are not read.
 
     Raises:
-      UserError: if a file cannot be read, an array has another name, or its type is neither real
-        nor boolean; or if there are no arrays and `ignored` is empty.
+      UserError: if a file cannot be read; if an array has another name, or values that are neither
+        real numbers nor booleans; or if there are no arrays and `ignored` is empty.
     """
     try:
         with np.errstate(over="ignore"):  # a damaged header may give a huge shape

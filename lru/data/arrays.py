@@ -199,7 +199,7 @@ def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:
 
 
 def _stored(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the encoded examples as little-endian bytes."""
+    """Yields the encoded examples, with each array as its little-endian bytes."""
     for example in encoded(part, spec):
         yield {
             key: np.frombuffer(x.astype(x.dtype.newbyteorder("<")).tobytes(), np.uint8)

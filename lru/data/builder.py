@@ -271,7 +271,7 @@ class SequenceDataset(
         }
 
     def padded(self, x: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
-        """Returns an array whose first axis is time, padded with zeros to T steps."""
+        """Returns a copy of `x`, whose first axis is time, padded with zeros to T steps."""
         padded = np.zeros((self.max_length, *x.shape[1:]), dtype)
         padded[: len(x)] = x
         return padded
@@ -370,7 +370,10 @@ class Source:
 
 @contextmanager
 def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
-    """Waits while another process prepares the same data; yields an empty temporary directory."""
+    """Yields an empty directory, and deletes it after the `with` block.
+
+    First waits while another process prepares the same data.
+    """
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     waiting = f"waiting for another process, which prepares {what}"

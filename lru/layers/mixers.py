@@ -1,9 +1,11 @@
 """Base classes of layers and of their directions over time, and the call that the layers share.
 
 This module handles the order of axes, checks of arguments, padding, resets, timesteps, one or two
-directions, and chunks, for layers of the form
+directions, and chunks. By default, a direction has the form
 
     h_k = f(A h_{k-1} + B u_k),   y_k = C h_k + D u_k          f(0) = 0
+
+Other directions, such as stacks of gated cells, override `Direction.chunk`.
 
 Inside a layer's call, time is the first axis, `(T, ..., H)`, because recurrences scan over the
 leading axis. Thus the states, which may be wider than the inputs, are never transposed.

@@ -1,1 +1,1 @@
-"""Functions on arrays rather than Flax modules: the linear recurrence, initializers and helpers."""
+"""Functions, not Flax modules: the linear recurrence, initializers and helpers."""

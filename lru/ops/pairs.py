@@ -14,7 +14,7 @@ def to_pairs(v):
 
 
 def from_pairs(v):
-    """Returns the complex numbers `(..., N)`, at least complex64, of pairs `(..., 2N)`."""
+    """Returns pairs `(..., 2N)` as complex numbers `(..., N)`, at least complex64; None as None."""
     return v if v is None else lax.complex(*jnp.split(v.astype(at_least_float32(v)), 2, axis=-1))
 
 

@@ -49,9 +49,10 @@ def kernel_compiles() -> bool:
 
 @functools.cache
 def has_ample_memory() -> bool:
-    """Returns whether the device is an accelerator with at least `AMPLE_BYTES` of memory for JAX.
+    """Returns whether the first local device is an accelerator with ample memory for JAX.
 
-    An accelerator that does not report the size of its memory is assumed to have enough.
+    Ample is at least `AMPLE_BYTES`. An accelerator that does not report the size of its memory is
+    assumed to have enough.
     """
     if is_cpu():
         return False

@@ -287,7 +287,7 @@ METHODS = {
 
 
 def _before(v, reset, reverse):
-    """Returns v one step earlier, or zero at resets and at the first step consumed."""
+    """Returns v at the step consumed before each; zero at resets and at the first step consumed."""
     return zero_where(reset, earlier(v, jnp.zeros_like(v[:1]), reverse))
 
 

@@ -134,7 +134,9 @@ def build_experiment(
     """Builds the experiment of a run.
 
     If `read_data` is False, the description of the run's data set, if there is one, replaces the
-    data set. `config` is the config of the run; for the other arguments, see `restore_best`.
+    data set. Time is not divided among devices if `read_data` is False, or if the number of devices
+    is not a multiple of `time_devices`. `config` is the config of the run; for the other arguments,
+    see `restore_best`.
 
     Raises:
       UserError: the config is invalid, the data set cannot be read or has changed, or its

@@ -58,12 +58,12 @@ class Run(NamedTuple):
 
 
 def compare(workdirs: Sequence[Path], picture: Path | None = None) -> str:
-    """Returns a table of runs, followed by options in which runs of the same task differ.
+    """Returns a table of runs, followed by the options in which runs of the same task differ.
 
     Args:
       workdirs: the work directories of the runs.
-      picture: the file to draw the validation curves in, whose suffix determines the format; None
-        for no picture.
+      picture: the file for a picture of the validation curves; the suffix of the file determines
+        the format. None for no picture.
 
     Raises:
       UserError: there is no run in a directory, or a file of a run is damaged; or, with a picture,
@@ -83,6 +83,10 @@ def compare(workdirs: Sequence[Path], picture: Path | None = None) -> str:
 
 def read_run(workdir: Path, name: str) -> Run:
     """Reads the files of a run.
+
+    Args:
+      workdir: the work directory of the run.
+      name: the name that stands for the run in tables and pictures.
 
     Raises:
       UserError: there is no run, or a file is damaged.

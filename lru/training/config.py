@@ -34,8 +34,8 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
       The config with the overrides applied.
 
     Raises:
-      UserError: the file, variant or key does not exist; the file is not a Python file, raises an
-        error, or its `get_config` returns no `ConfigDict`; or a value has the wrong type.
+      UserError: the file, variant or key does not exist; the file is not a Python file or raises an
+        error; `get_config` is missing or returns no `ConfigDict`; or a value has the wrong type.
     """
     path, _, variant = argument.partition(":")
     file = find_config(path)

@@ -61,8 +61,8 @@ def latest_history(
       log: called with a line of text for each damaged history that is skipped.
 
     Returns:
-      `(step, history)`; None if there is no undamaged history, or if a checkpoint that was saved
-      without a history is newer.
+      `(step, history)`; None if there is no undamaged history, or if a newer checkpoint was saved
+      without a history.
     """
     for step in reversed(checkpoint_steps(directory)):
         try:

@@ -25,8 +25,8 @@ def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
 
     A value must have the type of the value that it replaces. A key that is missing from the config,
     or None there, is set if it is an argument of the section's target: `Settings` for `train`,
-    `OptimizerSettings` for `optimizer`, and the object named by `type` for other sections. Its
-    value must have the type with which the target annotates the argument.
+    `OptimizerSettings` for `optimizer`, and the object named by `type` for other sections. The new
+    value must have the type in the argument's annotation, or be the name of a type for a `dtype`.
 
     Raises:
       UserError: a key does not exist, or its value is missing, has another type, or cannot be given

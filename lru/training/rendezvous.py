@@ -97,7 +97,10 @@ def _mismatch(problem: str) -> UserError:
 
 
 def _call(host: str, port: int, num_processes: int, process_id: int, deadline: float) -> None:
-    """Sends the numbers of this process to process 0, and reads its answer."""
+    """Sends `num_processes` and `process_id` to process 0.
+
+    Raises a UserError unless process 0 answers that the processes fit together.
+    """
     with _connect(host, port, deadline) as connection:
         connection.sendall(f"{_PREFIX}{num_processes} {process_id}\n".encode())
         connection.settimeout(max(deadline - time.monotonic(), 0) + _READ_SECONDS)

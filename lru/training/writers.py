@@ -51,7 +51,9 @@ class JsonLines:
         self.rows: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads all complete lines; ignores an incomplete last line, as a killed process may leave.
+        """Returns the rows in the file; none if the file is missing.
+
+        An incomplete last line, which a killed process may leave, is ignored.
 
         Raises:
           UserError: a line is not a JSON object, or a field is missing or of the wrong type.

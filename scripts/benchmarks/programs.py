@@ -186,7 +186,7 @@ class Program:
 def candidates(kind: str) -> tuple[str, ...]:
     """Returns the names of the candidates for a kind of program.
 
-    For the kind "stream", `build` fails for "Appendix A" and "GRU".
+    For the kind "stream", not all of them have a program; see the table in the module's docstring.
     """
     return METHODS if kind == "recurrence" else (*CANDIDATES, *LIMITS)
 

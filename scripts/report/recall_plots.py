@@ -74,7 +74,8 @@ def _curves(name: str, what: str, lines: Lines) -> Picture:
 def plot_curves(lines: Lines) -> Figure:
     """Plots validation accuracy against steps: a panel for each group of ablations.
 
-    A group without ablations is left out, and so is a group with one if another has more.
+    Only ablations with runs count: a group without any is left out, and so is a group with one if
+    another group has more.
     """
     present = {title: [r for r in ablations if r in lines] for title, ablations in _GROUPS.items()}
     most = max(map(len, present.values()))
