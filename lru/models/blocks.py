@@ -352,7 +352,8 @@ def _in_chunks(block, chunk_size, params_and_shared, carry, xs, seq_lengths):
 def _full_carry(mixer, carry, inputs):
     """Returns the carry, or zeros for None, with the shapes and types of the mixer's carry."""
     call = functools.partial(mixer.init_with_output, time_major=True, return_carry=True)
-    (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs)
+    # With the carry, so that the mixer rejects a wrong one with its own message.
+    (shapes, _), _ = jax.eval_shape(call, jax.random.key(0), inputs, initial_carry=carry)
     if carry is None:
         return jax.tree.map(jnp.zeros_like, shapes)
     return jax.tree.map(

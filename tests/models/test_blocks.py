@@ -294,6 +294,22 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), carry, whole_carry)
 
 
+@pytest.mark.parametrize("chunk_size", [0, 4])
+@pytest.mark.parametrize(
+    ("carry", "message"),
+    [
+        (jnp.zeros((2, 5)), r"initial_carry has shape \(2, 5\); expected \(2, 6\)"),
+        ((jnp.zeros((2, 6)),), "initial_carry is a tuple; expected one array"),
+    ],
+)
+def test_a_wrong_carry_raises_in_chunks_or_not(chunk_size, carry, message):
+    block = ResidualBlock(lru.LRU(6), norm="layer", remat=True, chunk_size=chunk_size)
+    inputs = jnp.ones((2, 8, 4))
+    variables = block.init(jax.random.key(0), inputs)
+    with pytest.raises(ValueError, match=message):
+        block.apply(variables, inputs, initial_carry=carry)
+
+
 def test_a_carry_of_another_depth_raises():
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
     with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
