@@ -1,10 +1,10 @@
 """Draws the modes of a run's Linear Recurrent Units: `python -m lru.spectrum --workdir=DIR`.
 
 The command draws a page that compares the layers of the run's best checkpoint with the layers
-before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation,
-the command draws the trajectories of the eigenvalues over training instead of the page, and with
---html it writes a page for a browser, with a slider over training; give --out too for all of them.
-The command also supports the other diagonal layers, which are in lru.baselines.
+before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation or
+--html, it instead draws the eigenvalues over training: as an animation, or as a page for a browser
+with a slider. If --out is given too, it also draws the comparison. The command supports not only
+LRUs but also the other diagonal layers, which are in lru.baselines.
 
 The module exports the functions that compute these quantities, and functions that plot them. Each
 plotting function takes Matplotlib `Axes` and returns them:

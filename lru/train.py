@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Returns the arguments, and those that change the config."""
+    """Returns the parsed arguments, and the `--config.*` arguments, which change the config."""
     parser = Parser("python -m lru.train", _configs, description=__doc__, epilog=CACHE_HELP)
     parser.add_argument(
         "--config", required=True, type=not_empty, metavar="NAME[:VARIANT]",

@@ -98,7 +98,7 @@ CASES = [
 
 
 def main() -> int:
-    """Compiles all cases and prints their registers; returns the exit code."""
+    """Compiles all cases and prints their registers; returns 1 if a kernel spills, else 0."""
     print("kernel | block | unroll | chunks | registers | spilled bytes")
     total = 0
     for case in CASES:
@@ -127,9 +127,10 @@ def kernels(case: Case) -> Iterator[tuple[int, int]]:
 
 
 def operands(case: Case) -> tuple[jax.ShapeDtypeStruct | None, ...]:
-    """Returns the shapes of a, x, h0 and reset on an H100; reset is None if it is not passed.
+    """Returns a `jax.ShapeDtypeStruct`, on an H100, for each of a, x, h0 and reset.
 
-    In the backward pass, the states take the place of h0.
+    If there is no reset, None takes its place. In the backward pass, g takes the place of x, and h
+    that of h0; see `lru.ops.pallas.solve_transposed`.
     """
     there = SingleDeviceSharding(device())
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=there)

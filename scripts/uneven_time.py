@@ -52,8 +52,9 @@ class Series(NamedTuple):
 def sine_mixtures(rng: np.random.Generator, count: int) -> Series:
     """Draws series, each with its own times, frequencies, phases and noise.
 
-    The gaps are exponentially distributed with mean 1. The weak sine has half the amplitude of the
-    strong sine, and any frequency in the range of the classes. The noise has variance 1.
+    The first gap is 1; the others are exponentially distributed with mean 1. The weak sine has half
+    the amplitude of the strong sine, and any frequency in the range of the classes. The noise has
+    variance 1.
     """
     gaps = rng.exponential(size=(count, SETTINGS["length"]))
     gaps[:, 0] = 1.0

@@ -43,7 +43,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 
 
 def near_circle(lam: np.ndarray) -> bool:
-    """Returns whether all eigenvalues are inside the unit circle, but close to it.
+    """Returns whether all eigenvalues are near the unit circle, with 0.95 < |lambda| < 1.
 
     In a plot of the unit disk, the distances of such eigenvalues from the circle are hard to see.
 
@@ -103,6 +103,9 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
     Args:
       axis: the Matplotlib `Axes` to draw on.
       trajectory: the eigenvalues, `(K, N)` complex, one row per evaluation, the earliest first.
+
+    Returns:
+      The `Axes`.
     """
     _draw_disk(axis)
     axis.plot(trajectory.real, trajectory.imag, color="0.45", linewidth=0.7, zorder=1)
@@ -121,6 +124,9 @@ def plot_impulse_responses(
       steps: the numbers of steps since the impulse, `(K,)`, positive.
       responses: for each line's label, `(norms, style)`: the norms `(K,)`, and keyword arguments
         of `Axes.plot`.
+
+    Returns:
+      The `Axes`.
     """
     for name, (norms, style) in responses.items():
         axis.plot(steps, np.where(norms > 0, norms, np.nan), label=name, **style)
@@ -137,6 +143,9 @@ def plot_gains(axis: Any, lam: np.ndarray, gains: InputGains) -> Any:
       axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues, `(N,)` complex.
       gains: the gains of the modes; see `lru.spectrum.input_gains`.
+
+    Returns:
+      The `Axes`.
     """
     styles: dict[str, dict[str, Any]] = {
         "resonant": {"marker": "^", "facecolors": "none", "edgecolors": "0.5"},
@@ -162,6 +171,9 @@ def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: n
       radius: the values of r_max, `(K,)`.
       predicted: `lru.spectrum.ring_gain` for each radius, `(K,)`.
       measured: `lru.spectrum.measured_gain` for each radius, `(K,)` or `(runs, K)`.
+
+    Returns:
+      The `Axes`.
     """
     distance = 1 - np.asarray(radius)
     axis.plot(distance, predicted, color="0.4", label="Proposition 3.3")

@@ -91,11 +91,11 @@ def input_gains(lam: np.ndarray, gamma: np.ndarray | float = 1.0) -> InputGains:
 
 
 def ring_gain(r_min: float, r_max: float) -> float:
-    """Returns the long-run E|h|^2 / E|Bu|^2 for white noise and eigenvalues uniform on a ring.
+    """Returns the long-run E|h|^2 / E|Bu|^2 of an LRU without gamma, for white noise as its input.
 
-    Without gamma, by Proposition 3.3 of Orvieto et al. (2023), this ratio is
-    log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), or 1 / (1 - r^2) if the ring is a
-    circle of radius r. With the LRU's initial gamma, the ratio would be one.
+    The eigenvalues are uniform in area on the ring from r_min to r_max. By Proposition 3.3 of
+    Orvieto et al. (2023), the ratio is log((1 - r_min^2) / (1 - r_max^2)) / (r_max^2 - r_min^2), or
+    1 / (1 - r^2) on a circle of radius r. The LRU's initial gamma would make it 1.
 
     Example:
       >>> round(ring_gain(0.0, 0.9), 3), round(ring_gain(0.9, 0.9), 3)

@@ -1,4 +1,4 @@
-"""enwik8: the first 100 million bytes of the English Wikipedia of March 2006, including its XML.
+"""enwik8: the first 100 million bytes of an XML dump of the English Wikipedia of March 2006.
 
 Tokens are bytes, as in comparisons of language models on this text.
 """

@@ -1,7 +1,7 @@
 """The Penn Treebank as characters, as prepared by Mikolov et al. (2012).
 
-The text has a vocabulary of 10,000 words in lower case: `<unk>` replaces rarer words, and `N`
-replaces numbers. It has 50 different characters.
+The text has 50 different characters, and a vocabulary of 10,000 words in lower case: `<unk>`
+replaces rarer words, and `N` replaces numbers.
 """
 
 from __future__ import annotations

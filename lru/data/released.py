@@ -143,7 +143,7 @@ class Release:
         return None
 
     def _given(self, file: Path, paths: Paths) -> Found:
-        """Returns the file or archive given as `manual_dir`, with the needed files beside it."""
+        """Returns the archive given as `manual_dir`, or the file and the needed files beside it."""
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:

@@ -89,7 +89,8 @@ def parse_object(text: str, fields: Fields) -> dict[str, Any]:
     Args:
       text: the JSON text.
       fields: the keys that the object must have, each with its type, or with the fields of a nested
-        object. A `float` is any finite number. Of the keys in `"one|other"`, one must be present.
+        object. A `float` is any finite number. Of the keys in `"one|other"`, the first that is
+        present is checked; if none is, the field is missing.
 
     Raises:
       ValueError: if the text is not JSON or not an object, or a field is missing or of the wrong

@@ -332,7 +332,7 @@ class LRUCell(nn.RNNCellBase):
         Args:
           carry: the state before the step.
           inputs: the inputs of the step.
-          timesteps: `(...)`, the time since the carry's step; see `lru_step`.
+          timesteps: `(...)`, the time since the step that returned `carry`; see `lru_step`.
         """
         inputs = as_array("inputs", inputs)
         params = lru_parameters(self, inputs.shape[-1], bidirectional=False)

@@ -62,7 +62,7 @@ class DiagonalDirection(Direction):
         layer takes no timesteps.
       factor: the factors of B u with timesteps, complex `(T, ..., N)`; None if they are 1.
       discretization: the method of `lru.layers.hippo.discretize`, by which timesteps change the
-        factors of the inputs; None if they do not change them, as in the LRU.
+        factors of the inputs; None if those factors are constant, as in the LRU.
       dtype: the type of the factors of matrix products, and of the outputs.
       method, chunk_size, sequence_axis: see `lru.LRU`.
     """

@@ -94,8 +94,8 @@ def best_chunk_size(time_and_batch: Shape, width: int) -> int:
     """Returns the default number of steps per chunk.
 
     If the device has ample memory, all steps are one chunk. Otherwise, a chunk of more than 16
-    steps takes at most `_CHUNK_BYTES`, where a step of one sequence counts as `width` float32
-    values. T must be a number; symbolic axes of the batch count as 1.
+    steps takes at most the platform's value of `_CHUNK_BYTES`, where a step of one sequence counts
+    as `width` float32 values. T must be a number; symbolic axes of the batch count as 1.
     """
     time, *batch = (1 if is_symbolic_dim(axis) else axis for axis in time_and_batch)
     if platform.has_ample_memory():

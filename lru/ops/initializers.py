@@ -161,7 +161,7 @@ def lru_initializers(
 
 
 def _open_uniform(key: PRNGKeyArray, shape, dtype) -> Float[Array, "N"]:
-    """Draws uniformly between 0 and 1, but never 0 or 1, where parameters may be infinite."""
+    """Draws uniformly between 0 and 1, but never 0 or 1, which may give infinite parameters."""
     dtype = at_least_float32(dtype)
     tiny = float(jnp.finfo(dtype).epsneg)
     return jax.random.uniform(key, shape, dtype, minval=tiny, maxval=1 - tiny)

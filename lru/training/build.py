@@ -96,7 +96,10 @@ def check_arguments(
 
 
 def _choices(target: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of each argument annotated with a `Literal`, by name."""
+    """Returns the allowed values of each argument annotated with a `Literal`, by name.
+
+    The result is empty if an annotation cannot be resolved.
+    """
     try:
         hints = get_type_hints(target)
     except (NameError, TypeError):  # an annotation that only a type checker resolves

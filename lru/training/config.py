@@ -105,7 +105,8 @@ def config_files() -> dict[str, Path]:
 def config_variants(file: Path) -> Sequence[Sequence[str]]:
     """Returns a config's variant names in groups; a variant has at most one name of each group.
 
-    The file is executed. The result is empty if its `get_config` does not use `choose`.
+    The file is executed, and its `get_config` is called with the variant "?". The result is empty
+    unless `lru.training.recipes.variants.choose` rejects this variant.
     """
     try:
         _run(file)["get_config"]("?")

@@ -234,7 +234,12 @@ def load_standardized(
 
 
 def _check_spec(spec: ArraySpec, about: Mapping[str, Any], maker: Callable[..., Any]) -> None:
-    """Raises a ValueError if an export's model does not read and predict what `spec` says."""
+    """Checks that an export's model reads and predicts what `spec` says.
+
+    Raises:
+      ValueError: the model has other arguments, or reads another number of features.
+      UserError: the model does not fit the target of `spec`.
+    """
     from lru.training.tasks import array_arguments
 
     wanted = array_arguments(spec, inspect.signature(maker).parameters)

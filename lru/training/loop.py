@@ -73,8 +73,8 @@ def train_and_evaluate(
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
-    has more steps or epochs than the record. A run that is stopped by a signal or diverges leaves a
-    record without that key.
+    has more steps or epochs than the record. A run that is stopped by a signal or diverges in
+    training leaves a record without that key.
 
     Args:
       config: the config to train; see `Experiment`.

@@ -2,9 +2,9 @@
 
 A config file given with `--config` is the user's own program and may name anything. The
 `config.json` of a work directory or an export is a data file whose source may be untrusted, so
-reading it must not run foreign code. A name in such a file is accepted if it refers to a Flax
-module of `lru` or `flax.linen`, to a data set of `lru`, or to an object defined in a package that
-the user allowed.
+reading it must not run foreign code. In such a file, the section `data` may name a data set of
+`lru`, the other sections may name Flax modules of `lru` and `flax.linen`, and every section may
+name objects defined in the packages that the user allowed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Compares a run's files with its newest readable checkpoint, and rewrites lost files.
+"""Compares a run's files with its newest readable checkpoint.
+
+Of the files that are lost or differ, some are rewritten, and the others are reported.
 
 A checkpoint contains the run's history, and a digest that shows whether the history is intact. A
 file that contradicts an intact history is wrong. Later rows in `metrics.jsonl` and `timing.jsonl`
-are allowed, and so are more steps or epochs in `config.json`, and other values of options that do
-not affect the results. Checkpoints of older versions have no history, so the files of their runs
-are checked against each other.
+are allowed, and so are other numbers of steps or epochs in `config.json`, and other values of
+options that do not affect the results. Checkpoints of older versions have no history, so the files
+of their runs are checked against each other.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
       for white noise.
 
     Raises:
-      UserError: see `input_moments`; or a layer cannot be reduced.
+      UserError: the run has no split to evaluate on, or a layer's inputs cannot be measured, or a
+        layer cannot be reduced.
     """
     if run.split is None:
         raise UserError("--sweep evaluates the model; expected a --split, and its data set")

@@ -27,7 +27,9 @@ _MAX_LINE = 1000
 
 
 def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) -> None:
-    """Waits until the processes 0 to `num_processes - 1` have come, and compares their numbers.
+    """Waits for all processes of a run, and checks that their numbers fit together.
+
+    They fit if all processes have the same `num_processes`, and each its own `process_id`.
 
     Args:
       coordinator: the address of process 0, `HOST:PORT`.
@@ -36,7 +38,7 @@ def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) 
       seconds: how long to wait.
 
     Raises:
-      UserError: the processes do not fit together, not all of them come in time, or process 0
+      UserError: the numbers do not fit together, not all processes come in time, or process 0
         cannot use the port.
     """
     host, _, port = coordinator.rpartition(":")

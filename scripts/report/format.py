@@ -79,8 +79,8 @@ def same_runs(runs: Sequence[Record], shown: dict[frozenset[int], str], name: st
 
     Args:
       runs: the runs of this row.
-      shown: the names of the earlier rows of the table, by the identities of their runs. If there
-        is no earlier row with the same runs, this row is added.
+      shown: the names of the earlier rows of the table, by the identities of their runs. If no
+        earlier row has the same runs, this row is added, unless it has no runs.
       name: the name of this row.
     """
     key = frozenset(map(id, runs))

@@ -52,8 +52,8 @@ def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -
 
     Args:
       task: the task, as in the name of its config.
-      ablation, size: see `lru.training.recipes.lra`; "lru" and "paper" mean the config without a
-        variant.
+      ablation, size: see `lru.training.recipes.lra`. The ablation "lru" and the size "paper" are
+        the defaults, and are not part of the variant.
       ring: "r_min/r_max", the bounds of the moduli of the initial eigenvalues; "" keeps the
         config's bounds.
 
@@ -98,7 +98,8 @@ def recall(ablation: str, length: int, rate: str, size: str = "table") -> Row:
     """Returns the row of Recall with an ablation, a length and a learning rate.
 
     Args:
-      ablation, size: see `configs/recall.py`; "lru" and "table" mean the config without a variant.
+      ablation, size: see `configs/recall.py`. The ablation "lru" and the size "table" are its
+        defaults, and are not part of the variant.
       length: T, the number of steps of every sequence.
       rate: the learning rate.
 
