@@ -162,6 +162,9 @@ def plot_norms(axis: Any, radius: np.ndarray, predicted: np.ndarray, measured: n
       radius: the values of r_max, `(K,)`.
       predicted: `lru.spectrum.ring_gain` for each radius, `(K,)`.
       measured: `lru.spectrum.measured_gain` for each radius, `(K,)` or `(runs, K)`.
+
+    Returns:
+      The `Axes`.
     """
     distance = 1 - np.asarray(radius)
     axis.plot(distance, predicted, color="0.4", label="Proposition 3.3")
