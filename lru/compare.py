@@ -2,8 +2,8 @@
 
 Each RUN is a work directory of lru.train. The table shows the score of the best validation so far,
 the test score of its checkpoint, and the state of a run that has not finished. Below the table are
-the options in which runs of the same task differ. With `--out`, the command also draws the
-validation curves.
+the options, except the seed, that affect results and differ between runs of the same task. With
+`--out`, the command also draws the validation curves.
 
 For example:
 

@@ -227,12 +227,12 @@ class Lattice(RecurrentStack):
 
 
 class PSLRU(Lattice):
-    """A stack of `PSLRUCell` layers; otherwise the same as `Lattice`."""
+    """A `Lattice` whose default `unit` is `PSLRUCell`."""
 
     unit: Callable[..., TwoWayCell] = PSLRUCell
 
 
 class RGLRU(Lattice):
-    """A stack of `RGLRUCell` layers; otherwise the same as `Lattice`."""
+    """A `Lattice` whose default `unit` is `RGLRUCell`."""
 
     unit: Callable[..., TwoWayCell] = RGLRUCell

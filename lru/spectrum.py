@@ -100,13 +100,14 @@ def read_run(
 ) -> RunModes:
     """Returns a run's initial modes and the modes of its best checkpoint.
 
+    The data set is read only if the work directory has no `dataset.json`.
+
     Args:
-      workdir, allow: see `lru.training.best.restore_best`.
-      data_dir, manual_dir: the directories of the data set, which is read only if the work
-        directory has no `dataset.json`.
+      workdir, data_dir, manual_dir, allow: see `lru.training.best.restore_best`.
 
     Raises:
-      UserError: if there is no run, no evaluated checkpoint, or no diagonal layer in the model.
+      UserError: if the run cannot be restored (see `restore_best`), its initial weights are missing
+        or damaged, or the model has no diagonal layer.
     """
     from lru.training.best import restore_best
     from lru.training.init_from import set_initial_weights

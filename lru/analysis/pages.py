@@ -179,7 +179,7 @@ def _tidy(axes: np.ndarray) -> None:
 
 
 def _draw_legend(figure: Figure, axes: np.ndarray) -> None:
-    """Draws a legend of the first layer's markers, and of its response lines with other labels."""
+    """Draws a legend of the first layer's markers and response lines, with each label once."""
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for line, label in zip(*axes[-1, 0].get_legend_handles_labels()):
         if label not in labels:

@@ -44,7 +44,7 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
 
     They are the square roots of the eigenvalues of P Q, where P and Q are the Gramians of the real
     system of 2N states, two for each mode; see `lru.analysis.balancing`. If balanced truncation
-    keeps the first 2K states, the H-infinity norm of its error is at most twice the sum of the
+    keeps the first n states, the H-infinity norm of its error is at most twice the sum of the
     other values. For a bidirectional layer, this bound holds for the system with the output matrix
     [C; C2]. The layer adds the outputs of its two directions, so its bound is sqrt(2) times this.
 

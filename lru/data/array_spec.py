@@ -111,6 +111,9 @@ class ArraySpec:
         the targets are real numbers.
       last_axis: whether each target is an array of `num_outputs` real numbers, not a scalar; False
         for classes.
+
+    Raises:
+      ValueError: if an attribute is invalid, or does not fit the others.
     """
 
     target: str

@@ -214,7 +214,7 @@ class SequenceDataset(
 
     @property
     def token_names(self) -> Sequence[str] | None:
-        """The text of each token; None if tokens have no text."""
+        """The text of each token; None if there are no tokens, or they have no text."""
         return None
 
     @property
@@ -283,7 +283,7 @@ class SequenceDataset(
           inputs: the inputs of one example or of a batch, a NumPy or JAX array.
 
         Returns:
-          An array of the same kind; by default, the unchanged inputs.
+          A NumPy array for a NumPy array, else a JAX array; by default, the unchanged inputs.
         """
         return inputs
 

@@ -145,6 +145,9 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the first T - 1 characters of each text, for use in `splits`."""
+        """Builds `vocabulary` from the first T - 1 characters of each text, for use in `splits`.
+
+        Leaves out characters that occur there fewer than `min_freq` times in all texts together.
+        """
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

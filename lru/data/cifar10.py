@@ -174,7 +174,7 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_images(path: Path) -> Images:
-    """Reads the images and labels of one released file.
+    """Returns the images `(n, T, 3)` and the labels `(n,)`, both uint8, of one released file.
 
     Raises:
       UserError: if the file has the wrong size, or a label is above 9.

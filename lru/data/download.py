@@ -1,4 +1,4 @@
-"""Downloads a file; resumes a download that was interrupted in this process or an earlier one.
+"""Downloads a file; resumes an interrupted download, also of an earlier process, if possible.
 
 Pooch and TensorFlow Datasets do not resume: they start again from the first byte.
 """

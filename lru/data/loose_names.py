@@ -13,10 +13,11 @@ _HIDDEN = (".", "__MACOSX")
 
 
 def look_up(folder: Path, name: str) -> Path | None:
-    """Returns the path with this name in a folder, else the path of its only variant, else None.
+    """Returns the path of a file or directory in a folder by its name; None if it is not found.
 
-    A variant differs in case or by a browser's number; see `plain`. If no file is found, a
-    compressed file, such as `name.gz`, is looked up in the same way.
+    In place of a name that does not exist, its only variant is taken, which differs in case or by a
+    browser's number; see `plain`. A file that is still not found is looked up in the same way with
+    the ending of a compressed file, such as `name.gz`.
 
     Args:
       folder: the folder to search.

@@ -55,7 +55,7 @@ class Options:
                 raise UserError(f"{key} is {getattr(self, key)}, expected at least {value}")
 
     def check_choice(self, key: str, *choices: str) -> None:
-        """Raises a UserError if the option `key` is not one of the choices."""
+        """Raises a UserError if the value of the option `key` is not one of the choices."""
         if (given := getattr(self, key)) not in choices:
             raise UserError(f"{key} is {given!r}; {did_you_mean(given, choices)}")
 

@@ -126,8 +126,8 @@ class Release:
 
         Raises:
           UserError: if the files are incomplete, ambiguous or unusable; if `paths.manual` is an
-            unrelated file; or if it is a directory that has none of the files, and the archive is
-            never downloaded.
+            unrelated file; or if nothing is found in `paths.manual`, and nothing is downloaded for
+            this release.
         """
         if paths.manual and paths.manual.is_file():
             return self._given(paths.manual, paths)
@@ -172,11 +172,12 @@ class Release:
         return None
 
     def _folders(self, root: Path) -> Iterator[Path]:
-        """Yields the directory itself, then the folders below it that have known names.
+        """Yields the directory itself, then folders with known names, up to four levels below it.
 
         Nearer folders come first, with one exception. LRA's archive has two nested folders named
         `lra_release`, and some tasks are in both. LRA's own pipeline and other public pipelines
-        read the inner folder, so folders in it come first.
+        read the inner folder, so folders in the inner one come first. At most a thousand folders
+        of each level are searched.
         """
         names = {*map(str.lower, self.folders), stem(self.name)}
         level, found = [root], []

@@ -80,7 +80,13 @@ class AppendixA(nn.Module):
         return_carry: bool = False,
         time_major: bool = False,
     ) -> Any:
-        """Applies the layer like `lru.LRU`; ignores `initial_carry`, `seq_lengths` and `reset`."""
+        """Applies the layer to inputs `(B, T, H)`, or `(T, B, H)` if `time_major`.
+
+        `initial_carry`, `seq_lengths` and `reset` are ignored.
+
+        Returns:
+          The outputs, or `(carry, outputs)` if `return_carry`.
+        """
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         axis = 1 if time_major else 0
         run = forward_bidirectional if self.bidirectional else forward

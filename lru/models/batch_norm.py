@@ -18,8 +18,9 @@ class BatchStatistics(nn.Module):
 
     Each of the three is `(H,)`; the scale is the parameter `scale` over sqrt(variance + epsilon).
     Given these, each chunk of x can be normalized where it is used. If `train` is True, the mean
-    and the variance are those of x over time and batch, excluding padding. Otherwise, they are the
-    running statistics. The parameters and running statistics have the names and shapes of those of
+    and the variance are those of x over time and batch, excluding padding; except at
+    initialization, the running statistics are then updated. Otherwise, the running statistics are
+    used. The parameters and running statistics have the names and shapes of those of
     `flax.linen.BatchNorm`.
 
     Attributes:

@@ -75,7 +75,7 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
 
 
 def _on_host(seq_lengths):
-    """Clips lengths to [0, 2^31 - 1] with NumPy, because JAX would wrap larger int64 values."""
+    """Clips integers to [0, 2^31 - 1] with NumPy, because JAX may wrap larger integers."""
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:

@@ -130,7 +130,7 @@ def _split(missing, chunk_size, x):
 
 
 def _where_any(valid, after, before):
-    """Returns the carry `after` or, for sequences without a valid step, `before` unless None."""
+    """Returns `after`; for sequences without a valid step, returns `before` if it is not None."""
     if valid is None or before is None:
         return after
 

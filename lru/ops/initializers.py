@@ -23,10 +23,10 @@ Initializer = Callable[..., Array]
 def ring_nu_log(r_min: float = 0.0, r_max: float = 1.0) -> Initializer:
     """Returns an initializer of nu_log, for eigenvalues on the ring r_min <= |lambda| <= r_max.
 
-    The modulus is |lambda| = exp(-exp(nu_log)). With u ~ U[0, 1] and theta ~ U[0, 2 pi],
-    nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta) uniform in area on the
-    ring (Lemma 3.2 of Orvieto et al. 2023). The u drawn here never reaches 0 or 1, so nu_log is
-    finite even for the full disk, r_min = 0 and r_max = 1.
+    The modulus is |lambda| = exp(-nu), where nu = exp(nu_log). With u ~ U[0, 1] and
+    theta ~ U[0, 2 pi], nu = -1/2 log(u (r_max^2 - r_min^2) + r_min^2) makes exp(-nu + i theta)
+    uniform in area on the ring (Lemma 3.2 of Orvieto et al. 2023). The u drawn here never reaches
+    0 or 1, so nu_log is finite even for the full disk, r_min = 0 and r_max = 1.
 
     Raises:
       ValueError: unless 0 <= r_min <= r_max <= 1, r_max > 0 and r_min < 1.

@@ -139,7 +139,10 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns `(h,)` or, given saved states, `(h, sums)` with one sum for each channel."""
+    """Returns `(h,)` or, if `saved` holds states, `(h, sums)`.
+
+    The sums, `(1, ..., M)`, are those of `solve_transposed` over the steps of each sequence.
+    """
     if x.size == 0:
         sums = jnp.zeros((1, *x.shape[1:]), at_least_float32(x))
         return (x,) if saved is None else (x, sums)
@@ -248,9 +251,9 @@ def _power(a, exponent, parts):
 
 
 def _any_reset(reset, planned, reverse):
-    """Returns whether S sequences have a reset in each of K chunks but the last, `(K - 1, S)`.
+    """Returns whether each chunk but the last has a reset, for each sequence, `(K - 1, S)`.
 
-    Returns None if there are no resets.
+    Returns None if `reset` is None.
     """
     if reset is None:
         return None

@@ -54,7 +54,8 @@ def divide_batch(function: Callable[..., tuple[Array, ...]], *arrays: Array) -> 
 def _with_automatic_axes(function, arrays):
     """Runs `divide_batch` where the mesh has explicit axes.
 
-    The batch axes of the results are sharded like those of the first array; other axes are not.
+    The batch axes of the results are sharded like those of the first array. The other axes of the
+    results are not sharded.
     """
     spec = jax.typeof(arrays[0]).sharding.spec
     batch = PartitionSpec(None, *spec[1:-1], None)

@@ -144,7 +144,7 @@ class Description:
         return self.tokens
 
     def example(self) -> Any:
-        """Returns zeros with the shape of one example's inputs, to infer the parameters' shapes."""
+        """Returns zeros as inputs with a batch size of 1, to infer the parameters' shapes."""
         return jnp.zeros(self.shape, self.dtype)
 
     @functools.cached_property

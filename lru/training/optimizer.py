@@ -149,7 +149,11 @@ _LONGEST = 40  # characters of a group's name, so that the table fits a terminal
 
 
 def _shown(group: Group, alone: bool) -> str:
-    """Returns the pattern of a group or, if it is long, the names of the group's parameters."""
+    """Returns a text of limited length that stands for a group.
+
+    This is its pattern or, if that is long, the beginning of its parameters' names. The pattern
+    `.*` becomes "all", or "all others" if there are other groups.
+    """
     if group.pattern == ".*":
         return "all" if alone else "all others"
     if len(group.pattern) <= _LONGEST:

@@ -55,9 +55,9 @@ def join(
       process_id: the number of this process, from 0.
 
     Raises:
-      UserError: an argument or a variable is missing or wrong, or the other processes cannot be
-        reached. If they do not all join within a minute, this process prints an error message and
-        exits instead.
+      UserError: an argument or a variable is missing or wrong, or the processes do not find each
+        other. If JAX does not connect them within a minute, this process prints an error message
+        and exits instead.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if num_processes is None:

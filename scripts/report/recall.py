@@ -287,7 +287,7 @@ def _missing(known: Collection[Cell], length: int) -> str:
 def _explanation(
     runs: Mapping[str, Sequence[Record]], short: Mapping[str, Sequence[Record]]
 ) -> str:
-    """Returns the section on gamma and the phase.
+    """Returns the section on gamma and the phase; "" if `runs` has none of the LRU.
 
     Args:
       runs: the runs at T = 1,024, by ablation.
