@@ -14,10 +14,10 @@ variant     inputs           target                          test score of three
 :switching  force, position  stiffness 1 or 3 at every step  94.9 to 95.3 %
 :smoke      a tiny version of an example, as in :shape,smoke none expected
 
-Each example takes about one minute on two CPU cores. Always predicting the mean has an R2 of 0 and
-an RMSE of 0.73; guessing is right in 33 % of :shape and 50 % of :switching. The noise of the
-position has a standard deviation of 0.02. No paper has these tasks: where no source is given, an
-option is this library's own choice.
+Each example takes about one minute on two CPU cores. Always predicting the mean gives an R2 of 0
+and an RMSE of 0.73, or 0.72 in :stiffness; guessing is right in 33 % of :shape and 50 % of
+:switching. The noise of the position has a standard deviation of 0.02. No paper has these tasks: an
+option without a source in a comment is this library's own choice.
 """
 
 from ml_collections import ConfigDict

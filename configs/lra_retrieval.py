@@ -8,9 +8,10 @@ variant     what                                             cost               
 :smoke      a few synthetic pairs, tiny model, for tests     seconds                  none expected
 :ring ...   an ablation, see lru.training.recipes.lra
 
-89.9 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. LRA's archive, 8 GB,
-must be in --manual_dir, packed or unpacked. `--config.data.release=stand_in` reads other pairs from
-files of the same format; scores on them cannot be compared with the paper's.
+89.9 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. Except in :quick and
+:smoke, LRA's archive, 8 GB, must be in --manual_dir, packed or unpacked. Alternatively,
+`--config.data.release=stand_in` reads other pairs from files of the same format; scores on them
+cannot be compared with the paper's.
 """
 
 from ml_collections import ConfigDict

@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
     Args:
       prog: "python -m lru.NAME", which is replaced with lru-NAME in the script of that name.
       appendix: returns the last part of the help; called only if the help is shown.
-      **kwargs: see `ArgumentParser`.
+      **kwargs: the other arguments of `ArgumentParser`, except `formatter_class` and
+        `allow_abbrev`.
     """
 
     def __init__(self, prog: str, appendix: Callable[[], str] = str, **kwargs):
@@ -158,7 +159,7 @@ CACHE_HELP = (
 def cache_compilations() -> None:
     """Caches compiled programs on disk, unless JAX already has a cache directory.
 
-    If the directory cannot be written or a file in it is damaged, programs are compiled again.
+    Programs that cannot be written to the cache, or read from it, are compiled again.
     """
     import jax
 

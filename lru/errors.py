@@ -18,7 +18,8 @@ class Stopped(Exception):
     """Raised after a signal, when the program has saved its work and logged the stop.
 
     Args:
-      number: the number of the signal. The commands exit with 128 plus this number, as shells do.
+      number: the number of the signal. The exit code of the commands is 128 plus this number, as is
+        usual in shells.
     """
 
     def __init__(self, number: int):

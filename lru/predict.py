@@ -1,9 +1,11 @@
 """Predicts the targets of new arrays: `python -m lru.predict --workdir=DIR --input=X --out=Y`.
 
-DIR is the work directory of a run of configs/arrays.py, whose best checkpoint predicts, or an
-export. X, an .npz file or a folder of .npy files, has the array x and, if examples have different
-lengths, lengths. Y, an .npz file, gets the array y: numbers in the units of the training data, or
-labels, and then also their probabilities. The training data are not needed.
+DIR is the work directory of a run of configs/arrays.py, of which the best checkpoint is used, or an
+export of such a run. X, an .npz file or a folder of .npy files, has the array x and, if examples
+have different lengths, the array lengths. Y, an .npz file, gets the array y: numbers in the units
+of the training data, or labels. For labels, Y also gets the arrays probability and classes; for
+targets of steps, also the array valid. See docs/own_data.md. The training data are read only for a
+run whose work directory has no dataset.json.
 
 For example:
 

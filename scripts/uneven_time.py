@@ -75,7 +75,11 @@ def call(way: str, series: Series) -> dict[str, Any]:
 
 
 def train(way: str, seed: int, steps: int) -> tuple[SequenceClassifier, Any]:
-    """Trains a model in one of the ways, on new series at every step; returns its variables too."""
+    """Trains a model in one of the ways, on new series at every step.
+
+    Returns:
+      The model and its trained variables.
+    """
     mixer = lru.LRU(32, r_min=0.8, r_max=0.99, max_phase=np.pi)
     model = SequenceClassifier(len(FREQUENCIES), d_model=32, num_layers=2, mixer=mixer)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))

@@ -106,7 +106,10 @@ def _draw(
     edges: np.ndarray | None,
     choose_edges: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Draws the histograms of trained and initial modes in the same bins; returns the edges."""
+    """Draws the histograms of a quantity of the trained and, if given, the initial modes.
+
+    Both histograms have the same bins, whose edges are returned.
+    """
     values = [quantity(modes) for modes in (lam, initial) if modes is not None]
     edges = choose_edges(np.concatenate(values)) if edges is None else edges
     if initial is not None:

@@ -56,7 +56,10 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
-    """Yields a dict of the layers with a method `modes` called in the `with` block, by path."""
+    """Yields a dict of layers by path, filled during the `with` block.
+
+    It gets every layer that has a method `modes` and is called in the block.
+    """
     found = {}
 
     def record(call, args, kwargs, context):

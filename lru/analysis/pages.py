@@ -145,9 +145,9 @@ def _plot_responses(
 
 
 def _horizon(lam: np.ndarray) -> int:
-    """Returns the number of steps in which the slowest mode decays to e^-5, within limits.
+    """Returns the number of steps in which the slowest mode decays to e^-5.
 
-    Modes that do not decay are ignored.
+    Modes that do not decay are ignored. The result is at least 10 and at most `_MOST_STEPS`.
     """
     scales = time_scales(lam)
     longest = np.max(scales[np.isfinite(scales)], initial=2.0)

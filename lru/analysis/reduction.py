@@ -69,7 +69,7 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
 
 
 def model_hankel_singular_values(params: Parameters) -> dict[str, np.ndarray]:
-    """Returns the Hankel singular values of every LRU in a tree of parameters, by path."""
+    """Returns the Hankel singular values of the LRUs that `find_lrus` returns, by path."""
     return {path: hankel_singular_values(layer) for path, layer in find_lrus(params).items()}
 
 
@@ -107,9 +107,9 @@ def enough_modes(
 
     Args:
       params: the parameters of an `lru.LRU`.
-      energy: the share of the sum of all Hankel singular values to keep, in (0, 1].
-      tolerance: a positive upper bound on the relative H-infinity error of the system that is
-        truncated; see `hankel_singular_values`. For n states, the condition is
+      energy: the least share of the sum of all Hankel singular values to keep, in (0, 1].
+      tolerance: a positive upper bound on the H-infinity norm of the error, relative to that of the
+        whole system; `hankel_singular_values` defines the system. For n states, the condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
         most the H-infinity norm of the system. The error is often ten times smaller than the bound.
       moments: see `hankel_singular_values`.

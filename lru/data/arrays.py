@@ -30,7 +30,7 @@ NAMES = (*_ARRAYS, *(f"{name}_{split}" for name in _ARRAYS for split in SPLITS))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArraysOptions(Options):
-    """The options of the user's own arrays.
+    """The options of the user's own arrays, or of simulated arrays.
 
     Attributes:
       path: the path of an `.npz` file or a folder of `.npy` files; "" for simulated arrays.

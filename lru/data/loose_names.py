@@ -52,7 +52,10 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def subfolders_of(folder: Path) -> list[Path]:
-    """Returns the subfolders of a folder except hidden folders; fast even with many files."""
+    """Returns the subfolders of a folder except hidden ones; `[]` if it cannot be read.
+
+    This is fast even if the folder has many files.
+    """
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())

@@ -198,7 +198,10 @@ class Release:
         return min(packed, key=lambda path: (path.name != self.name, path.name), default=None)
 
     def _refuse(self, paths: Paths, folders: list[Path]) -> None:
-        """Raises a UserError for unusable, ambiguous or incomplete files, or without a download."""
+        """Raises a UserError for unusable, ambiguous or incomplete files.
+
+        Also raises a UserError if all files are missing and the release is never downloaded.
+        """
         for path in (path for folder in folders for path in entries_of(folder)):
             self._refuse_one(path)
         for name in (name for name in self.files if "/" not in name):

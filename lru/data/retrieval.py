@@ -147,11 +147,13 @@ class Retrieval(CharacterDataset):
 
 
 def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]:
-    """Yields a pair for each row of a file, whose columns are a label, two names and two texts.
+    """Yields a pair for each row of a file, whose first line may be a header.
+
+    The columns are a label, two names and two texts.
 
     Args:
       path: the file.
-      num_rows: the expected number of rows; None for any number except 0.
+      num_rows: the expected number of rows without the header; None for any number above 0.
       decode: whether to decode byte literals as UTF-8.
 
     Raises:

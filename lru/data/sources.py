@@ -24,6 +24,8 @@ _JUNK = (".", "Thumbs.db", "desktop.ini")
 class SourceFile:
     """A file or directory that a data set was prepared from.
 
+    The hidden and system files in a directory, which `_files` leaves out, do not count.
+
     Attributes:
       path: the path of the file or directory when it was recorded.
       size: the size in bytes; for a directory, the total size of its files.
@@ -94,7 +96,10 @@ def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bo
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yields the file itself, or all files below the directory except hidden and system files."""
+    """Yields the path itself if it is a file, else the files below it, in a fixed order.
+
+    Hidden files and system files are left out; hidden directories are searched, too.
+    """
     if path.is_file():
         yield path
         return
@@ -115,7 +120,12 @@ def _stat(path: Path) -> tuple[int, str]:
 
 
 def digest(path: Path, files: Iterable[Path]) -> str:
-    """Returns the SHA-256 of a file, or of the names and digests of some files in a directory."""
+    """Returns the SHA-256 of a file or, for a directory, of the digests of some files in it.
+
+    Args:
+      path: the path of the file or directory.
+      files: the files in the directory to read; their relative paths are part of what is hashed.
+    """
     if path.is_file():
         return _file_digest(path)
     lines = (f"{file.relative_to(path).as_posix()} {_file_digest(file)}\n" for file in files)

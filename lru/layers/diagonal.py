@@ -124,8 +124,8 @@ class DiagonalRNN(Mixer):
         During training, the eigenvalues of the first two may leave the unit disk. The first takes
         no timesteps, because non-integer powers of a + ib are not unique.
       r_min, r_max, max_phase: the region from which the eigenvalues are drawn; see `lru.LRU`. The
-        default is the whole disk, as for the eigenvalues of a large Gaussian matrix (Theorem 3.1).
-        The paper's ablations with "Ring Init" use a ring.
+        default is the whole disk, as for the eigenvalues of a large Gaussian matrix: Theorem 3.1 of
+        Orvieto et al. (2023), whose ablations with "Ring Init" use a ring.
       bidirectional, method, chunk_size, dtype, param_dtype: see `lru.LRU`. All methods except
         `"sequential"` may multiply eigenvalues together, so products may overflow if Lambda leaves
         the unit disk.

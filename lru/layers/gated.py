@@ -200,7 +200,7 @@ class RHNCell(TwoWayCell):
 
     @nn.nowrap
     def pack(self, params: Any) -> Any:
-        """Splits `micro_0` into the rows for x and the rows for s."""
+        """Splits the kernel of `micro_0` into the rows for x and the rows for s."""
         first = params["micro_0"]
         input, recurrent = jnp.split(first["kernel"], 2)
         rest = {name: layer for name, layer in params.items() if name != "micro_0"}

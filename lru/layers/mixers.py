@@ -79,6 +79,8 @@ class Direction(struct.PyTreeNode):
     def recurrence(self, x: Any, h0: Any, clear: Any, reverse: bool) -> tuple[Any, Any]:
         """Returns all states h_k = f(A h_{k-1} + x_k), `(T, ..., N)`, and the final state.
 
+        f is the identity in a linear layer. The final state is that after the last step consumed.
+
         Args:
           x: B u, `(T, ..., N)`.
           h0: the state before the first step consumed, `(..., N)`; None means zero.
@@ -187,8 +189,8 @@ class Mixer(nn.Module, kw_only=True):
     def chunked_state(self) -> jax.ShapeDtypeStruct | None:
         """Returns the shape and narrowest type of one sequence's state, to choose a chunk size.
 
-        Returns None if the layer cannot run in chunks, or only in some calls. A layer for which
-        this method does not return None must have an attribute `chunk_size`.
+        Returns None if the layer cannot run in chunks, or can do so only in some calls. A layer for
+        which this method does not return None must have an attribute `chunk_size`.
         """
         return None
 

@@ -43,7 +43,8 @@ def pool_last(
 ) -> Pooled:
     """Returns each sequence's last valid step, with a count of one.
 
-    If x has no valid step of a sequence, the result is that of `before`, or zero if this is None.
+    If x has no valid step of a sequence, the vector and the count are those in `before`, or zero if
+    `before` is None.
     """
     lengths = _lengths(x, seq_lengths)
     index = jnp.maximum(lengths - 1, 0)[None, :, None]

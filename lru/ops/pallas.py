@@ -124,9 +124,9 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
     Returns:
       `(z, sums)`. z, with the shape and type of g, solves z_t = conj(a) * z_{t+1} + g_t, and is the
       cotangent of x. The sums of conj(h_{t-1}) * z_t over all steps but the first that `solve`
-      consumed, and over the sequences that share a, are the cotangent of a, with its shape. A reset
-      at step t clears the products conj(a) * z_t and conj(h_{t-1}) * z_t. With `reverse`, t - 1 and
-      t + 1 change places.
+      consumed, and over the sequences that share a, have the shape of a, and are the cotangent of a
+      for a zero state before that first step. A reset at step t clears the products conj(a) * z_t
+      and conj(h_{t-1}) * z_t. With `reverse`, t - 1 and t + 1 change places.
     """
     shared = [axis for axis, size in enumerate(a.shape) if size == 1]
     if pairs:

@@ -130,8 +130,8 @@ class Task:
     def report(self, metrics: Any) -> dict[str, float]:
         """Returns the metrics to log.
 
-        They are `loss` and `accuracy`, and on a text also `bits_per_character`. For real numbers,
-        they are `loss`, `rmse` and `r2`.
+        For classes, they are `loss` and `accuracy`; for the characters of a text, also
+        `bits_per_character`. For real numbers, they are `loss`, `rmse` and `r2`.
         """
         return metrics.compute()
 

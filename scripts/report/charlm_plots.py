@@ -207,7 +207,8 @@ def plot_depth(cells: Cells) -> Figure:
 def draw_depth(panel: Axes, cells: Cells) -> None:
     """Draws test loss against depth on the Penn Treebank.
 
-    Each run is a dot, and a line joins the means of each model.
+    Each finished run on the config's share of the text is a dot, and a line joins the means of each
+    model.
     """
     for model in NAMES:
         losses = {

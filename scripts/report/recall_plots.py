@@ -91,7 +91,7 @@ def plot_curves(lines: Lines) -> Figure:
 
 
 def draw_curves(panel: Axes, lines: Lines) -> Record:
-    """Draws validation accuracy against steps; returns the `data` section of a run's config."""
+    """Draws validation accuracy against steps; returns the first run's `data` section."""
     for ablation, runs in lines.items():
         _plot_runs(panel, ablation, runs)
     data: Record = next(iter(lines.values()))[0]["config"]["data"]

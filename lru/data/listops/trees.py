@@ -124,7 +124,7 @@ class Rules(NamedTuple):
     """The options of the generator; LRA's are `Rules(10, 10, 500, 2000)`."""
 
     max_depth: int  # a digit alone has depth 1
-    max_args: int  # at most 255; the minimum is 2
+    max_args: int  # of an operator, at most 255; an operator has at least 2
     min_length: int  # an expression has more tokens than this
     max_length: int  # an expression has fewer tokens than this
 

@@ -141,7 +141,8 @@ def _two_beginnings(
     The first path begins far from the edges of the image; see `Dashes.far`.
 
     Returns:
-      The first dashes of both paths in every attempt, and the attempts in which both were found.
+      The first dashes of both paths in every attempt, and the indices of the attempts in which both
+      were found.
     """
     poses, other_poses = rng.integers(TURNS, size=(2, _AT_ONCE))
     low, high = dashes.far(poses)

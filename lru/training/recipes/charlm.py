@@ -8,11 +8,11 @@ data         (ptb) Penn Treebank, warpeace, enwik8, text8; or file, your own tex
 budget       (10m) the paper's: ten million parameters in all, which determine the width
   24m        the paper's other budget
   talk       that of the first author's talk of May 2017: 0.90 million parameters per layer
-  quick      0.3 million parameters, a tenth of the training text (all of your own), 3 epochs:
-             minutes on two CPU cores
-  converge   as quick, but on 2 % of the training text (all of your own), for up to 60 epochs, or
-             until the authors' stopping rule ends the run; --config.data.percent=5 sets another
-             share
+  quick      0.3 million parameters, a tenth of the training text (but your own text in full), 3
+             epochs: minutes on two CPU cores
+  converge   as quick, but on 2 % of the training text (but your own text in full), until the
+             authors' stopping rule ends the run, or for 60 epochs; --config.data.percent=5 sets
+             another share
   smoke      a few synthetic words and a tiny model, for tests: seconds
 depth        (l2) l1 ... l8: layers; the paper does not give its depth; the talk has l2, l4, l6, l8
 
