@@ -1,4 +1,4 @@
-"""Downloads a file; resumes an interrupted download, also of an earlier process, if possible.
+"""Downloads a file; if possible, resumes an interrupted download, even one of an earlier process.
 
 Pooch and TensorFlow Datasets do not resume: they start again from the first byte.
 """

@@ -314,8 +314,8 @@ def final_state(
     Args:
       direction: a direction without timesteps.
       h0: the state before the first step consumed; None for zero.
-      u: the inputs in reverse order, from the last valid step consumed to the first, followed by
-        zeros. So the input at index k is multiplied by scale exp(k log_lam), whatever the length.
+      u: the inputs from the last valid step consumed to the first, followed by zeros. So
+        the input at index k is multiplied by scale exp(k log_lam), whatever the length.
       seq_lengths: the number of valid steps of each sequence; None if all steps are valid.
     """
     powers = direction.scale[None] * _powers(direction, jnp.arange(u.shape[0]))

@@ -120,13 +120,14 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
 
     Args:
       name: `"module:name"`.
-      where: the path of the section that has the name as its `type`. It appears in messages. With
-        `allow`, it also decides whether an object of `lru` or Flax must be a data set or a Flax
-        module.
+      where: the path of the section that has the name as its `type`. It appears in messages. If
+        `allow` is given, an object of `lru` or Flax must be the `create` of a data set in the
+        section `data`, and a Flax module elsewhere.
       allow: see `check_names`; None if the user wrote the config, so that any name is accepted.
 
     Raises:
-      UserError: the object does not exist, cannot be called, or is not accepted.
+      UserError: the object does not exist, cannot be called, has a method `create` that must be
+        named instead, or is not accepted.
     """
     if allow is not None:
         _check_name(name, where, allow)
