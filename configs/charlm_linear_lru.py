@@ -3,9 +3,9 @@
     python -m lru.train --config=configs/charlm_linear_lru.py:ptb,quick --workdir=runs/ptb-linear \
         --manual_dir=DIR
 
-The Linear Recurrent Unit, `lru.LRU`, is in residual blocks, as on the Long Range Arena. With the
-same budget, the model has about as many parameters as those of the other `charlm` configs. Neither
-the paper of the Linear nor that of the Lattice Recurrent Unit has this experiment.
+The Linear Recurrent Unit, `lru.LRU`, is in residual blocks, as on the Long Range Arena. In each
+variant except :smoke, the models of all `charlm` configs have about the same number of parameters.
+Neither the paper of the Linear nor that of the Lattice Recurrent Unit has this experiment.
 
 lru.training.recipes.charlm explains the variants: data, budgets and depths.
 """

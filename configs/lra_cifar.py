@@ -8,9 +8,9 @@ variant     what                                             cost               
 :smoke      a few synthetic images, tiny model, for tests    seconds                  none expected
 :ring ...   an ablation, see lru.training.recipes.lra
 
-89.0 (0.1) is the paper's mean (standard error) of three runs; chance is 10 %. The images, 170 MB,
-are downloaded, or read from --manual_dir. The Long Range Arena's own task has grayscale
-images: `--config.data.color=grey`.
+89.0 (0.1) is the paper's mean (standard error) of three runs; chance is 10 %. Except in :smoke, the
+images, 170 MB, are downloaded, or read from --manual_dir. The Long Range Arena's own task has
+grayscale images: `--config.data.color=grey`.
 """
 
 from ml_collections import ConfigDict

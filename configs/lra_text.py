@@ -8,9 +8,10 @@ variant     what                                             cost               
 :smoke      a few synthetic texts, tiny model, for tests     seconds                  none expected
 :ring ...   an ablation, see lru.training.recipes.lra
 
-89.4 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. IMDb's reviews, 84
-MB, are downloaded, or read from --manual_dir. By default, 2,500 training reviews are held out for
-validation; `--config.data.protocol=paper` validates on the test split, as in LRA.
+89.4 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. Except in :smoke,
+IMDb's reviews, 84 MB, are downloaded, or read from --manual_dir. Of the training reviews, 2,500 are
+held out for validation; `--config.data.protocol=paper` validates on the test split instead, as in
+LRA.
 """
 
 from ml_collections import ConfigDict

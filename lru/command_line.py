@@ -1,4 +1,4 @@
-"""Code shared by the commands: arguments, signals, and error messages."""
+"""Code shared by the commands: arguments, the compilation cache, signals, and error messages."""
 
 from __future__ import annotations
 
@@ -159,7 +159,8 @@ CACHE_HELP = (
 def cache_compilations() -> None:
     """Caches compiled programs on disk, unless JAX already has a cache directory.
 
-    Programs that cannot be written to the cache, or read from it, are compiled again.
+    Does nothing if the directory of the cache cannot be created. A program that cannot be read from
+    the cache is compiled; failures to write to the cache are ignored.
     """
     import jax
 
@@ -185,7 +186,7 @@ _PROCESSES = "lru.training.processes"  # not imported here, because it imports J
 
 
 class _Stopped(BaseException):
-    """Raised when SIGTERM arrives while no other handler is installed."""
+    """Raised by the handler of SIGTERM that `run` installs."""
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
@@ -314,9 +315,9 @@ class _Printable(logging.Formatter):
 
 @contextmanager
 def _plain_log() -> Iterator[None]:
-    """Logs this package's messages as plain lines, and suppresses those of absl and asyncio.
+    """Logs this package's messages as plain lines, and only critical ones of absl and asyncio.
 
-    These libraries also raise the errors that they log, so each error is printed once, not twice.
+    An error that these libraries both log and raise is therefore printed only once.
     """
     logger, *libraries = (logging.getLogger(name) for name in ("lru", "absl", "asyncio"))
     before = [changed.level for changed in (logger, *libraries)]

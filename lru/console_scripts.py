@@ -1,6 +1,6 @@
 """The console scripts of `pyproject.toml`: `lru-train` is `python -m lru.train`, and so on.
 
-The module of a command is imported only within `run`, which reports a missing package in one line.
+A command's module is imported within `run`, which reports a missing package without a traceback.
 """
 
 from __future__ import annotations

@@ -36,12 +36,12 @@ WAYS = ("values", "feature", "timesteps")
 
 
 class Series(NamedTuple):
-    """A batch of series.
+    """A batch of B time series, each of T samples.
 
     Attributes:
-      values: `(B, T)`.
-      gaps: `(B, T)`, the time from each sample's predecessor to the sample; 1 for the first.
-      labels: `(B,)`, the class of each series.
+      values: the values of the samples, `(B, T)`.
+      gaps: the time from the previous sample to each sample, `(B, T)`; 1 for the first.
+      labels: the class of each series, `(B,)`.
     """
 
     values: np.ndarray

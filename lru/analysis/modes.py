@@ -104,7 +104,7 @@ def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
       params, layer: see `layer_modes`.
 
     Raises:
-      ValueError: if the layer has no modes, or the parameters alone do not identify the layer.
+      ValueError: if `layer_modes` returns no modes.
     """
     modes = layer_modes(params, layer)
     if not modes:

@@ -79,7 +79,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
 def set_log_ticks(scale: Any) -> None:
     """Labels the powers of ten on a logarithmic scale.
 
-    If the scale spans few powers of ten, two and five times each power are labeled too.
+    If the scale spans less than a factor of 50, two and five times each power are labeled too.
 
     Args:
       scale: the Matplotlib `Axis` with the scale: the `xaxis` or `yaxis` of `Axes`.

@@ -1,4 +1,4 @@
-"""The response of modes to inputs: impulse responses, gains, and the norm of the state."""
+"""The response of modes to inputs: impulse responses and gains."""
 
 from __future__ import annotations
 

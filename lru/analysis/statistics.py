@@ -59,7 +59,7 @@ def ring_fractions(edges: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
 
     The eigenvalues are uniform in area. The distribution function of their moduli is therefore
     F(r) = (r^2 - r_min^2) / (r_max^2 - r_min^2), by Lemma 3.2 of Orvieto et al. (2023). On the
-    whole disk, this is the limiting distribution for large Glorot matrices: the circular law,
+    whole unit disk, this is the limiting distribution for large Glorot matrices: the circular law,
     Theorem 3.1.
 
     Raises:
@@ -100,8 +100,8 @@ def _ring_area(r_min: float, r_max: float) -> float:
 def phase_density(frequency: np.ndarray, max_phase: float = 2 * math.pi) -> np.ndarray:
     """Returns the density of |arg lambda| in [0, pi] for phases uniform on [0, max_phase].
 
-    Phases beyond pi fold back, so each phase with the same |arg lambda| contributes 1 / max_phase.
-    `max_phase` must be at most 2 pi.
+    The phases theta and 2 pi - theta have the same |arg lambda|. Each of the two that is in
+    [0, max_phase] contributes 1 / max_phase. `max_phase` must be at most 2 pi.
 
     Example:
       >>> (np.pi * phase_density(np.array([0.5, 3.0]))).round(6).tolist()

@@ -144,7 +144,7 @@ class _Joined:
 
 
 class _Member(tarfile.TarInfo):
-    """A tar member whose damaged header raises an error; `tarfile` may silently stop there."""
+    """A tar member that raises an error if its header is damaged; `tarfile` may stop silently."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:

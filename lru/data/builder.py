@@ -90,7 +90,8 @@ class SequenceDataset(
         Args:
           data_dir: the directory of all prepared data sets.
           manual_dir: the directory that contains the released files or their archive, or the path
-            of one of these files; by default, the path that the last preparation used, if any.
+            of the archive or of one of the files; by default, the path that is recorded with the
+            prepared data, if any.
           **options: fields of `options_class`.
 
         Raises:

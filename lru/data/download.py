@@ -25,8 +25,8 @@ _WAITS = (1.0, 2.0, 4.0)  # seconds to wait before each consecutive retry withou
 def download(url: str, part: Path, size: int = 0) -> None:
     """Downloads a file to `part`, which may hold the beginning of the file from an earlier try.
 
-    If the connection breaks off or the server answers with an error, waits and tries again. Gives
-    up after three consecutive retries without progress.
+    If the network or the server causes an error, waits and tries again. Gives up after three
+    consecutive retries without progress.
 
     Args:
       url: the URL of the file.

@@ -37,7 +37,8 @@ def training_batches(
 
     Returns:
       Batches of the examples' stacked arrays, such as inputs `(B, T)`, length `(B,)` and label
-      `(B,)`; and weight `(B,)`, float32, all ones, unless the examples have weights themselves.
+      `(B,)`; and weight `(B,)`, float32, all ones, unless the examples have weights themselves. Of
+      the B rows, only the given `rows` are returned.
 
     Raises:
       UserError: if the batch size or the seed is out of range, or the source is empty.

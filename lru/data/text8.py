@@ -10,7 +10,7 @@ from lru.data.released import Release
 
 
 class Text8(TextStream):
-    """90 million characters for training, and 5 million each for validation and test."""
+    """text8, or the beginning of it: 90 % for training, and 5 % each for validation and test."""
 
     name = "text8"
     size = 100_000_000

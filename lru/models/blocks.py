@@ -401,6 +401,13 @@ class ResidualStack(nn.Module):
         Args:
           inputs, initial_carry, seq_lengths, reset, timesteps: see `ResidualBlock.__call__`.
           return_carry, time_major, train: see `ResidualBlock.__call__`.
+
+        Returns:
+          The outputs `(B, T, H)`, or `(carry, outputs)` if `return_carry`.
+
+        Raises:
+          ValueError: if `initial_carry` does not have one entry per layer; see also
+            `ResidualBlock.__call__`.
         """
         if initial_carry is None:
             initial_carry = (None,) * self.num_layers

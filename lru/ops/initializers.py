@@ -141,6 +141,9 @@ def lru_initializers(
       r_min, r_max, max_phase: the radii and the largest phase of the eigenvalues; see `lru.LRU`.
       bidirectional: whether to add `C2_re` and `C2_im`, which read the second direction's states.
 
+    Raises:
+      ValueError: if a size is not an integer of at least 1, or the ring or `max_phase` is invalid.
+
     Example:
       >>> [name for name in lru_initializers(8, 4)]
       ['nu_log', 'theta_log', 'B_re', 'B_im', 'C_re', 'C_im', 'D']

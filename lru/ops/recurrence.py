@@ -296,8 +296,7 @@ class _Numbers(NamedTuple):
 
     Attributes:
       run: the method's function, `(a, x, h0, reset, reverse) -> h`.
-      fused: a function that computes `run_transposed` in one pass for a constant a; None if the
-        method has none.
+      fused: a function that `run_transposed` calls if a is constant; None if the method has none.
       times: a function that multiplies two arrays.
       transpose: a function that maps a factor to the factor of the transposed multiplication.
     """
@@ -317,7 +316,7 @@ class _Numbers(NamedTuple):
 
         Returns:
           `(z, sums)`: z is the cotangent of x, and `sums`, with the shape of a, is the cotangent of
-          a for a state of zero before the first step.
+          a for a state of zero before the first step consumed.
         """
         if self.fused and len(a) == 1:
             return self.fused(a, g, h, reset, reverse)

@@ -1,8 +1,8 @@
 """Checks the sections of a config, and returns functions that create the model and the data set.
 
 The `type` of a section, such as `"lru.models:SequenceClassifier"`, names a class or a function. The
-other keys are the arguments of this class or function. An unknown key raises an error.
-`Experiment` reads the two sections that have no `type`: `optimizer` and `train`.
+other keys are the arguments of this class or function. `Experiment` reads the two sections that
+have no `type`: `optimizer` and `train`.
 """
 
 from __future__ import annotations

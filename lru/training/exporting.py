@@ -296,7 +296,7 @@ def evaluate_export(
 
 
 def _check_same_data(folder: Path, there: Mapping[str, Any], experiment: Experiment) -> None:
-    """Raises a UserError if an experiment's data give other model arguments, or another `spec`."""
+    """Raises a UserError unless an experiment's data give the arguments and `spec` in `there`."""
     here = dict(experiment.task.model_arguments) | {"spec": experiment.dataset.spec}
     for name, value in here.items():
         if there.get(name) != value:

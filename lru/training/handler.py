@@ -17,8 +17,9 @@ from lru.training.history import FILE
 class SealedHandler(ocp.StandardCheckpointHandler):
     """Saves a state as Orbax does, then the run's history, then the digests of all these files.
 
-    Orbax calls `finalize` in its background thread, before it renames the directory. A checkpoint
-    therefore never exists without its digests, and training does not wait for them.
+    Orbax calls `finalize` in its background thread, before it renames the directory. Every
+    checkpoint that is saved completely therefore has its digests, and training does not wait for
+    them.
     """
 
     async def async_save(self, directory: Any, *args: Any, **kwargs: Any) -> Any:

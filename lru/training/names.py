@@ -63,8 +63,7 @@ def check_config(config: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Checks every `type` in the config of a run or an export, whether or not it is used.
 
     Raises:
-      UserError: see `check_names`; or a name in `lru` or `flax.linen` does not refer to a data set
-        in the section `data`, or to a Flax module elsewhere.
+      UserError: see `check_names` and, for names in `lru` and `flax.linen`, `resolve`.
     """
     check_names(config, "config", allow)  # every name, before any import
     _check_trusted(config, "config", allow)

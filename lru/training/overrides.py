@@ -24,9 +24,10 @@ def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """Applies `--config.key.subkey=value` arguments to a config, and returns the config.
 
     A value must have the type of the value that it replaces. A key that is missing from the config,
-    or None there, is set if it is an argument of the section's target: `Settings` for `train`,
-    `OptimizerSettings` for `optimizer`, and the object named by `type` for other sections. The new
-    value must have the type in the argument's annotation, or be the name of a type for a `dtype`.
+    or None there, is set if it is an argument of the section's target that the program does not
+    fill in. The target is `Settings` for `train`, `OptimizerSettings` for `optimizer`, and the
+    object named by `type` for other sections. The new value must have the type in the argument's
+    annotation; for a `dtype`, it must be the name of a type, or None.
 
     Raises:
       UserError: a key does not exist, or its value is missing, has another type, or cannot be given

@@ -188,11 +188,11 @@ def _gather(number: int) -> np.ndarray:
 def in_turn(action: Callable[[], T]) -> T:
     """Calls an action in process 0, then in the other processes; returns this process's result.
 
-    The other processes can therefore read files that process 0 creates. If the action fails in a
-    process, that process raises the error, and the others raise a `UserError`.
+    The other processes can therefore read files that process 0 creates. They do not call the action
+    if it fails in process 0. A process in which the action fails raises the error of the action.
 
     Raises:
-      UserError: the action failed in another process.
+      UserError: the action failed in other processes only.
     """
     if not are_several():
         return action()

@@ -38,8 +38,8 @@ def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) 
       seconds: how long to wait.
 
     Raises:
-      UserError: the numbers do not fit together, not all processes come in time, or process 0
-        cannot use the port.
+      UserError: the numbers do not fit together, not all processes come in time, process 0 cannot
+        use the port, or this process does not find process 0 at the address.
     """
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + seconds

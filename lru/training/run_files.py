@@ -1,4 +1,4 @@
-"""The files of a run, which a resumed run rewinds to its newest readable checkpoint."""
+"""Writes the files of a run; a resumed run rewinds its logs to its newest readable checkpoint."""
 
 from __future__ import annotations
 

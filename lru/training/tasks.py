@@ -75,7 +75,7 @@ class Task:
         raise NotImplementedError
 
     def batches(self, seed: int, indices: bool, rows: slice) -> grain.MapDataset:
-        """Returns the batch of every step, or the indices of its examples.
+        """Returns the training batch of every step, or the indices of its examples.
 
         Args:
           seed: the seed of the shuffling.

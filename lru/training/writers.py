@@ -123,7 +123,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def rewind(self, step: int) -> None:
-        """Opens an event file, which tells TensorBoard to discard events of later steps."""
+        """Opens an event file that makes TensorBoard discard older events of steps after `step`."""
         self._writer = self._open(purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:

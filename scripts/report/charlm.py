@@ -247,7 +247,10 @@ def _lines_of_main(size: str) -> list[Line]:
 
 
 def _quick(cells: Cells) -> str:
-    """Returns the section on our small models of two layers, with a table for each text."""
+    """Returns the section on our small models of two layers, with a table for each text.
+
+    A text without runs has no table. Without any runs, returns "".
+    """
     columns = (
         "model | test nats | bits per character | epochs run / best | parameters | time | data"
     )
@@ -289,7 +292,7 @@ def _depth(cells: Cells) -> str:
 def _converge(cells: Cells) -> str:
     """Returns the section on `:converge`, with a row for each text, depth, share and model.
 
-    Only finished runs are shown.
+    Only finished runs are shown. Without any, returns "".
     """
     found = sorted((cell for cell in cells if cell.size == "converge"), key=sort_key)
     lines = []

@@ -266,7 +266,10 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
 
 
 def _quick(cells: Mapping[Cell, list[Record]]) -> str:
-    """Returns the section on our small models, which cannot be compared with the paper's."""
+    """Returns the section on our small models, which cannot be compared with the paper's.
+
+    Without any runs, returns "".
+    """
     chosen = [
         (task, ablation) for task in TASKS for ablation in NAMES if cells[task, ablation, "quick"]
     ]

@@ -94,7 +94,10 @@ def _known(size: str = "table") -> dict[str, dict[str, Any]]:
 
 
 def sort(records: Mapping[str, Record]) -> Sorted:
-    """Groups records by the rows that they count for."""
+    """Groups records by the rows that they count for.
+
+    Of several tested runs of a row with the same seed, only the last is kept.
+    """
     cells: dict[Cell, list[Record]] = defaultdict(list)
     diverged: dict[Cell, list[Record]] = defaultdict(list)
     quick: dict[str, list[Record]] = defaultdict(list)

@@ -75,7 +75,7 @@ def lra(task: str, ablation: str = "lru", size: str = "paper", ring: str = "") -
 
 
 def charlm(data: str, model: str, size: str = "10m", depth: int = 2, percent: int = 0) -> Row:
-    """Returns the row of a text with a character model, at a size, with `depth` layers.
+    """Returns the row of a character model with `depth` layers on a text, at a size.
 
     Args:
       data, size: the data set and the budget; see `lru.training.recipes.charlm`.

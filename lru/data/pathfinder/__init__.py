@@ -3,8 +3,8 @@
 Do two markers lie at the ends of one dashed path, or of two different paths? A model reads the
 image pixel by pixel.
 
-`lru.data.pathfinder.images` generates images from a seed, by the rules of the released data. The
-released images can also be read.
+`lru.data.pathfinder.images` generates images from a seed, by the rules of the released data with
+one difference. The released images can also be read.
 """
 
 from __future__ import annotations

@@ -102,10 +102,11 @@ class Dashes:
         return np.all((ends >= 0) & (ends < self.rules.size), axis=(0, -1))
 
     def far(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the bounds of the pixels where the first path may begin; the upper are exclusive.
+        """Returns the lower and the exclusive upper bounds of the beginning of the first path.
 
-        The pixels in `whole` of its first dash, in the given poses, are then at least twice
-        `seed_distance` from the edges of the image.
+        Both are (y, x) for each given pose of the path's first dash, `(n, 2)`. Within the bounds,
+        the pixels of this dash in `whole` are at least twice `seed_distance` from the edges of the
+        image.
         """
         border = 2 * self.rules.seed_distance
         low, high = (self._extent[poses, side] for side in range(2))

@@ -39,7 +39,7 @@ Some = tuple[np.ndarray, np.ndarray]  # the flattened ends of dashes, and their 
 
 
 class Growth:
-    """One path in each attempt of a batch; the path grows as long as the attempt has room for it.
+    """One path in each attempt of a batch; `grow` adds dashes to the paths.
 
     Attributes:
       occupied: the occupancy, (attempts, width**2) uint8, without the last dash of each growing

@@ -22,7 +22,7 @@ class Rules:
       margins: the possible margins around dashes; each image uses one, drawn at random. Successive
         dashes are about two margins apart.
       dash_length: the length of a dash.
-      thickness: the thickness of a dash; times `antialias`, it must be a whole number.
+      thickness: the thickness of a dash; times `antialias`, it must be a positive whole number.
       antialias: the factor by which dashes and markers are drawn larger before they are scaled
         down.
       marker_radius: the radius of the two disks that serve as markers.
