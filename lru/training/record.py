@@ -192,8 +192,8 @@ def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from; None if it is unknown.
 
     The commit is named as by `git describe --always --abbrev=40`; if tracked files have changed,
-    `-dirty` is appended. The environment variable `LRU_COMMIT` takes precedence: it names the commit of a copy
-    whose Git history is missing or incomplete.
+    `-dirty` is appended. The environment variable `LRU_COMMIT` takes precedence: it names the
+    commit of a copy whose Git history is missing or incomplete.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named
@@ -221,6 +221,6 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu_cores() -> int | None:
-    """Returns the number of CPU cores that this process may use or, if unknown, of all cores."""
+    """Returns the number of CPU cores that this process may use, else of all cores, else None."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(usable(0)) if usable else os.cpu_count()
