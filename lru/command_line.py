@@ -271,7 +271,7 @@ def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 
 
 def _drop_unwritten() -> None:
-    """Discards output that cannot be written; otherwise Python would print a traceback on exit."""
+    """Discards standard output that cannot be written, so that Python prints no error on exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -302,7 +302,7 @@ def _stop(*_) -> NoReturn:
 
 
 class _PlainHandler(logging.StreamHandler):
-    """A `StreamHandler` that raises write errors; Python's own would print a traceback."""
+    """A `StreamHandler` that raises errors instead of printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704

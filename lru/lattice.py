@@ -124,7 +124,16 @@ class _LatticeCell(TwoWayCell):
 
     @nn.nowrap
     def _gated(self, states, products, reset_input_bias, times_reset):
-        """Computes h2' and h1' given both states and their products before gating."""
+        """Returns `(h2', h1')`.
+
+        Args:
+          states: `(h1, h2)`.
+          products: the product of h1, with biases, for the gates and candidate 1; and the product
+            of h2 for the gates and candidate 2.
+          reset_input_bias: the bias of candidate 2.
+          times_reset: a function that takes `(r1 * h1, r2 * h2)`, and returns their products for
+            candidates 2 and 1.
+        """
         (h1, h2), (projected, recurrent), width = states, products, self.features
         gates = nn.sigmoid(projected[..., :-width] + recurrent[..., :-width])
         distinct = jnp.split(gates, max(self.gate_order) + 1, axis=-1)

@@ -5,7 +5,7 @@ truncation needs to keep a share of the sum of each layer's Hankel singular valu
 to guarantee a bound on each layer's relative error in the H-infinity norm (`--tolerance`). All
 layers get the same K, the largest that any layer needs. The command writes an export, which
 `lru.export.load`, `lru.evaluate` and `lru.train --init_from` read. With `--sweep`, it writes a JSON
-file and a plot of accuracy against K instead of an export.
+file and a plot instead: a score, such as accuracy, against K.
 
 For example:
 

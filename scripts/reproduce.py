@@ -99,7 +99,7 @@ def _add_axes(parser: Parser, table: Table) -> None:
 
 
 def _choice(parser: Parser, axis: Axis):
-    """Returns a function that converts comma-separated text to choices of an axis."""
+    """Returns a function that converts "all", or comma-separated text, to choices of an axis."""
     known = {str(choice): choice for choice in axis.choices}
 
     def choose(text: str) -> Sequence[str | int]:

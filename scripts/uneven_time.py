@@ -75,7 +75,7 @@ def call(way: str, series: Series) -> dict[str, Any]:
 
 
 def train(way: str, seed: int, steps: int) -> tuple[SequenceClassifier, Any]:
-    """Trains a model in one of the ways, on new series at every step.
+    """Trains a model in one of `WAYS`, on new series at every step.
 
     Returns:
       The model and its trained variables.
@@ -92,7 +92,7 @@ def train(way: str, seed: int, steps: int) -> tuple[SequenceClassifier, Any]:
 
 
 def make_step(way: str, model: SequenceClassifier, optimizer: Any) -> Callable[..., Any]:
-    """Returns a step of training, which updates the variables and the optimizer's state."""
+    """Returns a training step, a function `(variables, state, series) -> (variables, state)`."""
 
     def loss(params, variables, series):
         logits, updated = model.apply(

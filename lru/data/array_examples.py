@@ -115,7 +115,10 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
 
 
 def _targets(part: Part, i: int, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the targets that count, labels `(m,)` or numbers `(m, k)`, and `_weight`'s mask."""
+    """Returns the targets of an example that count, and the result of `_weight`.
+
+    The targets are labels `(m,)` or numbers `(m, k)`.
+    """
     weight = _weight(part, i, target)
     per_step = target.startswith("step_")
     y = np.asarray(part.target(i, per_step)).reshape(len(weight), -1)[weight]

@@ -266,7 +266,7 @@ _EXPECTED = {
 
 
 def _check(spec: ArraySpec) -> None:
-    """Raises a ValueError if a specification, which may be untrusted, is invalid."""
+    """Raises an error, such as a ValueError, if a specification is invalid."""
     if spec.target not in TARGETS:
         raise ValueError(f"target is {spec.target!r}")
     for name in ("num_outputs", "vocab_size"):

@@ -225,7 +225,7 @@ class SequenceDataset(
         "full": the released data. "prefix": the first part of the released data. "stand-in": other
         data of the same form. "generated": made by rules like those of the released data. "own":
         the user's own files. "made-up": synthetic data for tests and trials. "artificial": made by
-        the generator that defines the task, of which no data were released.
+        the generator that defines the task; such a task has no released data.
         """
         return "full"
 

@@ -10,7 +10,7 @@ from lru.data.released import Release
 
 
 class Enwik8(TextStream):
-    """90 million bytes for training, and 5 million each for validation and test."""
+    """enwik8: 90 million bytes for training, and 5 million each for validation and test."""
 
     name = "enwik8"
     size = 100_000_000

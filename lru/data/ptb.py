@@ -1,7 +1,7 @@
 """The Penn Treebank as characters, as prepared by Mikolov et al. (2012).
 
-The text has 50 different characters, and a vocabulary of 10,000 words in lower case: `<unk>`
-replaces rarer words, and `N` replaces numbers.
+The text has 50 different characters, and a vocabulary of 10,000 words. All are in lower case except
+`N`, which replaces numbers; `<unk>` replaces rarer words.
 """
 
 from __future__ import annotations

@@ -303,7 +303,10 @@ class Release:
         return dataclasses.replace(found, origin=(archive,))
 
     def _wants(self, path: str) -> bool:
-        """Returns whether a member of the archive is a needed file, or is in a needed directory."""
+        """Returns whether a member of the archive is a needed file, or is in a needed directory.
+
+        The metadata files of macOS are not wanted.
+        """
         if any(part.startswith(("._", "__MACOSX")) for part in PurePosixPath(path).parts):
             return False
         return self._pattern().fullmatch(path) is not None

@@ -79,8 +79,8 @@ class Sources:
 def unchanged(directory: Path, manual: Path | None, paths: Sequence[Path]) -> bool:
     """Returns whether the files at these paths are what the data were prepared from.
 
-    If only paths or times differ, the record is updated if possible, so that the next comparison
-    is fast.
+    Without a record of the files that the data were prepared from, returns False. If only paths or
+    times differ, the record is updated if possible, so that the next comparison is fast.
     """
     known = Sources.read(directory)
     if known is None or len(known.files) != len(paths):

@@ -83,7 +83,10 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def whole_step(self, weights: Any, carry: Any, input: Any) -> tuple[Any, Any]:
-        """Runs one step, including `input_projection`, with the weights that `join` returns."""
+        """Runs one step, including `input_projection`, with the weights that `join` returns.
+
+        For the other arguments and the result, see `step`.
+        """
         return self.step(weights, carry, input, self.input_projection(weights, input))
 
     @nn.nowrap

@@ -86,6 +86,9 @@ def draw_eigenvalues(
       d_state: N, the number of eigenvalues.
       parameterization, r_min, r_max, max_phase: see `DiagonalRNN`.
 
+    Returns:
+      The parameters, each `(N,)`, by name.
+
     Raises:
       ValueError: if the parameterization is unknown, or the ring or `max_phase` is invalid.
 

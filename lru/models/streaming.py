@@ -123,7 +123,11 @@ def export_step(
 
 
 def _streamed(model, variables):
-    """Returns the model's `apply` with the variables, after checking that it can be streamed."""
+    """Returns the model's `apply`, with the variables and `return_carry=True` filled in.
+
+    Raises:
+      ValueError: if the model cannot be streamed.
+    """
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
             f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "

@@ -139,7 +139,7 @@ def solve_transposed(a, g, h, reset, reverse, pairs):
 
 
 def _solve(a, x, h0, reset, saved, reverse, pairs):
-    """Returns `(h,)` or, if `saved` holds states, `(h, sums)`.
+    """Returns `(h,)` or, if `saved` is not None, `(h, sums)`.
 
     The sums, `(1, ..., M)`, are those of `solve_transposed` over the steps of each sequence.
     """

@@ -72,7 +72,7 @@ def scan_unroll(steps: Any) -> int:
 
 
 def sum_parts(steps: Any) -> int:
-    """Returns into how many equal parts to divide a sum over time.
+    """Returns the number of equal parts into which to divide a sum over time.
 
     On a GPU, XLA computes the terms in the same kernel as the sum only if the sum has enough parts
     to occupy the GPU. Otherwise, it writes the terms to memory and reads them again.

@@ -104,6 +104,10 @@ def recur(a, x, h0, reset, reverse, method, pairs=False):
       pairs: whether a, x, h0 and the results are complex numbers as pairs; see `to_pairs`. The
         kernel computes with complex numbers as pairs, but the other methods do not. With pairs, the
         kernel's results may have a narrower type than float32: that of x.
+
+    Returns:
+      `(h, h_last)`: all states `(T, ..., N)`, and the state after the last step consumed
+      `(..., N)`.
     """
     resolved = resolve_method(method, x.shape)
     is_complex = pairs or any(jnp.iscomplexobj(v) for v in (a, x, h0))

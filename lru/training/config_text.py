@@ -116,7 +116,13 @@ def _comments(file: str) -> dict[int, str]:
 def _items(
     section: ConfigDict, where: str, order: Sequence[tuple[int, str]]
 ) -> Iterator[tuple[ConfigDict, str, str, Any]]:
-    """Yields the section, key, full name and value of each option, in the given order."""
+    """Yields the section, key, full name and value of each option.
+
+    Args:
+      section: the section; the options of its subsections are included.
+      where: the full name of the section.
+      order: the order of the keys, as `(id(section), key)`; other keys come last.
+    """
 
     def position(item: tuple[str, Any]) -> int:
         at = id(section), item[0]

@@ -47,7 +47,8 @@ class Description:
       of_bytes: whether each token of a text is a byte of UTF-8 instead of a character.
       steps_per_epoch: the number of training steps in one pass over a text; None if the data are
         not a text.
-      spec: what the model reads and predicts, if the data are the user's own arrays; else None.
+      spec: what the model reads and predicts, if the data are from `lru.data.arrays`;
+        else None.
 
     Raises:
       ValueError: an attribute is invalid, or does not fit the others.
@@ -118,7 +119,7 @@ class Description:
             raise UserError(f"{file} is damaged ({error}); {_REMEDY}") from error
 
     def save(self, workdir: Path) -> None:
-        """Writes the description into a work directory, or compares it with an existing one.
+        """Writes this description into a work directory or, if one is there, compares the two.
 
         Raises:
           UserError: the run was started with other data, or the existing description is damaged.

@@ -156,8 +156,8 @@ def _warn_if_imprecise(spec: ArraySpec | None) -> None:
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    For a model trained on the user's own arrays, features and predicted real numbers are in the
-    units of these arrays, and logits are in the order of `spec.labels` in `config.json`.
+    For a model trained on arrays (see `lru.data.arrays`), features and predicted real numbers are
+    in the units of these arrays, and logits are in the order of `spec.labels` in `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any
@@ -181,10 +181,14 @@ def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.
 def load_standardized(
     folder: str | os.PathLike[str], allow: Sequence[str] = ()
 ) -> tuple[nn.Module, Any, ArraySpec | None]:
-    """Loads an exported model as it was trained, its variables, and the `ArraySpec` of its data.
+    """Loads an exported model as it was trained.
 
-    If the data are the user's own arrays, features and predicted real numbers are standardized;
-    otherwise the `ArraySpec` is None. For the arguments and the errors, see `load`.
+    For the arguments and the errors, see `load`.
+
+    Returns:
+      `(model, variables, spec)`. If the training data are from `lru.data.arrays`, `spec` is their
+      `ArraySpec`, and features and predicted real numbers are standardized; otherwise, `spec` is
+      None.
     """
     import jax
     import numpy as np

@@ -55,7 +55,11 @@ def record_gradient_norms() -> optax.GradientTransformation:
 
 
 def _layers(tree: Any) -> list[list[Any]]:
-    """Returns the leaves of each layer, in the order of the layers."""
+    """Returns the leaves of each layer, in the order of the layers.
+
+    Raises:
+      UserError: the tree has no layers.
+    """
     layers: dict[int, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if found := _LAYER.search(jax.tree_util.keystr(path, simple=True, separator="/")):

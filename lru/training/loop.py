@@ -233,7 +233,10 @@ class _Run:
         return early
 
     def finish(self) -> dict[str, Any]:
-        """Tests the best checkpoint, writes the figures and the record, and returns the record."""
+        """Writes the figures and the record, and returns the record.
+
+        First tests the best checkpoint, unless it has been tested.
+        """
         best = self.best
         if best is None:
             raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")

@@ -27,7 +27,7 @@ _ROWS, _STEPS = 64, 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A trained model of a user's own arrays.
+    """A model trained on arrays; see `lru.data.arrays`.
 
     Attributes:
       model: the model as trained: features and predicted real numbers are standardized.
@@ -98,7 +98,7 @@ class Predictor:
 
 
 def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> Predictor:
-    """Loads a model of a user's own arrays from a run or an export.
+    """Loads the model of a run or an export, which must have been trained on arrays.
 
     Args:
       source: the work directory of a run, of which the best checkpoint is loaded; or an export.
@@ -107,7 +107,7 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
         only if a work directory has no `dataset.json`.
 
     Raises:
-      UserError: there is no model, it cannot be loaded, or it was not trained on a user's arrays.
+      UserError: there is no model, it cannot be loaded, or it was not trained on arrays.
     """
     if (source / WEIGHTS).exists():
         model, variables, spec = load_standardized(source, allow)

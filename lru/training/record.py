@@ -221,6 +221,6 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu_cores() -> int | None:
-    """Returns the number of CPU cores that this process may use or, if unknown, of all cores."""
+    """Returns the number of CPU cores that this process may use, else of all cores, else None."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(usable(0)) if usable else os.cpu_count()

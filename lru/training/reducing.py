@@ -72,13 +72,16 @@ class TrainedRun:
 def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
     """Restores the best checkpoint of a run whose layers are to be reduced.
 
-    If the data set cannot be read, but is described in `dataset.json`, logs a note and returns a
-    `TrainedRun` whose `split` is None.
+    If the data set is needed for `split` and cannot be read, but is described in `dataset.json`,
+    logs a note.
 
     Args:
       workdir: the work directory of the run.
       split: the split to evaluate on; None for no evaluation.
       reading: `data_dir`, `manual_dir` and `allow`; see `lru.training.best.restore_best`.
+
+    Returns:
+      The run. Its `split` is the given one, or None if the note was logged.
 
     Raises:
       UserError: see `lru.training.best.restore_best`; or the model has no LRU, or LRUs with

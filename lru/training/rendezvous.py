@@ -117,7 +117,11 @@ def _call(host: str, port: int, num_processes: int, process_id: int, deadline: f
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
-    """Connects to process 0, which may start later than this process."""
+    """Returns a connection to process 0; waits until the deadline for that process to start.
+
+    Raises:
+      UserError: process 0 cannot be reached.
+    """
     while True:
         left = deadline - time.monotonic()
         try:

@@ -14,8 +14,8 @@ def stop_signal() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the number of the first SIGTERM or SIGINT received, or None.
 
     In the `with` block, these signals do not interrupt the program, except that a SIGINT after the
-    first signal raises KeyboardInterrupt. Outside the main thread, the function always returns
-    None.
+    first signal raises KeyboardInterrupt. Outside the main thread, the handling of signals does not
+    change, and the function always returns None.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -130,8 +130,8 @@ class Task:
     def report(self, metrics: Any) -> dict[str, float]:
         """Returns the metrics to log.
 
-        For classes, they are `loss` and `accuracy`; for the characters of a text, also
-        `bits_per_character`. For real numbers, they are `loss`, `rmse` and `r2`.
+        They are `loss` and `accuracy` for classes; `loss`, `accuracy` and `bits_per_character` for
+        a text; and `loss`, `rmse` and `r2` for real numbers.
         """
         return metrics.compute()
 

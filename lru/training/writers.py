@@ -88,7 +88,7 @@ class JsonLines:
         return text.startswith(_text(rows).encode())
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one line."""
+        """Appends a row to the file and to `rows`."""
         with self._path.open("a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         self.rows.append(dict(row))

@@ -67,7 +67,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class FlaxGRU(nn.Module):
-    """A stack of `nn.RNN(nn.GRUCell)` layers."""
+    """A stack of `nn.RNN(nn.GRUCell)` layers; ignores `reset`, and always returns the carries."""
 
     features: int
     num_layers: int

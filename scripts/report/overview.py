@@ -37,7 +37,7 @@ def pictures(records: Mapping[str, Mapping[str, Record]]) -> list[Picture]:
 
 
 def plot_overview(lines: Mapping[str, Sequence[Record]], cells: Cells) -> Figure:
-    """Plots accuracy against steps on Recall, and test loss against depth."""
+    """Plots accuracy against steps on Recall, and test loss against depth on the Penn Treebank."""
     figure, (memory, depth) = panels(2)
     draw_curves(memory, lines)
     memory.set_title("Linear: recall over 1,024 steps", fontsize=11)

@@ -138,7 +138,7 @@ def _set_mixer(config: ConfigDict, ablation: str, options: Mapping[str, Any]) ->
     """Replaces a config's mixer with that of an ablation.
 
     The new mixer keeps N, `bidirectional`, the dtype and, unless it is dense, the method. `ring`
-    also keeps `max_phase`.
+    also keeps `max_phase`. `s4d` sets the model's `chunk_size` to 0.
     """
     lru = config.model.mixer
     shared = dict(d_state=lru.d_state, bidirectional=lru.bidirectional)
