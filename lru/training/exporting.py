@@ -156,8 +156,8 @@ def _warn_if_imprecise(spec: ArraySpec | None) -> None:
 def load(folder: str | os.PathLike[str], allow: Sequence[str] = ()) -> tuple[nn.Module, Any]:
     """Loads an exported model and its variables; no data set is needed.
 
-    For a model trained on the user's own arrays, features and predicted real numbers are in the
-    units of these arrays, and logits are in the order of `spec.labels` in `config.json`.
+    For a model of the data set `arrays`, features and predicted real numbers are in the units of
+    the arrays, and logits are in the order of `spec.labels` in `config.json`.
 
     The source of the folder may be untrusted: only Flax modules of `lru`, `flax.linen` and the
     packages in `allow` are created. A model that names another package is rejected before any

@@ -98,7 +98,7 @@ class Predictor:
 
 
 def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> Predictor:
-    """Loads a model of a user's own arrays from a run or an export.
+    """Loads a model of the data set `arrays` from a run or an export.
 
     Args:
       source: the work directory of a run, of which the best checkpoint is loaded; or an export.
@@ -107,7 +107,7 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
         only if a work directory has no `dataset.json`.
 
     Raises:
-      UserError: there is no model, it cannot be loaded, or it was not trained on a user's arrays.
+      UserError: there is no model, it cannot be loaded, or it was trained on another data set.
     """
     if (source / WEIGHTS).exists():
         model, variables, spec = load_standardized(source, allow)
