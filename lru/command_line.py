@@ -56,7 +56,7 @@ class _Paragraphs(argparse.HelpFormatter):
 
 
 def not_empty(text: str) -> str:
-    """Returns an argument that names a file, after checking that it is not empty.
+    """Returns an argument unchanged, after checking that it is not empty.
 
     Without the check, `Path` would take an empty argument for the current directory.
 
@@ -250,7 +250,8 @@ def _check_package() -> None:
 def _open_streams() -> None:
     """Opens the null device in place of standard streams that the shell closed, as with `>&-`.
 
-    Otherwise the next opened file would get the stream's file descriptor, and receive the output.
+    Otherwise a file opened later would get the file descriptor of a closed stream, and receive what
+    is written to this descriptor.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
@@ -261,7 +262,7 @@ def _open_streams() -> None:
 
 
 def _call(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Calls a command and flushes its output, because a failed write may raise only then."""
+    """Calls a command, then flushes its output, because a write may fail only at the flush."""
     try:
         main(argv)
     except SystemExit:  # after --help

@@ -2,8 +2,8 @@
 
 Without this command, training prepares missing data itself. For releases that the command does not
 download, give the directory of the files (--manual_dir=DIRECTORY). The command can also write
-ListOps in LRA's file format (--write_tsv=DIRECTORY), and an image with examples
-(--write_sheet=FILE.png). The documentation of the data set explains the options.
+ListOps in LRA's file format (--write_tsv=DIRECTORY), and some examples of a data set of images as
+one image (--write_sheet=FILE.png). The documentation of the data set explains the options.
 
 For example:
 

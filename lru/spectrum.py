@@ -2,9 +2,9 @@
 
 The command draws a page that compares the layers of the run's best checkpoint with the layers
 before training: eigenvalues, moduli, phases, time scales and impulse responses. With --animation or
---html, it instead draws the eigenvalues over training: as an animation, or as a page for a browser
-with a slider. If --out is given too, it also draws the comparison. The command supports not only
-LRUs but also the other diagonal layers, which are in lru.baselines.
+--html, it instead draws the eigenvalues over training: as an animation, or as a web page with a
+slider. If --out is given too, it also draws the comparison. The command supports not only LRUs but
+also the other diagonal layers, which are in lru.baselines.
 
 The module exports the functions that compute these quantities, and functions that plot them. Each
 plotting function takes Matplotlib `Axes` and returns them:

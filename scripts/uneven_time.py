@@ -3,10 +3,10 @@
     python scripts/uneven_time.py --out=results/uneven_time
 
 Each series is the sum of a strong and a weak sine and noise, sampled at random times with gaps of
-mean 1. Its class is the frequency of the strong sine. The same model learns it in three ways: from
-the values alone, from the values with the gaps as a second feature, and from the values with the
-gaps as the `timesteps` of its layers. For each seed, `OUT/seedN.json` has the test accuracies and
-the settings.
+mean 1. Its class is the frequency of the strong sine. The same model learns the class in three
+ways: from the values alone, from the values with the gaps as a second feature, and from the values
+with the gaps as the `timesteps` of its layers. For each seed, `OUT/seedN.json` has the test
+accuracies and the settings.
 """
 
 from __future__ import annotations

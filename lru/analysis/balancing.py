@@ -73,7 +73,8 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
 
     The controllability Gramian is P = R R^T, and the observability Gramian is Q = L L^T. With the
     singular value decomposition L^T R = U diag(sigma) V^T, the projections sigma^(-1/2) U^T L^T and
-    R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs & Postlethwaite, 1987).
+    R V sigma^(-1/2) make both Gramians diag(sigma) (Tombs & Postlethwaite, 1987). States with a
+    sigma of zero, up to rounding, are left out.
 
     Args:
       modes: the modes of a layer other than S4D; `out` may stack the output matrices of two

@@ -58,7 +58,7 @@ def find_layers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
 def noted_layers() -> Iterator[dict[str, nn.Module]]:
     """Yields a dict of layers by path, filled during the `with` block.
 
-    It gets every layer that has a method `modes` and is called in the block.
+    A layer with a method `modes` is added when it is called.
     """
     found = {}
 

@@ -18,12 +18,12 @@ def impulse_response(
 
     Args:
       modes: the modes of one direction of a layer other than S4D, whose channels do not mix.
-      steps: the values of k, `(K,)`.
+      steps: the values of k, `(steps,)`.
       outputs, inputs: slices or arrays with the indices of the channels to compute. A long response
-        of all channels, `(K, H, H)`, takes much memory.
+        of all channels, `(steps, H, H)`, takes much memory.
 
     Returns:
-      The responses, `(K, outputs, inputs)`.
+      The responses, `(steps, outputs, inputs)`.
 
     Example:
       >>> modes = Modes(np.array([0.5]), np.array([[4.0]]), np.array([[1.0]]))

@@ -133,7 +133,7 @@ def _is_tar(block: bytes) -> bool:
 
 
 class _Joined:
-    """The bytes that were already read from a stream, followed by the rest of that stream."""
+    """A stream of the bytes already read from another stream, and then of the rest of that one."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self._first, self._rest = first, rest

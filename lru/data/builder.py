@@ -41,7 +41,7 @@ class _Config(tfds.core.BuilderConfig):
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Does nothing; TFDS would look for the data set on its own servers."""
+        """Does nothing, so that TFDS does not look for the data set on its servers."""
 
 
 class SequenceDataset(

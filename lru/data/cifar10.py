@@ -71,7 +71,7 @@ class CIFAR10Options(ReleasedOptions):
 
 
 class CIFAR10(SequenceDataset):
-    """Images of 32 x 32 pixels in ten classes, stored as bytes, which `decode` converts."""
+    """Images of 32 x 32 pixels in ten classes, stored as bytes, which `decode` standardizes."""
 
     name = "cifar10"
     options_class = CIFAR10Options

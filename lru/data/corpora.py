@@ -102,7 +102,7 @@ class TextStream(SequenceDataset):
 
     @property
     def max_length(self) -> int:
-        """The number of characters in an example; the last example of a split may have fewer."""
+        """The number of tokens in an example; the last example of a split may have fewer."""
         return _CHUNK
 
     @property
@@ -206,7 +206,7 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError if `md5` is set and a text of full size has another digest."""
+        """Raises a UserError if `md5` is set and differs for content of the released size."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(

@@ -83,7 +83,7 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
-    """Returns whether the response begins at byte `start`; servers may ignore the range."""
+    """Returns whether the response is partial and begins at byte `start`."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status == 206 and found is not None and int(found[1]) == start
 

@@ -143,7 +143,11 @@ class Release:
         return None
 
     def _given(self, file: Path, paths: Paths) -> Found:
-        """Returns the archive given as `manual_dir`, or the file and the needed files beside it."""
+        """Returns the needed files if `file` is one of them, else the archive `file`.
+
+        Raises:
+          UserError: see `locate`.
+        """
         for names in (self.files, *self.instead):
             for name in names:
                 if plain(file.name) in [name.lower() + ending for ending in ("", *COMPRESSED)]:

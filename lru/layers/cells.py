@@ -168,7 +168,7 @@ class TwoWayCell(nn.RNNCellBase):
 
     @nn.nowrap
     def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
-        """Returns the product of x and a kernel, with factors of `dtype`, as at least float32."""
+        """Multiplies x by a kernel, both converted to `dtype`; the result is at least float32."""
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

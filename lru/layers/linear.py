@@ -44,7 +44,7 @@ from lru.ops.recurrence import Method, fits
 
 
 def eigenvalues(params: Parameters) -> Complex[Array, "N"]:
-    """Returns Lambda = exp(-exp(nu_log) + i exp(theta_log)), which is always in the unit disk.
+    """Returns the eigenvalues Lambda = exp(-exp(nu_log) + i exp(theta_log)).
 
     Example:
       >>> import jax.numpy as jnp
@@ -290,7 +290,7 @@ class LRU(Mixer):
         return modes_of(lru_directions, params)
 
     def directions(self, inputs: Any) -> tuple[DiagonalDirection, ...]:
-        """Returns the directions that `C` and, in a bidirectional layer, `C2` read."""
+        """Returns the direction with `C` and, in a bidirectional layer, the direction with `C2`."""
         params = lru_parameters(self, inputs.shape[-1], self.bidirectional)
         return lru_directions(
             params,

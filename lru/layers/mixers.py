@@ -182,7 +182,7 @@ class Mixer(nn.Module, kw_only=True):
 
     @property
     def causal(self) -> bool:
-        """True if a sequence can run chunk by chunk, as no output depends on a later input."""
+        """True if a sequence can run chunk by chunk, because no output depends on a later input."""
         return False
 
     @nn.nowrap

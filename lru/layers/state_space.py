@@ -109,10 +109,11 @@ class DiagonalDirection(Direction):
         return from_pairs(h)
 
     def stored(self, steps: Any) -> Any:
-        """Returns the type of x and h in memory: `dtype` for the kernel, else at least float32.
+        """Returns the type of B u and h in memory: `dtype` with Pallas, else at least float32.
 
-        The kernel computes in at least float32, and rounds the states h that it stores to `dtype`,
-        as the output product would. The carry, taken from these states, is rounded, too.
+        The Pallas kernel computes in at least float32, and rounds the states h that it stores to
+        `dtype`, as the output product would. The carry is one of these states, so it is rounded
+        too.
 
         Args:
           steps: the shape of the inputs, `(T, ..., H)`.

@@ -1,8 +1,8 @@
 """Annotations of array shapes: `Float[Array, "*B T H"]` is a float array (..., T, H).
 
-They serve as documentation. The tests check them at run time with jaxtyping and beartype, through
-an import hook in tests/conftest.py; the library itself does not. The library runs without
-jaxtyping: names such as `Float` are then aliases of `typing.Annotated`.
+They serve as documentation. The tests check those of some modules at run time with jaxtyping and
+beartype, through an import hook in tests/conftest.py. The library runs without jaxtyping: names
+such as `Float` are then aliases of `typing.Annotated`.
 
 Common letters: B batch (`*B` for any number of batch axes), T time, H model width, N state size,
 L layers, V vocabulary.

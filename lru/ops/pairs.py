@@ -9,7 +9,7 @@ from lru.ops.dtypes import at_least_float32
 
 
 def to_pairs(v):
-    """Returns the real and imaginary parts of v `(..., N)`, side by side, as `(..., 2N)`."""
+    """Returns the real and imaginary parts of v side by side, as `(..., 2N)`; None as None."""
     return v if v is None else jnp.concatenate([v.real, v.imag], axis=-1)
 
 

@@ -32,7 +32,7 @@ def is_gpu() -> bool:
 
 @functools.cache
 def kernel_compiles() -> bool:
-    """Returns whether the device is a GPU for which the kernel of `lru.ops.pallas` can compile.
+    """Returns whether the device is a GPU for which the kernel of `lru.ops.pallas` compiles.
 
     On NVIDIA GPUs, Triton needs compute capability 8 or more.
     """

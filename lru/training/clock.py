@@ -14,7 +14,7 @@ _SECONDS_PER_CALL = 1.0  # a signal is handled only between two chunks of steps
 class Clock:
     """Measures a run's total time, its speed, and its wait for input.
 
-    The total time is summed over all restarts of the run. The wait for input is the time in which
+    The total time and the wait for input continue those in `before`. The wait is the time in which
     the devices are idle for lack of input: no call of the compiled program is running, and the
     batches of the next call are not ready. The first wait begins when training starts, and includes
     reading the data. `read` returns the wait as a share of the time since the last `restart` or

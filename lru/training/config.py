@@ -69,7 +69,8 @@ def find_config(path: str) -> Path:
     """Returns the config file with a path or a name: `listops` is `configs/lra_listops.py`.
 
     A relative path is looked up in the current directory, in the package, and beside the package;
-    `configs/` and `.py` may be left out. So may the first word of a file's name, such as `lra_`.
+    `configs/` and `.py` may be left out. So may the first word, such as `lra_`, of the name of a
+    config that comes with the package.
 
     Raises:
       UserError: there is no such file, or there are several.

@@ -2,9 +2,9 @@
 
 A config file given with `--config` is the user's own program and may name anything. The
 `config.json` of a work directory or an export is a data file whose source may be untrusted, so
-reading it must not run foreign code. In such a file, the section `data` may name a data set of
-`lru`, the other sections may name Flax modules of `lru` and `flax.linen`, and every section may
-name objects defined in the packages that the user allowed.
+reading it must not run foreign code. In such a file, the section `data` may name the `create` of a
+data set of `lru`, the other sections may name Flax modules of `lru` and `flax.linen`, and every
+section may name objects defined in the packages that the user allowed.
 """
 
 from __future__ import annotations
@@ -165,9 +165,10 @@ def _check_name(name: Any, where: str, allow: Sequence[str]) -> None:
 
 
 def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> None:
-    """Checks that an object is of an accepted kind, and is defined in an accepted module.
+    """Checks that an object is defined in an accepted module, and is of an accepted kind.
 
-    The module in `name` may have imported the object from another module.
+    An object defined in a package in `allow` may be of any kind. The module in `name` may have
+    imported the object from another module.
     """
     modules = _modules_of(target)
     outside = [module for module in modules if not _lies_in(module, (*TRUSTED, *allow))]

@@ -48,7 +48,7 @@ def restore_config(workdir: Path, log: Log) -> None:
     """Rewrites a lost or damaged `config.json`, and checks an existing one.
 
     An existing config is compared with that in the newest readable checkpoint. The number of steps
-    or epochs, and options that do not affect the results, may differ.
+    or epochs may differ, and so may options that affect the results at most by rounding.
 
     Args:
       workdir: the work directory of the run.

@@ -50,7 +50,11 @@ def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) 
 
 
 def _host(port: int, num_processes: int, deadline: float) -> None:
-    """Waits for the other processes, and answers all that have come."""
+    """Waits for the other processes, and answers all that have come.
+
+    Raises:
+      UserError: as in `meet`.
+    """
     missing, guests, problem = set(range(1, num_processes)), [], ""
     with ExitStack() as stack:
         server = stack.enter_context(_listen(port))

@@ -17,7 +17,7 @@ from lru.training.speed import BY_PLATFORM
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`, unless it exists and agrees in all options that affect the results."""
+    """Writes `config.json`, unless it exists and agrees with the config; see `differences`."""
     file = workdir / "config.json"
     if not file.exists() or differences(load_run_config(workdir).to_dict(), config.to_dict()):
         write_atomically(file, json.dumps(config.to_dict(), indent=2) + "\n")

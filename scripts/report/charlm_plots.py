@@ -290,9 +290,9 @@ def plot_percent(cells: Cells) -> Figure:
 
 
 def _mean_loss(runs: Sequence[Record]) -> tuple[int, float, float]:
-    """Returns the percentage of the text, the mean test loss and its standard error.
+    """Returns the percentage of the text, and the finished runs' mean test loss and its error.
 
-    The standard error of a single run is given as 0.
+    The error is the standard error, given as 0 for a single run.
     """
     losses = [record["test"]["loss"] for record in finished(runs)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else 0.0

@@ -179,5 +179,5 @@ def chance(classes: int, examples: int) -> tuple[float, float]:
 
 
 def join(sections: Iterable[str]) -> str:
-    """Joins the nonempty sections of a page with blank lines."""
+    """Joins the nonempty sections with blank lines, and ends the result with a newline."""
     return "\n\n".join(section for section in sections if section) + "\n"
