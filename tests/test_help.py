@@ -64,7 +64,7 @@ def test_a_console_script_exits_with_2_and_one_line(monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("lru.analysis")]:
         monkeypatch.delitem(sys.modules, name)
     assert lru.console_scripts.spectrum() == 2
-    assert "is not installed; what the commands need" in capsys.readouterr().err
+    assert "is not installed; install the dependencies" in capsys.readouterr().err
 
 
 def test_the_help_of_training_lists_every_config_and_variant_on_80_columns(help_of):

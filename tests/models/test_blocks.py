@@ -296,7 +296,7 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
 
 def test_a_carry_of_another_depth_raises():
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
-    with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
+    with pytest.raises(ValueError, match="initial_carry has 3 entries; expected 2"):
         apply(stack, make(stack), inputs(), (None,) * 3)
 
 

@@ -185,5 +185,5 @@ def test_processes_that_do_not_meet_end_with_a_line(process_id):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: not all processes met at 127.0.0.1:")
+    assert done.stderr.startswith("error: not all processes joined the run at 127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1

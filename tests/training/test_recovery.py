@@ -121,7 +121,7 @@ def test_a_lost_config_is_rewritten(damage, work, whole, resume, capsys):
     damage(work / "config.json")
     resume(work)
     assert (work / "config.json").read_bytes() == (whole / "config.json").read_bytes()
-    assert "config.json was missing or damaged: written again from checkpoint 12" in (
+    assert "config.json was missing or damaged; it was written again from checkpoint 12" in (
         capsys.readouterr().out
     )
 
