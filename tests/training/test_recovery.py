@@ -105,7 +105,7 @@ def test_lost_rows_are_rewritten_from_the_checkpoint(damage, work, whole, resume
                key=lambda row: row["loss"])  # fmt: skip
     assert run.best == best
     out = capsys.readouterr().out.splitlines()
-    assert [line.split(" was missing, cut or changed: ")[0] for line in out] == [
+    assert [line.split(" was missing, cut or changed; ")[0] for line in out] == [
         str(work / name) for name in ("metrics.jsonl", "timing.jsonl")
     ]
 
