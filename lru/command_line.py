@@ -91,19 +91,25 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
         "--manual_dir",
         type=path,
         metavar="DIR",
-        help="the directory with files of official releases",
+        help="the directory with the files of official releases",
     )
 
 
 def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
     """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run."""
     parser.add_argument(
-        "--workdir", required=True, type=path, metavar="DIR", help="as given to lru.train"
+        "--workdir",
+        required=True,
+        type=path,
+        metavar="DIR",
+        help=("the work directory given to lru.train"),
     )
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
-        help="a package of yours that the run's config names; by default only classes of lru and "
-        "flax are loaded; may be repeated",
+        help=(
+            "also load classes of this package, which the run's config names; by default, only "
+            "classes of lru and flax are loaded; may be repeated"
+        ),
     )  # fmt: skip
     add_data_arguments(parser, needs_data)
 
@@ -112,8 +118,9 @@ def add_process_arguments(parser: Parser) -> None:
     """Adds `--coordinator`, `--num_processes` and `--process_id`, for several processes."""
     group = parser.add_argument_group(
         "several processes",
-        "SLURM, Open MPI and TPU pods need none of these. Elsewhere start each process with the "
-        "same command but its own --process_id. All read and write the same directories.",
+        "SLURM, Open MPI and TPU pods need none of these arguments. Elsewhere, start every "
+        "process with the same command, but its own --process_id. All processes read and write "
+        "the same directories.",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="the address of process 0")
     group.add_argument("--num_processes", type=int, help="the number of processes")
@@ -215,12 +222,19 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
         return 141
     except OSError as error:
         file = f" {error.filename}" if error.filename else ""
-        advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
+        advice = (
+            "; free some disk space and run the command again"
+            if error.errno == errno.ENOSPC
+            else ""
+        )
         return _print_error(f"cannot read or write{file}: {error.strerror or error}{advice}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "lru").partition(".")[0] == "lru":
             raise
-        return _print_error(f"{error.name} is not installed; what the commands need:\n{INSTALL}", 2)
+        return _print_error(
+            f"{error.name} is not installed; install the dependencies of the commands:\n{INSTALL}",
+            2,
+        )
     except RuntimeError as error:
         processes = sys.modules.get(_PROCESSES)
         lost = processes.lost(error) if processes else ""
@@ -242,8 +256,8 @@ def _check_package() -> None:
     """Raises a `UserError` if `import lru` finds the package of another distribution."""
     if not hasattr(lru, "__version__"):
         raise UserError(
-            "import lru finds another package (lru-dict has that name too), which hides lru-flax;\n"
-            "pip uninstall lru-dict, then install lru-flax again"
+            "import lru finds another package, which hides lru-flax (lru-dict has the same "
+            "import name);\nrun pip uninstall lru-dict, then install lru-flax again"
         )
 
 
@@ -283,9 +297,12 @@ def _device_error(error: RuntimeError) -> str:
     """Returns a short message if JAX lacks memory or a device; otherwise an empty string."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
-        return f"{first[:200]}\na smaller config.train.batch_size needs less memory"
+        return f"{first[:200]}\ntry a smaller config.train.batch_size, which needs less memory"
     if "Unable to initialize backend" in first or "Unknown backend" in first:
-        return f"{first[:200]}; see JAX_PLATFORMS, and how to install JAX for the device"
+        return (
+            f"{first[:200]}; check JAX_PLATFORMS, and whether JAX is installed with support for "
+            "the device"
+        )
     return ""
 
 

@@ -24,7 +24,12 @@ def main(argv: Sequence[str]) -> None:
     """Parses the arguments, prints the table, and draws the curves if requested."""
     parser = Parser("python -m lru.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="a --workdir")
-    parser.add_argument("--out", type=path, metavar="FILE.png", help="draw the curves; or .pdf")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="FILE.png",
+        help="also draw the validation curves, as PNG or PDF",
+    )
     known = parser.parse_args(argv)
 
     from lru.training.comparing import compare

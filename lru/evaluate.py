@@ -30,7 +30,10 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser("python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser, needs_data=True)
     parser.add_argument(
-        "--split", default="test", choices=["train", "validation", "test"], help="default: test"
+        "--split",
+        default="test",
+        choices=["train", "validation", "test"],
+        help=("the split to evaluate; default: test"),
     )
     add_process_arguments(parser)
     known = parser.parse_args(argv)

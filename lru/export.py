@@ -27,8 +27,12 @@ def main(argv: Sequence[str]) -> None:
     """Parses the arguments, exports the model, and prints the names of the files written."""
     parser = Parser("python -m lru.export", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
-    parser.add_argument("--step", action="store_true", help="export the model's step as well")
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="FOLDER", help="the folder to create"
+    )
+    parser.add_argument(
+        "--step", action="store_true", help="also export one step of the model as a program"
+    )
     known = parser.parse_args(argv)
 
     cache_compilations()

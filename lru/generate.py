@@ -28,13 +28,24 @@ def main(argv: Sequence[str]) -> None:
     add_run_arguments(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="at least one character")
     parser.add_argument(
-        "--length", type=_least(int, 1), default=500, help="in characters; default: 500"
+        "--length",
+        type=_least(int, 1),
+        default=500,
+        help=("the number of characters to generate; default: 500"),
     )
-    parser.add_argument("--temperature", type=_least(float, 0), default=0.8, help="default: 0.8")
     parser.add_argument(
-        "--top-k", type=_least(int, 1), metavar="K", help="draw from the K likeliest only"
+        "--temperature",
+        type=_least(float, 0),
+        default=0.8,
+        help=("0 always chooses the most likely character; default: 0.8"),
     )
-    parser.add_argument("--seed", type=_least(int, 0), help="default: a random one")
+    parser.add_argument(
+        "--top-k",
+        type=_least(int, 1),
+        metavar="K",
+        help="sample only from the K most likely characters",
+    )
+    parser.add_argument("--seed", type=_least(int, 0), help="default: a random seed")
     known = parser.parse_args(argv)
     if not known.prompt:
         parser.error("--prompt is empty; expected at least one character")
@@ -59,7 +70,10 @@ def main(argv: Sequence[str]) -> None:
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
         shown = printable(" ".join(odd), keep="")
-        log(f"note: not in the training text, read as unknown: {shown}", sys.stderr)
+        log(
+            f"note: these characters are not in the training text and are read as unknown: {shown}",
+            sys.stderr,
+        )
     seed = secrets.randbits(32) if known.seed is None else known.seed
     print(f"seed: {seed}", file=sys.stderr)
     tokens = sample(

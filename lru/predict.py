@@ -1,11 +1,11 @@
 """Predicts the targets of new arrays: `python -m lru.predict --workdir=DIR --input=X --out=Y`.
 
-DIR is the work directory of a run of configs/arrays.py, of which the best checkpoint is used, or an
-export of such a run. X, an .npz file or a folder of .npy files, has the array x and, if examples
-have different lengths, the array lengths. Y, an .npz file, gets the array y: numbers in the units
-of the training data, or labels. For labels, Y also gets the arrays probability and classes; for
-targets of steps, also the array valid. See docs/own_data.md. The training data are read only for a
-run whose work directory has no dataset.json.
+DIR is an export, or the work directory of a run of configs/arrays.py, whose best checkpoint is
+used. X is an .npz file or a folder of .npy files. It contains the array x and, if sequences differ
+in length, the array lengths. Y is an .npz file, to which the command writes the array y: numbers in
+the units of the training data, or labels. For labels, it also writes the arrays probability and
+classes; for targets of steps, also the array valid. See docs/own_data.md. The command reads the
+training data only for a run whose work directory has no dataset.json.
 
 For example:
 
@@ -27,7 +27,11 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser("python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
     parser.add_argument(
-        "--input", required=True, type=path, metavar="FILE.npz", help="or a folder of .npy files"
+        "--input",
+        required=True,
+        type=path,
+        metavar="FILE.npz",
+        help="an .npz file or a folder of .npy files",
     )
     parser.add_argument(
         "--out", required=True, type=path, metavar="FILE.npz", help="the file to write"

@@ -29,19 +29,21 @@ def main(argv: Sequence[str]) -> None:
     from lru.errors import UserError
 
     task = Parser("python -m lru.prepare", add_help=False)
-    task.add_argument("--task", default="listops", help="name of the data set; default: listops")
+    task.add_argument(
+        "--task", default="listops", help=("the name of the data set; default: listops")
+    )
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 
     parser = Parser("python -m lru.prepare", description=__doc__, parents=[task])
     add_data_arguments(parser)
     parser.add_argument(
-        "--write_tsv", type=path, metavar="DIR", help="directory to write text files to"
+        "--write_tsv", type=path, metavar="DIR", help="the directory to write text files to"
     )
     parser.add_argument(
         "--write_sheet",
         type=path,
         metavar="FILE.png",
-        help="image file to write some examples of each class to",
+        help="the image file in which to draw some examples of each class",
     )
     group = parser.add_argument_group(f"options of {dataset_type.name}")
     options = dataclasses.fields(dataset_type.options_class)
@@ -51,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         group.add_argument(f"--{option.name}", type=type(default), default=default, help=text)
     arguments = parser.parse_args(argv)
     if arguments.write_tsv and not hasattr(dataset_type, "write_tsv"):
-        raise UserError(f"{dataset_type.name} has no text form: leave --write_tsv out")
+        raise UserError(f"{dataset_type.name} has no text form; leave --write_tsv out")
 
     dataset = dataset_type.create(
         arguments.data_dir,

@@ -60,29 +60,50 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser("python -m lru.reduce", description=__doc__, epilog=CACHE_HELP)
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, type=path, metavar="FOLDER", help="a new folder")
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="FOLDER", help="the folder to create"
+    )
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--modes", type=int, metavar="K", help="the number of modes of each layer, at most N"
     )
-    size.add_argument("--energy", type=float, metavar="SHARE", help="the share to keep, e.g. 0.99")
     size.add_argument(
-        "--tolerance", type=float, metavar="ERROR", help="the relative error to allow, e.g. 0.5"
+        "--energy",
+        type=float,
+        metavar="SHARE",
+        help=("the share of the sum of Hankel singular values to keep, for example 0.99"),
     )
-    size.add_argument("--sweep", action="store_true", help="accuracy against K, as JSON and PNG")
+    size.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="ERROR",
+        help=("the relative error to allow, for example 0.5"),
+    )
+    size.add_argument(
+        "--sweep",
+        action="store_true",
+        help="write accuracy against K as JSON and PNG, not an export",
+    )
     parser.add_argument(
-        "--method", default="balanced", choices=list(METHODS), help="default: balanced"
+        "--method",
+        default="balanced",
+        choices=list(METHODS),
+        help=("the method of reduction; default: balanced"),
     )
     parser.add_argument(
         "--inputs", default="white", choices=["white", "measured"],
         help="reduce for white noise, or for the inputs of each layer in training, which needs the "
         "data set; default: white",
     )  # fmt: skip
-    parser.add_argument("--step", action="store_true", help="export the model's step as well")
+    parser.add_argument(
+        "--step", action="store_true", help="also export one step of the model as a program"
+    )
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test", "none"],
-        help="evaluate before and after on this split; none: the data set is not "
-        "read; default: test",
+        help=(
+            "the split to evaluate before and after the reduction; with none, the data set is "
+            "not read; default: test"
+        ),
     )  # fmt: skip
     return parser
 

@@ -135,13 +135,20 @@ def main(argv: Sequence[str]) -> None:
         "--out",
         type=path,
         metavar="FILE.png",
-        help="default: spectrum_page.png in the work directory",
+        help="the page to draw; default: spectrum_page.png in the work directory",
     )
-    parser.add_argument("--animation", type=path, metavar="FILE.gif", help="instead of the page")
+    parser.add_argument(
+        "--animation",
+        type=path,
+        metavar="FILE.gif",
+        help="draw the trajectories of the eigenvalues over training instead",
+    )
     parser.add_argument(
         "--html", type=path, metavar="FILE.html",
-        help="a page for a browser, instead of the page: all layers, a slider over training, and "
-        "each mode's time scale and impulse response",
+        help=(
+            "write an HTML page instead, with all layers, a slider over training, and each "
+            "mode's time scale and impulse response"
+        ),
     )  # fmt: skip
     known = parser.parse_args(argv)
 
@@ -191,7 +198,8 @@ def _title(workdir: Path) -> str:
         return f"{run_name(config)}, {workdir.resolve().name}"
     except (AttributeError, LookupError, TypeError) as error:
         raise UserError(
-            f"{workdir / 'config.json'} is damaged: it names no data set and model; restore it"
+            f"{workdir / 'config.json'} is damaged: it does not name a data set and a model; "
+            "restore it"
         ) from error
 
 

@@ -57,11 +57,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = Parser("python -m lru.train", _configs, description=__doc__, epilog=CACHE_HELP)
     parser.add_argument(
         "--config", required=True, type=not_empty, metavar="NAME[:VARIANT]",
-        help="a config listed below, or a Python file; it is executed, and may name any class",
+        help="a config listed below, or a Python file, which is executed and may name any class",
     )  # fmt: skip
     parser.add_argument(
         "--workdir", required="--print_config" not in argv, type=path, metavar="DIR",
-        help="the directory of this run alone",
+        help="the directory in which to save the run; each run needs its own",
     )  # fmt: skip
     parser.add_argument(
         "--print_config", action="store_true",

@@ -3,7 +3,7 @@
 Each candidate runs in its own process. The candidates take turns, one measurement in each round, so
 other load on the machine affects all of them alike. The table shows the median, minimum and maximum
 time over the rounds. `times the first` is the median of the ratios to the first candidate's time in
-the same round, or 1 if that candidate was not run. `a second` is the number of calls, tokens or
+the same round, or 1 if that candidate was not run. `per second` is the number of calls, tokens or
 gigabytes per second. `temporaries` is the memory that XLA allocates for the compiled program in
 addition to its arguments and results. `peak` is the largest resident memory of the process so far,
 including Python and the compiler. `compile` is the time that tracing and XLA take without a cache.

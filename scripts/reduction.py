@@ -1,12 +1,12 @@
-"""Reduces a run to fewer modes, and fine-tunes it with half its modes, for docs/reduction.md.
+"""Reduces a run to fewer modes, and fine-tunes it with half of its modes, for docs/reduction.md.
 
     python scripts/reduction.py --workdir=runs/listops --config=configs/lra_listops.py:quick \
         --data_dir=data --out=results/reduction/listops-seed0
 
 The script writes two files. `OUT.json` has the sweep of `lru.reduce`, evaluated on --split, and the
-test accuracies of four reductions to half the modes, before and after fine-tuning. `OUT.png` is the
-figure of the sweep. Other arguments, such as `--config.optimizer.learning_rate=0.001`, change the
-config of fine-tuning.
+test accuracies of four reductions to half of the modes, before and after fine-tuning. `OUT.png` is
+the figure of the sweep. Other arguments, such as `--config.optimizer.learning_rate=0.001`, change
+the config of fine-tuning.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from lru.training.reduction_sweep import WAYS, draw_sweep
 def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="python scripts/reduction.py", description=__doc__)
     parser.add_argument("--workdir", required=True, type=path, help="a finished run")
-    parser.add_argument("--config", required=True, help="its config")
-    parser.add_argument("--out", required=True, type=path, help="without a suffix")
+    parser.add_argument("--config", required=True, help="the config of the run")
+    parser.add_argument(
+        "--out", required=True, type=path, help="the path of the files, without a suffix"
+    )
     parser.add_argument("--data_dir", required=True, type=path)
     parser.add_argument("--manual_dir", type=path)
-    parser.add_argument("--split", default="test", help="of the sweep")
-    parser.add_argument("--steps", type=int, default=300, help="of fine-tuning")
+    parser.add_argument("--split", default="test", help="the split on which the sweep is evaluated")
+    parser.add_argument("--steps", type=int, default=300, help="the number of steps of fine-tuning")
     known, overrides = parser.parse_known_args(argv)
     known.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

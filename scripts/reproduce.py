@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     paths = [f"--{name}={folder.expanduser().absolute()}" for name in ("data_dir", "manual_dir")
              if (folder := getattr(known, name))]  # fmt: skip
     todo = [row for row, done in zip(rows, finished) if not done]
-    print(f"{len(rows)} runs, {len(rows) - len(todo)} of them finished before", flush=True)
+    print(f"{len(rows)} runs, {len(rows) - len(todo)} of them already finished", flush=True)
     end = time.monotonic() + known.budget_seconds
     failed = _run_all(iter(todo), known, paths, end)
     if failed:
@@ -75,7 +75,7 @@ def _parse(argv: Sequence[str]):
         if not argument.startswith("--config."):
             parser.error(f"unknown argument {argument} for --table={table}")
         if argument.startswith("--config.seed="):
-            parser.error(f"{argument} would be the seed of all rows; give --seeds=NUMBER")
+            parser.error(f"{argument} would set the seed of all rows; give --seeds=NUMBER instead")
     rows = TABLES[table].rows(vars(known), known.size, known.seeds, overrides)
     return known, list(rows)
 

@@ -133,7 +133,10 @@ def test_a_missing_package_prints_how_to_install_it(capsys):
 
     assert run(main, []) == 2
     first, second = lines(capsys)[1]
-    assert first == "error: no_such_package is not installed; what the commands need:"
+    assert (
+        first
+        == "error: no_such_package is not installed; install the dependencies of the commands:"
+    )
     assert '"lru-flax[train] @ git+' in second and '".[train]"' in second
 
 
@@ -279,10 +282,10 @@ def test_too_little_memory_and_a_missing_device_print_at_most_two_lines(capsys):
     assert run(fail(short), []) == 2
     _, err = lines(capsys)
     assert err == [f"error: {short.splitlines()[0]}",
-                   "a smaller config.train.batch_size needs less memory"]  # fmt: skip
+                   "try a smaller config.train.batch_size, which needs less memory"]  # fmt: skip
     assert run(fail("Unable to initialize backend 'cuda': none\nmore"), []) == 2
     (line,) = lines(capsys)[1]
-    assert line.startswith("error: Unable to initialize backend 'cuda': none; see JAX_PLATFORMS")
+    assert line.startswith("error: Unable to initialize backend 'cuda': none; check JAX_PLATFORMS")
     with pytest.raises(RuntimeError, match="a bug"):
         run(fail("a bug"), [])
 
@@ -306,7 +309,7 @@ def test_an_unwritable_stdout_prints_one_line(tmp_path):
         command = [sys.executable, "-c", PRINT, str(tmp_path / "file")]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot read or write: No space left on device; make")
+    assert done.stderr.startswith("error: cannot read or write: No space left on device; free")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -98,7 +98,7 @@ def test_the_validation_curves_are_drawn(runs, tmp_path, capsys):
     [
         ([], "required: RUN"),
         (["nothing"], "nothing holds no run"),
-        (["{first}", "--out=curves"], "curves is no name of a picture"),
+        (["{first}", "--out=curves"], "curves; expected a name that ends in .png"),
         (["{first}", "nothing"], "nothing holds no run"),
     ],
 )

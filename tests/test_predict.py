@@ -148,7 +148,7 @@ def test_an_export_has_the_specification_of_its_run(root):
 def test_an_export_with_a_changed_scaling_raises(root, tmp_path):
     folder = shutil.copytree(root / "motion out", tmp_path / "out")
     content = json.loads((folder / "config.json").read_text())
-    for std, words in ([7.0], "is not the config that"), ([0.0], "describes no model"):
+    for std, words in ([7.0], "is not the config that"), ([0.0], "does not describe a model"):
         content["spec"]["outputs"]["std"] = std
         (folder / "config.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
@@ -175,7 +175,7 @@ def test_an_export_whose_specification_is_not_that_of_its_model_raises(
     about = json.loads((root / f"{example} out" / "config.json").read_text())
     about["spec"] |= change
     ArraySpec.from_json(about["spec"])  # valid by itself
-    with pytest.raises(UserError, match=r"describes no model \(its spec (expects|has)"):
+    with pytest.raises(UserError, match=r"does not describe a model \(its spec (expects|has)"):
         write_export(tmp_path / "out", about, experiment, experiment.variables(state))
     assert not (tmp_path / "out").exists()
 
@@ -238,8 +238,8 @@ def test_labels_and_tokens_of_the_users_own_are_predicted(tmp_path, capsys):
 
 X = np.zeros((3, T, 1))
 WRONG = [
-    ({"y": X}, "has no array 'x', the inputs of the examples"),
-    ({"x": X, "length": [1]}, "has an array 'length'; did you mean 'lengths'?"),
+    ({"y": X}, "has no array 'x'; expected one, the inputs of the examples"),
+    ({"x": X, "length": [1]}, "has an unknown array 'length'; did you mean 'lengths'?"),
     ({"x": np.zeros((3, T, 2))}, "x of example 0 of NEW has 2 features; the model reads 1"),
     ({"x": np.zeros((3, T), int)}, "are tokens; the model reads features: give (n, T, 1), or"),
     ({"x": X + np.nan}, "x of example 0 of NEW has values that are not finite"),

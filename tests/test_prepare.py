@@ -96,7 +96,7 @@ def test_the_note_of_a_data_set_is_printed(prepare):
     arguments = ["--task=text", "--source=made_up", "--protocol=paper", "--pad_to=30"]
     code, output, _ = prepare(*arguments)
     assert code == 0
-    assert output.splitlines()[-1].startswith("note: validation is the test split")
+    assert output.splitlines()[-1].startswith("note: the validation split is the test split")
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_the_command_returns_the_exit_code(tmp_path):
     assert first_words == ["preparing", "prepared", "listops"]
     bad = subprocess.run([*command, "--seed=-1"], env=environment, capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr == "error: seed is -1, expected at least 0\n"
+    assert bad.stderr == "error: seed is -1; expected at least 0\n"

@@ -196,7 +196,7 @@ def test_without_data_modes_and_sizes_are_printed(arguments, reduce, tmp_path):
     )
     other = [other[0], arguments[1]]
     printed, out = reduce(f"--modes={K}", arguments=other)
-    assert "note: no accuracy, because the data set cannot be read" in printed
+    assert "note: no accuracy is reported, because the data set cannot be read" in printed
     assert lru.export.load(out)
 
 
@@ -226,8 +226,8 @@ def error_of(arguments, capsys):
     [
         ([], "one of the arguments --modes --energy --tolerance --sweep is required"),
         (["--modes=3", "--energy=0.9"], "not allowed with argument --modes"),
-        (["--modes=0"], "modes=0; expected 1 to 6"),
-        (["--modes=7"], "modes=7; expected 1 to 6"),
+        (["--modes=0"], "modes=0; expected a number from 1 to 6"),
+        (["--modes=7"], "modes=7; expected a number from 1 to 6"),
         (["--energy=1.5"], "energy=1.5; expected more than 0 and at most 1"),
         (["--energy=nan"], "energy=nan; expected more than 0 and at most 1"),
         (["--tolerance=-1"], "tolerance=-1.0; expected a positive number"),

@@ -119,7 +119,7 @@ def test_a_run_without_diagonal_layers_prints_one_line(data_dir, tmp_path, capsy
 
 def test_a_page_without_a_file_extension_is_rejected(arguments, tmp_path, capsys):
     assert run(lru.spectrum.main, [*arguments, f"--out={tmp_path / 'page'}"]) == 2
-    assert "page is no name of a picture" in capsys.readouterr().err
+    assert "page; expected a name that ends in .png" in capsys.readouterr().err
     assert not list(tmp_path.glob("page*"))
 
 

@@ -22,7 +22,10 @@ from lru.training.config import load_config
 from lru.training.names import resolve
 from lru.training.run_config import save_config
 
-MODEL, DATA = "expected a Flax module of lru or flax", "expected the create of a data set of lru"
+MODEL, DATA = (
+    "expected a Flax module of lru or flax",
+    "expected the `create` method of a data set of lru",
+)
 
 
 def ask_for(package):

@@ -101,7 +101,10 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     r, l_ = _root(gramian(lam, into)), _root(gramian(lam, out.T) * np.outer(sign, sign))
     u, sigma, vh = np.linalg.svd(l_.T @ r)
     if not sigma[0] > 0:
-        raise ValueError("the outputs do not depend on the inputs: B or C is zero")
+        raise ValueError(
+            "the outputs do not depend on the inputs, because B or C is zero; expected nonzero B "
+            "and C"
+        )
     n = np.count_nonzero(sigma > _FLOOR * sigma[0])
     scale = np.sqrt(sigma[:n])
     left, right = (l_ @ u[:, :n] / scale).T, r @ vh[:n].T / scale

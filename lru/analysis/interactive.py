@@ -41,7 +41,7 @@ def save_interactive(
       UserError: if the name of the file does not end with .html.
     """
     if file.suffix.lower() != ".html":
-        raise UserError(f"--html={file} is no name of a page: end it with .html")
+        raise UserError(f"--html is {file}; expected a file name that ends in .html")
     modes = sum(trajectory.shape[1] for trajectory in trajectories.values())
     most = min(max(_MOST_VALUES // modes, 2), _MOST_EVALUATIONS)
     shown = evenly(len(steps), most)

@@ -109,7 +109,8 @@ def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
     modes = layer_modes(params, layer)
     if not modes:
         raise ValueError(
-            f"no modes are known of a layer with the parameters {', '.join(params)}; give the layer"
+            f"the parameters {', '.join(params)} alone do not determine the modes of a layer; "
+            "give the layer"
             if layer is None
             else f"{type(layer).__name__} has no modes"
         )
@@ -152,7 +153,7 @@ def _warn(path: str, known: bool) -> None:
     reason = (
         "the layer has no method `modes` that returns them"
         if known
-        else "parameters alone do not determine them; give the layer"
+        else "the parameters alone do not determine them; give the layer"
     )
     warnings.warn(f"the eigenvalues of {path or 'the layer'} are left out: {reason}", stacklevel=3)
 

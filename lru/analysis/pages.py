@@ -107,7 +107,7 @@ def save_animation(
       UserError: if the name of the file does not end with .gif.
     """
     if file.suffix.lower() != ".gif":
-        raise UserError(f"--animation={file} is no name of an animation: end it with .gif")
+        raise UserError(f"--animation is {file}; expected a file name that ends in .gif")
     numbers = _chosen(len(trajectories))
     shown = [list(trajectories.values())[number] for number in numbers]
     columns = len(shown) if len(shown) <= 3 else -(-len(shown) // 2)

@@ -198,7 +198,9 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
             raise ValueError("no ending")
         figure.savefig(path, dpi=dpi)
     except ValueError as error:
-        raise UserError(f"{path} is no name of a picture: end it with .png or .pdf") from error
+        raise UserError(
+            f"the name of a picture is {path}; expected a name that ends in .png or .pdf"
+        ) from error
 
 
 def _draw_disk(axis: Any) -> None:

@@ -125,7 +125,7 @@ def enough_modes(
       True
     """
     if (energy is None) == (tolerance is None):
-        raise ValueError(f"energy={energy} and tolerance={tolerance}; expected one of them")
+        raise ValueError(f"energy={energy} and tolerance={tolerance}; expected exactly one of them")
     if energy is not None and not 0 < energy <= 1:
         raise ValueError(f"energy={energy}; expected more than 0 and at most 1")
     if tolerance is not None and not tolerance > 0:
@@ -253,7 +253,9 @@ def _joint_modes(params: Parameters) -> Modes:
 
 def _check(modes: int, most: int) -> None:
     if not 1 <= modes <= most:
-        raise ValueError(f"modes={modes}; expected 1 to {most}, the number of modes of the layer")
+        raise ValueError(
+            f"modes={modes}; expected a number from 1 to {most}, the number of modes of the layer"
+        )
 
 
 def _reduced(

@@ -47,7 +47,7 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
     (first, form), *others = forms.items()
     for where, other in others:
         if other != form:
-            raise UserError(f"{where} has {other}, but {first} has {form}; expected the same")
+            raise UserError(f"{where} has {other}, but {first} has {form}; expected the same form")
     train, of_tokens = parts["train"], parts["train"].of_tokens
     labels = outputs = None
     if form.target.endswith("classes"):
@@ -89,7 +89,7 @@ def encoded(part: Part, spec: ArraySpec) -> Iterator[dict[str, np.ndarray]]:
 
 def _form(part: Part, target: str) -> _Form:
     if part.y is None:
-        raise UserError(f"{part.where} has x without y, the targets of its examples")
+        raise UserError(f"{part.where} has x, but no y; expected y, the targets of the examples")
     where = f"y of {part.where}"
     target, last_axis = resolve_target(target, part.y, part.steps, where)
     inputs = "tokens" if part.of_tokens else f"{part.x.shape[2]} features"
@@ -110,7 +110,9 @@ def _weight(part: Part, i: int, target: str) -> np.ndarray:
         return np.ones(1, bool)
     weight = part.counts(i)
     if not weight.any():
-        raise UserError(f"mask of {part.name(i)} is zero at every valid step; expected a 1")
+        raise UserError(
+            f"mask of {part.name(i)} is zero at every valid step; expected at least one 1"
+        )
     return weight
 
 
@@ -166,6 +168,6 @@ def _vocab_size(parts: Mapping[str, Part]) -> int:
             if size > _MOST_TOKENS:
                 raise UserError(
                     f"x of {part.name(i)} has the token {size - 1}; expected less than "
-                    f"{_MOST_TOKENS}: give numbers (n, T, features) if these are not tokens"
+                    f"{_MOST_TOKENS}; give numbers (n, T, features) if these are not tokens"
                 )
     return max(size, 1)

@@ -55,7 +55,7 @@ def read_arrays(path: Path, names: Collection[str], ignored: Collection[str] = (
         raise UserError(f"{path} has no arrays; expected {_FORM}")
     for name, array in found.items():
         if name not in names:
-            raise UserError(f"{path} has an array {name!r}; {did_you_mean(name, names)}")
+            raise UserError(f"{path} has an unknown array {name!r}; {did_you_mean(name, names)}")
         if array.dtype.kind not in _NUMBERS:
             raise UserError(f"{name} of {path} has the type {array.dtype}; expected numbers")
     return found
@@ -129,7 +129,9 @@ class Part:
         end = f"_{split}" if split else ""
         x, y, lengths, mask = (arrays.get(name + end) for name in ("x", "y", "lengths", "mask"))
         if x is None:
-            raise UserError(f"{path} has no array {'x' + end!r}, the inputs of the examples")
+            raise UserError(
+                f"{path} has no array {'x' + end!r}; expected one, the inputs of the examples"
+            )
         if x.ndim == 2 and x.dtype.kind == "f":
             x = x[..., None]  # one feature
         if x.ndim not in (2, 3) or not x.size:

@@ -133,7 +133,7 @@ class SequenceDataset(
         if Sources.read(directory) is None:
             why = f"{cls.name} was prepared by an older version, which did not record its source"
         else:
-            why = f"{paths[0]} is not what {cls.name} was prepared from"
+            why = f"{paths[0]} differs from the source that {cls.name} was prepared from"
         return f"{why}: {preparing} again"
 
     @classmethod
@@ -185,7 +185,8 @@ class SequenceDataset(
         except RuntimeError as error:  # the writer raises it if the disk is full
             reason = str(error).partition(";")[0]
             raise UserError(
-                f"{self.name} cannot be prepared in {root}: {reason}; nothing was left behind"
+                f"{self.name} cannot be prepared in {root}: {reason}; all partial files were "
+                "deleted"
             ) from error
 
     def _command(self) -> str:
@@ -377,7 +378,7 @@ def _scratch_directory(root: Path, directory: Path) -> Iterator[Path]:
     """
     what = str(directory.relative_to(root))
     scratch = root / f"incomplete.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
-    waiting = f"waiting for another process, which prepares {what}"
+    waiting = f"waiting for another process that is preparing {what}"
     with wait_for_lock(root / f"{scratch.name}.lock", lambda: _logger.info(waiting)):
         try:
             if scratch.is_symlink():
@@ -399,7 +400,7 @@ def _remove_leftovers(root: Path) -> None:
             file = root / f"{scratch.name}.lock"
             with suppress(UserError), lock(file) as acquired:
                 if acquired:
-                    _logger.info("removing %s, left by a preparation that was killed", scratch)
+                    _logger.info("removing %s, which a killed preparation left behind", scratch)
                     shutil.rmtree(scratch, ignore_errors=True)
                     with suppress(OSError):
                         file.unlink()

@@ -62,7 +62,7 @@ class CIFAR10Options(ReleasedOptions):
         self.check_least(num_validation=1)
         if self.num_validation >= len(_TRAIN) * _PER_FILE:
             raise UserError(
-                f"num_validation is {self.num_validation}, expected less than the "
+                f"num_validation is {self.num_validation}; expected less than the "
                 f"{len(_TRAIN) * _PER_FILE:,} training images"
             )
 
@@ -182,12 +182,12 @@ def read_images(path: Path) -> Images:
     rows = np.fromfile(path, np.uint8)
     if rows.size != _PER_FILE * _ROW:
         raise UserError(
-            f"{path} has {rows.size:,} bytes, expected {_PER_FILE * _ROW:,}: "
+            f"{path} has {rows.size:,} bytes; expected {_PER_FILE * _ROW:,}: "
             f"download {_RELEASE.url} again"
         )
     labels, planes = np.split(rows.reshape(-1, _ROW), [1], axis=1)
     if (wrong := np.flatnonzero(labels > 9)).size:
-        raise UserError(f"{path}, image {wrong[0]}: label {labels[wrong[0], 0]}, expected 0 to 9")
+        raise UserError(f"{path}, image {wrong[0]}: label {labels[wrong[0], 0]}; expected 0 to 9")
     return planes.reshape(-1, 3, _STEPS).transpose(0, 2, 1), labels[:, 0]
 
 

@@ -54,7 +54,7 @@ class StreamOptions(Options):
         self.check_choice("fraction_test", "fixed", "moving")
         self.check_least(percent=1, made_up_length=40, seed=0)
         if self.percent > 100:
-            raise UserError(f"percent is {self.percent}, expected at most 100")
+            raise UserError(f"percent is {self.percent}; expected at most 100")
 
     @property
     def synthetic(self) -> bool:
@@ -121,7 +121,10 @@ class TextStream(SequenceDataset):
             of = "training text" if self.options.fraction_test == "fixed" else "text"
             notes.append(f"trained on the first {percent} % of the {of}")
             if of == "text":
-                notes[-1] += ", validated and tested on its end: on other texts than at 100 %"
+                notes[-1] += (
+                    ", and validated and tested on the end of that part, not on the texts used "
+                    "at 100 %"
+                )
         return "; ".join(notes)
 
     @property
@@ -172,15 +175,15 @@ class TextStream(SequenceDataset):
         for split, text in texts.items():
             if len(text) < 2:
                 raise UserError(
-                    f"{split} of {self.name} would have {len(text)} characters, expected at "
+                    f"{split} of {self.name} would have {len(text)} characters; expected at "
                     "least 2: the text, or the percentage of it, is too short"
                 )
         found = Alphabet.of(_chunks(texts["train"]))
         most = np.iinfo(self.token_dtype).max
         if len(found.characters) > most:
             raise UserError(
-                f"{self.name} has {len(found.characters)} different characters, expected at "
-                f"most {most}: is it the right file?"
+                f"{self.name} has {len(found.characters)} different characters; expected at most "
+                f"{most}: check that it is the right file"
             )
         self.info.metadata["characters"] = found.characters
         return {split: self._examples(text) for split, text in texts.items()}
@@ -198,7 +201,7 @@ class TextStream(SequenceDataset):
             have = "together have" if paths[1:] else "has"
             coded = " (parts written as numbers are not supported)" if paths[1:] else ""
             raise UserError(
-                f"{', '.join(map(str, paths))} {have} {len(content):,} bytes, expected "
+                f"{', '.join(map(str, paths))} {have} {len(content):,} bytes; expected "
                 f"{self.size:,}{coded}: download {self.release.url} again"
             )
         self._check_whole(content, paths[0])
@@ -210,7 +213,7 @@ class TextStream(SequenceDataset):
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(
-                f"{path} is not the released file: md5 {digest}, expected {self.md5}\n"
+                f"{path} is not the released file: md5 {digest}; expected {self.md5}\n"
                 f"download {self.release.url} again"
             )
 
@@ -266,7 +269,9 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if (hole := content.find(bytes(_HOLE))) >= 0:
-        raise UserError(f"{path} is damaged: nothing but zeros at byte {hole:,}; download it again")
+        raise UserError(
+            f"{path} is damaged: it has only zeros from byte {hole:,} on; download it again"
+        )
     return content
 
 

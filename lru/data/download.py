@@ -78,7 +78,9 @@ def _continue(url: str, part: Path, size: int) -> None:
     with response:
         resumed = start > 0 and _begins_at(response, start)
         if start and not resumed:
-            _logger.info("the server cannot resume: downloading from the first byte")
+            _logger.info(
+                "the server cannot resume the download: starting again from the first byte"
+            )
         _copy(response, part, start if resumed else 0, size)
 
 

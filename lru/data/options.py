@@ -27,7 +27,7 @@ class Options:
                 known = did_you_mean(key, expected)
                 raise UserError(f"the data set has no option {key!r}; {known}")
             if type(value) is not expected[key]:
-                raise UserError(f"{key} is {value!r}, expected {expected[key].__name__}")
+                raise UserError(f"{key} is {value!r}; expected {expected[key].__name__}")
         return cls(**given)
 
     def unused(self) -> Collection[str]:
@@ -52,7 +52,7 @@ class Options:
         """Raises a UserError if one of the named options is below its minimum."""
         for key, value in least.items():
             if getattr(self, key) < value:
-                raise UserError(f"{key} is {getattr(self, key)}, expected at least {value}")
+                raise UserError(f"{key} is {getattr(self, key)}; expected at least {value}")
 
     def check_choice(self, key: str, *choices: str) -> None:
         """Raises a UserError if the value of the option `key` is not one of the choices."""

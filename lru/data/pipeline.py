@@ -67,7 +67,7 @@ def training_indices(
     """
     _check(source, batch_size)
     if not 0 <= seed < 2**32:
-        raise UserError(f"the shuffling's seed is {seed}, expected 0 .. 2**32 - 1")
+        raise UserError(f"the seed for shuffling is {seed}; expected a number from 0 to 2**32 - 1")
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().batch(batch_size)
     return indices.map(lambda batch: batch[rows].astype(np.int32))
 
@@ -208,6 +208,6 @@ def _stack(key: str, examples: Sequence[Mapping[str, Any]], valid: np.ndarray) -
 
 def _check(source: Sequence[Mapping[str, Any]], batch_size: int) -> None:
     if batch_size < 1:
-        raise UserError(f"the batch size is {batch_size}, expected at least 1")
+        raise UserError(f"the batch size is {batch_size}; expected at least 1")
     if len(source) == 0:
-        raise UserError("the source is empty, expected at least one example")
+        raise UserError("the source is empty; expected at least one example")

@@ -39,7 +39,7 @@ class PTBOptions(StreamOptions):
         self.check_choice("split", "mikolov", "fraction")
         if self.split == "mikolov" and self.fraction_test == "moving" and not self.synthetic:
             raise UserError(
-                "fraction_test is 'moving' and split 'mikolov', which has a separate test "
+                "fraction_test is 'moving', but split is 'mikolov', which has a separate test "
                 "file: choose split='fraction', or fraction_test='fixed'"
             )
 
@@ -66,7 +66,7 @@ class PTB(TextStream):
             digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if digest != expected:
                 raise UserError(
-                    f"{path} is not the released file: md5 {digest}, expected {expected}\n"
+                    f"{path} is not the released file: md5 {digest}; expected {expected}\n"
                     f"download {self.release.url} again"
                 )
             texts.append(self.decoded(content))

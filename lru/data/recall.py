@@ -50,13 +50,13 @@ class RecallOptions(Options):
         self.check_least(num_train=1, num_validation=1, num_test=1)
         if self.position >= self.length:
             raise UserError(
-                f"position is {self.position}, expected less than length={self.length}: "
+                f"position is {self.position}; expected less than length={self.length}: "
                 "the first step is 0"
             )
         if self.classes + self.distractors > _MOST_TOKENS:
             raise UserError(
                 f"classes={self.classes} and distractors={self.distractors} are "
-                f"{self.classes + self.distractors} tokens, expected at most {_MOST_TOKENS}"
+                f"{self.classes + self.distractors} tokens; expected at most {_MOST_TOKENS}"
             )
 
 

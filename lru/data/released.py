@@ -162,7 +162,7 @@ class Release:
             return Found((file,))
         known = ", ".join(name.rstrip("/") for name in (self.name, *self.files))
         raise UserError(
-            f"{file} is not one of {known}: give one of them, or the directory it is in"
+            f"{file} is not one of {known}: give one of them, or the directory that contains it"
         )
 
     def _complete(self, root: Path, folders: list[Path]) -> Found | None:
@@ -241,9 +241,9 @@ class Release:
         files = ", ".join(name.rstrip("/") for name in missing)
         reason += f"; {self.url} is reported to answer 403: {self.hint}" if self.hint else ""
         return (
-            f"{files} not found: {looked}{reason}\n"
-            f"download {self.url} into a DIRECTORY and add --manual_dir=DIRECTORY to this "
-            f"command, or prepare the data ahead: {paths.command} --manual_dir=DIRECTORY"
+            f"{files} not found: {looked}{reason}\ndownload {self.url} into a DIRECTORY and add "
+            "--manual_dir=DIRECTORY to this command, or prepare the data in advance: "
+            f"{paths.command} --manual_dir=DIRECTORY"
         )
 
     def _download(self, paths: Paths) -> Path:
@@ -253,7 +253,7 @@ class Release:
         if target.is_file():
             return target
         part = target.with_name(f"{target.name}.part")
-        waiting = f"waiting for another process, which downloads {self.url}"
+        waiting = f"waiting for another process that is downloading {self.url}"
         with wait_for_lock(part.with_suffix(".lock"), lambda: _logger.info(waiting)):
             if target.is_file():  # another process may have downloaded it
                 return target
@@ -290,7 +290,7 @@ class Release:
             found, expected = f"sha256 {digest}", f"sha256 {self.sha256}"
         if found != expected:
             raise UserError(
-                f"{what} is not the released file: {found}, expected {expected}\n"
+                f"{what} is not the released file: {found}; expected {expected}\n"
                 f"delete it and download {self.url} again"
             )
 

@@ -170,8 +170,8 @@ def read_pairs(path: Path, num_rows: int | None, decode: bool) -> Iterator[Pair]
                 rows += 1
                 yield _parse_row(line, decode)
             if rows != (expected := num_rows or max(rows, 1)):
-                hint = "; other pairs than LRA's are read with release=stand_in" if num_rows else ""
-                raise UserError(f"the file ends after {rows:,} rows, expected {expected:,}{hint}")
+                hint = "; use release=stand_in to read other pairs than LRA's" if num_rows else ""
+                raise UserError(f"the file ends after {rows:,} rows; expected {expected:,}{hint}")
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
 
@@ -185,10 +185,10 @@ def _is_header(line: str) -> bool:
 def _parse_row(line: str, decode: bool) -> Pair:
     columns = line.split("\t")
     if len(columns) != 5:
-        raise UserError(f"{len(columns)} columns, expected a label, two names and two texts")
+        raise UserError(f"{len(columns)} columns; expected a label, two names and two texts")
     label, _, _, first, second = columns
     if label not in _LABELS:
-        raise UserError(f"the label is {label[:40]!r}, expected 0.0 or 1.0")
+        raise UserError(f"the label is {label[:40]!r}; expected 0.0 or 1.0")
     return Pair(_text(first, decode), _text(second, decode), _LABELS[label])
 
 
@@ -204,5 +204,5 @@ def _text(column: str, decode: bool) -> str:
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         value = None
     if not isinstance(value, bytes):
-        raise UserError(f"the text {column[:40]}... is not one byte literal")
+        raise UserError(f"the text {column[:40]}... is not a bytes literal")
     return value.decode("utf-8", errors="replace")  # some texts end within a character

@@ -58,7 +58,7 @@ class TextOptions(ReleasedOptions):
         self.check_least(pad_to=2, min_freq=1, num_validation=2)
         if self.num_validation % 2 or self.num_validation >= 2 * _PER_CLASS:
             raise UserError(
-                f"num_validation is {self.num_validation}, expected an even number below "
+                f"num_validation is {self.num_validation}; expected an even number below "
                 f"{2 * _PER_CLASS:,}: half of it is held out of each class"
             )
 
@@ -84,7 +84,10 @@ class Text(CharacterDataset):
     def note(self) -> str:
         if self.options.protocol == "held_out":
             return ""
-        return "validation is the test split, as in LRA: the test has selected the model"
+        return (
+            "the validation split is the test split, as in LRA, so the model is selected by its "
+            "test score"
+        )
 
     def release_needed(self) -> Release | None:
         return None if self.options.synthetic else _RELEASE
@@ -97,7 +100,7 @@ class Text(CharacterDataset):
         self.learn_vocabulary((text for text, _ in splits["train"]), options.min_freq)
         if len(self.vocabulary) > 256:
             raise UserError(
-                f"{len(self.vocabulary) - 3} characters occur at least {options.min_freq} times, "
+                f"{len(self.vocabulary) - 3} characters occur at least {options.min_freq} times; "
                 "expected at most 253, to fit into one byte: choose a larger min_freq"
             )
         return {split: self._examples(reviews) for split, reviews in splits.items()}
@@ -160,7 +163,7 @@ def read_reviews(negative: Path, positive: Path) -> list[Review]:
         paths = sorted(path for path in directory.iterdir() if _REVIEW.fullmatch(path.name))
         if len(paths) != _PER_CLASS:
             raise UserError(
-                f"{directory} has {len(paths):,} reviews, expected {_PER_CLASS:,}: "
+                f"{directory} has {len(paths):,} reviews; expected {_PER_CLASS:,}: "
                 f"download {_RELEASE.url} again"
             )
         reviews += [(_read(path), label) for path in paths]

@@ -29,7 +29,7 @@ class TextFileOptions(StreamOptions):
         super().__post_init__()
         if not (self.path or self.synthetic):
             raise UserError(
-                "path is '', expected the path of a text in UTF-8: --config.data.path=my.txt"
+                "path is ''; expected the path of a text in UTF-8: --config.data.path=my.txt"
             )
 
     def unused(self) -> Collection[str]:

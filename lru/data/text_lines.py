@@ -21,7 +21,7 @@ def decode_line(line: bytes, first: bool) -> str:
       UserError: if the line is not UTF-8 or contains a zero byte.
     """
     if first and line.startswith(_UTF16):
-        raise UserError("the file is UTF-16, expected UTF-8: save it as UTF-8")
+        raise UserError("the file is UTF-16; expected UTF-8: save it as UTF-8")
     if b"\0" in line:
         raise UserError("the line has a zero byte, so the file is damaged: download it again")
     try:

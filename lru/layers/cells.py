@@ -43,7 +43,7 @@ class TwoWayCell(nn.RNNCellBase):
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Returns the shape of each dense layer's kernel, by name."""
-        raise NotImplementedError(f"{type(self).__name__} has no shapes")
+        raise NotImplementedError(f"{type(self).__name__} does not define shapes")
 
     @property
     def state_size(self) -> int:
@@ -58,7 +58,7 @@ class TwoWayCell(nn.RNNCellBase):
     @nn.nowrap
     def input_projection(self, weights: Any, input: Real[Array, "*B H"]) -> Any:
         """Returns the terms of a step's preactivations that depend only on the input."""
-        raise NotImplementedError(f"{type(self).__name__} has no input_projection")
+        raise NotImplementedError(f"{type(self).__name__} does not define input_projection")
 
     @nn.nowrap
     def step(self, weights: Any, carry: Any, input: Any, projected: Any) -> tuple[Any, Any]:
@@ -74,7 +74,7 @@ class TwoWayCell(nn.RNNCellBase):
         Returns:
           `(carry, output)`, of shapes `(..., N)` and `(..., D)`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no step")
+        raise NotImplementedError(f"{type(self).__name__} does not define step")
 
     @nn.nowrap
     def join(self, weights: Any) -> Any:

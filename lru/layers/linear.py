@@ -114,7 +114,10 @@ def lru_step(
         not real floating-point numbers, or the shapes do not fit together.
     """
     if "C2_re" in params:
-        raise ValueError("the parameters are of a bidirectional LRU; a step needs one direction")
+        raise ValueError(
+            "the parameters are those of a bidirectional LRU; expected those of an LRU with one "
+            "direction"
+        )
     carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
     dtype = compute_dtype(inputs, params["B_re"], dtype)
     (direction,) = lru_directions(params, dtype=dtype)

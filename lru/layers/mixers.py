@@ -114,8 +114,8 @@ class Direction(struct.PyTreeNode):
           ValueError: if the layer does not take timesteps.
         """
         raise ValueError(
-            "timesteps are given to a layer that takes none; lru.LRU, S5 and S4D do, and so does "
-            "DiagonalRNN with the parameterization 'exp' or 'stable_exp'"
+            "timesteps are given to a layer that does not support them; use lru.LRU, S5, S4D, or "
+            "DiagonalRNN with the parameterization 'exp' or 'stable_exp', or leave timesteps out"
         )
 
     def chunk(
@@ -225,7 +225,7 @@ class Mixer(nn.Module, kw_only=True):
         Args:
           inputs: the inputs of the call.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no directions")
+        raise NotImplementedError(f"{type(self).__name__} does not define directions")
 
     if TYPE_CHECKING:
 
@@ -425,7 +425,9 @@ def _initial_carries(initial_carry, count, shape):
         return (None,) * count
     carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
     if len(carries) != count or isinstance(initial_carry, tuple | list) != (count == 2):
-        expected = "a pair of arrays, as the layer is bidirectional" if count == 2 else "one array"
+        expected = (
+            ("a pair of arrays, because the layer is bidirectional") if count == 2 else "one array"
+        )
         raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {expected}")
     carries = [as_array("initial_carry", carry) for carry in carries]
     for carry in carries:

@@ -69,7 +69,7 @@ class RecurrentStack(Mixer):
     @nn.nowrap
     def cell(self, **options: Any) -> TwoWayCell:
         """Returns the cell of one layer; a subclass implements this method with `make`."""
-        raise NotImplementedError(f"{type(self).__name__} has no cell")
+        raise NotImplementedError(f"{type(self).__name__} does not define cell")
 
     @nn.nowrap
     def make(self, unit: Callable[..., TwoWayCell], **options: Any) -> TwoWayCell:
@@ -88,7 +88,9 @@ class RecurrentStack(Mixer):
         else:
             cell = unit(self.features, **attributes)
         if not isinstance(cell, TwoWayCell):
-            raise ValueError(f"unit makes a {type(cell).__name__}; expected a cell of lru.lattice")
+            raise ValueError(
+                f"unit returns a {type(cell).__name__}; expected a cell of lru.lattice"
+            )
         return cell
 
     def directions(self, inputs: Any) -> tuple[StackDirection]:

@@ -418,7 +418,7 @@ class ResidualStack(nn.Module):
             )
         if len(initial_carry) != self.num_layers:
             raise ValueError(
-                f"initial_carry is of {len(initial_carry)} layers; expected {self.num_layers}"
+                f"initial_carry has {len(initial_carry)} entries; expected {self.num_layers}"
             )
         y, seq_lengths, reset, timesteps = time_first(
             inputs, seq_lengths, reset, timesteps, time_major

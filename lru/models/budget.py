@@ -83,14 +83,14 @@ def hidden_size(
     away = count(width) - budget
     if abs(away) > within * budget:
         raise UserError(
-            f"no width of {num_layers} layers and {vocab_size} tokens has within "
-            f"{100 * within:g} % of {budget} parameters: the nearest, {width}, has {count(width)}; "
-            "give another budget"
+            f"no width gives a model with {num_layers} layers and {vocab_size} tokens within "
+            f"{100 * within:g} % of {budget} parameters; the nearest width, {width}, gives "
+            f"{count(width)}; choose another budget"
         )
     if abs(away) > 0.01 * budget:
         _logger.info(
-            "note: the width %d is the nearest to %s parameters, and has %s, %.1f %% %s",
-            width, f"{budget:,}", f"{count(width):,}", 100 * abs(away) / budget,
+            "note: for %s parameters, the nearest width is %d, with %s parameters, %.1f %% %s",
+            f"{budget:,}", width, f"{count(width):,}", 100 * abs(away) / budget,
             "more" if away > 0 else "fewer",
         )  # fmt: skip
     return width

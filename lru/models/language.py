@@ -97,7 +97,9 @@ class LanguageModel(BlockOptions):
           ValueError: unless the attributes describe either residual blocks or a stack.
         """
         if self.mixer is None and self.stack is None:
-            raise ValueError("mixer=None and stack=None; expected one of them: give mixer or stack")
+            raise ValueError(
+                "mixer=None and stack=None; expected one of them; give a mixer or a stack"
+            )
         if self.num_layers is not None and self.stack is None:
             return None
         if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
@@ -109,8 +111,8 @@ class LanguageModel(BlockOptions):
         for name in block_only:
             if (given := getattr(self, name)) != getattr(LanguageModel, name):
                 raise ValueError(
-                    f"{name}={given!r} is an option of residual blocks, and a stack has no blocks: "
-                    f"leave {name} out, or give a mixer and num_layers"
+                    f"{name}={given!r} is an option of residual blocks, but a stack has no "
+                    f"blocks; leave {name} out, or give a mixer and num_layers"
                 )
         return self.stack or self.mixer
 
@@ -166,13 +168,13 @@ class LanguageModel(BlockOptions):
         if not self.causal:
             raise ValueError(
                 f"{'mixer' if stack is None else 'stack'} is not causal: it depends on later "
-                "steps, or has time sharded over devices; a language model must not see the tokens "
-                "that it predicts, and must continue from a state"
+                "steps, or shards time over devices; expected a causal one, because a language "
+                "model must not see the tokens that it predicts"
             )
         if stack is None and self.norm == "batch":
             raise ValueError(
-                "norm='batch' has statistics of all steps, and a language model must not see the "
-                "tokens that it predicts; use norm='layer'"
+                "norm='batch' computes statistics over all steps, but a language model must not "
+                "see the tokens that it predicts; use norm='layer'"
             )
         inputs = as_array("inputs", inputs)
         if inputs.ndim != 2:

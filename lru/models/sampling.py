@@ -57,7 +57,7 @@ def sample(
         raise ValueError("the prompt is empty; expected at least one token")
     if temperature < 0 or (top_k is not None and top_k < 1):
         raise ValueError(
-            f"temperature={temperature} and top_k={top_k}; expected at least 0, and at least 1"
+            f"temperature={temperature} and top_k={top_k}; expected temperature >= 0 and top_k >= 1"
         )
     return _sample(model, variables, prompt, np.random.default_rng(seed), temperature, top_k)
 

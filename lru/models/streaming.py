@@ -130,11 +130,12 @@ def _streamed(model, variables):
     """
     if not (causal := getattr(model, "causal", None)):
         raise ValueError(
-            f"{type(model).__name__}.causal is {causal}; expected True: a model that looks ahead, "
-            "as a bidirectional layer does, cannot be streamed"
+            f"{type(model).__name__}.causal is {causal}; expected True, because a model that "
+            "looks ahead, such as a bidirectional one, cannot be streamed"
         )
     if getattr(model, "time_major", False):
         raise ValueError(
-            f"{type(model).__name__}.time_major is True; expected False: a step is (B, 1, ...)"
+            f"{type(model).__name__}.time_major is True; expected False, because a step has the "
+            "shape (B, 1, ...)"
         )
     return functools.partial(model.apply, variables, return_carry=True)

@@ -71,7 +71,7 @@ def read_weights(file: Path, shapes: Any) -> tuple[Any, dict[str, str]]:
     return jax.tree.unflatten(jax.tree.structure(shapes), arrays), metadata
 
 
-_ADVICE = "export it again, or take the config.json that belongs to it"
+_ADVICE = "export the model again, or use the config.json from the same export"
 
 
 def by_path(tree: Any) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class SequenceClassifier(Wrapped):
     ):
         if (vocab_size is None) == (in_features is None):
             raise ValueError(
-                f"vocab_size={vocab_size} and in_features={in_features}; expected one of them"
+                f"vocab_size={vocab_size} and in_features={in_features}; expected exactly one of "
+                "them"
             )
         model = models.SequenceClassifier(
             num_classes, d_model, num_layers, mixer, vocab_size=vocab_size, **options

@@ -115,7 +115,8 @@ def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int
     """
     if chunk_size is not None and not (isinstance(chunk_size, Integral) and chunk_size >= 0):
         raise ValueError(
-            f"chunk_size={chunk_size}; expected a number of steps, 0 for all of them, or None"
+            f"chunk_size={chunk_size}; expected a positive number of steps, 0 for all steps, or "
+            "None"
         )
     if is_symbolic_dim(time := time_and_batch[0]):
         return 0

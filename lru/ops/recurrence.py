@@ -195,8 +195,8 @@ def resolve_method(method: str, shape: Shape) -> str:
         return "pallas" if not symbolic and platform.kernel_compiles() else "associative"
     if method == "pallas" and symbolic or method != "sequential" and symbolic_time:
         raise ValueError(
-            f"method={method!r} needs known sizes, and x has shape {shape} with time first; export "
-            "with method='sequential'"
+            f"method={method!r} needs known sizes, but x has the shape {shape}, with time first; "
+            "export with method='sequential'"
         )
     return method
 

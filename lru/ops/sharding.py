@@ -61,7 +61,7 @@ def _devices(axis: str, time: int) -> int:
     if time % (devices := mesh.shape[axis]):
         raise ValueError(
             f"T = {time} steps cannot be divided among the {devices} devices of {axis!r}; "
-            f"expected a multiple: pad the sequences, and give seq_lengths"
+            f"expected a multiple of {devices}: pad the sequences, and give seq_lengths"
         )
     return devices
 

@@ -154,7 +154,7 @@ def build_experiment(
 
 
 def _refuse(text: str) -> NoReturn:
-    raise UserError(f"{text}; move it elsewhere to use the next best")
+    raise UserError(f"{text}; move it elsewhere to use the next best checkpoint")
 
 
 def _no_checkpoint(workdir: Path) -> UserError:

@@ -78,7 +78,7 @@ def check_arguments(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in section.items():
         if key in later:
-            raise UserError(f"{where}.{key} is filled in by the program; delete it")
+            raise UserError(f"{where}.{key} is set by the program; delete it")
         if key in choices and value not in choices[key]:
             known = ", ".join(map(repr, choices[key]))
             raise UserError(f"{where}.{key} is {value!r}; expected one of {known}")

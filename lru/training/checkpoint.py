@@ -134,7 +134,8 @@ class Checkpoints:
         if reasons:
             first = next(iter(reasons.values()))
             raise UserError(
-                f"{first}, nor can any earlier one; restore one, or start a new --workdir"
+                f"{first}, and no earlier checkpoint can be read; restore one, or start a new "
+                "--workdir"
             )
         return None
 
@@ -147,7 +148,7 @@ class Checkpoints:
         try:
             return self._restore(step, target)
         except UserError as error:
-            raise UserError(f"{error}; move it elsewhere to use the next best") from None
+            raise UserError(f"{error}; move it elsewhere to use the next best checkpoint") from None
 
     def history(self, step: int) -> dict[str, Any] | None:
         """Returns the history in the checkpoint of a step; None if it was saved without one.

@@ -40,7 +40,9 @@ def load_config(argument: str, overrides: Iterable[str] = ()) -> ConfigDict:
     path, _, variant = argument.partition(":")
     file = find_config(path)
     if file.suffix != ".py":
-        raise UserError(f"config {path} is not a Python file; expected e.g. configs/lra_listops.py")
+        raise UserError(
+            f"config {path} is not a Python file; expected a path such as configs/lra_listops.py"
+        )
     try:
         config = _run(file)["get_config"](variant)
     except UserError:

@@ -196,7 +196,7 @@ def _check_tokens(found: Description) -> None:
     if tokens is None:
         return
     if not all(isinstance(token, str) for token in tokens) or len(tokens) != found.vocab_size:
-        raise ValueError(f"tokens are not {found.vocab_size} texts")
+        raise ValueError(f"tokens are not {found.vocab_size} strings")
     if text and any(len(token) != 1 for token in tokens):
         raise ValueError("a token is not one character")
 

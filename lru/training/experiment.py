@@ -62,7 +62,7 @@ def _try_mixers(create_model: Callable[..., Any]) -> None:
             mixer = make(parent=None)
             jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros((1, 1, width)))
         except (ArithmeticError, TypeError, ValueError) as error:
-            raise UserError(f"config.model.{key} does not work: {error}") from error
+            raise UserError(f"config.model.{key} is invalid: {error}") from error
 
 
 def _check_time_devices(config: ConfigDict) -> None:
@@ -91,7 +91,7 @@ def _create(create_model: Callable[..., Any], arguments: Mapping[str, Any]) -> A
     try:
         return create_model(**arguments)
     except (TypeError, ValueError) as error:  # the model checks its options itself
-        raise UserError(f"config.model does not work: {error}") from error
+        raise UserError(f"config.model is invalid: {error}") from error
 
 
 class Experiment:
@@ -158,7 +158,7 @@ class Experiment:
         if description is None:
             create_dataset = build(config.data, "config.data", DATA_ARGUMENTS, allow)
             if data_dir is None:
-                raise UserError("the data set has to be read; give --data_dir")
+                raise UserError("the data set must be read; give --data_dir")
             self.dataset = create_dataset(data_dir=data_dir, manual_dir=manual_dir)
         else:
             self.dataset = description
@@ -317,7 +317,7 @@ class Experiment:
                 draw = functools.partial(init_variables, self.model, self.task)
                 return jax.eval_shape(draw, np.uint32(self._seed))["params"]
         except (ArithmeticError, TypeError, ValueError) as error:  # from the model's own checks
-            raise UserError(f"config.model does not work: {error}") from error
+            raise UserError(f"config.model is invalid: {error}") from error
 
     def precision(self):
         return jax.default_matmul_precision(product_precision(self.settings.matmul_precision))

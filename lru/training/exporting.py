@@ -148,8 +148,9 @@ def _warn_if_imprecise(spec: ArraySpec | None) -> None:
     for name, scaling in (("x", spec and spec.inputs), ("y", spec and spec.outputs)):
         if scaling and not scaling.suits_float32:
             _logger.warning(
-                f"{name} has a mean too large for its standard deviation, or exceeds float32: the "
-                f"export is imprecise in the units of {name}; lru.predict with it is not (float64)"
+                f"{name} has a mean too large for its standard deviation, or values too large "
+                f"for float32, so the export is imprecise in the units of {name}; lru.predict is "
+                "precise, because it converts units in float64"
             )
 
 
@@ -223,7 +224,9 @@ def load_standardized(
         ValueError,
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file} describes no model ({reason}); export it again") from error
+        raise UserError(
+            f"{file} does not describe a model ({reason}); export the run again"
+        ) from error
     variables, metadata = read_weights(weights, shapes)
     if metadata.get("model") != _identity(about):
         raise UserError(

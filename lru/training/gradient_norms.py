@@ -66,7 +66,7 @@ def _layers(tree: Any) -> list[list[Any]]:
             layers.setdefault(int(found[1]), []).append(leaf)
     if not layers:
         raise UserError(
-            "config.train.record_gradient_norms is True, and the model's parameters have no "
+            "config.train.record_gradient_norms is True, but the model's parameters have no "
             "subtrees layers_0, ... or blocks_0, ...; expected False"
         )
     return [layers[number] for number in sorted(layers)]

@@ -60,9 +60,13 @@ def check_source(config: ConfigDict, workdir: Path) -> None:
         return
     source = Path(name)
     if source.resolve() == workdir.resolve():
-        raise UserError(f"--init_from={name} is the --workdir itself; expected another run's")
+        raise UserError(
+            f"--init_from={name} is the --workdir itself; expected the --workdir of another run"
+        )
     if not source.is_dir():
-        raise UserError(f"--init_from={name} is not a directory; expected a run's or an export's")
+        raise UserError(
+            f"--init_from={name} is not a directory; expected the directory of a run or an export"
+        )
     if not any((source / file).exists() for file in ("model.safetensors", "config.json")):
         raise UserError(
             f"--init_from={name} holds neither a run nor an export; expected the --workdir of "
@@ -93,7 +97,7 @@ def read_initial(config: ConfigDict, workdir: Path, experiment: Experiment) -> A
     origin = {"from": str(name), "step": source.step, "new": new}
     here = experiment.dataset.token_names
     if source.tokens and here and list(source.tokens) != list(here):
-        origin["note"] = "the tokens there stand for other symbols than here"
+        origin["note"] = "its tokens stand for other symbols than the tokens of this run"
     taken = {name: value for name, value in source.tensors.items() if name not in new}
     return taken, origin
 

@@ -187,7 +187,7 @@ class _Run:
         if self.step:
             log(f"resuming from step {self.step:,}")
         if change := format_change(latest_settings(self.files.timing.rows), self._speed_settings):
-            log(f"the run continues with other settings of speed: {change}")
+            log(f"the run continues with other speed settings: {change}")
 
     def train(self) -> None:
         """Runs the remaining steps, or fewer if training stops early.
@@ -227,8 +227,8 @@ class _Run:
         early = stops_early(self.losses, **{name: getattr(self.settings, name) for name in rule})
         if early:
             self.progress.log(
-                f"validation loss has not improved {self.settings.patience} times in a row: "
-                f"ended at step {self.step:,}"
+                f"the validation loss has not improved in {self.settings.patience} evaluations "
+                f"in a row; training ended at step {self.step:,}"
             )
         return early
 
@@ -303,8 +303,8 @@ class _Run:
         metrics = self.experiment.evaluate(state, "test")
         if not math.isfinite(metrics["loss"]):
             raise Diverged(
-                f"the loss on the test split, of the checkpoint of step {step:,}, is not finite; "
-                "try a lower config.optimizer.learning_rate, in a new --workdir"
+                f"the test loss of the checkpoint of step {step:,} is not finite; try a lower "
+                "config.optimizer.learning_rate in a new --workdir"
             )
         self.files.write({"step": step, "split": "test"} | metrics)
 
@@ -349,7 +349,7 @@ class _Run:
         where = str(self.files.checkpoints.path(good[-1])) if good else "none yet"
         raise Diverged(
             f"the loss or the parameters were not finite at step {step:,}; last good checkpoint: "
-            f"{where}\na lower config.optimizer.learning_rate, in a new --workdir, may help"
+            f"{where}\ntry a lower config.optimizer.learning_rate in a new --workdir"
         )
 
     def _stop_if(self, number: int | None) -> None:

@@ -180,7 +180,7 @@ def _check_target(target: Any, name: str, where: str, allow: Sequence[str]) -> N
 
 def _expected(where: str) -> str:
     if where.startswith("config.data"):
-        return "the create of a data set of lru, such as 'lru.data.listops:ListOps.create'"
+        return "the `create` method of a data set of lru, such as 'lru.data.listops:ListOps.create'"
     return "a Flax module of lru or flax, such as 'lru:LRU'"
 
 

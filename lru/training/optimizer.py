@@ -80,7 +80,9 @@ class OptimizerSettings:
         )  # fmt: skip
         for name, value in (("b1", self.b1), ("b2", self.b2)):
             if not 0 <= value < 1:
-                raise UserError(f"config.optimizer.{name} is {value}; expected at least 0, below 1")
+                raise UserError(
+                    f"config.optimizer.{name} is {value}; expected at least 0 and less than 1"
+                )
         if not isinstance(self.groups, Sequence) or isinstance(self.groups, str):
             raise UserError(
                 f"config.optimizer.groups is {self.groups!r}; expected rows of (regex, learning "

@@ -114,7 +114,7 @@ def _patience(where: str) -> Iterator[None]:
 
     def give_up() -> None:
         print(
-            f"error: not all processes met{where} within {_CONNECT_SECONDS} s; {HOW}",
+            f"error: not all processes joined the run{where} within {_CONNECT_SECONDS} s; {HOW}",
             file=sys.stderr,
         )
         leave(2)
@@ -223,7 +223,9 @@ def check_same(what: str, text: str) -> None:
         return
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
     if (_gather(digest) != digest).any():
-        raise UserError(f"the processes of this run have different {what}; give all the same")
+        raise UserError(
+            f"the processes of this run have different {what}; give all processes the same"
+        )
 
 
 def check_shared(directory: Path) -> None:

@@ -67,7 +67,7 @@ def restore_config(workdir: Path, log: Log) -> None:
         there = None
     if there is None and known is not None:
         write_atomically(file, json.dumps(known[1], indent=2) + "\n")
-        log(f"{file} was missing or damaged: written again from {known[0]}")
+        log(f"{file} was missing or damaged; it was written again from {known[0]}")
     elif there is None and checkpoint_steps(workdir / "checkpoints"):
         raise UserError(
             f"{workdir} has checkpoints, but no config.json, which describes their model; restore "
@@ -98,7 +98,7 @@ def _check_config(
         if key not in _MAY_GROW:
             raise UserError(
                 f"{file} has changed since {where} was saved: config.{key} is {found!r}, and "
-                f"{wanted!r} in {where}; delete config.json, and it is written again from there"
+                f"{wanted!r} in {where}; delete config.json to have it written again from {where}"
             )
 
 
@@ -107,7 +107,7 @@ def restore_rows(
 ) -> None:
     """Rewrites a file with a checkpoint's rows; logs if the file did not start with these rows."""
     if not lines.starts_with(rows):
-        log(f"{file} was missing, cut or changed: written again from checkpoint {step}")
+        log(f"{file} was missing, cut or changed; it was written again from checkpoint {step}")
     lines.rewrite(rows)
 
 

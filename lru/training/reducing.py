@@ -94,7 +94,9 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
             raise
         # Raises the error again if the data set was not the cause.
         found = restore_best(workdir, **reading, read_data=False)
-        _logger.warning("note: no accuracy, because the data set cannot be read: %s", error)
+        _logger.warning(
+            "note: no accuracy is reported, because the data set cannot be read: %s", error
+        )
         split = None
     layers = find_lrus(jax.device_get(found[1].params))
     sizes = sorted({len(layer["nu_log"]) for layer in layers.values()})
@@ -145,7 +147,9 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
         model does not call the layer as a Flax module.
     """
     if run.split is None:
-        raise UserError("--inputs=measured needs the data set; expected a --split, and its data")
+        raise UserError(
+            "--inputs=measured needs the data set; expected a --split other than none, and its data"
+        )
     experiment, task = run.experiment, run.experiment.task
     model, variables = experiment.model, experiment.variables(run.state)
     if hasattr(model, "remat"):  # rematerialized layers are functions without a path

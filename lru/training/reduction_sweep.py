@@ -54,7 +54,9 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
         layer cannot be reduced.
     """
     if run.split is None:
-        raise UserError("--sweep evaluates the model; expected a --split, and its data set")
+        raise UserError(
+            "--sweep evaluates the model; expected a --split other than none, and its data"
+        )
     sizes = sorted({max(round(share * run.d_state), 1) for share in _SHARES})
     sigma = each_layer(hankel_singular_values, run, {})
     moments: dict[str, dict[str, Any]] = {"white": {}, "measured": input_moments(run)}

@@ -101,9 +101,9 @@ def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any])
     if not constant:
         (key, (there, here)), *_ = found.items()
         raise UserError(
-            f"the run in {workdir} has config.{key}={there}, and its learning rate changes until "
-            f"the last of them, so {here} would need other rates from the start; train in a new "
-            f"--workdir, from these weights with --init_from={workdir}"
+            f"the run in {workdir} has config.{key}={there}, and its learning rate is scheduled "
+            f"over all of them, so {here} would change the rates from the start; train in a new "
+            f"--workdir, with --init_from={workdir} to start from these weights"
         )
 
 

@@ -96,14 +96,14 @@ class Settings:
         if not 0 <= self.least_improvement < math.inf:
             raise UserError(
                 f"config.train.least_improvement is {self.least_improvement}; expected a finite "
-                "number from 0"
+                "number of at least 0"
             )
         if self.steps > _MOST_STEPS:
             raise UserError(f"config.train.steps is {self.steps}; expected at most {_MOST_STEPS:,}")
         if (self.steps == 0) == (self.epochs == 0):
             raise UserError(
-                f"config.train.steps is {self.steps} and epochs is {self.epochs}; expected one of "
-                "them to be 0, and the other above"
+                f"config.train.steps is {self.steps} and epochs is {self.epochs}; expected one "
+                "of them to be 0, and the other above 0"
             )
 
     def in_steps(self, steps_per_epoch: int | None) -> Settings:
@@ -126,7 +126,7 @@ class Settings:
         steps = self.epochs * steps_per_epoch
         if steps > _MOST_STEPS:
             raise UserError(
-                f"config.train.epochs is {self.epochs}, of {steps_per_epoch:,} steps each; "
+                f"config.train.epochs is {self.epochs}, with {steps_per_epoch:,} steps each; "
                 f"expected at most {_MOST_STEPS // steps_per_epoch:,}"
             )
         return dataclasses.replace(self, steps=steps, epochs=0, eval_every=steps_per_epoch)

@@ -166,7 +166,7 @@ def _make_task(
     text = dataset.is_text if isinstance(dataset, Description) else isinstance(dataset, TextStream)
     if text == ("num_classes" in arguments):
         raise UserError(
-            f"{dataset.name} is {'a text' if text else 'labelled sequences'}, and config.model "
+            f"{dataset.name} is {'a text' if text else 'labeled sequences'}, and config.model "
             f"{'classifies' if text else 'predicts characters'}; expected config.model.type to be "
             f"{'lru.models:LanguageModel' if text else 'lru.models:SequenceClassifier'}"
         )
@@ -179,8 +179,9 @@ class Classification(Task):
     def __init__(self, dataset: Any, settings: Settings):
         if settings.epochs or settings.unroll:
             raise UserError(
-                f"config.train.epochs is {settings.epochs} and unroll is {settings.unroll}, which "
-                f"are for texts; expected 0, and steps, for {dataset.name}"
+                f"config.train.epochs is {settings.epochs} and unroll is {settings.unroll}, "
+                f"which are only for texts; for {dataset.name}, expected both to be 0, and "
+                "config.train.steps above 0"
             )
         self._settings, self._dataset = settings, dataset
         self.items = ("examples", settings.batch_size)
@@ -318,7 +319,9 @@ class LanguageModelling(Task):
         return stream_batches(tokens, batch_size=batch_size, unroll=unroll, rows=rows)
 
     def summary(self) -> str:
-        return f"{len(self._tokens):,} training characters, {self.steps_per_epoch:,} steps an epoch"
+        return (
+            f"{len(self._tokens):,} training characters, {self.steps_per_epoch:,} steps per epoch"
+        )
 
     def example(self) -> Any:
         return jnp.zeros((1, 1), jnp.int32)

@@ -116,8 +116,8 @@ class TensorBoard:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError as error:
             raise UserError(
-                "config.train.tensorboard is true, but tensorboardX is not installed; "
-                "pip install tensorboardX, or set it to false"
+                "config.train.tensorboard is true, but tensorboardX is not installed; run pip "
+                "install tensorboardX, or set the option to false"
             ) from error
         self._open = functools.partial(SummaryWriter, str(directory))
         self._writer: Any = None
@@ -157,8 +157,8 @@ class WeightsAndBiases:
             import wandb
         except ModuleNotFoundError as error:
             raise UserError(
-                "config.train.wandb is true, but wandb is not installed; pip install wandb, or set "
-                "it to false"
+                "config.train.wandb is true, but wandb is not installed; run pip install wandb, "
+                "or set the option to false"
             ) from error
         self._wandb, self._directory, self._config = wandb, directory, config
         self._run: Any = None
@@ -179,8 +179,8 @@ class WeightsAndBiases:
             )  # fmt: skip
         except self._wandb.Error as error:
             raise UserError(
-                f"wandb cannot start the run: {error}; WANDB_MODE=offline logs into the work "
-                "directory"
+                f"wandb cannot start the run: {error}; set WANDB_MODE=offline to log into the "
+                "work directory"
             ) from error
         self._run.define_metric("*", step_metric="step")  # wandb's own steps cannot be repeated
 

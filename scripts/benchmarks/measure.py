@@ -64,13 +64,15 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
         "--candidates", "--contestants", type=_names, help="separated by semicolons"
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--compiles", type=int, default=1, help="compilations to take a median of")
-    parser.add_argument("--paper_batch", action="store_true", help="Table 10's batch sizes")
-    parser.add_argument("--longest", type=int, default=2**20, help="largest T, for kind length")
+    parser.add_argument("--compiles", type=int, default=1, help="number of compilations to time")
+    parser.add_argument("--paper_batch", action="store_true", help="use Table 10's batch sizes")
+    parser.add_argument("--longest", type=int, default=2**20, help="the largest T for kind length")
     parser.add_argument(
-        "--memory_gb", type=float, default=_memory_gb() / 2, help="memory limit of one program"
+        "--memory_gb", type=float, default=_memory_gb() / 2, help="the memory limit of one program"
     )
-    parser.add_argument("--out", type=path, help="JSON file, and for kind length a plot beside it")
+    parser.add_argument(
+        "--out", type=path, help="the JSON file to write, with a plot beside it for kind length"
+    )
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, arguments.compiles) < 1:
         parser.error("--rounds and --compiles must be at least 1")
@@ -190,7 +192,9 @@ class Worker:
         try:
             return self._connection.recv()
         except EOFError as error:
-            raise MemoryError("a candidate's process ended; too little memory?") from error
+            raise MemoryError(
+                "the process of a candidate ended, perhaps because there was too little memory"
+            ) from error
 
     def close(self) -> None:
         self._connection.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = (
-    "shape | part | candidate | ms, median (min - max) | times the first | a second "
+    "shape | part | candidate | ms, median (min - max) | times the first | per second "
     "| temporaries MB | peak MB | compile s"
 )
 

@@ -42,35 +42,37 @@ _COLUMNS = "paper | ours | epochs run / best | time | data"
 _INTRODUCTION = """\
 # Character language models
 
-Test cross entropy in nats per character, of the checkpoint with the best validation loss. Epochs
-are counted from 1; "stopped" marks unfinished runs. "Paper" is Ahuja & Morency (2018), read off its
-figures; each is one run, as far as is known. Here LRU is the *Lattice* Recurrent Unit; "linear LRU"
-is that of the [Long Range Arena](lra.md). The [index](README.md) explains the rest."""
+This page shows the test cross entropy, in nats per character, of the checkpoint with the best
+validation loss. Epochs are counted from 1, and "stopped" marks unfinished runs. "Paper" gives
+numbers read off the figures of Ahuja & Morency (2018); as far as is known, each is of one run. On
+this page, "LRU" is the *Lattice* Recurrent Unit, and "linear LRU" is the unit of the
+[Long Range Arena](lra.md). The [index](README.md) explains the terms for data."""
 _QUICK = """\
-The variants `:quick` of the configs: two layers with 0.3 million parameters in all, trained on the
-first tenth of the text for at most three epochs. They show that everything trains and how the
-models compare at that size; they do not reproduce the paper's numbers."""
+The variants `:quick` of the configs have two layers with 0.3 million parameters in total. They
+are trained on the first tenth of the text for at most three epochs. They show that all models
+learn, and how the models compare at this size; they do not reproduce the paper's numbers."""
 _CONVERGE = """\
-The variants `:converge`: 0.3 million parameters, trained on a share of the text for up to 60
-epochs, until the authors' stopping rule ends the run (three epochs in a row that do not lower the
-validation loss by 1e-4). The test text is the same for every share. "Best epoch" is the one with
-the lowest validation loss, counted from 1: the paper's measure of convergence. The command: `python
-scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all --depth=4
+The variants `:converge` have 0.3 million parameters. They are trained on a share of the text for
+up to 60 epochs, until the authors' stopping rule ends the run: three epochs in a row that do not
+lower the validation loss by 1e-4. The test text is the same for every share. "Best epoch" is the
+epoch with the lowest validation loss, which is the paper's measure of convergence. The command
+is `python scripts/reproduce.py --table=charlm --size=converge --data=ptb --model=all --depth=4
 --percent=2,5,10,20,40 --seeds=3`."""
 _TALK = """\
-The first author's talk of May 2017: 0.90 million parameters per layer, and 2, 4, 6 or 8 layers. Its
-"LRU" is what the paper calls RG-LRU."""
+In the first author's talk of May 2017, the models have 0.90 million parameters per layer, and 2, 4,
+6 or 8 layers. The talk's "LRU" is the paper's RG-LRU."""
 _MAIN = """\
-The number of parameters, embedding and read-out included, determines the width. The paper does not
-give the number of layers; here it is two."""
+The number of parameters, including those of the embedding and the read-out, determines the
+width. The paper does not give the number of layers; our models have two."""
 _DEPTH = """\
-Test nats of the variants `:quick` with 2, 4, 6 and 8 layers: 0.3 million parameters at every depth,
-so deeper models are narrower. The entropy of the characters' frequencies alone is about 2.99 nats.
-The command: `python scripts/reproduce.py --table=charlm --size=quick --data=ptb
---model=all --depth=2,4,6,8 --seeds=3`."""
+The table shows the test nats of the variants `:quick` with 2, 4, 6 and 8 layers. All models have
+0.3 million parameters, so deeper models are narrower. The entropy of the frequencies of the
+characters is about 2.99 nats. The command is `python scripts/reproduce.py --table=charlm
+--size=quick --data=ptb --model=all --depth=2,4,6,8 --seeds=3`."""
 _PERCENT = """\
-Models are trained on the first part of the text, given in per cent. Our test text is the same for
-all shares; the paper's differs between shares, so its numbers need not fall as the share grows."""
+Models are trained on the first part of the text, given in percent. Our test text is the same for
+all shares. The paper's test text depends on the share, so its numbers need not decrease as the
+share grows."""
 
 
 def page(records: Mapping[str, Record], pictures: Sequence[Picture] = ()) -> str:
@@ -123,7 +125,10 @@ def counted(cells: Cells) -> dict[str, tuple[int, int]]:
 
 
 def _coverage(cells: Cells) -> str:
-    reason = "The papers' sizes, to the end of up to 100 epochs: hours on a GPU, days on a CPU."
+    reason = (
+        "Models of the paper's sizes were not trained to the end, up to 100 epochs: it takes hours "
+        "on a GPU,\nand days on a CPU."
+    )
     command = "python scripts/reproduce.py --table=charlm --model=all"
     return coverage(counted(cells), reason, command)
 

@@ -30,7 +30,7 @@ STYLE = {
     "grid_lstm": ("tab:red", "+"),
     "linear_lru": ("tab:orange", "*"),
 }
-_PALE = " Thin, pale lines: the paper's."
+_PALE = " Thin, pale lines are the paper's."
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
@@ -49,8 +49,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         if drawn:
             figure = functools.partial(plot_curves, drawn)
             caption = (
-                f"Test loss after every epoch, `:{size}`. Each line is one seed, solid up to the "
-                "epoch with the best validation loss, dashed after it."
+                f"Test loss after every epoch, `:{size}`. Each line is one seed. The line is solid "
+                "up to the epoch with the best validation loss, and dashed after it."
             )
             caption += _PALE * (size in ("10m", "24m"))
             found.append(Picture(f"charlm/curves_{size}.png", caption, figure))
@@ -62,8 +62,8 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     deep = {cell: runs for cell, runs in cells.items() if cell.size == "quick" and finished(runs)}
     if len({cell.depth for cell in deep}) > 1:
         caption = (
-            "Test loss against depth. Left, our small models `:quick`: each dot is one run, lines "
-            "join the means. Right, the results of the authors' talk."
+            "Test loss against depth. Left: our small models `:quick`; each dot is one run, and "
+            "lines join the means. Right: the results of the authors' talk."
         )
         figure = functools.partial(plot_depth, deep)
         found.append(Picture("charlm/depth_quick.png", caption, figure))
@@ -72,7 +72,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         caption = (
             "Norm of the gradient by layer and step, `:quick`, one seed, on a common scale. Layer "
             "1 is next to the characters; each column is the mean over 100 steps. The GRU's two "
-            "brighter columns hold the first steps of an epoch, which begin with a state of zero."
+            "brighter columns contain the first steps of an epoch, which begin with a zero state."
         )
         figure = functools.partial(plot_gradients, deepest)
         found.append(Picture("charlm/gradients_quick.png", caption, figure))
@@ -80,7 +80,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
     ended = {cell: runs for cell, runs in cells.items() if cell.size != "quick"}
     if any(_past_best(runs) for runs in ended.values()):
         caption = (
-            "Epochs up to the best validation loss, of runs that continued after it. Each dot is "
+            "Epochs up to the best validation loss, for runs that continued after it. Each dot is "
             "one run."
         )
         found.append(Picture("charlm/epochs.png", caption, functools.partial(plot_epochs, ended)))
@@ -281,7 +281,7 @@ def plot_percent(cells: Cells) -> Figure:
             if pale:
                 _line(panel, pale, model, linewidth=0.8, alpha=0.4, marker="", label="")
         shares = sorted({_mean_loss(runs)[0] for runs in cells.values() if finished(runs)})
-        panel.set(xscale="log", xlabel="per cent of the text, logarithmic")
+        panel.set(xscale="log", xlabel="share of the text (%)")
         panel.set_xticks(shares, list(map(str, shares)))
         panel.set_xticks([], minor=True)
         panel.set(title=f"{DATA[data]}, {depth} layers, :{size}", ylabel="test loss, nats")

@@ -149,17 +149,18 @@ def coverage(counted: Mapping[str, tuple[int, int]], reason: str, command: str) 
       >>> print(coverage({"Table 1": (1, 3), "Table 2": (2, 2)}, "Each takes a day.", "make rows"))
       ## What was not run
       <BLANKLINE>
-      Each takes a day. The command is `make rows`.
+      Each takes a day. This command runs them: `make rows`.
       <BLANKLINE>
-      - Table 1: 2 of 3 rows.
+      - Table 1: 2 of 3 rows were not run.
     """
     missing = [
-        f"- {name}: {total - run} of {total} rows." for name, (run, total) in counted.items()
+        f"- {name}: {total - run} of {total} rows were not run."
+        for name, (run, total) in counted.items()
         if run < total
     ]  # fmt: skip
     if not missing:
         return ""
-    head = f"## What was not run\n\n{reason} The command is `{command}`."
+    head = f"## What was not run\n\n{reason} This command runs them: `{command}`."
     return "\n\n".join([head, "\n".join(missing)])
 
 

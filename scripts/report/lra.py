@@ -53,9 +53,10 @@ _TABLES = {
 _INTRODUCTION = """\
 # Long Range Arena
 
-Test accuracy in per cent of the checkpoint with the best validation accuracy, and its step. "Paper"
-is Orvieto et al. (2023): mean (standard error) of three runs; "x" stayed at chance. The
-[index](README.md) explains the rest."""
+This page shows the test accuracy, in percent, and the step of the checkpoint with the best
+validation accuracy. "Paper" gives the results of Orvieto et al. (2023), as mean (standard error)
+of three runs; "x" means that the accuracy stayed at chance. The [index](README.md) explains the
+terms for data."""
 
 
 class Sorted(NamedTuple):
@@ -210,8 +211,8 @@ def _coverage(
     cells: Mapping[Cell, Sequence[Record]], rings: Mapping[Ring, Sequence[Record]]
 ) -> str:
     reason = (
-        "The paper's sizes, for all steps: a run takes 1 to 29 hours on the paper's A100, and days "
-        "on a\nCPU."
+        "Models of the paper's sizes were not trained for all steps: a run takes 1 to 29 hours on "
+        "the paper's\nA100, and days on a CPU."
     )
     command = "python scripts/reproduce.py --table=lra --ablation=all"
     return coverage(counted(cells, rings), reason, command)
@@ -259,9 +260,8 @@ def _shortened(shorter: Mapping[str, tuple[str, str]], records: Mapping[str, Rec
     lines.sort(key=lambda line: -int(line[1].partition(" ")[0].replace(",", "")))
     columns = "task, model | steps | paper, all steps | ours | accuracy @ step | time | data"
     return (
-        "## The paper's sizes, fewer steps\n\n"
-        "Whole schedules, warm-up and annealing included, over fewer steps than the paper's.\n\n"
-        + table(columns, lines)
+        "## The paper's sizes, fewer steps\n\nThese runs have complete schedules, with warm-up and "
+        "annealing, over fewer steps than the paper's.\n\n" + table(columns, lines)
     )
 
 
@@ -295,15 +295,15 @@ def _quick(cells: Mapping[Cell, list[Record]]) -> str:
         if task in {task for task, _ in chosen}
     )
     return (
-        "## Small models, minutes on two CPU cores\n\n"
-        "The variants `:quick` of the configs: less depth, less width, fewer steps; ListOps of "
-        "shorter\nexpressions, the first 1,023 characters of a review, synthetic pairs, paths of 3 "
-        "dashes in images of\n16 x 16 (PathFinder) and 32 x 32 pixels (Path-X). They show that "
-        "every task is learned and what the\nparts of the LRU do at that size; they do not "
-        "reproduce the paper's numbers. Without gamma (+ ring)\nthese small images of Path-X are "
-        "learned, too; [Recall](recall.md) has a size at which gamma decides.\nLoss is in nats. "
-        "Accuracy of guessing, with the "
-        f"standard error of the test split: {chances}.\n\n" + table(columns, lines)
+        "## Small models, minutes on two CPU cores\n\nThe variants `:quick` of the configs have "
+        "less depth, less width and fewer steps. Their data are\nshort expressions (ListOps), the "
+        "first 1,023 characters of reviews (Text), synthetic pairs\n(Retrieval), and paths of 3 "
+        "dashes in images of 16 x 16 pixels (PathFinder) and 32 x 32 pixels\n(Path-X). They show "
+        "that every task is learned, and the effects of the parts of the LRU at this\nsize; they "
+        "do not reproduce the paper's numbers. These small images of Path-X are also "
+        "learned\nwithout gamma (+ ring); [Recall](recall.md) has a length at which learning needs "
+        "gamma. Loss is in nats.\nChance accuracy, with the "
+        f"standard error for the size of the test split: {chances}.\n\n" + table(columns, lines)
     )
 
 
@@ -320,8 +320,9 @@ def _speed(cells: Mapping[Cell, Sequence[Record]]) -> str:
     if not lines:
         return ""
     return (
-        "## Table 4: training steps a second\n\nThe paper's on one A100. Programs measured side by "
-        f"side: [speed](speed.md).\n\n{table('task, model | paper | ours', lines)}"
+        "## Table 4: training steps per second\n\nThe paper's numbers are for one A100. "
+        "[Speed](speed.md) compares programs side by "
+        f"side.\n\n{table('task, model | paper | ours', lines)}"
     )
 
 

@@ -30,8 +30,9 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
         tasks = _accuracies(cells, size)
         if tasks:
             caption = (
-                f"The ablations, {title}: test accuracy in per cent. Each dot is one seed, a line "
-                "marks the mean. From top to bottom: dense recurrences to the LRU, then S4D and S5."
+                f"The ablations, {title}: test accuracy in percent. Each dot is one seed, and a "
+                "line marks the mean. The rows are, from top to bottom, the ablations from dense "
+                "recurrences to the LRU, then S4D and S5."
             )
             figure = functools.partial(plot_ablations, tasks)
             found.append(Picture(f"lra/ladder_{size}.png", caption, figure))
@@ -60,7 +61,7 @@ def plot_ablations(tasks: Mapping[str, Ablations]) -> Figure:
     figure, axes = panels(len(tasks))
     for panel, (task, ablations) in zip(axes, tasks.items()):
         _plot_panel(panel, ablations)
-        panel.set(title=TASKS[task], xlabel="test accuracy, per cent")
+        panel.set(title=TASKS[task], xlabel="test accuracy (%)")
     return figure
 
 

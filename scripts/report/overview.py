@@ -30,7 +30,7 @@ def pictures(records: Mapping[str, Mapping[str, Record]]) -> list[Picture]:
     if len(lines) < 2 or len({cell.depth for cell in deep}) < 2:
         return []
     caption = (
-        "Left, the accuracy of recalling the first of 1,024 tokens, during training. Right, the "
+        "Left: the accuracy of recalling the first of 1,024 tokens, during training. Right: the "
         "test loss of small character models on the Penn Treebank against their depth."
     )
     return [Picture("overview.png", caption, functools.partial(plot_overview, lines, deep))]

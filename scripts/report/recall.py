@@ -44,27 +44,30 @@ _LEARNED = 0.99  # validation accuracy
 _INTRODUCTION = """\
 # Recall: the claim about memory
 
-**The claim.** Orvieto et al. (2023): a linear recurrence learns dependencies over thousands of
-steps if its eigenvalues start on a ring close to the unit circle, its input is normalized by gamma,
-and its phases start small; dense recurrences and eigenvalues from the whole disk stay at chance
-(the Path-X column of their Tables 2, 3, 7 and 8).
+**The claim.** According to Orvieto et al. (2023), a linear recurrence learns dependencies over
+thousands of steps if its eigenvalues start on a ring close to the unit circle, its input is
+normalized by gamma, and its phases start small. Dense recurrences, and recurrences whose
+eigenvalues are drawn from the whole disk, stay at chance (the Path-X column of their Tables 2, 3, 7
+and 8).
 
-**The test.** Name the first of T tokens ({classes} classes) after reading the last; the other
-T - 1 are drawn from {distractors} other tokens. The model has one layer, H = N = {width}, layer
-normalization, and reads out the last step; it is trained by Adam at a constant rate for {steps:,}
-steps of {batch} new sequences. Chance is {chance:.1f} %; with {tests:,} test sequences its standard
-error is {error:.1f} %.
+**The test.** The task is to name the first of T tokens ({classes} classes) after reading the last;
+the other T - 1 tokens are drawn from {distractors} others. The model has one layer with H = N =
+{width} and layer normalization, and reads out the last step. Adam trains it at a constant learning
+rate for {steps:,} steps, each with {batch} new sequences. Chance accuracy is {chance:.1f} %; with
+{tests:,} test sequences, its standard error is {error:.1f} %.
+
+This command trains the LRU at T = 1,024:
 
     python -m lru.train --config=configs/recall.py:quick --workdir=runs/recall
 
-trains the LRU at T = 1,024; `:quick,ring`, `:quick,tanh` and so on train the ablations. The
-following commands run all of these, and the table of lengths and learning rates:
+`:quick,ring`, `:quick,tanh` and so on train the ablations. These two commands run all of them, and
+the table of lengths and learning rates:
 
     python scripts/reproduce.py --table=recall --size=quick --rate=0.003
     python scripts/reproduce.py --table=recall --length=256,1024,4096
 
-`python scripts/results.py` makes this page and its figures from the records in `recall/`. A record
-has the config, seed, commit and hardware of its run."""
+`python scripts/results.py` generates this page and its figures from the records in `recall/`. A
+record has the config, seed, commit and hardware of its run."""
 
 
 class Cell(NamedTuple):
@@ -242,9 +245,10 @@ def _best(cells: Cells, diverged: Cells) -> str:
         return ""
     columns = " | ".join(["recurrence", *(f"T = {length:,}" for length in RECALL_LENGTHS)])
     return (
-        "## Test accuracy in per cent, at the best learning rate\n\n"
-        "Mean (standard error) over seeds. @ is the learning rate, the best on validation. The "
-        "number of\nrates follows if not all three were run.\n\n" + table(columns, lines)
+        "## Test accuracy in percent, at the best learning rate\n\nThe table shows the mean "
+        "(standard error) over seeds. The number after @ is the learning rate\nwith the best "
+        'validation accuracy. If not all three learning rates were run, "of" and their number\n'
+        "follow.\n\n" + table(columns, lines)
     )
 
 
@@ -265,8 +269,8 @@ def _coverage(cells: Cells, diverged: Cells, quick: Mapping[str, Sequence[Record
     known = cells.keys() | diverged.keys()
     runs = sum(map(len, (*cells.values(), *diverged.values())))
     lines = [
-        "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all were run."),
-        f"Runs of the table: {runs}, of {len(known)} of the {every} combinations of recurrence, "
+        "`:quick`: " + (f"not run: {'; '.join(absent)}." if absent else "all ablations were run."),
+        f"The table has {runs} runs, for {len(known)} of the {every} combinations of recurrence, "
         "length and learning rate.",
         *(_missing(known, length) for length in RECALL_LENGTHS),
     ]
@@ -284,7 +288,9 @@ def _missing(known: Collection[Cell], length: int) -> str:
     if len(absent) == len(RECALL_ABLATIONS):
         return f"T = {length:,}: nothing was run."
     missing = "; ".join(absent + partial)
-    return f"T = {length:,}: " + (f"not run: {missing}." if missing else "all were run.")
+    return f"T = {length:,}: " + (
+        f"not run: {missing}." if missing else "all combinations were run."
+    )
 
 
 def _explanation(
@@ -298,14 +304,15 @@ def _explanation(
     """
     if "lru" not in runs:
         return ""
-    sections = ["## The effect of gamma and the phase\n\nAt T = 1,024, from the records."]
+    sections = [
+        "## The effects of gamma and the phase\n\nThese results are for T = 1,024, unless noted."
+    ]
     if "ring" in runs:
         sections.append(_gamma(runs["lru"], runs["ring"]))
     if {"lru", "ring"} <= short.keys():
         sections[-1] += (
-            f" At T = 256 it is {_accuracy(short['lru'])} % with gamma, {_learned(short['lru'])}, "
-            f"and {_accuracy(short['ring'])} % without, {_learned(short['ring'])}: gamma matters "
-            "most for long memories."
+            f" At T = 256, with gamma, {_learned(short['lru'])}; without gamma, "
+            f"{_learned(short['ring'])}. So gamma matters most for long memories."
         )
     if "full_phase" in runs:
         sections.append(_phase(runs["lru"], runs["full_phase"]))
@@ -316,26 +323,21 @@ def _gamma(lru: Sequence[Record], ring: Sequence[Record]) -> str:
     mixer = _known()["lru"]["model"]["mixer"]
     gain = ring_gain(mixer["r_min"], mixer["r_max"])
     return (
-        f"**Gamma.** On this ring the state has {gain:,.0f} times the energy of a white-noise "
-        "input (Proposition 3.3), which gamma normalizes. The first validation loss is "
-        f"{_first_loss(lru)} nats with gamma and {_first_loss(ring)} without; guessing gives "
-        f"1.386. With all else equal, test accuracy is {_accuracy(lru)} % with gamma, "
-        f"{_learned(lru)}, and {_accuracy(ring)} % without, {_learned(ring)}."
+        f"**Gamma.** With eigenvalues on this ring and without gamma, the state has {gain:,.0f} "
+        "times the energy of a white-noise input (Proposition 3.3); gamma removes this factor. The "
+        f"first validation loss is {_first_loss(lru)} nats with gamma and {_first_loss(ring)} "
+        f"without; chance is 1.386. With gamma, {_learned(lru)}; without gamma and with all else "
+        f"equal, {_learned(ring)}."
     )
 
 
 def _phase(lru: Sequence[Record], full: Sequence[Record]) -> str:
     return (
-        "**Phase.** A mode turns by its phase at every step: with phases below pi / 10 once in 20 "
-        "steps or more; with phases up to 2 pi half of the modes turn within 4 steps. With "
-        "phases below pi / 10 test accuracy is "
-        f"{_accuracy(lru)} %, {_learned(lru)}; with all phases it is {_accuracy(full)} %, "
+        "**Phase.** A mode rotates by its phase at every step. With phases below pi / 10, one turn "
+        "takes at least 20 steps; with phases up to 2 pi, one turn of half of the modes takes at "
+        f"most 4 steps. With phases below pi / 10, {_learned(lru)}; with all phases, "
         f"{_learned(full)}."
     )
-
-
-def _accuracy(runs: Sequence[Record]) -> str:
-    return f"{statistics.mean(accuracies(runs)):.1f}"
 
 
 def _first_loss(runs: Sequence[Record]) -> str:
@@ -343,11 +345,13 @@ def _first_loss(runs: Sequence[Record]) -> str:
 
 
 def _learned(runs: Sequence[Record]) -> str:
-    """Returns, in words, how many runs reached 99 % on validation, and after how many steps."""
+    """Returns, in words, the test accuracy, and which runs reached 99 % on validation and when."""
+    accuracy = f"test accuracy is {statistics.mean(accuracies(runs)):.1f} %"
     steps = [step for run in runs if (step := learned_at(run))]
     if not steps:
-        return "and no run reaches 99 % on validation"
-    return f"and {len(steps)} of {len(runs)} runs reach 99 % on validation, {_after(steps)}"
+        return f"{accuracy}, and no run reached 99 % on validation"
+    number = f"{len(steps)} of {len(runs)} runs"
+    return f"{accuracy}, and {number} reached 99 % on validation {_after(steps)}"
 
 
 def _after(steps: Sequence[int]) -> str:
@@ -363,8 +367,9 @@ def _quick(runs: Mapping[str, Sequence[Record]]) -> str:
     ]
     columns = "recurrence | test accuracy | 99 % on validation"
     return (
-        "## `:quick`\n\nThe config's own variant, T = 1,024 and a learning rate of 0.003; 1,000 "
-        "test sequences, a standard\nerror of 1.4 % at chance.\n\n" + table(columns, lines)
+        "## `:quick`\n\nThis variant of the config has T = 1,024 and a learning rate of 0.003. "
+        "With its 1,000 test sequences,\nthe standard error of chance accuracy is 1.4 %.\n\n"
+        + table(columns, lines)
     )
 
 

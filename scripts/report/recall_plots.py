@@ -67,7 +67,10 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 
 
 def _curves(name: str, what: str, lines: Lines) -> Picture:
-    caption = f"Validation accuracy against steps, {what}. Each line is one seed; dotted: chance."
+    caption = (
+        f"Validation accuracy against steps, {what}. Each line is one seed; the dotted line is "
+        "chance."
+    )
     return Picture(f"recall/curves_{name}.png", caption, functools.partial(plot_curves, lines))
 
 

@@ -14,33 +14,34 @@ from report.format import Record, device, join, table
 _HEAD = """\
 # Speed and memory
 
-Measurements of `scripts/benchmark.py`. The programs of one record took turns, each in its own
-process, so their ratios are meaningful even if the machine was busy. Do not compare numbers of
+`scripts/benchmark.py` made these measurements. The programs of one record ran in turns, each in its
+own process, so their ratios are meaningful even if the machine was busy. Do not compare numbers of
 different records."""
 _APPENDIX_A = """\
 ## Against the layer of Appendix A
 
-A training step of six layers at the paper's widths: the library's default, which recomputes states
-in the backward pass, against the same model with the layer of the paper's Appendix A. Temporaries
-are the memory that XLA allocates beside arguments and results."""
+The table compares training steps of six layers at the paper's widths: the library's default, which
+recomputes states in the backward pass, and the same model with the layer of the paper's Appendix A.
+Temporaries are the memory that XLA allocates in addition to arguments and results."""
 _TABLE_4 = """\
 ## Table 4: the recurrences side by side
 
-Training steps of six layers at Table 10's widths, with all states saved for the backward pass, and
-the speed relative to the tanh RNN; in brackets the paper's, on an A100 with the batches of Table
-10. Our batches are small. On a CPU the tanh RNN's products of a few rows are not much slower than
-one product of many, so the LRU gains less than on a GPU, where sequential steps leave most of the
-device idle. S4D computes its kernel of length T in every training step, which a small batch does
-not amortize. GRU is Flax's, H wide; the paper has none."""
+The table shows training steps per second of six layers at Table 10's widths, with all states
+saved for the backward pass, and the speed relative to the tanh RNN. The paper's relative speed,
+on an A100 with the batches of Table 10, is in parentheses. Our batches are small. On a CPU, many
+small matrix products, which the tanh RNN computes, are not much slower than one large product.
+So the LRU gains less than on a GPU, where sequential steps leave most of the device idle. S4D
+computes its kernel of length T in every training step, which is costly for a small batch. GRU is
+Flax's GRU of width H; the paper does not report a GRU."""
 _CANDIDATES = {"tanh": "tanh", "GRU": "", "lru, kept": "lru", "S4D": "s4d", "S5, kept": "s5"}
 _NAMES = {"tanh": "tanh RNN", "lru, kept": "LRU", "S5, kept": "S5"}
 _SHAPES = {"scifar": "cifar"}  # shapes whose names differ from their tasks'
 _RECORDS = """\
 ## All records
 
-Newest first. "Times the first" is the median over the rounds of a program's seconds divided by
-those of the first program. The docstrings of `scripts/benchmark.py` and of the modules in
-`scripts/benchmarks` explain the columns and the programs."""
+The newest record is first. "Times the first" is the time of a program divided by the time of the
+first program, as the median over the rounds. The docstrings of `scripts/benchmark.py` and of the
+modules in `scripts/benchmarks` explain the columns and the programs."""
 
 
 def page(records: Mapping[str, Record]) -> str:
@@ -100,7 +101,7 @@ def _table_4(records: Mapping[str, Record]) -> str:
     return join([
         _TABLE_4,
         _where(record),
-        table(f"steps a second | {columns}", lines),
+        table(f"steps per second | {columns}", lines),
         f"```sh\n{record['command']}\n```",
     ]).rstrip()  # fmt: skip
 

@@ -80,7 +80,7 @@ def test_the_view_is_near_the_circle_if_all_eigenvalues_are(tmp_path):
 
 
 def test_another_ending_raises_and_writes_nothing(tmp_path):
-    with pytest.raises(UserError, match="end it with .html"):
+    with pytest.raises(UserError, match="expected a file name that ends in .html"):
         save_interactive([0], trajectories(1), tmp_path / "a.htm", "a run")
     assert not list(tmp_path.iterdir())
 

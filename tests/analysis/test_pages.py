@@ -83,9 +83,9 @@ def test_a_long_animation_keeps_the_ends_and_evenly_spaced_frames(monkeypatch, t
 
 
 def test_an_unknown_format_raises(tmp_path):
-    with pytest.raises(UserError, match="page.x is no name of a picture: end it with .png"):
+    with pytest.raises(UserError, match="page.x; expected a name that ends in .png"):
         save_page(layers(1), layers(1), tmp_path / "page.x", "title")
-    with pytest.raises(UserError, match="path.mp4 is no name of an animation"):
+    with pytest.raises(UserError, match="path.mp4; expected a file name that ends in .gif"):
         save_animation([0], {"a": np.zeros((1, 1))}, tmp_path / "path.mp4")
 
 

@@ -284,7 +284,7 @@ def test_every_lru_of_a_tree_is_found():
 @each_method
 @pytest.mark.parametrize("modes", [0, N + 1])
 def test_an_impossible_number_of_modes_raises(method, modes):
-    with pytest.raises(ValueError, match=f"modes={modes}; expected 1 to {N}"):
+    with pytest.raises(ValueError, match=f"modes={modes}; expected a number from 1 to {N}"):
         METHODS[method](drawn(0), modes)
 
 

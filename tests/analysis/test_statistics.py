@@ -48,7 +48,7 @@ def test_ring_fractions_sum_to_one_and_their_slope_is_the_density(ring):
 
 @pytest.mark.parametrize("law", [ring_fractions, ring_density])
 def test_the_density_of_a_circle_raises(law):
-    with pytest.raises(ValueError, match="from 0.9 to 0.9; expected r_min below r_max"):
+    with pytest.raises(ValueError, match="r_min=0.9, r_max=0.9; expected r_min < r_max"):
         law(np.array([0.0, 0.9, 1.0]), 0.9, 0.9)
 
 

@@ -207,11 +207,11 @@ def without(array, at, value):
 
 LARGE = np.array([1, 2, 3, 2**63] * 5, np.uint64)
 WRONG = [
-    ({"y": CLASSES}, "has no array 'x', the inputs of the examples"),
-    ({"x": X}, "has x without y, the targets of its examples"),
-    ({"x": X, "Y": CLASSES}, "has an array 'Y'; "),
+    ({"y": CLASSES}, "has no array 'x'; expected one, the inputs of the examples"),
+    ({"x": X}, "has x, but no y; expected y, the targets"),
+    ({"x": X, "Y": CLASSES}, "has an unknown array 'Y'; "),
     ({"x": X, "y": CLASSES, "x_test": X}, "has x and x_test; expected names with a split"),
-    ({"x_train": X, "y_train": CLASSES}, "has no array 'x_validation', the inputs"),
+    ({"x_train": X, "y_train": CLASSES}, "has no array 'x_validation'; expected one"),
     ({"x": X[0, 0], "y": CLASSES[:F]}, "has shape (3,); expected real numbers (n, T, features)"),
     ({"x": X, "y": CLASSES[:5]}, "y of DATA has shape (5,); expected a first axis of 20 examples"),
     ({"x": X.astype(str), "y": CLASSES}, "x of DATA has the type <U"),
@@ -234,7 +234,7 @@ WRONG = [
     ({"x": X, "y": CLASSES, "mask": TOKENS > 4}, "has a mask; expected none for the target"),
     ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected (20, 7), with 1 or True where the target"),
     ({"x": X, "y": TOKENS, "mask": 0 * TOKENS}, "of DATA is zero at every valid step; expected"),
-    ({"x": TOKENS + 70_000, "y": CLASSES}, "expected less than 65536: give numbers (n, T, feat"),
+    ({"x": TOKENS + 70_000, "y": CLASSES}, "expected less than 65536; give numbers (n, T, feat"),
     ({"x": -1 - TOKENS, "y": CLASSES}, "has tokens from -"),
     ({"x": X[:2], "y": X[:2]}, "has 2 examples; expected enough for three splits"),
     (splits(x_test=X[..., :2]), "split test has inputs of 2 features and targets of the kind"),

@@ -224,7 +224,7 @@ def test_any_preparation_removes_leftovers_of_killed_ones(tmp_path, caplog, lock
         Path(f"{left}.lock").touch()
     with caplog.at_level("INFO", logger="lru.data.builder"):
         Counting.create(tmp_path)
-    assert caplog.messages == [f"removing {left}, left by a preparation that was killed"]
+    assert caplog.messages == [f"removing {left}, which a killed preparation left behind"]
     assert [path.name for path in tmp_path.iterdir()] == ["counting"]
 
 
@@ -292,8 +292,8 @@ def test_preparations_with_other_options_do_not_wait(tmp_path):
     [
         ({"num_trian": 5}, "no option 'num_trian'; did you mean 'num_train'"),
         ({"qqqq": 5}, "no option 'qqqq'; there are: pad_to, num_train, title"),
-        ({"num_train": "5"}, "num_train is '5', expected int"),
-        ({"num_train": True}, "num_train is True, expected int"),
+        ({"num_train": "5"}, "num_train is '5'; expected int"),
+        ({"num_train": True}, "num_train is True; expected int"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

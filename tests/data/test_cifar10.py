@@ -116,10 +116,10 @@ def test_a_truncated_or_damaged_file_raises(released, tmp_path):
     content = bytearray(path.read_bytes())
     content[2 * 3073] = 10
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{path}, image 2: label 10, expected 0 to 9"):
+    with pytest.raises(UserError, match=f"{path}, image 2: label 10; expected 0 to 9"):
         CIFAR10.create(tmp_path, manual, num_validation=5)
     path.write_bytes(content[:-1])
-    with pytest.raises(UserError, match=f"{path} has 12,291 bytes, expected 12,292: download http"):
+    with pytest.raises(UserError, match=f"{path} has 12,291 bytes; expected 12,292: download http"):
         CIFAR10.create(tmp_path, manual, num_validation=5)
 
 
@@ -127,8 +127,8 @@ def test_a_truncated_or_damaged_file_raises(released, tmp_path):
     ("options", "message"),
     [
         ({"color": "gray"}, "color is 'gray'; did you mean 'grey'"),
-        ({"num_validation": 0}, "num_validation is 0, expected at least 1"),
-        ({"num_validation": 50_000}, "num_validation is 50000, expected less than the 50,000"),
+        ({"num_validation": 0}, "num_validation is 0; expected at least 1"),
+        ({"num_validation": 50_000}, "num_validation is 50000; expected less than the 50,000"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

@@ -78,7 +78,7 @@ def test_fixed_shortens_the_training_split_only(tmp_path, manual):
 def test_moving_shortens_the_whole_text_before_dividing_it(tmp_path, manual):
     dataset = Little.create(tmp_path, manual, percent=41, fraction_test="moving")
     assert texts(dataset) == [TEXT[:74], TEXT[74:78], TEXT[78:82]]
-    assert "on other texts than at 100 %" in dataset.note
+    assert "not on the texts used at 100 %" in dataset.note
 
 
 def test_at_100_percent_fixed_and_moving_are_the_same_data(tmp_path, manual):
@@ -110,13 +110,13 @@ def test_a_shorter_file_is_a_prefix_only_where_prefixes_are_allowed(tmp_path, ma
     (manual / "little.txt").write_bytes(b"x" * 1000)
     whole = Long.create(tmp_path / "whole", manual)
     assert (whole.kind, whole.note) == ("full", "")
-    with pytest.raises(UserError, match=r"little\.txt has 1,000 bytes, expected 203: download"):
+    with pytest.raises(UserError, match=r"little\.txt has 1,000 bytes; expected 203: download"):
         Little.create(tmp_path, manual)
     (manual / "little.txt").write_bytes(b"x" * 1001)
-    with pytest.raises(UserError, match=r"little\.txt has 1,001 bytes, expected 1,000"):
+    with pytest.raises(UserError, match=r"little\.txt has 1,001 bytes; expected 1,000"):
         Long.create(tmp_path, manual)
     (manual / "little.txt").write_bytes(b"x" * 202)
-    with pytest.raises(UserError, match=r"little\.txt has 202 bytes, expected 203"):
+    with pytest.raises(UserError, match=r"little\.txt has 202 bytes; expected 203"):
         Little.create(tmp_path, manual)
 
 
@@ -125,7 +125,7 @@ def test_a_shorter_file_is_a_prefix_only_where_prefixes_are_allowed(tmp_path, ma
     [
         (b"\xff" + b"x" * 205, r"long is not utf-8 \(.*\): download http"),
         ("".join(map(chr, range(0x3B1, 0x3B1 + 500))).encode()[:1000], "expected at most 255"),
-        (b"x" * 39, "validation of long would have 1 characters, expected at least 2"),
+        (b"x" * 39, "validation of long would have 1 characters; expected at least 2"),
     ],
 )
 def test_a_file_with_another_text_raises(tmp_path, manual, content, message):
@@ -161,12 +161,12 @@ def test_the_number_of_bytes_read_is_saved_with_the_text(tmp_path, manual):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"percent": 0}, "percent is 0, expected at least 1"),
-        ({"percent": 101}, "percent is 101, expected at most 100"),
+        ({"percent": 0}, "percent is 0; expected at least 1"),
+        ({"percent": 101}, "percent is 101; expected at most 100"),
         ({"fraction_test": "movin"}, "fraction_test is 'movin'; did you mean 'moving'"),
         ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
-        ({"made_up_length": 39}, "made_up_length is 39, expected at least 40"),
-        ({"seed": -1}, "seed is -1, expected at least 0"),
+        ({"made_up_length": 39}, "made_up_length is 39; expected at least 40"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

@@ -89,11 +89,11 @@ def test_the_longest_expression_fits_if_pad_to_is_max_length(tmp_path):
     [
         ({"pad_to": 29}, "pad_to=29 cannot hold 29 tokens and the end of sequence"),
         ({"min_length": 29}, "no length is above min_length=29 and below max_length=30"),
-        ({"max_depth": 0}, "max_depth is 0, expected at least 1"),
-        ({"max_args": 1}, "max_args is 1, expected at least 2"),
-        ({"max_args": 256}, "max_args is 256, expected at most 255"),
-        ({"num_test": 0}, "num_test is 0, expected at least 1"),
-        ({"seed": -1}, "seed is -1, expected at least 0"),
+        ({"max_depth": 0}, "max_depth is 0; expected at least 1"),
+        ({"max_args": 1}, "max_args is 1; expected at least 2"),
+        ({"max_args": 256}, "max_args is 256; expected at most 255"),
+        ({"num_test": 0}, "num_test is 0; expected at least 1"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
         ({"source": "generate"}, "source is 'generate'; did you mean 'generated'"),
     ],
 )
@@ -151,20 +151,20 @@ def test_written_files_have_the_official_form(released_dir):
 
 
 def test_existing_files_are_not_overwritten(generated, released_dir):
-    with pytest.raises(UserError, match=r"basic_train\.tsv exists: give another directory"):
+    with pytest.raises(UserError, match=r"basic_train\.tsv already exists; give another directory"):
         generated.write_tsv(released_dir)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("( ( ( [MAX 1 ) 2 ) ] )", "1 columns, expected an expression and its label"),
+        ("( ( ( [MAX 1 ) 2 ) ] )", "1 columns; expected an expression and its label"),
         ("7\t7\t7", "3 columns"),
         ("", "1 columns"),
         ("( ( ( [MAX 1 ) x ) ] )\t2", "unknown symbol 'x'"),
-        ("( ( ( [MAX 1 ) 2 ) ] )\t10", "the label is '10', expected a digit"),
-        ("( ( ( [MAX 1 ) 2 ) ] )\t", "the label is '', expected a digit"),
-        ("( ( ( [MAX 1 ) 2 ) ] )\t²", "the label is '²', expected a digit"),
+        ("( ( ( [MAX 1 ) 2 ) ] )\t10", "the label is '10'; expected a digit"),
+        ("( ( ( [MAX 1 ) 2 ) ] )\t", "the label is ''; expected a digit"),
+        ("( ( ( [MAX 1 ) 2 ) ] )\t²", "the label is '²'; expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ]\t2", "incomplete"),
         ("( ( [MAX 1 ) 2 )\t2", "1 operators still open"),
         ("[MAX" + " 1" * 30 + " ]\t1", "32 tokens and the end of sequence exceed pad_to=32"),
@@ -185,7 +185,7 @@ def test_a_truncated_file_raises(released_dir, tmp_path):
     path = released_dir / "basic_test.tsv"
     rows = path.read_text().splitlines()
     path.write_text("\n".join(rows[:-1]))
-    with pytest.raises(UserError, match=rf"{path}, line 5: the file ends after 4 rows, expected 5"):
+    with pytest.raises(UserError, match=rf"{path}, line 5: the file ends after 4 rows; expected 5"):
         ListOps.create(tmp_path, released_dir, source="released", **TINY)
     path.write_text("")
     with pytest.raises(UserError, match=rf"{path} is empty; the released file is from https"):

@@ -181,20 +181,20 @@ def test_too_few_expressions_raise(monkeypatch):
     monkeypatch.setattr("lru.data.listops.trees._PATIENCE", 1 << 15)
     expressions = generate(0, Rules(max_depth=10, max_args=10, min_length=0, max_length=4))
     assert sorted(value for _, value in itertools.islice(expressions, 10)) == list(range(10))
-    with pytest.raises(UserError, match="only 10 different ListOps expressions.*ask for fewer"):
+    with pytest.raises(UserError, match="only 10 different ListOps expressions.*request fewer"):
         next(expressions)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "0 expressions, expected one"),
+        ("", "0 expressions; expected one"),
         ("1 2", "2 expressions"),
         ("[MAX 1", "1 operators still open"),
         ("[MAX 1 ] ]", "without an open operator"),
         ("[MAX ]", r"\[MAX has no arguments"),
-        ("( ( [MAX 1 ) ]", r"incomplete: 2 times \( but 1 times \)"),
-        ("[AVG 1 ]", r"unknown symbol '\[AVG', expected one of 0 1 .* \]"),
+        ("( ( [MAX 1 ) ]", r"incomplete: it has 2 opening and 1 closing"),
+        ("[AVG 1 ]", r"unknown symbol '\[AVG'; expected one of 0 1 .* \]"),
     ],
 )
 def test_a_damaged_expression_raises(text, message):

@@ -23,8 +23,8 @@ def test_options_that_are_not_given_keep_their_defaults():
     ("given", "message"),
     [
         ({"frist": 2}, "no option 'frist'; did you mean 'first'"),
-        ({"first": 2.0}, "first is 2.0, expected int"),
-        ({"first": True}, "first is True, expected int"),
+        ({"first": 2.0}, "first is 2.0; expected int"),
+        ({"first": True}, "first is True; expected int"),
     ],
 )
 def test_an_unknown_option_or_another_type_raises(given, message):
@@ -49,8 +49,8 @@ def test_synthetic_sizes_have_no_effect_on_released_data():
     ("given", "message"),
     [
         ({"source": "relased"}, "source is 'relased'; did you mean 'released'"),
-        ({"made_up_validation": 0}, "made_up_validation is 0, expected at least 1"),
-        ({"seed": -1}, "seed is -1, expected at least 0"),
+        ({"made_up_validation": 0}, "made_up_validation is 0; expected at least 1"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
     ],
 )
 def test_an_impossible_option_raises(given, message):

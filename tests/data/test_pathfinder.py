@@ -171,7 +171,7 @@ def test_a_flipped_bit_of_an_image_raises_or_changes_nothing(tmp_path):
 
 
 def test_an_image_of_another_size_raises(manual, tmp_path):
-    with pytest.raises(UserError, match=r"\.png has 32 x 32 pixels, expected 64 each way"):
+    with pytest.raises(UserError, match=r"\.png has 32 x 32 pixels; expected 64 each way"):
         Pathfinder.create(tmp_path, manual, **RELEASED, resolution=64)
 
 
@@ -195,7 +195,7 @@ def test_malformed_metadata_raise(manual, tmp_path, line):
 
 
 def test_a_wrong_number_of_images_raises(manual, tmp_path):
-    with pytest.raises(UserError, match="names 20 images, expected num_images=200,000"):
+    with pytest.raises(UserError, match="names 20 images; expected num_images=200,000"):
         Pathfinder.create(tmp_path, manual, source="released")
 
 
@@ -224,9 +224,9 @@ def test_synthetic_images_are_brighter_above_if_the_label_is_1(tmp_path):
     [
         ({"source": "genrated"}, "source is 'genrated'; did you mean 'generated'"),
         ({"difficulty": "hrad"}, "difficulty is 'hrad'; did you mean 'hard'"),
-        ({"resolution": 28}, r"resolution is 28, expected one of \(16, 32, 64, 128, 256\)"),
-        ({"num_images": 9}, "num_images is 9, expected at least 10"),
-        ({"seed": -1}, "seed is -1, expected at least 0"),
+        ({"resolution": 28}, r"resolution is 28; expected one of \(16, 32, 64, 128, 256\)"),
+        ({"num_images": 9}, "num_images is 9; expected at least 10"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

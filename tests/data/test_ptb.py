@@ -49,7 +49,7 @@ def test_a_percentage_shortens_the_training_file_only(tmp_path, manual):
 def test_a_file_that_is_not_the_released_one_raises(tmp_path, manual):
     path = manual / "simple-examples" / "data" / FILES[1]
     path.write_text(TEXTS[1].replace("a", "b"))
-    with pytest.raises(UserError, match=f"{path} is not the released file: md5 .*, expected"):
+    with pytest.raises(UserError, match=f"{path} is not the released file: md5 .*; expected"):
         PTB.create(tmp_path, manual)
 
 
@@ -62,7 +62,7 @@ def test_the_checksums_are_those_of_mikolovs_files():
 
 
 def test_contradictory_options_raise(tmp_path):
-    with pytest.raises(UserError, match="fraction_test is 'moving' and split 'mikolov'"):
+    with pytest.raises(UserError, match="fraction_test is 'moving', but split is 'mikolov'"):
         PTB.create(tmp_path, percent=20, fraction_test="moving")
     with pytest.raises(UserError, match="split is 'fractoin'; did you mean 'fraction'"):
         PTB.create(tmp_path, split="fractoin")

@@ -130,10 +130,10 @@ def test_an_archive_that_is_not_the_released_one_raises(paths, server):
     other = bytearray(server.content)
     other[-1] ^= 1
     (paths.manual / "set.tar.gz").write_bytes(other)
-    with pytest.raises(UserError, match="is not the released file: sha256 .*, expected sha256 "):
+    with pytest.raises(UserError, match="is not the released file: sha256 .*; expected sha256 "):
         release(server.content).find(paths)
     (paths.manual / "set.tar.gz").write_bytes(other[:-1])
-    with pytest.raises(UserError, match="is not the released file: .* bytes, expected .* bytes"):
+    with pytest.raises(UserError, match="is not the released file: .* bytes; expected .* bytes"):
         release(server.content).find(paths)
 
 
@@ -198,7 +198,7 @@ def test_without_a_network_it_raises_with_missing_files_and_the_command(paths):
         assert "; set.tar.gz cannot be downloaded: " in first
         assert second == (
             "download http://127.0.0.1:9/set.tar.gz into a DIRECTORY and add "
-            "--manual_dir=DIRECTORY to this command, or prepare the data ahead: "
+            "--manual_dir=DIRECTORY to this command, or prepare the data in advance: "
             "prepare --task=set --manual_dir=DIRECTORY"
         )
 
@@ -304,7 +304,7 @@ def test_a_size_without_a_checksum_is_verified(paths):
     content = zip_archive({"one.txt": b"first"})
     (paths.manual / "set.zip").write_bytes(content)
     right, wrong = (dataclasses.replace(ZIPPED, size=len(content) + more) for more in (0, 1))
-    with pytest.raises(UserError, match=rf"not the released file: {len(content)} bytes, expected"):
+    with pytest.raises(UserError, match=rf"not the released file: {len(content)} bytes; expected"):
         wrong.find(paths)
     assert right.find(paths)["one.txt"].read_bytes() == b"first"
 

@@ -134,7 +134,7 @@ def test_a_truncated_file_of_lra_raises(tmp_path, monkeypatch, split, part):
     path = write(tmp_path / "manual") / f"new_aan_pairs.{part}.tsv"
     rows = {"train": 3, "validation": 2, "test": 1}
     monkeypatch.setattr(retrieval, "_ROWS", rows | {split: 9})
-    message = f"{path}, line {rows[split]}: the file ends after {rows[split]} rows, expected 9"
+    message = f"{path}, line {rows[split]}: the file ends after {rows[split]} rows; expected 9"
     with pytest.raises(UserError, match=message):
         create(tmp_path, release="lra")
 
@@ -143,18 +143,18 @@ def test_a_truncated_file_of_lra_raises(tmp_path, monkeypatch, split, part):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("", "1 columns, expected a label, two names and two texts"),
+        ("", "1 columns; expected a label, two names and two texts"),
         ("0\tA\tB\tb'x'", "4 columns"),
         ("0\tA\tB\tx\ty\tz", "6 columns"),
-        ("2\tA\tB\tx\ty", "the label is '2', expected 0.0 or 1.0"),
+        ("2\tA\tB\tx\ty", "the label is '2'; expected 0.0 or 1.0"),
         ("0\tA\tB\tb'x\tb'y'", "a text begins with b' and does not end with '"),
         ("0\tA\tB\tx\tb'", "a text begins with b' and does not end with '"),
         ("0\tA\tB\tx\tb'y\"", "a text begins with b' and does not end with '"),
-        ("0\tA\tB\tb'x'y'\tz", "the text b'x'y'... is not one byte literal"),
-        ("0\tA\tB\tb'x', b'y'\tz", "the text b'x', b'y'... is not one byte literal"),
+        ("0\tA\tB\tb'x'y'\tz", "the text b'x'y'... is not a bytes literal"),
+        ("0\tA\tB\tb'x', b'y'\tz", "the text b'x', b'y'... is not a bytes literal"),
         ("0\tA\tB\tb'x' + f('y')\tz", "does not end"),
-        ("0\tA\tB\tb'x' if f() else b'y'\tz", "is not one byte literal"),
-        ("0\tA\tB\tb'\\xZZ'\tz", "is not one byte literal"),
+        ("0\tA\tB\tb'x' if f() else b'y'\tz", "is not a bytes literal"),
+        ("0\tA\tB\tb'\\xZZ'\tz", "is not a bytes literal"),
     ],
 )
 def test_a_damaged_row_raises_with_its_number(tmp_path, part, row, message):
@@ -206,7 +206,7 @@ def test_synthetic_pairs_share_a_topic_if_the_label_is_1(tmp_path):
     [
         ({"release": "stand-in"}, "release is 'stand-in'; did you mean 'stand_in'"),
         ({"literals": "keep"}, "literals is 'keep'; did you mean 'kept'"),
-        ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
+        ({"pad_to": 1}, "pad_to is 1; expected at least 2"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

@@ -42,7 +42,7 @@ def create(tmp_path, source, caplog):
     return create
 
 
-AGAIN = "is not what little was prepared from: preparing little in"
+AGAIN = "differs from the source that little was prepared from: preparing little in"
 
 
 @pytest.mark.parametrize("text", ["dcba" * 100, "abcd" * 200, "abcd" * 2_500])

@@ -84,8 +84,8 @@ def test_a_pass_begins_at_the_start_of_the_text():
 @pytest.mark.parametrize(
     ("length", "sizes", "message"),
     [
-        (9, {"batch_size": 0}, "the batch size is 0 and unroll is 50, expected at least 1"),
-        (9, {"unroll": 0}, "the batch size is 100 and unroll is 0, expected at least 1"),
+        (9, {"batch_size": 0}, "the batch size is 0 and unroll is 50; expected at least 1"),
+        (9, {"unroll": 0}, "the batch size is 100 and unroll is 0; expected at least 1"),
         (1, {}, "the number of tokens in the text is 1; expected at least 2"),
         (0, {}, "the number of tokens in the text is 0"),
     ],

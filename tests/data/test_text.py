@@ -102,7 +102,7 @@ def test_the_papers_protocol_trains_on_all_reviews_and_notes_that_the_test_split
     dataset = Text.create(tmp_path, released, protocol="paper", **SMALL)
     assert examples(dataset, "train") == reviews("train")
     assert examples(dataset, "validation") == examples(dataset, "test") == reviews("test")
-    assert dataset.note.startswith("validation is the test split")
+    assert dataset.note.startswith("the validation split is the test split")
     again = Text.create(tmp_path, protocol="paper", **SMALL | {"num_validation": 2}, seed=7)
     assert again.data_dir == dataset.data_dir
 
@@ -118,7 +118,7 @@ def test_a_missing_or_damaged_review_raises(released, tmp_path):
     with pytest.raises(UserError, match=rf"{path} is not UTF-8 .*download https://ai\.stanford"):
         Text.create(tmp_path, released, **SMALL)
     path.unlink()
-    with pytest.raises(UserError, match=f"{path.parent} has 4 reviews, expected 5"):
+    with pytest.raises(UserError, match=f"{path.parent} has 4 reviews; expected 5"):
         Text.create(tmp_path, released, **SMALL)
 
 
@@ -157,11 +157,11 @@ def test_synthetic_reviews_follow_the_protocol(tmp_path):
     ("options", "message"),
     [
         ({"protocol": "papre"}, "protocol is 'papre'; did you mean 'paper'"),
-        ({"pad_to": 1}, "pad_to is 1, expected at least 2"),
-        ({"min_freq": 0}, "min_freq is 0, expected at least 1"),
-        ({"num_validation": 0}, "num_validation is 0, expected at least 2"),
-        ({"num_validation": 2_501}, "num_validation is 2501, expected an even number below 25,000"),
-        ({"num_validation": 25_000}, "num_validation is 25000, expected an even number"),
+        ({"pad_to": 1}, "pad_to is 1; expected at least 2"),
+        ({"min_freq": 0}, "min_freq is 0; expected at least 1"),
+        ({"num_validation": 0}, "num_validation is 0; expected at least 2"),
+        ({"num_validation": 2_501}, "num_validation is 2501; expected an even number below 25,000"),
+        ({"num_validation": 25_000}, "num_validation is 25000; expected an even number"),
         ({"source": "made-up"}, "source is 'made-up'; did you mean 'made_up'"),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_impossible_option_raises(tmp_path, options, message):
 def test_more_characters_than_fit_into_a_byte_raise(released, tmp_path):
     path = released / "aclImdb" / "train" / "neg" / "0_0.txt"
     path.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 300))))
-    with pytest.raises(UserError, match="characters occur at least 1 times, expected"):
+    with pytest.raises(UserError, match="characters occur at least 1 times; expected"):
         Text.create(tmp_path, released, **SMALL | {"pad_to": 400, "protocol": "paper"})
 
 

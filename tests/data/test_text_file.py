@@ -56,12 +56,12 @@ def test_the_same_text_elsewhere_is_not_prepared_again(tmp_path):
     ("content", "message"),
     [
         (b"ab\xff" * 20, r"my\.txt is not a text in UTF-8: invalid start byte at byte 2; save it"),
-        (b"", "train of text_file would have 0 characters, expected at least 2"),
+        (b"", "train of text_file would have 0 characters; expected at least 2"),
         (b"x" * 39, "validation of text_file would have 1 characters"),
-        (bytes(600), "nothing but zeros at byte 0"),
+        (bytes(600), "it has only zeros from byte 0 on"),
         (
             "".join(map(chr, [*range(0x100, 0xD800), *range(0xE000, 0x13000)])).encode(),
-            "different characters, expected at most 65535",
+            "different characters; expected at most 65535",
         ),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_text_raises(tmp_path, content, message):
 
 
 def test_a_missing_path_raises(tmp_path):
-    with pytest.raises(UserError, match=r"path is '', expected .*--config\.data\.path=my\.txt"):
+    with pytest.raises(UserError, match=r"path is ''; expected .*--config\.data\.path=my\.txt"):
         TextFile.create(tmp_path)
     with pytest.raises(UserError, match=r"cannot read .*none\.txt: No such file"):
         TextFile.create(tmp_path, path=str(tmp_path / "none.txt"))

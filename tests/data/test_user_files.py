@@ -106,7 +106,7 @@ def test_files_that_are_not_the_whole_text_raise(tmp_path):
     for name in ("train", "valid", "test"):
         put(tmp_path / "manual" / "enwik8" / f"{name}.txt", b"60 112 97")
     message = enwik8_error(tmp_path, tmp_path / "manual")
-    assert "together have 27 bytes, expected 100,000,000 (parts written as numbers" in message
+    assert "together have 27 bytes; expected 100,000,000 (parts written as numbers" in message
     assert message.endswith("download http://mattmahoney.net/dc/enwik8.zip again")
 
 
@@ -121,8 +121,8 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
     ("files", "message"),
     [
         ({"enwik8": b""}, "enwik8 is empty; the released file is from http"),
-        ({"enwik8": bytes(5000)}, "enwik8 is damaged: nothing but zeros at byte 0; download"),
-        ({"enwik8": WIKI + bytes(600) + WIKI}, "nothing but zeros at byte 1,360; download"),
+        ({"enwik8": bytes(5000)}, "enwik8 is damaged: it has only zeros from byte 0 on; download"),
+        ({"enwik8": WIKI + bytes(600) + WIKI}, "it has only zeros from byte 1,360 on; download"),
         ({"enwik8.gz": gzip.compress(WIKI)[:-3]}, "enwik8.gz is damaged (Compressed file ended"),
         ({"enwik8 (1)": WIKI, "enwik8 (2)": WIKI}, "may both be enwik8: keep one"),
         ({"enwik8.zip.crdownload": b"x"}, "is an unfinished download: finish it, or delete it"),
@@ -142,7 +142,8 @@ def test_a_manual_dir_that_is_another_file_or_missing_raises(tmp_path):
     put(tmp_path / "some.txt")
     error = enwik8_error(tmp_path, tmp_path / "some.txt")
     assert error.endswith(
-        "some.txt is not one of enwik8.zip, enwik8: give one of them, or the directory it is in"
+        "some.txt is not one of enwik8.zip, enwik8: give one of them, or the directory that "
+        "contains it"
     )
     assert "nowhere, which does not exist" in enwik8_error(tmp_path, tmp_path / "nowhere")
 
@@ -265,13 +266,13 @@ def test_expressions_are_read_from_edited_files(generated, tmp_path, change):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Source\tTarget\n".encode("utf-16"), "line 1: the file is UTF-16, expected UTF-8: save"),
+        ("Source\tTarget\n".encode("utf-16"), "line 1: the file is UTF-16; expected UTF-8: save"),
         (b"Source\tTarget\n[MIN 1 2 ]\xe9\t1\n", "line 2: not UTF-8 .*: save the file as UTF-8"),
         (
             b"Source\tTarget\n[MIN 1 2 ]\t\0\n",
             "line 2: the line has a zero byte, so the file is da",
         ),
-        (b"Source,Target\n", "line 1: the header is 'Source,Target', expected "),
+        (b"Source,Target\n", "line 1: the header is 'Source,Target'; expected "),
     ],
 )
 def test_expressions_of_another_encoding_or_form_raise(generated, tmp_path, content, message):
@@ -324,8 +325,8 @@ def test_an_archive_that_gunzip_unpacked_is_read(generated, tmp_path):
 @pytest.mark.parametrize(
     ("create", "hint"),
     [
-        (lambda d: ListOps.create(d, source="released"), "source=generated makes such data by the"),
-        (lambda d: Pathfinder.create(d, source="released"), "source=generated makes such data by"),
+        (lambda d: ListOps.create(d, source="released"), "source=generated generates data by the"),
+        (lambda d: Pathfinder.create(d, source="released"), "source=generated generates data by"),
         (lambda d: Retrieval.create(d), "https://huggingface.co/datasets/OpenNLPLab/lra has files"),
     ],
 )

@@ -8,7 +8,7 @@ SPLITS = ("train", "validation", "test")
 
 def test_another_edition_raises(tmp_path):
     (tmp_path / "warpeace_input.txt").write_bytes(b"x" * 3_196_211)
-    with pytest.raises(UserError, match="has 3,196,211 bytes, expected 3,258,246: download https"):
+    with pytest.raises(UserError, match="has 3,196,211 bytes; expected 3,258,246: download https"):
         WarAndPeace.create(tmp_path / "data", tmp_path)
 
 

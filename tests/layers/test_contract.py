@@ -410,7 +410,7 @@ def test_step_sizes_that_cannot_be_drawn_raise(maker, dt_min, dt_max):
 
 @pytest.mark.parametrize("chunk_size", [-1, 2.5, float("nan")])
 def test_an_invalid_chunk_size_raises(chunk_size):
-    with pytest.raises(ValueError, match=f"chunk_size={chunk_size}; expected a number of steps"):
+    with pytest.raises(ValueError, match=f"chunk_size={chunk_size}; expected a positive number"):
         shapes(lru.LRU(4, chunk_size=chunk_size), ones())
 
 
@@ -579,7 +579,7 @@ def test_an_nnx_instance_as_a_mixer_raises():
 
 
 def test_a_unit_from_another_package_raises():
-    with pytest.raises(ValueError, match="unit makes a GRUCell; expected a cell of lru.lattice"):
+    with pytest.raises(ValueError, match="unit returns a GRUCell; expected a cell of lru.lattice"):
         shapes(Lattice(H, 1, unit=nn.GRUCell), ones())
 
 
@@ -676,7 +676,7 @@ def test_a_language_model_with_a_mixer_alone_raises():
     for mixer in (functools.partial(lru.LRU, H), lru.LRU(H), DenseRNN(H)):
         with pytest.raises(ValueError, match="num_layers=None; expected the number of residual"):
             shapes(LanguageModel(7, H, mixer), TOKENS)
-    with pytest.raises(ValueError, match="give mixer or stack"):
+    with pytest.raises(ValueError, match="give a mixer or a stack"):
         shapes(LanguageModel(7, H), TOKENS)
     for option in (dict(num_layers=2), dict(mixer=lru.LRU(H)), dict(dropout=0.1)):
         with pytest.raises(ValueError, match="is an option of residual blocks"):

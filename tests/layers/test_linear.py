@@ -414,7 +414,7 @@ def test_a_step_with_arguments_that_do_not_fit_raises():
     with pytest.raises(ValueError, match=r"expected \(..., 4\) and \(..., 5\)"):
         lru_step(params, jnp.zeros((2, 4), complex), jnp.ones((2, 3)))
     params = lru.LRU(4, bidirectional=True).init(jax.random.key(0), u)["params"]
-    with pytest.raises(ValueError, match="a step needs one direction"):
+    with pytest.raises(ValueError, match="expected those of an LRU with one direction"):
         lru_step(params, jnp.zeros((2, 4), complex), u[:, 0])
 
 

@@ -447,7 +447,9 @@ def test_invalid_timesteps_of_a_step_raise():
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_layer_without_eigenvalues_in_exponential_form_raises(name):
-    with pytest.raises(ValueError, match="given to a layer that takes none; lru.LRU, S5 and S4D"):
+    with pytest.raises(
+        ValueError, match="given to a layer that does not support them; use lru.LRU, S5, S4D"
+    ):
         OTHERS[name]().init(jax.random.key(0), U, timesteps=DT)
 
 

@@ -312,7 +312,7 @@ def test_a_wrong_carry_raises_in_chunks_or_not(chunk_size, carry, message):
 
 def test_a_carry_of_another_depth_raises():
     stack = ResidualStack(2, functools.partial(ResidualBlock, MIXER))
-    with pytest.raises(ValueError, match="initial_carry is of 3 layers; expected 2"):
+    with pytest.raises(ValueError, match="initial_carry has 3 entries; expected 2"):
         apply(stack, make(stack), inputs(), (None,) * 3)
 
 

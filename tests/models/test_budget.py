@@ -50,7 +50,7 @@ def test_a_width_far_from_the_budget_is_logged(caplog):
     assert 0.01 < abs(count / 300_000 - 1) < 0.05
     (line,) = caplog.messages
     assert line == (
-        f"note: the width {width} is the nearest to 300,000 parameters, and has {count:,}, "
+        f"note: for 300,000 parameters, the nearest width is {width}, with {count:,} parameters, "
         f"{100 * (count / 300_000 - 1):.1f} % more"
     )
     caplog.clear()

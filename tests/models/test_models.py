@@ -321,7 +321,7 @@ def test_a_language_model_that_is_not_causal_raises():
     with pytest.raises(ValueError, match="mixer is not causal"):
         LanguageModel(V, 4, both_ways, num_layers=1).init(jax.random.key(0), tokens())
     model = LanguageModel(V, 4, functools.partial(lru.LRU, 6), num_layers=1, norm="batch")
-    with pytest.raises(ValueError, match="norm='batch' has statistics of all steps"):
+    with pytest.raises(ValueError, match="norm='batch' computes statistics over all steps"):
         model.init(jax.random.key(0), tokens())
 
 

@@ -37,10 +37,10 @@ def test_finished_runs_have_records_and_are_not_run_again(paths, tmp_path, capsy
     found = [json.loads(file.read_text()) for file in records]
     assert [record["seed"] for record in found] == [0, 1]
     assert found[0]["test"] != found[1]["test"]
-    assert "2 runs, 0 of them finished before" in capsys.readouterr().out
+    assert "2 runs, 0 of them already finished" in capsys.readouterr().out
     before = [file.stat().st_mtime_ns for file in records]
     assert run(SCRIPT["main"], [*ROWS, *paths]) == 0
-    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    assert "2 runs, 2 of them already finished" in capsys.readouterr().out
     assert [file.stat().st_mtime_ns for file in records] == before
     found[0]["config"]["model"]["d_model"] = 9  # as if the config had changed since
     records[0].write_text(json.dumps(found[0]))
@@ -56,7 +56,7 @@ def test_a_diverged_run_has_a_record_and_is_not_run_again(paths, tmp_path, capsy
     (file,) = (tmp_path / "results").iterdir()
     assert json.loads(file.read_text())["diverged_at"] == 2
     assert run(SCRIPT["main"], arguments) == 0
-    assert "1 runs, 1 of them finished before" in capsys.readouterr().out
+    assert "1 runs, 1 of them already finished" in capsys.readouterr().out
 
 
 def test_records_of_language_models_have_bits_per_character(paths, tmp_path, capsys):
@@ -183,7 +183,7 @@ def test_spent_budget_stops_a_run_which_is_then_resumed(paths, tmp_path, monkeyp
         (["--ring=0.1/0.2"], "there is no '0.1/0.2'; expected some of 0.0/0.9, 0.5/0.9"),
         (["--ablation=tanh", "--ring=0.5/0.9"], "config.model.mixer has no key 'r_min'"),
         (["--jobs=0"], "--jobs is 0; expected at least 1"),
-        (["--config.seed=7"], "would be the seed of all rows; give --seeds=NUMBER"),
+        (["--config.seed=7"], "would set the seed of all rows; give --seeds=NUMBER"),
         (["--model=gru"], "unknown argument --model=gru for --table=lra"),
         (["--table=charlm", "--config.data.split=x"], "unknown argument --task=listops"),
         (["--table=recall", "--length=512"], "no '512'; expected some of 256, 1024, 4096, all"),

@@ -69,13 +69,15 @@ def test_run_is_shown_beside_the_papers_number(row, section, name, paper):
 def test_rows_that_were_not_run_are_counted():
     text = page({})
     count = sum(value != "-" for value in TALK.values())
-    assert f"- The talk's table: {count} of {count} rows." in text
-    assert f"10 million parameters: {len(MAIN) // 2} of {len(MAIN) // 2} rows." in text
+    assert f"- The talk's table: {count} of {count} rows were not run." in text
+    assert f"10 million parameters: {len(MAIN) // 2} of {len(MAIN) // 2} rows were not run." in text
     assert "|" not in text and "## Small" not in text
     stopped = record(rows.charlm("ptb", "lru"), ended=False)
     for run, missing in ((stopped, 0), (record(rows.charlm("ptb", "lru")), 1)):
         number = len(MAIN) // 2 - missing
-        assert f"10 million parameters: {number} of {len(MAIN) // 2} rows." in page({"a": run})
+        assert f"10 million parameters: {number} of {len(MAIN) // 2} rows were not run." in page(
+            {"a": run}
+        )
 
 
 def test_stopped_run_shows_its_epochs():

@@ -34,7 +34,7 @@ def test_seeds_of_a_row_are_averaged():
     assert got == want
     assert line(text, "| Text, LRU", "Table 4") == "| Text, LRU | 14.7 | 4 (1 x H100) |"
     assert "| Text, S5" not in text
-    assert "- Table 3: the LRU, S4D and S5: 17 of 18 rows." in text
+    assert "- Table 3: the LRU, S4D and S5: 17 of 18 rows were not run." in text
 
 
 def test_run_counts_for_all_rows_with_its_options_and_is_shown_once():
@@ -136,7 +136,7 @@ def test_shortened_run_is_shown_with_its_steps():
     run["config"]["train"].update(steps=20, eval_every=5)
     shortened, rest = page({"lra/a.json": run}).split("## What was not run")
     assert "| [Text, LRU](lra/a.json) | 20 of 50,000 | 89.4 (0.1) | 70.0, 1 seed |" in shortened
-    assert "lra/a.json" not in rest and "Table 3: the LRU, S4D and S5: 18 of 18 rows." in rest
+    assert "lra/a.json" not in rest and "Table 3: the LRU, S4D and S5: 18 of 18 rows were" in rest
 
 
 def test_chance_has_its_standard_error():

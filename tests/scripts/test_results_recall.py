@@ -92,14 +92,14 @@ def test_diverged_runs_are_neither_averaged_nor_missing():
 def test_page_begins_with_claim_command_and_chance():
     beginning = page({}).split("##")[0]
     assert beginning.index("**The claim.**") < beginning.index("configs/recall.py:quick")
-    assert "Chance is 25.0 %" in beginning and "error is 1.0 %" in beginning
+    assert "Chance accuracy is 25.0 %" in beginning and "error is 1.0 %" in beginning
     assert "reproduce.py --table=recall" in beginning and "scripts/results.py" in beginning
 
 
 def test_rows_that_were_not_run_are_named():
     text = page({"a": record()}).split("## What was not run")[1]
     assert "- `:quick`: not run: dense, ReLU; " in text
-    assert "Runs of the table: 1, of 1 of the 126 combinations" in text
+    assert "The table has 1 runs, for 1 of the 126 combinations" in text
     assert "T = 256: nothing was run." in text
     assert line(text, "- T = 1,024: not run: dense, ReLU; ").endswith("; LRU at 0.001 and 0.01.")
     every = {
@@ -107,7 +107,7 @@ def test_rows_that_were_not_run_are_named():
         for ablation in RECALL_ABLATIONS
         for rate in RECALL_RATES
     }
-    assert "T = 1,024: all were run." in page(every)
+    assert "T = 1,024: all combinations were run." in page(every)
 
 
 def test_gamma_and_phase_are_explained_by_the_runs():
@@ -118,9 +118,12 @@ def test_gamma_and_phase_are_explained_by_the_runs():
     }
     text = page(runs)
     gamma, phase = (text.split(f"**{name}.**")[1].split("\n\n")[0] for name in ("Gamma", "Phase"))
-    assert "2.50 nats" in gamma and "49.0 % without" in gamma
-    assert "100.0 % with gamma, and 1 of 1 runs reach 99 % on validation, after 100 steps" in gamma
-    assert "75.0 %, and no run reaches 99 %" in phase
+    assert (
+        "2.50 nats" in gamma
+        and "without gamma and with all else equal, test accuracy is 49.0 %" in gamma
+    )
+    assert "With gamma, test accuracy is 100.0 %, and 1 of 1 runs reached 99 %" in gamma
+    assert "75.0 %, and no run reached 99 %" in phase
     assert "**Gamma.**" not in page({"c": runs["c"]})
 
 
@@ -132,15 +135,17 @@ def test_learned_at_is_the_first_step_with_99_per_cent():
 def test_runs_of_quick_have_a_table_and_explain_without_others():
     runs = {"a": record(size="quick"), "b": record("ring", accuracy=0.4, size="quick")}
     text = page(runs)
-    assert "## Test accuracy in per cent, at the best learning rate" not in text
+    assert "## Test accuracy in percent, at the best learning rate" not in text
     small = text.split("## `:quick`")[1].split("##")[0]
     assert line(small, "| LRU |") == "| LRU | 100.0, 1 seed | after 100 steps, 1 of 1 |"
     assert line(small, "| ring, small").endswith("| 40.0, 1 seed | no |")
-    assert "40.0 % without" in text.split("**Gamma.**")[1]
+    assert "equal, test accuracy is 40.0 %" in text.split("**Gamma.**")[1]
     names = [picture.name for picture in pictures(runs)]
     assert names == ["recall/curves_quick.png", "recall/spectra_1024.png"]
     assert pictures({"b": runs["b"]})[0].name == "recall/spectra_1024.png"
-    assert "50.0 % without" in page(runs | {"c": record(), "d": record("ring", accuracy=0.5)})
+    assert "equal, test accuracy is 50.0 %" in page(
+        runs | {"c": record(), "d": record("ring", accuracy=0.5)}
+    )
 
 
 def test_pictures_are_curves_by_length_and_eigenvalues():

@@ -207,7 +207,7 @@ WRONG = [
     ("shape", f"{TYPE}Tagger", "does not fit the target 'classes' of the arrays; expected lru.mod"),
     ("motion", "train.select=accuracy", "select is 'accuracy'; expected loss or rmse for arrays"),
     ("shape", "train.select=rmse", "select is 'rmse'; expected accuracy or loss for arrays"),
-    ("motion", "train.unroll=5", "which are for texts; expected 0, and steps, for arrays"),
+    ("motion", "train.unroll=5", "which are only for texts; for arrays, expected both to be 0"),
     ("motion", "train.batch_size=64", "expected at most 48, the number of training examples"),
     ("motion", "model.per_step=True", "config.model has no key 'per_step'"),
 ]

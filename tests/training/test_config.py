@@ -90,7 +90,7 @@ SIZES = [
     ("optimizer.learning_rate=nan", "config.optimizer.learning_rate is nan"),
     ("optimizer.learning_rate=inf", "config.optimizer.learning_rate is inf"),
     ("optimizer.warmup_fraction=2", "config.optimizer.warmup_fraction is 2.0"),
-    ("optimizer.b1=1", "config.optimizer.b1 is 1.0; expected at least 0, below 1"),
+    ("optimizer.b1=1", "config.optimizer.b1 is 1.0; expected at least 0 and less than 1"),
     ("train.least_improvement=nan", "config.train.least_improvement is nan; expected a finite"),
     ("train.least_improvement=-1", "config.train.least_improvement is -1.0; expected at least 0"),
     ("train.batch_size=0", "config.train.batch_size is 0; expected at least 1"),
@@ -114,10 +114,10 @@ def test_an_impossible_size_or_rate_raises_one_line_before_data_are_prepared(ove
 @pytest.mark.parametrize(
     ("variant", "override", "words"),
     [
-        ("smoke,s4d", "model.mixer.d_state=7", "config.model.mixer does not work: d_state=7"),
+        ("smoke,s4d", "model.mixer.d_state=7", "config.model.mixer is invalid: d_state=7"),
         ("smoke,s5", "model.mixer.dt_min=0", "config.model.mixer.dt_min is 0.0; expected a number"),
-        ("smoke,s5", "model.mixer.blocks=5", "config.model.mixer does not work"),
-        ("smoke", "train.steps=8", "the data set has to be read; give --data_dir"),
+        ("smoke,s5", "model.mixer.blocks=5", "config.model.mixer is invalid"),
+        ("smoke", "train.steps=8", "the data set must be read; give --data_dir"),
     ],
 )
 def test_a_wrong_mixer_raises_before_data_are_prepared(variant, override, words):
@@ -221,7 +221,7 @@ def test_a_wrong_section_raises(section, words):
 
 def test_a_key_that_the_program_fills_in_raises():
     section = {"type": "lru:LRU", "d_state": 3}
-    with pytest.raises(UserError, match="config.m.d_state is filled in by the program; delete it"):
+    with pytest.raises(UserError, match="config.m.d_state is set by the program; delete it"):
         build(section, "config.m", later=["d_state"])
 
 

@@ -131,7 +131,7 @@ def test_a_schedule_that_depends_on_the_length_raises_for_an_extended_run(
     with pytest.raises(UserError) as error:
         train_and_evaluate(config, tmp_path, data_dir=root / "data")
     message = str(error.value)
-    words = f"has config.train.steps={steps}, and its learning rate changes until the last of them"
+    words = f"has config.train.steps={steps}, and its learning rate is scheduled over all of them"
     assert words in message
     assert f"--init_from={tmp_path}" in message and len(message.splitlines()) == 1
 
@@ -159,7 +159,7 @@ def test_a_model_restored_without_its_data_is_the_same(name, root, tmp_path):
 
 def test_a_run_without_a_description_reads_its_data(finished, root, tmp_path):
     (finished / FILE).unlink()
-    with pytest.raises(UserError, match="the data set has to be read; give --data_dir"):
+    with pytest.raises(UserError, match="the data set must be read; give --data_dir"):
         restore_best(finished, read_data=False)
     experiment, *_ = restore_best(finished, data_dir=root / "data", read_data=False)
     assert not isinstance(experiment.dataset, Description)
@@ -184,7 +184,7 @@ DAMAGED = [
     (lambda c: c.update(vocab_size=-1), "vocab_size is -1"),
     (lambda c: c.update(vocab_size=True), "vocab_size is True"),
     (lambda c: c.update(vocab_size=10**12), "vocab_size is 10"),
-    (lambda c: c.update(vocab_size=3), "tokens are not 3 texts"),
+    (lambda c: c.update(vocab_size=3), "tokens are not 3 strings"),
     (lambda c: c.update(shape=[1, 10**9, 10**9]), "shape is"),
     (lambda c: c.update(shape=5), "shape"),
     (lambda c: c.update(dtype="object"), "dtype is 'object'"),
@@ -392,5 +392,5 @@ def test_tokens_with_another_meaning_are_logged(root, tmp_path, caplog):
     (source / FILE).write_text(json.dumps(content))
     with caplog.at_level("INFO", "lru"):
         origin = started_with(start(LABELLED, source), tmp_path / "run", root).origin
-    assert origin["note"] == "the tokens there stand for other symbols than here"
+    assert origin["note"] == "its tokens stand for other symbols than the tokens of this run"
     assert f"starting with the weights of {source}, checkpoint of step 4; note:" in caplog.text

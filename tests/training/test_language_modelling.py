@@ -155,7 +155,7 @@ def test_a_run_without_improvement_ends_early_and_is_finished(data_dir, tmp_path
     record = train_and_evaluate(config, tmp_path, data_dir=data_dir)
     epoch = record["steps_per_epoch"]  # the first evaluation has nothing to improve on
     assert (record["steps"], record["steps_planned"]) == (3 * epoch, 50 * epoch)
-    assert "has not improved 2 times in a row" in capsys.readouterr().out
+    assert "has not improved in 2 evaluations in a row" in capsys.readouterr().out
     (tmp_path / "record.json").unlink()
     again = train_and_evaluate(config, tmp_path, data_dir=data_dir)  # no step is left
     assert (again["steps"], again["test"]) == (record["steps"], record["test"])
@@ -189,7 +189,7 @@ def test_a_model_for_the_other_task_raises(data_dir):
     text.model, labelled.model = labelled.model, text.model
     with pytest.raises(UserError, match="ptb is a text, and config.model classifies"):
         Experiment(text, data_dir)
-    with pytest.raises(UserError, match="listops is labelled sequences, and config.model predicts"):
+    with pytest.raises(UserError, match="listops is labeled sequences, and config.model predicts"):
         Experiment(labelled, data_dir)
 
 
@@ -197,5 +197,5 @@ def test_settings_of_texts_raise_for_labelled_sequences(data_dir):
     config = load_config("configs/lra_listops.py:smoke")
     with config.unlocked():
         config.train.unroll = 50
-    with pytest.raises(UserError, match="unroll is 50, which are for texts"):
+    with pytest.raises(UserError, match="unroll is 50, which are only for texts"):
         Experiment(config, data_dir)

@@ -283,7 +283,7 @@ def test_a_test_loss_that_is_not_finite_raises_and_is_not_logged(run, tmp_path, 
         return evaluate(self, state, split) | ({"loss": math.inf} if split == "test" else {})
 
     monkeypatch.setattr(Experiment, "evaluate", infinite)
-    with pytest.raises(Diverged, match="on the test split, of the checkpoint of step .*not finite"):
+    with pytest.raises(Diverged, match="the test loss of the checkpoint of step .*not finite"):
         run(tmp_path)
     assert rows(tmp_path, "validation") and not rows(tmp_path, "test")
 
@@ -700,7 +700,7 @@ def test_tensorboard_is_written_only_if_enabled(whole, run, tmp_path):
         ("train.steps_per_call=0", "config.train.steps_per_call is 0; expected at least 1"),
         ("train.device_data_mb=-1", "config.train.device_data_mb is -1; expected at least 0"),
         ("train.matmul_precision=int8", "config.train.matmul_precision is 'int8'; expected one of"),
-        ("model.dtype=float31", "config.model.mixer does not work: "),
+        ("model.dtype=float31", "config.model.mixer is invalid: "),
         ("model.dropout=1.5", "config.model.dropout is 1.5; expected at least 0 and less than 1"),
         ("model.mixer.d_state=0", "config.model.mixer.d_state is 0; expected at least 1"),
         ("model.norm=group", "config.model.norm is 'group'; expected one of 'batch'"),

@@ -105,7 +105,7 @@ def test_lost_rows_are_rewritten_from_the_checkpoint(damage, work, whole, resume
                key=lambda row: row["loss"])  # fmt: skip
     assert run.best == best
     out = capsys.readouterr().out.splitlines()
-    assert [line.split(" was missing, cut or changed: ")[0] for line in out] == [
+    assert [line.split(" was missing, cut or changed; ")[0] for line in out] == [
         str(work / name) for name in ("metrics.jsonl", "timing.jsonl")
     ]
 
@@ -121,7 +121,7 @@ def test_a_lost_config_is_rewritten(damage, work, whole, resume, capsys):
     damage(work / "config.json")
     resume(work)
     assert (work / "config.json").read_bytes() == (whole / "config.json").read_bytes()
-    assert "config.json was missing or damaged: written again from checkpoint 12" in (
+    assert "config.json was missing or damaged; it was written again from checkpoint 12" in (
         capsys.readouterr().out
     )
 

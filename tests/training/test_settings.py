@@ -21,7 +21,7 @@ def test_more_steps_than_int32_raise():
     with pytest.raises(UserError, match="train.steps is 2147483648; expected at most 2,147,483,6"):
         Settings(steps=2**31, batch_size=1)
     epochs = Settings(steps=0, batch_size=1, epochs=10**20)
-    with pytest.raises(UserError, match="epochs is 100000000000000000000, of 50 steps each; exp"):
+    with pytest.raises(UserError, match="epochs is 100000000000000000000, with 50 steps each; exp"):
         epochs.in_steps(50)
 
 

@@ -29,7 +29,7 @@ _RELEASE = lra_release(
     "listops-1000",
     tuple(_FILES.values()),
     "listops",
-    hint="source=generated makes such data by the same rules",
+    hint="source=generated generates data by the same rules",
 )
 
 
@@ -69,7 +69,7 @@ class ListOpsOptions(Options):
         self.check_least(max_depth=1, max_args=2, min_length=0, seed=0)
         self.check_least(num_train=1, num_validation=1, num_test=1)
         if self.max_args > 255:
-            raise UserError(f"max_args is {self.max_args}, expected at most 255")
+            raise UserError(f"max_args is {self.max_args}; expected at most 255")
         if self.source == "released":
             return
         if self.max_length - self.min_length < 2:
@@ -152,7 +152,7 @@ class ListOps(SequenceDataset):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         if existing := [name for name in _FILES.values() if (directory / name).exists()]:
-            raise UserError(f"{directory / existing[0]} exists: give another directory")
+            raise UserError(f"{directory / existing[0]} already exists; give another directory")
         for split, name in _FILES.items():
             rows = (self._row(example) for example in self.source(split))
             with (directory / name).open("x", encoding="utf-8", newline="\r\n") as file:
@@ -183,7 +183,7 @@ def read_tsv(path: Path, pad_to: int, num_rows: int) -> Iterator[tuple[np.ndarra
                 rows += 1
                 yield _parse_row(line, pad_to)
             if rows != num_rows:
-                raise UserError(f"the file ends after {rows} rows, expected {num_rows}")
+                raise UserError(f"the file ends after {rows} rows; expected {num_rows}")
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
 
@@ -193,17 +193,17 @@ def _is_header(line: str) -> bool:
     if line.startswith(("(", "[")):
         return False
     if line.strip().lower() != _HEADER.lower():
-        raise UserError(f"the header is {line[:40]!r}, expected {_HEADER!r}")
+        raise UserError(f"the header is {line[:40]!r}; expected {_HEADER!r}")
     return True
 
 
 def _parse_row(line: str, pad_to: int) -> tuple[np.ndarray, int]:
     columns = line.split("\t")
     if len(columns) != 2:
-        raise UserError(f"{len(columns)} columns, expected an expression and its label")
+        raise UserError(f"{len(columns)} columns; expected an expression and its label")
     tokens, label = listops_trees.parse(columns[0]), columns[1]
     if len(label) != 1 or label not in "0123456789":
-        raise UserError(f"the label is {label[:40]!r}, expected a digit")
+        raise UserError(f"the label is {label[:40]!r}; expected a digit")
     if len(tokens) + 1 > pad_to:
         raise UserError(f"{len(tokens)} tokens and the end of sequence exceed pad_to={pad_to}")
     if (value := listops_trees.evaluate(tokens.tolist())) != int(label):

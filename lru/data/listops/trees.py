@@ -56,13 +56,13 @@ def evaluate(tokens: Iterable[int]) -> int:
     if len(open_lists) > 1:
         raise UserError(f"the expression ends with {len(open_lists) - 1} operators still open")
     if len(open_lists[0]) != 1:
-        raise UserError(f"the tokens form {len(open_lists[0])} expressions, expected one")
+        raise UserError(f"the tokens form {len(open_lists[0])} expressions; expected one")
     return int(open_lists[0][0])
 
 
 def _value(operator: int, arguments: list[int]) -> int:
     if not arguments:
-        raise UserError(f"an operator {VOCABULARY[operator]} has no arguments")
+        raise UserError(f"the operator {VOCABULARY[operator]} has no arguments")
     if operator == MIN:
         return min(arguments)
     if operator == MAX:
@@ -88,12 +88,15 @@ def parse(text: str) -> np.ndarray:
     symbols = text.split()
     opened, closed = symbols.count("("), symbols.count(")")
     if opened != closed:
-        raise UserError(f"the expression is incomplete: {opened} times ( but {closed} times )")
+        raise UserError(
+            f"the expression is incomplete: it has {opened} opening and {closed} closing "
+            "parentheses"
+        )
     try:
         tokens = [_IDS[symbol] for symbol in symbols if symbol not in _PARENTHESES]
     except KeyError as error:
         known = " ".join(_IDS)
-        raise UserError(f"unknown symbol {error.args[0][:40]!r}, expected one of {known}") from None
+        raise UserError(f"unknown symbol {error.args[0][:40]!r}; expected one of {known}") from None
     return np.array(tokens, np.uint8)
 
 
@@ -158,8 +161,8 @@ def generate(seed: int, rules: Rules) -> Iterator[tuple[np.ndarray, int]]:
                 fruitless = 0
                 yield tokens, value
     raise UserError(
-        f"there seem to be only {len(seen)} different ListOps expressions with {rules._asdict()}: "
-        "ask for fewer, or allow more lengths"
+        f"there seem to be only {len(seen)} different ListOps expressions with "
+        f"{rules._asdict()}: request fewer, or allow more lengths"
     )
 
 

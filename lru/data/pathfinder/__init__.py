@@ -69,7 +69,7 @@ class PathfinderOptions(ReleasedOptions):
         self.check_least(num_images=10)
         sizes = RELEASED_SIZES if released else SIZES
         if self.resolution not in sizes:
-            raise UserError(f"resolution is {self.resolution}, expected one of {sizes}")
+            raise UserError(f"resolution is {self.resolution}; expected one of {sizes}")
 
     def unused(self) -> Collection[str]:
         return {*super().unused(), *(("difficulty", "num_images") if self.synthetic else ())}
@@ -182,7 +182,7 @@ def release(options: PathfinderOptions) -> Release:
     return lra_release(
         f"pathfinder{options.resolution}",
         (f"{level}/imgs/", f"{level}/metadata/"),
-        hint="source=generated makes such data by the same rules",
+        hint="source=generated generates data by the same rules",
     )
 
 
@@ -231,11 +231,11 @@ def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path,
         for line, content in enumerate(text.splitlines(), 1):
             if not (row := _ROW.fullmatch(content)):
                 raise UserError(
-                    f"{file}, line {line}: {content[:60]!r}, expected `imgs/N sample_K.png K LABEL`"
+                    f"{file}, line {line}: {content[:60]!r}; expected `imgs/N sample_K.png K LABEL`"
                 )
             rows.append((images / row[1] / row[2], int(row[3])))
     if len(rows) != number:
-        raise UserError(f"{metadata} names {len(rows):,} images, expected num_images={number:,}")
+        raise UserError(f"{metadata} names {len(rows):,} images; expected num_images={number:,}")
     return rows
 
 
@@ -255,7 +255,7 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
         raise UserError(f"{path} cannot be read as an image: unpack it again") from error
     if pixels.shape != (resolution, resolution):
         height, width = pixels.shape
-        raise UserError(f"{path} has {width} x {height} pixels, expected {resolution} each way")
+        raise UserError(f"{path} has {width} x {height} pixels; expected {resolution} each way")
     return pixels
 
 

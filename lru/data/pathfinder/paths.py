@@ -130,7 +130,9 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
             one = attempts[0]
             second.occupy(*second.last(attempts[:1]))
             return (first.path(one), second.path(one)), occupied[one]
-    raise ValueError(f"{_PATIENCE * _AT_ONCE:,} attempts found no room: {dashes.rules}")
+    raise ValueError(
+        f"{_PATIENCE * _AT_ONCE:,} attempts found no room for a path with {dashes.rules}"
+    )
 
 
 def _two_beginnings(

@@ -56,7 +56,7 @@ class Rules:
         width = self.thickness * self.antialias
         if width < 1 or width != int(width):
             raise ValueError(
-                f"thickness={self.thickness} times antialias={self.antialias} is {width}, "
+                f"thickness={self.thickness} times antialias={self.antialias} is {width}; "
                 "expected a whole number of pixels"
             )
         if self.size <= 4 * self.seed_distance:
