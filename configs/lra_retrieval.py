@@ -4,14 +4,14 @@
 
 variant     what                                             cost                     test accuracy
 (none)      Table 10 of Orvieto et al. (2023)                100,000 steps            89.9 (0.1) %
-:quick      synthetic pairs of 511 characters, small model   1 minute, two CPU cores  95 % at least
+:quick      short synthetic pairs, small model               1 minute, two CPU cores  95 % at least
 :smoke      a few synthetic pairs, tiny model, for tests     seconds                  none expected
 :ring ...   an ablation, see lru.training.recipes.lra
 
 89.9 (0.1) is the paper's mean (standard error) of three runs; chance is 50 %. Except in :quick and
-:smoke, LRA's archive, 8 GB, must be in --manual_dir, packed or unpacked. Alternatively,
-`--config.data.release=stand_in` reads other pairs from files of the same format; scores on them
-cannot be compared with the paper's.
+:smoke, the pairs are read from --manual_dir: from LRA's archive, 8 GB, packed or unpacked; or, with
+`--config.data.release=stand_in`, from other files of the same format; scores on these cannot be
+compared with the paper's.
 """
 
 from ml_collections import ConfigDict

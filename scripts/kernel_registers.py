@@ -150,7 +150,11 @@ def device() -> jax.Device:
 
 
 def assembled(file: Path) -> tuple[int, int]:
-    """Assembles the kernel in a file; returns its numbers of registers and spilled bytes."""
+    """Assembles the kernel in a file.
+
+    Returns:
+      The number of registers of a thread, and the number of bytes in its spill stores and loads.
+    """
     command = [assembler(), "-v", "-arch=sm_90a", "-o", os.devnull, str(file)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     (registers,) = re.findall(r"Used (\d+) registers", report)

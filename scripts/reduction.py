@@ -58,7 +58,7 @@ def _sweep(known: Any, scratch: Path) -> dict[str, Any]:
 def _half(
     known: Any, scratch: Path, method: str, inputs: str, overrides: list[str], found: Any
 ) -> dict[str, Any]:
-    """Reduces the run to half its modes and fine-tunes it.
+    """Reduces the run's model to half its modes, and fine-tunes it.
 
     Returns:
       The number of modes, and the test accuracies of the whole model, of the reduced model and of

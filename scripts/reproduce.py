@@ -125,7 +125,7 @@ def _help(axis: Axis) -> str:
 
 
 def _finished(file: Path, row: Row) -> bool:
-    """Returns whether the file is the record of a run of the row that was tested or diverged.
+    """Returns whether the file is the record of a tested or diverged run of the row.
 
     The configs of the run and of the row must agree in all options that affect the results.
     """

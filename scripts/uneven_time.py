@@ -112,7 +112,7 @@ def make_step(way: str, model: SequenceClassifier, optimizer: Any) -> Callable[.
 
 
 def accuracy(way: str, seed: int, steps: int) -> float:
-    """Trains a model in one of the ways, and returns its accuracy on separate test series."""
+    """Trains a model in one of `WAYS`, and returns its accuracy on separate test series."""
     model, variables = train(way, seed, steps)
     test = sine_mixtures(np.random.default_rng([seed, 1]), SETTINGS["test"])
     logits = jax.jit(model.apply)(variables, **call(way, test))

@@ -1,1 +1,1 @@
-"""Analysis and reduction of trained models, for `lru.spectrum` and `lru.reduce`."""
+"""Analysis and reduction of trained models; see `lru.spectrum` and `lru.reduce`."""

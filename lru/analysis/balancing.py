@@ -32,7 +32,8 @@ class Balanced(NamedTuple):
     Attributes:
       a, b, c: the real matrices, `(n, n)`, `(n, H)` and `(outputs, n)`. Before a reduction, n is 2N
         minus the number of Hankel singular values that are zero up to rounding.
-      sigma: the Hankel singular values of the n states, `(n,)`, in decreasing order.
+      sigma: the Hankel singular values that `balance` found for the n states, `(n,)`, in decreasing
+        order.
     """
 
     a: np.ndarray
@@ -44,19 +45,19 @@ class Balanced(NamedTuple):
 def gramian(lam: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns the Gramian of [Re h, Im h], `(2N, 2N)`, in closed form.
 
-    It is the covariance of the state if the inputs are white noise of unit variance. With the rows
-    b_i of B,
+    For `rows` = B, it is the covariance of the stationary state if the inputs are white noise of
+    unit variance. With the rows b_i of B,
 
         E[h h*]_ij  = b_i b_j* / (1 - lambda_i conj(lambda_j))
         E[h h^T]_ij = b_i b_j^T / (1 - lambda_i lambda_j)
 
     The real and imaginary parts of these two matrices are sums and differences of the covariances
-    of Re h and Im h.
+    and cross-covariances of Re h and Im h.
 
     Args:
       lam: eigenvalues inside the unit disk, `(N,)`.
-      rows: B `(N, H)` for the controllability Gramian. The transpose of C gives the observability
-        Gramian, up to the signs of the off-diagonal blocks; see `balance`.
+      rows: B, `(N, H)`, for the controllability Gramian; or the transpose of C for the
+        observability Gramian, up to the signs of the off-diagonal blocks (see `balance`).
 
     Example:
       >>> np.diag(gramian(np.array([0.6j]), np.array([[1.0]]))).round(4).tolist()

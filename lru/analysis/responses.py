@@ -125,5 +125,5 @@ def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
 
 
 def _powers(modes: Modes, steps: np.ndarray) -> np.ndarray:
-    """Returns Lambda^k, `(K, N)`; `(K, N/2)` for S5, and `(K, H, N/2)` for S4D."""
+    """Returns Lambda^k for K steps k: `(K, N)`; `(K, N/2)` for S5, `(K, H, N/2)` for S4D."""
     return modes.lam ** np.reshape(steps, (-1,) + (1,) * modes.lam.ndim)

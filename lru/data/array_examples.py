@@ -105,7 +105,10 @@ def _features(part: Part) -> Iterator[np.ndarray]:
 
 
 def _weight(part: Part, i: int, target: str) -> np.ndarray:
-    """Returns which targets of an example count, `(t,)` bool; `(1,)` for a single target."""
+    """Returns which targets of an example count, `(t,)` bool; `(1,)` for a single target.
+
+    Raises a UserError if none counts.
+    """
     if not target.startswith("step_"):
         return np.ones(1, bool)
     weight = part.counts(i)
@@ -139,7 +142,8 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
 def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, ...]:
     """Returns the different labels of all splits, in increasing order.
 
-    Raises a UserError if there is only one or, unless `chosen`, if there are too many.
+    Raises a UserError if there is only one, or if there are too many and `chosen` is False: the
+    user did not choose the kind of the targets.
     """
     found: set[int] = set()
     number = 0

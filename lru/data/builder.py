@@ -190,7 +190,7 @@ class SequenceDataset(
             ) from error
 
     def _command(self) -> str:
-        """Returns the command that prepares this data set, without the path to released files."""
+        """Returns the command that prepares this data set, without --data_dir and --manual_dir."""
         options = "".join(f" --{key}={value}" for key, value in self.options.changed().items())
         return f"python -m lru.prepare --task={self.name}{options}"
 
@@ -273,7 +273,7 @@ class SequenceDataset(
         }
 
     def padded(self, x: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
-        """Returns a copy of `x`, whose first axis is time, padded with zeros to T steps."""
+        """Returns `x`, whose first axis is time, as `dtype`, padded with zeros to T steps."""
         padded = np.zeros((self.max_length, *x.shape[1:]), dtype)
         padded[: len(x)] = x
         return padded
@@ -342,10 +342,10 @@ class SequenceDataset(
         return builder_config  # TFDS would warn that the config is not in its list
 
     def _log_download_bytes(self) -> None:
-        """Does nothing; TFDS would print to standard output."""
+        """Does nothing; the method of TFDS would print to standard output."""
 
     def _log_download_done(self) -> None:
-        """Does nothing; TFDS would print to standard output."""
+        """Does nothing; the method of TFDS would print to standard output."""
 
 
 class Source:

@@ -59,7 +59,7 @@ class _CharacterIds:
 
     @property
     def names(self) -> list[str]:
-        """The text of each token."""
+        """The text of each token, in the order of the ids."""
         return [*self._special, *self.characters]
 
     def _look_up(self, text: str) -> np.ndarray:
@@ -110,6 +110,7 @@ def bytes_as_text(chunks: Iterable[str]) -> Iterator[str]:
     """Decodes UTF-8 from chunks of text in which each character stands for one byte.
 
     Yields one string for each chunk: the characters that the chunk completes, or "" if none.
+    Invalid bytes become U+FFFD.
 
     Example:
       >>> list(bytes_as_text("g\\u00c3\\u00b6"))
@@ -125,7 +126,7 @@ def _codes(text: str) -> np.ndarray:
 
 
 class CharacterDataset(SequenceDataset):
-    """A data set of labeled texts; the vocabulary of characters is saved with the examples."""
+    """Base class of data sets of labeled texts; the vocabulary is saved with the examples."""
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -145,9 +146,10 @@ class CharacterDataset(SequenceDataset):
         return self.options.pad_to
 
     def learn_vocabulary(self, texts: Iterable[str], min_freq: int = 1) -> None:
-        """Builds `vocabulary` from the first T - 1 characters of each text, for use in `splits`.
+        """Builds `vocabulary` from the first T - 1 characters of each text.
 
-        Leaves out characters that occur there fewer than `min_freq` times in all texts together.
+        Leaves out characters that occur there fewer than `min_freq` times in all texts together. A
+        subclass calls this method in `splits`, before it uses `vocabulary`.
         """
         seen = (text[: self.max_length - 1] for text in texts)
         self.info.metadata["characters"] = Vocabulary.of(seen, min_freq).characters

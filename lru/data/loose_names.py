@@ -75,7 +75,7 @@ def plain(name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """Returns the plain name without the ending of an archive or a compressed file.
+    """Returns `plain(name)` without the ending of an archive or a compressed file.
 
     Example:
       >>> stem("LRA_release.tar.gz"), stem("enwik8.zip"), stem("a.txt")

@@ -59,6 +59,8 @@ def training_indices(
 ) -> grain.MapDataset:
     """Returns the indices of the examples in each batch of `training_batches`, int32 `(B,)`.
 
+    For the arguments and the errors, see `training_batches`.
+
     Example:
       >>> indices = training_indices(range(5), batch_size=4, seed=0)
       >>> batches = training_batches([{"label": i} for i in range(5)], batch_size=4, seed=0)
@@ -149,7 +151,7 @@ def evaluation_batches(
 
     If necessary, the last batch is padded with rows of weight 0. These rows are zeros with length
     1, so that a mean over the valid steps of a row is finite. The mean of a metric x over the
-    targets is `sum(weight * x) / sum(weight)`.
+    targets is `sum(weight * x) / sum(weight)` over all batches.
 
     Args:
       source: examples, as in `training_batches`.

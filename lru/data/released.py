@@ -1,8 +1,9 @@
-"""Finds released files in the user's `manual_dir`; downloads those of some releases.
+"""Finds released files in the user's `manual_dir`, or downloads the files of some releases.
 
 The files may be in `manual_dir` itself; in a folder below it that is named as in the archive or in
-a public pipeline; or still in the archive. Names may differ in case or by a browser's ` (1)`, and
-files may be compressed. Hidden files, such as `._x` of macOS, are ignored.
+a public pipeline; or still in the archive. `manual_dir` may also be the path of one of the files or
+of the archive. Names may differ in case or by a browser's ` (1)`, and files may be compressed.
+Hidden files, such as `._x` of macOS, are ignored.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Paths:
       scratch: a directory on the same disk as `downloads`, removed after the preparation.
       unfinished: a directory that survives an interruption, so that the next preparation of the
         same data set can continue; it is removed on success, and need not exist.
-      command: the command that prepares this data set, without the path to the released files.
+      command: the command that prepares this data set, without --data_dir and --manual_dir.
     """
 
     manual: Path | None
@@ -111,7 +112,7 @@ class Release:
 
         Raises:
           UserError: as in `locate`; or if the files cannot be downloaded, a file is empty, or the
-            archive is damaged, unsafe or not the released archive.
+            archive or a compressed file is damaged, unsafe or not the released one.
         """
         found = self.locate(paths) or Found((self._download(paths),))
         if not found.files:

@@ -1,4 +1,4 @@
-"""Writes text that may be untrusted to a terminal: prompts, data, paths, names in configs.
+"""Writes to a terminal; the text may be untrusted: prompts, data, paths, names in configs.
 
 A terminal obeys control characters, which could clear the screen, hide output, or change the title
 of the window. Therefore, `write` and `log` escape them, except line feeds and tabs.

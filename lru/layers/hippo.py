@@ -113,6 +113,9 @@ def uneven_steps(
       timesteps: t, durations in units of the regular step, which must broadcast with z.
       method: `"zoh"` or `"bilinear"`; see `discretize`.
 
+    Raises:
+      ValueError: if the method is unknown.
+
     Example:
       >>> rate, timesteps = jnp.array([-0.5 + 1j]), jnp.array([[1.0], [2.0]])
       >>> log_lam, factor = uneven_steps(rate, timesteps, "zoh")

@@ -220,7 +220,7 @@ class Mixer(nn.Module, kw_only=True):
         return chunk_size not in (0, time_and_batch[0])
 
     def directions(self, inputs: Any) -> Sequence[Direction]:
-        """Creates the parameters, and returns one direction, or two that run in opposite orders.
+        """Declares the parameters; returns one direction, or two that run in opposite orders.
 
         Args:
           inputs: the inputs of the call.

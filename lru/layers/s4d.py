@@ -274,8 +274,8 @@ def s4d_directions(
 def kernel(direction: S4DDirection, time: int) -> Float[Array, "T H"]:
     """Returns K_k = 2 Re[C scale exp(k log_lam)] of each channel, for k = 0 ... T - 1.
 
-    Unless memory is ample, a long kernel is computed in chunks, and recomputed in the backward
-    pass, because all powers together take N times the memory of the kernel.
+    Unless the device has ample memory, a long kernel is computed in chunks, and recomputed in the
+    backward pass, because all powers together take N times the memory of the kernel.
     """
 
     def chunk(direction, carry, steps, _):

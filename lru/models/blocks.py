@@ -286,7 +286,7 @@ class ResidualBlock(BlockOptions):
             raise ValueError(f"glu={self.glu!r}; expected 'full' or 'half'")
 
     def _dropout_masks(self, shape, train):
-        """Draws the masks of both dropouts for all steps, or returns None if nothing is dropped."""
+        """Returns the masks of both dropouts, True where values are kept; None to keep them all."""
         if not train or not self.dropout:
             return None
         shape = (2, 1, *shape[1:]) if self.tie_dropout else (2, *shape)

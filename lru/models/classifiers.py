@@ -30,7 +30,7 @@ from lru.ops.dtypes import at_least_float32
 
 
 class SequenceEncoder(BlockOptions):
-    """Base class of models with an encoder and residual blocks, which may also pool over time.
+    """Base class of models with an encoder, residual blocks and optional pooling over time.
 
     Subclasses declare the attributes `d_model`, `num_layers`, `mixer`, `vocab_size`, `norm` and
     `pooling`; see `SequenceModel`.
@@ -94,7 +94,7 @@ class SequenceModel(SequenceEncoder):
       mixer: the mixer of each block, e.g. `lru.LRU(256)`, or a function that makes a mixer, e.g.
         `functools.partial(lru.LRU, 256)`; see `lru.models.blocks.ResidualBlock`.
       vocab_size: V, the number of tokens, if each step of the inputs is an integer token; None if
-        it is a vector of features.
+        each step is a vector of features.
       pooling: `"mean"`, the mean over the valid steps, or `"last"`, the last valid step.
     """
 

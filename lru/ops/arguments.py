@@ -75,7 +75,10 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
 
 
 def _on_host(seq_lengths):
-    """Clips integers to [0, 2^31 - 1] with NumPy, because JAX may wrap larger integers."""
+    """Clips integers to [0, 2^31 - 1] with NumPy, because JAX may wrap larger integers.
+
+    Returns other values unchanged, but converts an empty array to int32.
+    """
     try:
         lengths = np.asarray(seq_lengths)
     except ValueError:

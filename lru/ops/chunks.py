@@ -124,7 +124,7 @@ def resolve_chunk_size(chunk_size: int | None, time_and_batch: Shape, width: int
 
 
 def _split(missing, chunk_size, x):
-    """Reshapes (T, ...) to (chunks, chunk_size, ...), padded at the end."""
+    """Reshapes (T, ...) to (chunks, chunk_size, ...), after adding `missing` steps of zeros."""
     if missing:
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(x.shape[0] // chunk_size, chunk_size, *x.shape[1:])

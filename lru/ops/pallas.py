@@ -231,7 +231,7 @@ class _Outputs(NamedTuple):
       h: the states, `(T, S M)`.
       h_out: the state after each chunk but the last, `(K - 1, S M)`.
       products: the product of the factors of each chunk but the last, `(K - 1, S M)`.
-      sums: the sums of each chunk, see `solve_transposed`, `(K, S M)`.
+      sums: the sums of each chunk, `(K, S M)`; see `solve_transposed`.
     """
 
     h: Any = None

@@ -291,7 +291,10 @@ METHODS = {
 
 
 def _before(v, reset, reverse):
-    """Returns v at the step consumed before each; zero at resets and at the first step consumed."""
+    """Returns, for each step, the value of v at the step consumed before it.
+
+    This is zero at resets and at the first step consumed.
+    """
     return zero_where(reset, earlier(v, jnp.zeros_like(v[:1]), reverse))
 
 

@@ -68,7 +68,7 @@ def check_arguments(
     """Checks that `target` can be called with the entries of a section as keyword arguments.
 
     A value is checked if its argument is annotated with int, float, bool or str, alone or followed
-    by `| None`, or with a `Literal`. For `where` and `later`, see `build`.
+    by `| None`, or with a `Literal` (see `_choices`). For `where` and `later`, see `build`.
 
     Raises:
       UserError: a key is not an argument, a required key is missing, a value does not match its

@@ -128,7 +128,7 @@ def _row(run: Run) -> dict[str, str]:
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    """Formats the `differences` of the runs of each task, without the seed, as lines of text."""
+    """Formats the options, except the seed, that differ between runs of a task, as lines."""
     lines = []
     for task in dict.fromkeys(run.config["data"]["type"] for run in runs):
         alike = [run for run in runs if run.config["data"]["type"] == task]

@@ -173,9 +173,10 @@ class Experiment:
         self._steps = Steps(self.task, self.model, optimizer, self.settings.accumulate)
 
     def init_state(self) -> State:
-        """Returns the state before the first step, with weights drawn from the config's seed.
+        """Returns the state before the first step.
 
-        After `set_initial_variables`, the state has the given parameters and batch statistics.
+        Its parameters and batch statistics are those given to `set_initial_variables`, if any.
+        Otherwise, the parameters are drawn from the config's seed.
         """
         state = self._compiled_init(np.uint32(self._seed))
         if self._initial is None:

@@ -82,7 +82,7 @@ def mean_norms(state: GradientNorms) -> dict[str, float]:
 
 
 def norms_in_row(row: Mapping[str, Any]) -> Sequence[float]:
-    """Returns the layers' mean gradient norms in a line of metrics, in order; `[]` if it has none.
+    """Returns the mean gradient norms of layers 1, 2, ... in a line of metrics; `[]` if none.
 
     Example:
       >>> norms_in_row({"step": 100, "gradient_norm_layer_1": 2.0, "gradient_norm_layer_2": 3.0})

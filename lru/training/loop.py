@@ -115,7 +115,7 @@ def train_and_evaluate(
 def _load(
     config: ConfigDict, workdir: Path, data_dir: Path, manual_dir: Path | None
 ) -> tuple[Experiment, Any]:
-    """Returns the experiment, and the result of `read_initial`."""
+    """Checks the work directory; returns the experiment, and the result of `read_initial`."""
     restore_config(workdir, log)
     check_workdir(config, workdir)
     check_source(config, workdir)
@@ -125,7 +125,11 @@ def _load(
 
 
 def _lock(workdir: Path, stack: ExitStack) -> None:
-    """Locks the work directory until the stack closes; the first process locks it for all."""
+    """In process 0, locks the work directory until the stack closes.
+
+    Raises:
+      UserError: another run has locked the work directory.
+    """
     if processes.is_first() and not stack.enter_context(lock(workdir / "lock")):
         raise UserError(f"another process is training in {workdir}; wait for it or end it")
 
@@ -133,7 +137,10 @@ def _lock(workdir: Path, stack: ExitStack) -> None:
 def _begin(
     config: ConfigDict, workdir: Path, experiment: Experiment, initial: Any
 ) -> dict[str, Any] | None:
-    """Writes or checks a run's initial files; returns the record if nothing is left to do."""
+    """Writes or checks a run's initial files.
+
+    Returns the record of the run if nothing is left to do, else None.
+    """
     check_workdir(config, workdir)  # another process may have started in the meantime
     check_data(experiment.dataset, workdir, write=True)
     save_config(config, workdir)

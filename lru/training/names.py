@@ -119,9 +119,9 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
 
     Args:
       name: `"module:name"`.
-      where: the path of the section that has the name as its `type`. It appears in messages. If
-        `allow` is given, an object of `lru` or Flax must be the `create` of a data set in the
-        section `data`, and a Flax module elsewhere.
+      where: the path, such as "config.model", of the section whose `type` is the name. If `allow`
+        is given, an object of `lru` or Flax must be the `create` of a data set in the section
+        `data`, and a Flax module elsewhere.
       allow: see `check_names`; None if the user wrote the config, so that any name is accepted.
 
     Raises:

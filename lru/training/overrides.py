@@ -54,7 +54,10 @@ def _assign(config: ConfigDict, arguments: list[str]) -> ConfigDict:
 
 
 def _is_new(config: ConfigDict, argument: str) -> bool:
-    """Returns whether an argument's key is missing from the config, or has the value None there."""
+    """Returns whether the key in `--config.KEY=VALUE` is missing from the config, or None there.
+
+    Raises a UserError if the argument has no value.
+    """
     key, equals, _ = argument.removeprefix("--config.").partition("=")
     if not equals:
         raise UserError(f"{argument} has no value; write --config.{key}=VALUE")
@@ -67,7 +70,10 @@ def _is_new(config: ConfigDict, argument: str) -> bool:
 
 
 def _add(config: ConfigDict, argument: str) -> None:
-    """Adds an argument's key to the config, with a placeholder for a value of the right type."""
+    """Sets the key in `--config.KEY=VALUE` to a placeholder for a value of the right type.
+
+    Raises a UserError if the key is unknown, or its value cannot be given on the command line.
+    """
     key, _, value = argument.removeprefix("--config.").partition("=")
     node, path = config, "config"
     *sections, last = key.split(".")
@@ -99,7 +105,10 @@ def _keys(node: Any) -> list[str]:
 
 
 def _takes(section: Any, path: str) -> Mapping[str, Any]:
-    """Returns the annotation of each argument that a section may give to its target, by name."""
+    """Returns the annotation of each argument that a section may give to its target, by name.
+
+    The result is empty if there is no such target.
+    """
     if path == "config.train":
         from lru.training.settings import Settings
 

@@ -125,7 +125,7 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
 
 
 def check_paths(given: Path, out: Path) -> None:
-    """Checks that predictions can be written to `out` without overwriting the input `given`.
+    """Checks the path `out` of the predictions, which must not overwrite the input `given`.
 
     Raises:
       UserError: `out` does not end in `.npz`, is `given` or in it, is a folder, or is in a folder

@@ -108,7 +108,7 @@ def _check_constant(config: ConfigDict, workdir: Path, found: Mapping[str, Any])
 
 
 def is_extended(config: ConfigDict, workdir: Path) -> bool:
-    """Returns whether the config differs from the record's in one way: more steps or epochs.
+    """Returns whether the config differs from the record's only by more steps or epochs.
 
     Options that do not affect the results are not compared. If there is no readable record, the
     result is False.

@@ -204,7 +204,8 @@ class Worker:
 def serve(connection) -> None:
     """Answers requests until the connection is closed.
 
-    A request is "run", "peak" or the arguments of `_compiled`.
+    A request is "run", "peak" or the arguments of `_compiled`. The answer is the seconds per call,
+    the process's peak memory in bytes, or the entries that `_compiled` returns, respectively.
     """
     program, arguments = None, ()
     while True:

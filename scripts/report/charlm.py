@@ -276,7 +276,8 @@ def _quick(cells: Cells) -> str:
 def _depth(cells: Cells) -> str:
     """Returns the section on depth, with a table for each text.
 
-    A text without finished runs of more than two layers is left out.
+    A text without finished runs of more than two layers is left out. If no text is left, the result
+    is "".
     """
     depths, sections = _DEPTHS["quick"], []
     for data in DATA:

@@ -227,8 +227,9 @@ def shortened(records: Mapping[str, Record]) -> dict[str, tuple[str, str]]:
     """Returns the task and the ablation of each shortened run, by file name.
 
     A shortened run is a finished run of a config for the paper's size, except that the number of
-    steps differs, and possibly the number of steps between evaluations and the source of the data.
-    The provenance of the data must be one that counts at the paper's size.
+    steps differs, and possibly the number of steps between evaluations, the source of the data and
+    the options that `differing` ignores. The provenance of the data must be one that counts at the
+    paper's size.
     """
     return {name: found for name, record in records.items() if (found := _shorter(record))}
 

@@ -130,7 +130,8 @@ class Table(NamedTuple):
 
     Attributes:
       row: the function that returns a row.
-      axes: an axis for each argument of `row` except `size`; the first changes most slowly.
+      axes: an axis for each argument of `row` except `size`, by name; for one seed, the choice on
+        the first axis changes most slowly.
       sizes: the choices of `size`; the first is the default.
     """
 

@@ -101,9 +101,9 @@ def parse(text: str) -> np.ndarray:
 
 
 def to_text(tokens: Iterable[int]) -> str:
-    """Returns an expression in the text form of LRA's files, the inverse of `parse`.
+    """Returns the text of an expression, as in LRA's files; `parse` converts it back.
 
-    For each argument of an operator, and for its closing bracket, a pair of parentheses encloses
+    For each argument and for the closing bracket of an operator, a pair of parentheses encloses
     everything from the operator to the end of that argument or bracket.
 
     Example:
@@ -252,7 +252,10 @@ def _apply(operator: np.ndarray, num_children: np.ndarray, children: np.ndarray)
 
 
 def _emit(levels: list[Level], lengths: list[np.ndarray]) -> np.ndarray:
-    """Returns the concatenated tokens of all trees, `(sum of lengths,)` uint8."""
+    """Returns the concatenated tokens of all trees, `(lengths[0].sum(),)` uint8.
+
+    `lengths` is a result of `_measure`.
+    """
     tokens = np.empty(lengths[0].sum(), np.uint8)
     start = np.cumsum(lengths[0]) - lengths[0]
     for depth, level in enumerate(levels):

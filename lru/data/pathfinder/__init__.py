@@ -260,7 +260,7 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
 
 
 def synthetic_images(rng: np.random.Generator, number: int, resolution: int) -> Images:
-    """Yields noise images with labels; the upper half is brighter for 1, the lower half for 0."""
+    """Yields images of noise with labels: 1 if the upper half is brighter, 0 if the lower half."""
     for label in rng.integers(2, size=number).tolist():
         pixels = rng.integers(156, size=(resolution, resolution), dtype=np.uint8)
         upper, lower = np.split(pixels, 2)

@@ -162,7 +162,7 @@ def _two_beginnings(
 
 
 def distractors(rng: np.random.Generator, dashes: Dashes, occupied: np.ndarray) -> Iterator[Path]:
-    """Yields `num_distractors` short paths, or fewer if not all of them find room.
+    """Yields `dashes.rules.num_distractors` short paths, or fewer if some find no room.
 
     Args:
       rng: the random number generator.

@@ -48,7 +48,7 @@ class Shards:
     number: int
 
     def draw(self, processes: int | None = None) -> None:
-        """Draws all missing images with the given number of processes, by default one per core.
+        """Draws all missing images, with at most `processes` processes; by default, one per core.
 
         Raises:
           UserError: if a process fails; the message gives the reason.
