@@ -192,8 +192,8 @@ def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from; None if it is unknown.
 
     The commit is named as by `git describe --always --abbrev=40`; if tracked files have changed,
-    `-dirty` is appended. The environment variable `LRU_COMMIT` takes precedence: it names the commit of a copy
-    whose Git history is missing or incomplete.
+    `-dirty` is appended. The environment variable `LRU_COMMIT` takes precedence: it names the
+    commit of a copy whose Git history is missing or incomplete.
     """
     if named := os.environ.get("LRU_COMMIT"):
         return named
