@@ -1,8 +1,8 @@
 """Linear and Lattice Recurrent Units in JAX and Flax.
 
 `LRU` and `LRUCell` are the *Linear* Recurrent Unit of Orvieto et al. (2023), for Flax Linen;
-`lru.nnx` holds the same layer for Flax NNX. The *Lattice* Recurrent Unit of Ahuja & Morency (2018)
-is in `lru.lattice`.
+`lru.nnx` has both for Flax NNX. The *Lattice* Recurrent Unit of Ahuja & Morency (2018) is in
+`lru.lattice`.
 """
 
 from typing import TYPE_CHECKING

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
       prog: "python -m lru.NAME", which is replaced with lru-NAME in the script of that name.
-      appendix: returns the last part of the help; called only if the help is shown.
+      appendix: a function that returns the last part of the help; called only if the help is shown.
       **kwargs: the other arguments of `ArgumentParser`, except `formatter_class` and
         `allow_abbrev`.
     """

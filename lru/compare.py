@@ -1,8 +1,8 @@
 """Compares runs in a table: `python -m lru.compare RUN RUN ... [--out=FILE.png]`.
 
 Each RUN is a work directory of lru.train. The table shows the score of the best validation so far,
-the test score of its checkpoint, and the state of a run that has not finished. Below the table are
-the options, except the seed, that affect results and differ between runs of the same task. With
+and the test score of its checkpoint or the reason why there is none. Below the table are the
+options, except the seed, that affect results and differ between runs of the same task. With
 `--out`, the command also draws the validation curves.
 
 For example:

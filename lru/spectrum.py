@@ -175,7 +175,7 @@ def _draw_page(workdir: Path, out: Path, **reading: Any) -> None:
 
 
 def _draw_training(workdir: Path, animation: Path | None, html: Path | None) -> None:
-    """Draws the logged eigenvalues of all evaluations, as an animation, as a page, or as both."""
+    """Draws the logged eigenvalues over training, as an animation, as an HTML page, or as both."""
     from lru.analysis.interactive import save_interactive
     from lru.analysis.pages import save_animation
 

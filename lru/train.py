@@ -1,8 +1,9 @@
 """Trains the model of a config: `python -m lru.train --config=NAME[:VARIANT] --workdir=DIR`.
 
-The same command resumes a stopped run. On SIGTERM or SIGINT, the run is saved, and the exit code is
-143 or 130. Arguments such as `--config.optimizer.learning_rate=0.002` change the config. Several
-processes, on one machine or many, can train one model together: see --coordinator.
+The same command resumes a stopped run. A SIGTERM or SIGINT during training saves the run and ends
+it with the exit code 143 or 130. Arguments such as `--config.optimizer.learning_rate=0.002` change
+the config. Several processes, on one machine or many, can train one model together: see
+--coordinator.
 
 For example:
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]):
-    """Parses the arguments, including the options of the table that they name.
+    """Parses the arguments, including the options of the table chosen by --table.
 
     Returns:
       The arguments, and the rows that they select.

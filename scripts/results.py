@@ -3,7 +3,8 @@
 Nothing on the pages is written by hand. A run counts for a row only if its config equals the
 current config of that row, except in options that the page does not compare, such as the seed and
 options of speed (see `report.format.differing`). Some pages also require certain data, or a
-finished run. Other runs are listed separately. The pages count or name the rows that were not run.
+finished run. Other runs are listed separately. The pages on training runs count or name the rows
+that were not run.
 """
 
 from __future__ import annotations

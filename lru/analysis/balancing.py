@@ -138,9 +138,9 @@ def truncate(system: Balanced, order: int) -> Balanced:
 
     In the H-infinity norm, the error of the transfer function G is at most twice the sum of the
     dropped sigma (Enns, 1984; Glover, 1984). If the system was balanced for second moments S of the
-    inputs, this is a bound on the error of G S^(1/2). The outputs of a layer read s_k, while those
-    of the theorem read s_{k-1}. The extra factor z in both transfer functions does not change the
-    norm of their difference.
+    inputs, this is a bound on the error of G S^(1/2). The theorem is for outputs that read s_{k-1},
+    while those of a layer read s_k. This multiplies the transfer functions of the whole and of the
+    truncated system by z, which does not change the norm of their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])

@@ -29,8 +29,9 @@ def plot_modulus(
       axis: the Matplotlib `Axes` to draw on.
       lam: the eigenvalues after training, `(N,)` complex.
       initial: the eigenvalues before training, `(N,)` complex, drawn in gray; or None.
-      ring: (r_min, r_max), or None. For comparison, a dotted line shows the expected fractions for
-        eigenvalues uniform in area on this ring; (0, 1) gives the circular law.
+      ring: (r_min, r_max) with r_min < r_max. For comparison, a dotted line shows the expected
+        fractions for eigenvalues uniform in area on this ring; (0, 1) gives the circular law. None
+        for no such line.
       edges: the edges of the bins; by default, those of 20 bins that cover all values.
 
     Returns:
@@ -70,8 +71,9 @@ def plot_time_scales(
 ) -> Any:
     """Draws a histogram of the time scales -1/log|lambda|, on a logarithmic scale.
 
-    Modes on or outside the unit circle have an infinite time scale, and are counted in the last
-    bin. For the arguments and the result, see `plot_modulus`.
+    The default bins cover all positive, finite time scales. Modes on or outside the unit circle
+    have an infinite time scale, and are counted in the last bin. For the arguments and the result,
+    see `plot_modulus`.
     """
     _draw(axis, time_scales, lam, initial, edges, log_edges)
     axis.set(xscale="log", xlabel="time scale −1/log|λ| (steps)", ylabel="fraction of modes")

@@ -22,10 +22,10 @@ _MOST_VALUES = 1_000_000  # complex64, about 11 MB as text
 def save_interactive(
     steps: Sequence[int], trajectories: Mapping[str, np.ndarray], file: Path, title: str
 ) -> None:
-    """Saves an HTML page of eigenvalues over training, which needs no network and no other file.
+    """Saves eigenvalues over training as an HTML page that needs no network and no other file.
 
-    The page shows the eigenvalues of every layer, with a slider over the evaluations: on the unit
-    disk, or by phase and distance from the unit circle. For the mode nearest to the pointer, it
+    The page shows the eigenvalues of every layer at an evaluation chosen by a slider, either on the
+    unit disk or by phase and distance from the unit circle. For the mode nearest to the pointer, it
     shows the modulus, phase, period, time scale, trajectory and impulse response Re lambda^k.
 
     If there are more than 150 evaluations, or more than a million eigenvalues, the page holds only

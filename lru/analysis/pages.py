@@ -93,10 +93,10 @@ def save_animation(
 ) -> None:
     """Saves a GIF of the trajectories of the layers' eigenvalues over training.
 
-    Each frame shows one evaluation. The animation shows at most six layers and 150 evaluations; if
-    there are more, it shows evenly spaced layers or evaluations. The last frame is held for two
-    seconds. The frames before it take up to four seconds in all, or 80 milliseconds each if there
-    are more than 50 frames.
+    Each frame shows the trajectories up to one evaluation. The animation has at most 150 frames and
+    six layers; if there are more evaluations or layers, evenly spaced ones are shown. The last
+    frame is held for two seconds. The frames before it take up to four seconds in all, or 80
+    milliseconds each if there are more than 50 frames.
 
     Args:
       steps: the training steps of the K evaluations.

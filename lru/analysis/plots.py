@@ -1,7 +1,8 @@
-"""Plots of modes: each function `plot_...` draws on Matplotlib `Axes`, and returns them.
+"""Plots of eigenvalues and gains: each function `plot_...` draws on Matplotlib `Axes`.
 
-Where both are shown, initial modes are gray and trained modes are dark blue; they also differ in
-print without color. The plots of distributions are in `lru.analysis.histograms`.
+Each of these functions returns the `Axes`. In plots of eigenvalues, initial values are gray rings,
+and trained or current values are dark blue dots. The plots of distributions are in
+`lru.analysis.histograms`.
 """
 
 from __future__ import annotations

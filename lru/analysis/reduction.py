@@ -51,7 +51,8 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
     Args:
       params: the parameters of an `lru.LRU`.
       moments: the second moments E[u u^T] of the layer's inputs, `(H, H)`; None for white noise.
-        With moments S, the values and the bound are those of the system with B S^(1/2).
+        With moments S, the values and the bound are those of the system with B S^(1/2); see
+        `lru.analysis.balancing.input_roots`.
 
     Raises:
       ValueError: if `params` are not those of an `lru.LRU`, or not finite; if an eigenvalue is not
@@ -214,9 +215,10 @@ METHODS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
 
 
 def pad_modes(params: Parameters, modes: int) -> dict[str, np.ndarray]:
-    """Adds unused modes to an LRU, which leaves its outputs unchanged.
+    """Returns the parameters of an LRU with added modes, which do not change the outputs.
 
-    The new modes are copies of existing modes, but with C = 0. Training can make C nonzero.
+    The new modes are copies of existing modes, but with C = 0, and C2 = 0 in a bidirectional layer.
+    Training can make both nonzero.
 
     Args:
       params: the parameters of an `lru.LRU` of K modes.

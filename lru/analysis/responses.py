@@ -107,7 +107,7 @@ def ring_gain(r_min: float, r_max: float) -> float:
 
 
 def measured_gain(lam: np.ndarray, projected: np.ndarray) -> float:
-    """Returns E|h|^2 / E|Bu|^2 over the second half of the steps h_k = lambda h_{k-1} + Bu_k.
+    """Returns E|h|^2 / E|Bu|^2 over the second half of T steps h_k = lambda h_{k-1} + Bu_k.
 
     The state starts from zero. For a comparison with Proposition 3.3 of Orvieto et al. (2023),
     which holds in the long run, T must be much larger than the longest time scale.

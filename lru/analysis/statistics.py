@@ -91,7 +91,7 @@ def ring_density(modulus: np.ndarray, r_min: float = 0.0, r_max: float = 1.0) ->
 
 
 def _ring_area(r_min: float, r_max: float) -> float:
-    """Returns the area of a ring, divided by pi."""
+    """Returns the area of a ring, divided by pi; raises a ValueError unless r_min < r_max."""
     if not r_min < r_max:
         raise ValueError(f"r_min={r_min}, r_max={r_max}; expected r_min < r_max")
     return r_max**2 - r_min**2

@@ -292,7 +292,7 @@ class SequenceDataset(
     def source(self, split: str) -> Source:
         """Returns a split with random access: a sequence of examples, converted by `example`.
 
-        By default, `source[i]` is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
+        By default, an example is `{"inputs": (T,) int32, "length": int32, "label": int32}`.
 
         Raises:
           UserError: if there is no such split.

@@ -193,7 +193,11 @@ class TextStream(SequenceDataset):
             yield {"inputs": self.vocabulary.encode(chunk).astype(self.token_dtype)}
 
     def released(self) -> dict[str, str]:
-        """Returns the text of each split, read from the released file or files."""
+        """Returns the text of each split, read from the released file or files.
+
+        Raises:
+          UserError: if a file cannot be read, or the size, digest or encoding of the text is wrong.
+        """
         paths = list(self.found.files.values())
         content = b"".join(map(read, paths))
         prefix = self.prefix and len(paths) == 1

@@ -15,9 +15,9 @@ _HIDDEN = (".", "__MACOSX")
 def look_up(folder: Path, name: str) -> Path | None:
     """Returns the path of a file or directory in a folder by its name; None if it is not found.
 
-    In place of a name that does not exist, its only variant is taken, which differs in case or by a
-    browser's number; see `plain`. A file that is still not found is looked up in the same way with
-    the ending of a compressed file, such as `name.gz`.
+    If a part of the path does not exist, the entry that differs from it only in case or by a
+    browser's number (see `plain`) is taken instead, if there is exactly one. A file that is still
+    not found is looked up in the same way with the ending of a compressed file, such as `name.gz`.
 
     Args:
       folder: the folder to search.

@@ -218,7 +218,7 @@ class Release:
             raise UserError(self._not_found(missing, paths))
 
     def _missing(self, folders: list[Path]) -> list[str]:
-        """Returns the files that are missing from the folder that lacks the fewest."""
+        """Returns the names of the files missing from the folder that lacks the fewest of them."""
         lacking = ([name for name in self.files if not look_up(folder, name)] for folder in folders)
         return min(lacking, key=len)
 

@@ -67,7 +67,7 @@ class Sources:
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """Returns the record; None if it is damaged or missing. Old versions wrote no record."""
+        """Returns the record, or None if it is unreadable or damaged. Old versions wrote none."""
         try:
             read = json.loads((directory / FILE).read_text())
             manual_dir, files = read["manual_dir"], [SourceFile(**row) for row in read["files"]]

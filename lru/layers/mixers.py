@@ -92,7 +92,10 @@ class Direction(struct.PyTreeNode):
         raise NotImplementedError
 
     def output_projection(self, h: Any, u: Any) -> Any:
-        """Returns C h + D u for states `(T, ..., N)` and inputs `(T, ..., H)`."""
+        """Returns C h + D u for states `(T, ..., N)` and inputs `(T, ..., H)`.
+
+        If a layer has two directions, only one of them adds D u.
+        """
         raise NotImplementedError
 
     def chunk_steps(self, time_and_batch: Shape, reset: Resets, timesteps: Timesteps) -> int:

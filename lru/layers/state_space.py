@@ -193,7 +193,7 @@ def readouts(bidirectional: bool) -> tuple[str, ...]:
 def add_skip(
     y: Real[Array, "*B H"], skip: Real[Array, "H"] | None, u: Real[Array, "*B H"]
 ) -> Real[Array, "*B H"]:
-    """Returns y + D * u, or y if there is no D."""
+    """Returns y + D * u, where D is `skip`, or y if `skip` is None."""
     if skip is None:
         return y
     return y + skip.astype(y.dtype).reshape((1,) * (u.ndim - 1) + (-1,)) * u.astype(y.dtype)

@@ -51,7 +51,7 @@ class Embedding(nn.Module):
 
 @jax.custom_jvp
 def lookup(table: Float[Array, "V H"], tokens: Int[Array, "..."]) -> Float[Array, "... H"]:
-    """Returns `table[tokens]`, with a derivative computed as a product with one-hot vectors.
+    """Returns `jnp.take(table, tokens, axis=0)`; derivatives are products with one-hot vectors.
 
     Example:
       >>> import jax, jax.numpy as jnp

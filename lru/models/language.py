@@ -154,7 +154,7 @@ class LanguageModel(BlockOptions):
           reset: `(B, T)`, True at the first step of a new text; passed to the layers.
           timesteps: `(B, T)`, the time from the previous step to each step; passed to the layers.
           return_carry: whether to return `(carry, logits)`.
-          train: whether to use dropout; if so, give an rng named `dropout`.
+          train: whether to use dropout in residual blocks, which needs an rng named `dropout`.
 
         Returns:
           The logits `(B, T, V)`, or `(carry, logits)`.

@@ -216,7 +216,8 @@ class LRUCell(_LRUModule, nnx.RNNCellBase):
         Args:
           carry: the state before the step.
           inputs: the inputs of the step.
-          timesteps: `(...)`, the time since the carry's step; see `lru.layers.linear.lru_step`.
+          timesteps: `(...)`, the time since the step that returned `carry`; see
+            `lru.layers.linear.lru_step`.
         """
         return lru_step(self.parameters(), carry, inputs, timesteps=timesteps, dtype=self.dtype)
 

@@ -69,7 +69,7 @@ class ResidualBlock(Wrapped):
 
 
 class SequenceClassifier(Wrapped):
-    """`lru.models.SequenceClassifier` for NNX: logits for tokens or for feature vectors.
+    """`lru.models.SequenceClassifier` for NNX, for sequences of tokens or of feature vectors.
 
     Args:
       num_classes, d_model, num_layers, mixer: see `lru.models.SequenceClassifier`.

@@ -19,7 +19,7 @@ def from_pairs(v):
 
 
 def times_pairs(a, b):
-    """Multiplies complex numbers given as pairs, elementwise."""
+    """Returns the elementwise product, as pairs, of complex numbers given as pairs."""
     # In complex numbers, so that the derivative of a constant a is one sum, which reads b once.
     return to_pairs(from_pairs(a) * from_pairs(b))
 

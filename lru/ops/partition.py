@@ -1,8 +1,8 @@
 """Functions whose batch XLA may divide among devices.
 
-XLA can divide its own operations, but not a kernel written by hand: it would gather the whole batch
-on every device. `divide_batch` declares that the sequences of a batch are independent, so each
-device computes only the sequences that it holds.
+XLA can divide its own operations, but not a kernel written by hand, for which it would gather the
+whole batch on every device. `divide_batch` declares that the sequences of a batch are independent,
+so each device computes only the sequences that it holds.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def build_experiment(
     see `restore_best`.
 
     Raises:
-      UserError: the config is invalid, the data set cannot be read or has changed, or its
-        description is damaged.
+      UserError: the config is invalid, the data set cannot be read or has changed, or
+        `dataset.json` or `data.json` is damaged.
     """
     if not read_data or jax.device_count() % time_devices(config):
         config = on_one_device(config)

@@ -18,7 +18,10 @@ class Damaged(Exception):
 
 
 def write_digests(directory: Path) -> None:
-    """Writes `SHA256SUMS`, the digests of the files in a directory and its subdirectories."""
+    """Writes `SHA256SUMS`, the digests of the files in a directory and its subdirectories.
+
+    Files named `SHA256SUMS` or `commit_success.txt` are left out.
+    """
     sums = {name: digest(directory / name) for name in _files(directory)}
     (directory / SUMS).write_text(_format(sums))
 

@@ -47,9 +47,10 @@ def _check_sections(config: ConfigDict) -> None:
 
 
 def _try_mixers(create_model: Callable[..., Any]) -> None:
-    """Traces a model's mixers on a single step, to raise their errors before data are prepared.
+    """Traces a model's mixer or stack on one step, to raise its errors before data are prepared.
 
-    Skips mixers that are not in `lru`, and mixers that divide their sequence among devices.
+    Skips a mixer or stack that is not in `lru` or has a `sequence_axis`, and a model that has no
+    `d_model`.
     """
     arguments = getattr(create_model, "keywords", {})
     width = arguments.get("d_model")

@@ -56,8 +56,7 @@ def export_run(
       - `arguments`: the model's arguments that depend on the data.
       - `inputs`: the shape and type of the model's inputs for one step of one example.
       - `tokens`: the readable name of each token, if the tokens have names.
-      - `spec`: the content of an `lru.data.array_spec.ArraySpec`, if the data are the user's own
-        arrays.
+      - `spec`: the content of the data set's `lru.data.array_spec.ArraySpec`, if it has one.
       - `data`: the provenance of the data.
       - `step`: the step of the checkpoint.
       - `commit` and `test`: these entries of the run's record; None if the record is missing or

@@ -153,8 +153,8 @@ _LONGEST = 40  # characters of a group's name, so that the table fits a terminal
 def _shown(group: Group, alone: bool) -> str:
     """Returns a text of limited length that stands for a group.
 
-    This is its pattern or, if that is long, the beginning of its parameters' names. The pattern
-    `.*` becomes "all", or "all others" if there are other groups.
+    The text is the group's pattern or, if that is long, as many of `group.names` as fit. The
+    pattern `.*` becomes "all", or "all others" if there are other groups.
     """
     if group.pattern == ".*":
         return "all" if alone else "all others"

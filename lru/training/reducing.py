@@ -216,7 +216,8 @@ def reduced_experiment(run: TrainedRun, modes: int) -> Experiment:
     """Returns the run's experiment with K = `modes` modes in every LRU.
 
     Raises:
-      UserError: the config's model has no section of an LRU with a `d_state`.
+      UserError: the config's model has no section of an LRU with a `d_state`; see also
+        `lru.training.best.build_experiment`.
     """
     config = load_run_config(run.workdir)
     allow = run.reading.get("allow", ())
@@ -230,7 +231,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> Experiment:
 
 
 def _set_modes(section: ConfigDict, modes: int, allow: Sequence[str]) -> bool:
-    """Sets each `d_state` of an LRU in a section; returns whether there is any."""
+    """Sets each `d_state` of an LRU, at any depth of a section; returns whether there is any."""
     inner = [value for value in section.values() if isinstance(value, ConfigDict)]
     found = [_set_modes(value, modes, allow) for value in inner]
     if "d_state" not in section or not _is_lru(section.get("type"), allow):

@@ -40,7 +40,7 @@ class Shape:
     """The shape of a training batch, and the size of a model.
 
     Attributes:
-      variant: the budget that the configs' variant names, such as "10m".
+      variant: the name of a budget in `lru.training.recipes.charlm`, such as "10m".
       batch: the number of sequences, B.
       time: the number of steps, T.
       vocab_size: the number of tokens in the vocabulary, V.

@@ -29,7 +29,7 @@ NAMES = {  # from dense recurrences to the LRU, then S4D and S5
 
 
 def _table(text: str) -> dict[tuple[str, str], str]:
-    """Parses lines of an ablation and a number for each task, at least two spaces apart.
+    """Parses lines of columns, two or more spaces apart: an ablation, and a number for each task.
 
     Returns:
       The numbers, as text, by task and ablation.

@@ -115,7 +115,7 @@ def counted(cells: Cells) -> dict[str, tuple[int, int]]:
     """Counts the published results of each section.
 
     Returns:
-      By section, the number of results that were run in full, and the number of all results.
+      By section, the number of results for which a run has finished, and the number of all results.
     """
     counted = {}
     for title, (_, lines) in _paper().items():
@@ -146,9 +146,9 @@ def sort(records: Mapping[str, Record]) -> tuple[Cells, dict[str, Record]]:
 
 
 def cell_of(record: Record) -> Cell | None:
-    """Returns the cell of a run; None if no config has the options of the run.
+    """Returns the cell whose config is that of a run; None if there is none.
 
-    The share of the text may differ from the config's.
+    The two configs may differ in `data.percent` and in the options that `differing` ignores.
     """
     data, model = _known_types().get(_types(record["config"]), ("", ""))
     if not data:

@@ -259,7 +259,7 @@ def plot_gradients(runs: Mapping[str, Record]) -> Figure:
 def plot_percent(cells: Cells) -> Figure:
     """Plots mean test losses, with standard errors, against the share of the text.
 
-    There is a panel for each text and depth of which some run has another share than its config.
+    There is a panel for each text and depth for which some cell has a `percent` other than 0.
     """
     size = next(iter(cells)).size
     pairs = list(dict.fromkeys((c.data, c.depth) for c in sorted(cells, key=sort_key) if c.percent))

@@ -18,7 +18,7 @@ _RECALL = ("tanh", "stable_exp", "ring", "s4d", "s5", "lru")
 
 
 def pictures(records: Mapping[str, Mapping[str, Record]]) -> list[Picture]:
-    """Returns the picture in a list, which is empty if there are too few records.
+    """Returns a list with the overview picture; an empty list if there are too few records.
 
     Args:
       records: the records, by page and file name.

@@ -167,7 +167,7 @@ def best(cells: Cells, ablation: str, length: int) -> tuple[Cell, Sequence[Recor
 
 
 def at_best(cells: Cells, length: int) -> dict[str, Sequence[Record]]:
-    """Returns the runs of each ablation at its best learning rate; none if the LRU has no runs."""
+    """Returns the runs at each ablation's best rate for T = `length`; {} if the LRU has none."""
     found = {
         ablation: runs[1]
         for ablation in RECALL_ABLATIONS

@@ -117,9 +117,10 @@ def _plot_runs(panel: Axes, ablation: str, runs: Sequence[Record]) -> None:
 
 
 def plot_spectra(lines: Lines) -> Figure:
-    """Plots eigenvalues before training and of the tested checkpoint: a panel for each ablation.
+    """Plots the eigenvalues of each ablation's first run in a panel.
 
-    Both axes are logarithmic: the phase, and the distance from the unit circle.
+    The eigenvalues are those before training and those of the tested checkpoint. Both axes are
+    logarithmic: the phase, and the distance from the unit circle.
     """
     figure = Figure(figsize=(4 * len(lines), 3.8), layout="constrained")
     axes = figure.subplots(1, len(lines), squeeze=False, sharex=True, sharey=True)[0]

@@ -124,8 +124,8 @@ def against_appendix_a(records: Mapping[str, Record]) -> dict[str, tuple[float, 
 
     Returns:
       By shape, how many times as fast our step is, the bytes of our temporaries, and the bytes of
-      the temporaries of Appendix A. If several records have a shape, the newest is used. The shapes
-      of the kind "length" are left out.
+      the temporaries of Appendix A. If several records have both layers at a shape, the newest is
+      used. The shapes of the kind "length" are left out.
     """
     found: dict[str, tuple[float, int, int]] = {}
     for name in sorted(records, key=lambda name: records[name]["date"]):

@@ -76,7 +76,7 @@ class PathfinderOptions(ReleasedOptions):
 
 
 class Pathfinder(SequenceDataset):
-    """Grayscale images as sequences of bytes, row by row, labeled 1 if a path joins the markers."""
+    """Grayscale images, as bytes row by row; the label is 1 if a path joins the markers, else 0."""
 
     name = "pathfinder"
     options_class = PathfinderOptions
@@ -240,7 +240,7 @@ def read_metadata(images: Path, metadata: Path, number: int) -> list[tuple[Path,
 
 
 def read_image(path: Path, resolution: int) -> np.ndarray:
-    """Reads a grayscale image as `(resolution, resolution)` uint8.
+    """Reads an image and converts it to grayscale: `(resolution, resolution)` uint8.
 
     Raises:
       UserError: if the image is missing, empty or damaged, or has the wrong size.

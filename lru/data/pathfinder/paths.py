@@ -114,7 +114,7 @@ def two_paths(rng: np.random.Generator, dashes: Dashes) -> tuple[tuple[Path, Pat
     """Draws two paths that begin near each other and grow alternately.
 
     Returns:
-      The paths, and their occupancy `(width**2,)` without the last dash of the first path.
+      The paths, and the occupancy `(width**2,)` of the image, without the first path's last dash.
 
     Raises:
       ValueError: if no attempt finds room for both paths.
