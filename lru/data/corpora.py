@@ -213,7 +213,10 @@ class TextStream(SequenceDataset):
         return self.divided(self.decoded(content))
 
     def _check_whole(self, content: bytes, path: Path) -> None:
-        """Raises a UserError if `md5` is set and differs for content of the released size."""
+        """Raises a UserError if content of the released size has another MD5 digest than `md5`.
+
+        There is no check if `md5` is not set.
+        """
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
             raise UserError(

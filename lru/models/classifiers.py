@@ -113,8 +113,8 @@ def _split_carry(initial_carry):
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
         raise ValueError(
-            f"initial_carry is a {type(initial_carry).__name__}; expected the carry that "
-            "return_carry returned"
+            "initial_carry is not a pair (carries of the layers, state of pooling); expected the "
+            "carry that a call with return_carry=True returned"
         )
     return initial_carry
 

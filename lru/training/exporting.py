@@ -187,8 +187,8 @@ def load_standardized(
 
     Returns:
       `(model, variables, spec)`. If the training data are from `lru.data.arrays`, `spec` is their
-      `ArraySpec`, and features and predicted real numbers are standardized; otherwise, `spec` is
-      None.
+      `ArraySpec`, and the model expects standardized features and returns standardized real
+      numbers; otherwise, `spec` is None.
     """
     import jax
     import numpy as np

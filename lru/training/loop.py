@@ -73,8 +73,8 @@ def train_and_evaluate(
     - at the end, `record.json`, `curves.png` and, if the model has eigenvalues, `spectrum.png`.
 
     A record with the key `test` marks a finished run, which is trained further only if the config
-    has more steps or epochs than the record. A run that is stopped by a signal or diverges in
-    training leaves a record without that key.
+    has more steps or epochs than the config in the record. A run that is stopped by a signal or
+    diverges in training leaves a record without that key.
 
     Args:
       config: the config to train; see `Experiment`.
@@ -87,8 +87,8 @@ def train_and_evaluate(
 
     Raises:
       Stopped: SIGTERM or SIGINT arrived during training; the run is saved.
-      UserError: the config, the data set or the initial weights are invalid or differ from those of
-        the run in the work directory; or the work directory is damaged, in use, or not writable.
+      UserError: the config, the data set or the initial weights are invalid; they do not fit the
+        run in the work directory; or the work directory is damaged, in use, or not writable.
       Diverged: the loss, the parameters or the batch statistics are not finite.
     """
     processes.check_same("configs", config.to_json_best_effort(sort_keys=True))

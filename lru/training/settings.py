@@ -150,7 +150,10 @@ class Settings:
 
     @property
     def most_steps_per_call(self) -> int:
-        """The maximum number of steps in one call."""
+        """The maximum number of steps in one call, at most `steps_per_call`.
+
+        A call ends where the run ends, or a log, an evaluation or a checkpoint is due.
+        """
         return min(self.steps_per_call, self.steps, *self._every)
 
     @property

@@ -84,8 +84,10 @@ class Rules:
           (14, 4, 8)
         """
         if resolution not in SIZES or difficulty not in PATH_LENGTHS:
-            known = f"{SIZES} and {tuple(PATH_LENGTHS)}"
-            raise ValueError(f"there are no images {difficulty!r} of {resolution!r}, only {known}")
+            raise ValueError(
+                f"resolution={resolution!r} and difficulty={difficulty!r}; expected a resolution "
+                f"in {SIZES} and a difficulty in {tuple(PATH_LENGTHS)}"
+            )
         column: dict[str, Any] = {
             key: values[SIZES.index(resolution)] for key, values in _TABLE.items()
         }
