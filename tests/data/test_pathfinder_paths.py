@@ -157,7 +157,7 @@ def test_batched_attempts_have_the_distribution_of_single_ones(monkeypatch):
 def test_two_paths_without_room_raise(monkeypatch):
     monkeypatch.setattr(pathfinder_paths, "_PATIENCE", 2)
     rules = dataclasses.replace(Rules.of(32), path_length=100)
-    with pytest.raises(ValueError, match="128 attempts found no room: Rules"):
+    with pytest.raises(ValueError, match="128 attempts found no room for a path with Rules"):
         two_paths(np.random.default_rng(0), Dashes(rules, 1))
 
 
