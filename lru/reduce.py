@@ -130,9 +130,9 @@ def _reduce(restored: Any, known: Any) -> None:
 
 def _reduced_layers(restored: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the reduced layers, by path, and a dict of the options and the numbers of modes."""
-    from lru.training.reducing import each_layer, input_moments
+    from lru.training.reducing import each_layer, state_moments
 
-    moments = input_moments(restored) if known.inputs == "measured" else {}
+    moments = state_moments(restored) if known.inputs == "measured" else {}
     needed = dict.fromkeys(restored.layers, known.modes)
     if known.modes is None:
         conditions = {"energy": known.energy, "tolerance": known.tolerance}

@@ -15,6 +15,7 @@ import lru.evaluate
 import lru.export
 import lru.reduce
 import lru.train
+from lru.analysis.modes import layer_modes
 from lru.analysis.reduction import (
     balanced_truncation,
     enough_modes,
@@ -25,7 +26,7 @@ from lru.command_line import run
 from lru.errors import UserError
 from lru.models.streaming import stream
 from lru.training.best import restore_best
-from lru.training.reducing import TrainedRun, input_moments, reduced_experiment, restore_run
+from lru.training.reducing import TrainedRun, reduced_experiment, restore_run, state_moments
 
 SMOKE, N, K = "configs/lra_listops.py:smoke", 6, 3
 
@@ -124,9 +125,9 @@ def test_other_methods_and_measured_inputs_are_recorded(method, reduce):
     assert lru.export.load(out)
 
 
-def test_measured_moments_are_those_of_the_inputs_of_each_layer(arguments, root):
+def test_measured_moments_are_those_of_the_states_of_each_layer(arguments, root):
     found = restore_run(root / "run", "test", data_dir=root / "data", manual_dir=None, allow=())
-    moments = input_moments(found)
+    moments = state_moments(found)
     assert moments.keys() == found.layers.keys()
     params = found.state.params["stack"]["blocks_0"]["norm"]
     statistics = found.state.batch_stats["stack"]["blocks_0"]["norm"]
@@ -136,8 +137,13 @@ def test_measured_moments_are_those_of_the_inputs_of_each_layer(arguments, root)
     batches = [
         found.experiment.task.batches(0, indices=False, rows=slice(None))[i] for i in range(16)
     ]
-    tokens = np.concatenate([x[:n] for b in batches for x, n in zip(b["inputs"], b["length"])])
-    want = rows[tokens].T @ rows[tokens] / len(tokens)
+    (modes,), states = layer_modes(found.layers["stack/blocks_0/mixer"]), []
+    for tokens, length in ((x, n) for b in batches for x, n in zip(b["inputs"], b["length"])):
+        h = np.zeros(N, complex)
+        for u in rows[tokens[:length]]:
+            h = modes.lam * h + modes.into @ u
+            states.append(np.concatenate([h.real, h.imag]))
+    want = np.transpose(states) @ states / len(states)
     np.testing.assert_allclose(moments["stack/blocks_0/mixer"], want, rtol=1e-4, atol=1e-5)
 
 

@@ -10,8 +10,9 @@ layer drops the imaginary parts of C h, and a mode and the conjugate of another 
 the same real parts.
 
 By default, the inputs are taken to be white noise, with the same variance in all directions of u.
-The actual inputs of a layer may lie in a few directions. If the second moments E[u u^T] = S of the
-inputs are given, the system with B' S^(1/2) in place of B' is balanced.
+The actual inputs of a layer may lie in a few directions, and change slowly. If the second moments
+E[s s^T] of the states for such inputs are given, they take the place of the controllability Gramian
+(Moore, 1981; Lall, Marsden & Glavaski, 2002, call them an empirical Gramian).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from lru.layers.state_space import Modes
 
 _FLOOR = 1e-13  # Hankel singular values below this share of the largest are rounding errors
-_LEAST_MOMENT = 1e-4  # as a share of the largest, so that no direction of u is lost
+_LEAST_MOMENT = 1e-6  # as a share of the largest, so that no direction of s is lost
 
 
 class Balanced(NamedTuple):
@@ -80,16 +81,12 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     Args:
       modes: the modes of a layer other than S4D; `out` may stack the output matrices of two
         directions.
-      moments: the second moments S of the inputs, `(H, H)`; None for white noise.
+      moments: the second moments E[s s^T] of the states, `(2N, 2N)`; None for white noise.
 
     Raises:
       ValueError: if an eigenvalue is not inside the unit disk, a value is not finite, or the
         outputs do not depend on the inputs.
     """
-    if moments is not None:
-        root, inverse = input_roots(moments)
-        a, b, c, sigma = balance(modes._replace(into=modes.into @ root))
-        return Balanced(a, b @ inverse, c, sigma)
     lam, into, out = modes
     if not all(np.isfinite(x).all() for x in modes) or np.abs(lam).max() >= 1:
         raise ValueError(
@@ -99,7 +96,8 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     a = np.block([[np.diag(lam.real), -np.diag(lam.imag)], [np.diag(lam.imag), np.diag(lam.real)]])
     b, c = np.concatenate([into.real, into.imag]), np.hstack([out.real, -out.imag])
     sign = np.repeat([1, -1], len(lam))
-    r, l_ = _root(gramian(lam, into)), _root(gramian(lam, out.T) * np.outer(sign, sign))
+    r = _root(gramian(lam, into)) if moments is None else _root(moments, _LEAST_MOMENT)
+    l_ = _root(gramian(lam, out.T) * np.outer(sign, sign))
     u, sigma, vh = np.linalg.svd(l_.T @ r)
     if not sigma[0] > 0:
         raise ValueError(
@@ -112,35 +110,23 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     return Balanced(left @ a @ right, left @ b, c @ right, sigma[:n])
 
 
-def input_roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the symmetric matrices S^(1/2) and S^(-1/2) for second moments S.
+def _root(gram: np.ndarray, least: float = 0) -> np.ndarray:
+    """Returns R with R R^T = gram; unlike in a Cholesky factorization, gram may be singular.
 
-    Eigenvalues of S below 1e-4 times the largest are raised to this bound first.
-
-    Example:
-      >>> root, inverse = input_roots(np.diag([4.0, 0.0]))
-      >>> root.tolist(), inverse.tolist()
-      ([[2.0, 0.0], [0.0, 0.02]], [[0.5, 0.0], [0.0, 50.0]])
+    Eigenvalues below `least` times the largest are raised to this bound first.
     """
-    values, vectors = np.linalg.eigh(moments)
-    sizes = np.sqrt(np.maximum(values, _LEAST_MOMENT * values.max()))
-    return (vectors * sizes) @ vectors.T, (vectors / sizes) @ vectors.T
-
-
-def _root(gram: np.ndarray) -> np.ndarray:
-    """Returns R with R R^T = gram; unlike in a Cholesky factorization, gram may be singular."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
-    return vectors * np.sqrt(np.maximum(values, 0))
+    return vectors * np.sqrt(np.maximum(values, least * values[-1]))
 
 
 def truncate(system: Balanced, order: int) -> Balanced:
     """Keeps the first `order` states and drops the others: balanced truncation (Moore, 1981).
 
     In the H-infinity norm, the error of the transfer function G is at most twice the sum of the
-    dropped sigma (Enns, 1984; Glover, 1984). If the system was balanced for second moments S of the
-    inputs, this is a bound on the error of G S^(1/2). The theorem is for outputs that read s_{k-1},
-    while those of a layer read s_k. This multiplies the transfer functions of the whole and of the
-    truncated system by z, which does not change the norm of their difference.
+    dropped sigma (Enns, 1984; Glover, 1984), unless second moments of the states were given to
+    `balance`. The theorem is for outputs that read s_{k-1}, while those of a layer read s_k. This
+    multiplies the transfer functions of the whole and of the truncated system by z, which does not
+    change the norm of their difference.
     """
     a, b, c, sigma = system
     return Balanced(a[:order, :order], b[:order], c[:, :order], sigma[:order])

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from lru.analysis.balancing import Balanced, balance, diagonalize, input_roots, perturb, truncate
+from lru.analysis.balancing import Balanced, balance, diagonalize, perturb, truncate
 from lru.layers.linear import lru_directions
 from lru.layers.state_space import Modes, modes_of, readouts
 
@@ -50,9 +50,9 @@ def hankel_singular_values(params: Parameters, moments: Any = None) -> np.ndarra
 
     Args:
       params: the parameters of an `lru.LRU`.
-      moments: the second moments E[u u^T] of the layer's inputs, `(H, H)`; None for white noise.
-        With moments S, the values and the bound are those of the system with B S^(1/2); see
-        `lru.analysis.balancing.input_roots`.
+      moments: the second moments E[s s^T] of the layer's states s = [Re h, Im h] for certain
+        inputs, `(2N, 2N)`; for two directions, their mean. None for white noise. Moments take the
+        place of P, and the bound does not hold for them.
 
     Raises:
       ValueError: if `params` are not those of an `lru.LRU`, or not finite; if an eigenvalue is not
@@ -113,11 +113,12 @@ def enough_modes(
         whole system; `hankel_singular_values` defines the system. For n states, the condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
         most the H-infinity norm of the system. The error is often ten times smaller than the bound.
+        It excludes `moments`, for which there is no bound.
       moments: see `hankel_singular_values`.
 
     Raises:
-      ValueError: unless exactly one of `energy` and `tolerance` is given, and is in its range; see
-        also `hankel_singular_values`.
+      ValueError: unless exactly one of `energy` and `tolerance` is given, and is in its range; if
+        `moments` are given with `tolerance`; see also `hankel_singular_values`.
 
     Example:
       >>> import jax, jax.numpy as jnp, lru
@@ -131,6 +132,10 @@ def enough_modes(
         raise ValueError(f"energy={energy}; expected more than 0 and at most 1")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance={tolerance}; expected a positive number")
+    if tolerance is not None and moments is not None:
+        raise ValueError(
+            "there is no bound on the error for measured inputs; give energy, or white inputs"
+        )
     system = balance(_joint_modes(params), moments)
     dropped = np.append(np.cumsum(system.sigma[::-1])[::-1], 0)  # the sum after the first n
     most = (1 - energy) * dropped[0] if energy else (tolerance or 0) * system.sigma[0] / 2
@@ -151,8 +156,8 @@ def balanced_truncation(
     Args:
       params: the parameters of an `lru.LRU` with one or two directions.
       modes: K, at most N.
-      moments: the second moments of the inputs for which the error should be small; see
-        `hankel_singular_values`.
+      moments: the second moments of the states, for inputs for which the error should be small;
+        see `hankel_singular_values`.
 
     Returns:
       The parameters of the layer with `d_state=K`, with the types of `params`. gamma is
@@ -195,15 +200,17 @@ def modal_truncation(params: Parameters, modes: int, moments: Any = None) -> dic
 
     The gain of a mode at its own frequency is |C_i| |B_i| / (1 - |lambda_i|), where B includes
     gamma. The H-infinity norm of the error is at most the sum of the dropped gains, or sqrt(2)
-    times this sum for a bidirectional layer. With moments S, the gains and the bound are those of
-    the layer with B S^(1/2). For the arguments and the result, see `balanced_truncation`; unlike
-    there, the gamma, B and C of the kept modes do not change.
+    times this sum for a bidirectional layer. With moments, the root mean square of C_i h_i takes
+    the place of the gain, and there is no bound. For the arguments and the result, see
+    `balanced_truncation`; unlike there, the gamma, B and C of the kept modes do not change.
     """
     lam, into, out = _joint_modes(params)
     _check(modes, len(lam))
-    into = into if moments is None else into @ input_roots(moments)[0]
-    size = np.linalg.norm(into, axis=1) * np.linalg.norm(out, axis=0)
-    kept = np.sort(np.argsort(-size / (1 - np.abs(lam)), kind="stable")[:modes])
+    if moments is None:
+        size = np.linalg.norm(into, axis=1) / (1 - np.abs(lam))
+    else:
+        size = np.sqrt(np.diag(moments).reshape(2, -1).sum(0))
+    kept = np.sort(np.argsort(-size * np.linalg.norm(out, axis=0), kind="stable")[:modes])
     return _take(params, kept)
 
 

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from lru.analysis.reduction import find_lrus, pad_modes
 from lru.errors import UserError
-from lru.layers.linear import LRU
-from lru.models.batch_norm import padding_mask
+from lru.layers.linear import LRU, DiagonalDirection, lru_directions
+from lru.layers.mixers import over_time, with_defaults
 from lru.training.best import build_experiment, restore_best
 from lru.training.experiment import Experiment, State
 from lru.training.exporting import describe_export, write_export
@@ -121,7 +121,7 @@ def each_layer(
     Args:
       function: a function that takes `moments`, such as `balanced_truncation` or `enough_modes`.
       run: the run.
-      moments: the second moments of each layer's inputs, by path; see `input_moments`. {} stands
+      moments: the second moments of each layer's states, by path; see `state_moments`. {} stands
         for white noise.
       options: the function's other arguments.
 
@@ -137,13 +137,14 @@ def each_layer(
     return found
 
 
-def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
-    """Returns the second moments E[u u^T] `(H, H)` of every layer's inputs, by path.
+def state_moments(run: TrainedRun) -> dict[str, np.ndarray]:
+    """Returns the second moments E[s s^T] `(2N, 2N)` of every layer's states, by path.
 
-    They are means over the valid steps of 16 training batches.
+    Here s = [Re h, Im h]. The moments are means over the valid steps of 16 training batches, and
+    over the directions of the layer.
 
     Raises:
-      UserError: the data set was not read, or the inputs of a layer cannot be measured, because the
+      UserError: the data set was not read, or the states of a layer cannot be measured, because the
         model does not call the layer as a Flax module.
     """
     if run.split is None:
@@ -154,16 +155,18 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     model, variables = experiment.model, experiment.variables(run.state)
     if hasattr(model, "remat"):  # rematerialized layers are functions without a path
         model = model.clone(remat=False)
-    carry = task.initial_carry(model, variables, run.experiment.settings.batch_size)
 
     @jax.jit
-    def totals(batch):
-        with noted_moments() as found, experiment.precision():
-            task.apply(model, variables, carry, batch, mutable=[])
-        return {path: found[path] for path in run.layers if path in found}
+    def totals(carry, batch):
+        with noted_moments(run.layers) as found, experiment.precision():
+            (carry, _), _ = task.apply(model, variables, carry, batch, mutable=[])
+        return carry, dict(found)
 
-    batches = task.batches(0, indices=False, rows=slice(None))
-    sums = [jax.device_get(totals(batches[i])) for i in range(_MOMENT_BATCHES)]
+    carry = task.initial_carry(model, variables, run.experiment.settings.batch_size)
+    batches, sums = task.batches(0, indices=False, rows=slice(None)), []
+    for i in range(_MOMENT_BATCHES):
+        carry, found = totals(carry, batches[i])
+        sums.append(jax.device_get(found))
     if missing := sorted(run.layers.keys() - sums[0].keys()):
         raise UserError(f"the inputs of {missing[0]} cannot be measured; use --inputs=white")
     return {
@@ -172,27 +175,49 @@ def input_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     }
 
 
-@contextlib.contextmanager
-def noted_moments() -> Iterator[dict[str, tuple[Any, Any]]]:
-    """Intercepts calls of `LRU` modules, and yields a dict of the moments of their inputs.
+class _States(DiagonalDirection):
+    """A direction that outputs its states [Re h, Im h], `(..., 2N)`."""
 
-    The dict has, by the path of each module, the sum of u u^T over the valid steps of the module's
-    last call, and the number of these steps.
+    def output_projection(self, h: Any, u: Any) -> Any:
+        return h
+
+
+@contextlib.contextmanager
+def noted_moments(layers: Mapping[str, Any]) -> Iterator[dict[str, tuple[Any, Any]]]:
+    """Intercepts calls of `LRU` modules, and yields a dict of the moments of their states.
+
+    The dict has, by the path of each module, the sum of s s^T over the valid steps of the module's
+    last call and over its directions, and the number of these terms.
+
+    Args:
+      layers: the parameters of the modules, by path.
     """
     found = {}
 
     def record(call, args, kwargs, context):
-        if context.method_name == "__call__" and isinstance(context.module, LRU):
-            u = args[0] if args else kwargs["inputs"]
-            u = u if kwargs.get("time_major") else jnp.moveaxis(u, -2, 0)
-            mask = padding_mask(u, kwargs.get("seq_lengths"))
-            steps = u[..., :1].size if mask is None else mask.sum()
-            rows = (u if mask is None else jnp.where(mask, u, 0)).reshape(-1, u.shape[-1])
-            found["/".join(context.module.path)] = rows.T @ rows, steps
+        module, path = context.module, "/".join(context.module.path)
+        if context.method_name == "__call__" and path in layers:
+            names = ("time_major", "reverse")
+            flags = with_defaults(module, **{name: kwargs.get(name) for name in names})
+            found[path] = _moments(layers[path], *args, **(kwargs | flags))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
         yield found
+
+
+def _moments(params: Any, inputs: Any, *, initial_carry: Any = None, **call: Any) -> Any:
+    """Returns the sum of s s^T over the states in a call of an LRU, and the number of terms."""
+    directions = lru_directions(jax.tree.map(jnp.asarray, params))
+    carries = (initial_carry,) if len(directions) == 1 else initial_carry or (None, None)
+    orders = (call["reverse"], not call["reverse"])
+    states = []
+    for direction, carry, reverse in zip(directions, carries, orders):
+        call |= {"initial_carry": carry, "reverse": reverse, "return_carry": False}
+        s = over_time([_States(**vars(direction))], inputs, **call)
+        states.append(s.reshape(-1, s.shape[-1]))
+    s, valid = jnp.concatenate(states), call.get("seq_lengths")
+    return s.T @ s, len(s) if valid is None else len(states) * jnp.sum(valid)
 
 
 def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> Any:

@@ -14,7 +14,7 @@ from lru.analysis.reduction import METHODS, hankel_singular_values
 from lru.errors import UserError
 from lru.io.files import new_folder
 from lru.training.figures import run_name
-from lru.training.reducing import TrainedRun, each_layer, input_moments
+from lru.training.reducing import TrainedRun, each_layer, state_moments
 from lru.training.run_config import load_run_config
 
 WAYS = {  # for each line of the figure, by label: --method and --inputs of lru.reduce
@@ -59,7 +59,7 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
         )
     sizes = sorted({max(round(share * run.d_state), 1) for share in _SHARES})
     sigma = each_layer(hankel_singular_values, run, {})
-    moments: dict[str, dict[str, Any]] = {"white": {}, "measured": input_moments(run)}
+    moments: dict[str, dict[str, Any]] = {"white": {}, "measured": state_moments(run)}
     scores = {}
     for name, (method, inputs) in WAYS.items():
         options = METHODS[method], run, moments[inputs]

@@ -75,5 +75,7 @@ def test_impossible_rules_raise(changed, message):
 
 @pytest.mark.parametrize("which", [(33,), (32, "hrad")])
 def test_unknown_sizes_and_difficulties_raise(which):
-    with pytest.raises(ValueError, match=r"in \(16, 32, 64, 128, 256\) and a difficulty in \('short'"):
+    with pytest.raises(
+        ValueError, match=r"in \(16, 32, 64, 128, 256\) and a difficulty in \('short'"
+    ):
         Rules.of(*which)

@@ -60,7 +60,9 @@ def test_only_missing_or_damaged_shards_are_drawn_again(tmp_path):
 
 
 def test_a_failing_process_raises_with_its_reason(tmp_path):
-    with pytest.raises(UserError, match="images 0 to 3 cannot be drawn: ValueError: resolution=32 and difficulty"):
+    with pytest.raises(
+        UserError, match="images 0 to 3 cannot be drawn: ValueError: resolution=32 and difficulty"
+    ):
         Shards(tmp_path, 32, "esay", 3, 10).draw(processes=1)
 
 
