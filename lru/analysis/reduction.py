@@ -113,7 +113,7 @@ def enough_modes(
         whole system; `hankel_singular_values` defines the system. For n states, the condition is
         2 (sigma_{n+1} + ... + sigma_2N) <= tolerance sigma_1, which suffices because sigma_1 is at
         most the H-infinity norm of the system. The error is often ten times smaller than the bound.
-        It excludes `moments`, for which there is no bound.
+        `tolerance` cannot be combined with `moments`, for which there is no bound.
       moments: see `hankel_singular_values`.
 
     Raises:

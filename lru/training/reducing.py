@@ -241,7 +241,7 @@ def reduced_experiment(run: TrainedRun, modes: int) -> Experiment:
     """Returns the run's experiment with K = `modes` modes in every LRU.
 
     Raises:
-      UserError: the config's model has no section of an LRU with a `d_state`; see also
+      UserError: no section of `config.model` describes an LRU and has the key `d_state`; see also
         `lru.training.best.build_experiment`.
     """
     config = load_run_config(run.workdir)

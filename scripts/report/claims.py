@@ -101,7 +101,7 @@ def page(records: Records, drawn: Mapping[str, Sequence[Picture]]) -> str:
 
 
 class Claim(NamedTuple):
-    """A claim of a paper with our results: a row of the page's table, and a section."""
+    """A paper's claim and our results for it, shown as a row of the table and as a section."""
 
     title: str
     statement: str  # the claim in words

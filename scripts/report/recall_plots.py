@@ -34,7 +34,7 @@ Lines = Mapping[str, Sequence[Record]]  # the runs, by ablation
 
 
 def pictures(records: Mapping[str, Record]) -> list[Picture]:
-    """Returns pictures of validation accuracy, for each length and `:quick`, and of eigenvalues.
+    """Returns pictures of validation accuracy for each length and size, and one of eigenvalues.
 
     A picture is left out if there are not enough records for it.
 
