@@ -257,7 +257,7 @@ def _check_package() -> None:
     if not hasattr(lru, "__version__"):
         raise UserError(
             "import lru finds another package, which hides lru-flax (lru-dict has the same "
-            "import name);\nrun pip uninstall lru-dict, then install lru-flax again"
+            "import name);\nrun pip uninstall lru-dict lru-flax, then install lru-flax again"
         )
 
 

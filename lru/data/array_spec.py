@@ -53,7 +53,7 @@ class Scaling:
                 mean, count = mean + away * more / total, total
         std = np.sqrt(squares / count)
         if not np.isfinite([mean, std]).all():
-            raise UserError(f"{where} has values too large to standardize; divide them first")
+            raise UserError(f"{where} has values too large to standardize; scale them down first")
         std = np.where(std > 1e-14 * np.abs(mean), std, 1.0)  # rounding of a constant is no spread
         return cls(tuple(map(float, mean)), tuple(map(float, std)))
 

@@ -277,7 +277,8 @@ def read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if (hole := content.find(bytes(_HOLE))) >= 0:
         raise UserError(
-            f"{path} is damaged: it has only zeros from byte {hole:,} on; download it again"
+            f"{path} is damaged: it has {_HOLE} or more zero bytes in a row from byte {hole:,}; "
+            "replace it with an intact copy"
         )
     return content
 

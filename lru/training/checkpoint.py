@@ -201,9 +201,9 @@ class Checkpoints:
             if message := processes.lost(error):
                 raise UserError(message) from error
             raise UserError(
-                f"a checkpoint cannot be written to {self._directory} ({_reason(error)}); "
-                "earlier checkpoints are complete: free some disk space and run the same command "
-                "again"
+                f"a checkpoint cannot be written to {self._directory} ({_reason(error)}). "
+                "Earlier checkpoints are complete: fix the cause, for example by freeing disk "
+                "space, and run the same command again"
             ) from error
 
     def _move_aside(self, step: int) -> None:

@@ -153,10 +153,12 @@ def _check(
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator is {coordinator!r}; expected HOST:PORT")
+    if num_processes < 1:
+        raise UserError(f"--num_processes is {num_processes}; expected at least 1")
     if not 0 <= process_id < num_processes:
         raise UserError(
-            f"--process_id is {process_id} of {num_processes} processes; expected a number from 0 "
-            f"to {num_processes - 1}"
+            f"--process_id is {process_id}, and --num_processes is {num_processes}; expected a "
+            f"--process_id from 0 to {num_processes - 1}"
         )
     return coordinator, num_processes, process_id
 

@@ -58,7 +58,7 @@ def test_the_same_text_elsewhere_is_not_prepared_again(tmp_path):
         (b"ab\xff" * 20, r"my\.txt is not a text in UTF-8: invalid start byte at byte 2; save it"),
         (b"", "train of text_file would have 0 characters; expected at least 2"),
         (b"x" * 39, "validation of text_file would have 1 characters"),
-        (bytes(600), "it has only zeros from byte 0 on"),
+        (bytes(600), "zero bytes in a row from byte 0;"),
         (
             "".join(map(chr, [*range(0x100, 0xD800), *range(0xE000, 0x13000)])).encode(),
             "different characters; expected at most 65535",

@@ -143,7 +143,8 @@ def test_processes_that_differ_end_with_a_line(tmp_path, workdirs, seeds, messag
         ((None, 2, 0), "--coordinator is missing"),
         (("h", 2, 0), "--coordinator is 'h'; expected HOST:PORT"),
         (("h:0", 2, 0), "--coordinator is 'h:0'; expected HOST:PORT"),
-        (("h:1", 2, 2), "--process_id is 2 of 2 processes; expected a number from 0 to 1"),
+        (("h:1", 2, 2), "--process_id is 2, and --num_processes is 2; expected a --process_id"),
+        (("h:1", 0, 0), "--num_processes is 0; expected at least 1"),
     ],
 )
 def test_arguments_that_do_not_fit_together_raise(arguments, message):

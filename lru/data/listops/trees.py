@@ -89,7 +89,7 @@ def parse(text: str) -> np.ndarray:
     opened, closed = symbols.count("("), symbols.count(")")
     if opened != closed:
         raise UserError(
-            f"the expression is incomplete: it has {opened} opening and {closed} closing "
+            f"the expression is unbalanced: it has {opened} opening and {closed} closing "
             "parentheses"
         )
     try:
