@@ -165,7 +165,7 @@ def test_existing_files_are_not_overwritten(generated, released_dir):
         ("( ( ( [MAX 1 ) 2 ) ] )\t10", "the label is '10'; expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t", "the label is ''; expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t²", "the label is '²'; expected a digit"),
-        ("( ( ( [MAX 1 ) 2 ) ]\t2", "incomplete"),
+        ("( ( ( [MAX 1 ) 2 ) ]\t2", "unbalanced"),
         ("( ( [MAX 1 ) 2 )\t2", "1 operators still open"),
         ("[MAX" + " 1" * 30 + " ]\t1", "32 tokens and the end of sequence exceed pad_to=32"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t1", "the label is 1, but the expression's value is 2"),

@@ -193,7 +193,7 @@ def test_too_few_expressions_raise(monkeypatch):
         ("[MAX 1", "1 operators still open"),
         ("[MAX 1 ] ]", "without an open operator"),
         ("[MAX ]", r"\[MAX has no arguments"),
-        ("( ( [MAX 1 ) ]", r"incomplete: it has 2 opening and 1 closing"),
+        ("( ( [MAX 1 ) ]", r"unbalanced: it has 2 opening and 1 closing"),
         ("[AVG 1 ]", r"unknown symbol '\[AVG'; expected one of 0 1 .* \]"),
     ],
 )

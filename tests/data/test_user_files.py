@@ -123,7 +123,7 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
         ({"enwik8": b""}, "enwik8 is empty; the released file is from http"),
         (
             {"enwik8": bytes(5000)},
-            "enwik8 is damaged: it has 512 or more zero bytes in a row from byte 0;",
+            "enwik8 is damaged: it has 512 or more zero bytes in a row",
         ),
         ({"enwik8": WIKI + bytes(600) + WIKI}, "zero bytes in a row from byte 1,360; replace"),
         ({"enwik8.gz": gzip.compress(WIKI)[:-3]}, "enwik8.gz is damaged (Compressed file ended"),
