@@ -125,7 +125,7 @@ for axis, lam, n in zip(axes, dense, sizes):
 axes[0].set(ylabel="Im λ")
 axes[3].plot(radius, np.minimum(radius**2, 1), label="$r^2$")
 axes[3].set(xlabel="radius $r$", ylabel="fraction inside")
-axes[3].legend(fontsize=8)
+axes[3].legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
@@ -174,7 +174,7 @@ for lam, (r_min, r_max) in zip(drawn, rings):
 
 figure, axes = plt.subplots(2, 3, figsize=(8, 4.6), height_ratios=(2.1, 1))
 for disk, histogram, lam, ring in zip(*axes, drawn, rings):
-    plot_disk(disk, lam[:700], f"{ring[0]:g} ≤ |λ| ≤ {ring[1]:g}")
+    plot_disk(disk, lam[:400], f"{ring[0]:g} ≤ |λ| ≤ {ring[1]:g}")
     r = np.linspace(*ring, 100)
     histogram.hist(np.abs(lam), 25, density=True, color="0.8", label="drawn")
     histogram.plot(r, ring_density(r, *ring), label="Lemma 3.2")

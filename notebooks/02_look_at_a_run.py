@@ -52,8 +52,8 @@ plt.style.use("lru.analysis.plots")
 
 # %% [markdown]
 # `read_run` returns the modes $(\lambda, B, C)$ of every layer before training and at the best checkpoint, where $B$
-# includes $\gamma$. `read_trajectories` returns the eigenvalues at every evaluation. Of more than four layers, four
-# are plotted.
+# includes $\gamma$. `read_trajectories` returns the eigenvalues at every evaluation. If there are more than four
+# layers, four of them are plotted.
 
 # %%
 run = read_run(WORKDIR)
@@ -108,7 +108,7 @@ finish(figure, axes)
 # %% [markdown]
 # ## Trajectories
 #
-# The same for all evaluations in between: the lines show how the optimizer moved each eigenvalue.
+# The lines now show how the optimizer moved each eigenvalue from evaluation to evaluation.
 
 
 # %%

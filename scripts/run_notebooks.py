@@ -22,7 +22,7 @@ from lru.command_line import Parser, run
 from lru.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-_COLORS = 64  # enough for lines, their anti-aliasing and a color map
+_COLORS = 128  # enough for lines, their anti-aliasing and a color map
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,13 +51,13 @@ def _write(name: str) -> None:
 
 
 def _shrink(data: dict[str, Any]) -> None:
-    """Stores a figure with 64 colors instead of 16 million."""
+    """Stores a figure with 128 colors instead of 16 million."""
     if "image/png" in data:
         data["image/png"] = base64.b64encode(palette(base64.b64decode(data["image/png"]))).decode()
 
 
 def palette(png: bytes) -> bytes:
-    """Returns a PNG of the same size and resolution with at most 64 colors."""
+    """Returns a PNG of the same size and resolution with at most 128 colors."""
     with Image.open(io.BytesIO(png)) as image:
         small = image.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
         content = io.BytesIO()

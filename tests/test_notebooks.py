@@ -21,7 +21,7 @@ from lru.spectrum import read_run, read_trajectories
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
-MOST_BYTES = 350_000
+MOST_BYTES = 400_000
 
 each_notebook = pytest.mark.parametrize("name", NAMES)
 
