@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
-from nbclient import NotebookClient
 from PIL import Image
 
 from lru.command_line import Parser, run
@@ -40,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _write(name: str) -> None:
+    from nbclient import NotebookClient  # not needed by `palette`, which is tested without it
+
     notebook = jupytext.read(FOLDER / f"{name}.py")
     resources = {"metadata": {"path": str(FOLDER)}}
     NotebookClient(notebook, timeout=600, record_timing=False, resources=resources).execute()
