@@ -30,6 +30,7 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
     "results/*.md",
+    "notebooks/README.md",
     "notebooks/*.ipynb",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lru.analysis.histograms import plot_frequency, plot_modulus, plot_time_scales
 from lru.analysis.modes import (
     Modes,
@@ -62,8 +64,8 @@ __all__ = [
     "glorot_eigenvalues", "impulse_norm", "impulse_response", "input_gains", "layer_modes", "main",
     "measured_gain", "model_eigenvalues", "model_modes", "phase_density", "plot_eigenvalues",
     "plot_frequency", "plot_gains", "plot_impulse_responses", "plot_modulus", "plot_near_circle",
-    "plot_norms", "plot_time_scales", "plot_trajectory", "read_run", "ring_density",
-    "ring_fractions", "ring_gain", "time_scales",
+    "plot_norms", "plot_time_scales", "plot_trajectory", "read_run", "read_trajectories",
+    "ring_density", "ring_fractions", "ring_gain", "time_scales",
 ]  # fmt: skip
 
 
@@ -127,6 +129,37 @@ def read_run(
     return RunModes(initial, trained, step)
 
 
+def read_trajectories(workdir: Path) -> tuple[list[int], dict[str, np.ndarray]]:
+    """Returns the steps of a run's evaluations, and the eigenvalues of each layer at these steps.
+
+    The eigenvalues are those that training logs in the work directory, before training and at every
+    evaluation. They can also be read while the run is training.
+
+    Args:
+      workdir: the work directory of the run.
+
+    Returns:
+      The K steps, and the eigenvalues `(K, N)` of each layer, by path.
+
+    Raises:
+      UserError: if no eigenvalues are logged, or a file of them is damaged.
+    """
+    from lru.training.eigenvalue_log import EigenvalueLog
+    from lru.training.history import latest_history
+    from lru.training.recovery import check_spectra
+
+    if found := latest_history(workdir / "checkpoints"):
+        eigenvalue_log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
+        check_spectra(eigenvalue_log, workdir / "spectra", print)
+    steps, trajectories = EigenvalueLog(workdir / "spectra").trajectories()
+    if not trajectories:
+        raise UserError(
+            f"{workdir / 'spectra'} holds no eigenvalues: training logs them there if the model "
+            "has a Linear Recurrent Unit or another diagonal layer; train such a model"
+        )
+    return steps, trajectories
+
+
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, draws what they ask for, and prints the paths of the files."""
     parser = Parser("python -m lru.spectrum", description=_HELP, epilog=CACHE_HELP)
@@ -180,7 +213,7 @@ def _draw_training(workdir: Path, animation: Path | None, html: Path | None) -> 
     from lru.analysis.pages import save_animation
 
     title = _title(workdir)
-    steps, trajectories = _logged_eigenvalues(workdir)
+    steps, trajectories = read_trajectories(workdir)
     if animation:
         save_animation(steps, trajectories, animation)
         log(f"see {animation}")
@@ -201,23 +234,6 @@ def _title(workdir: Path) -> str:
             f"{workdir / 'config.json'} is damaged: it does not name a data set and a model; "
             "restore it"
         ) from error
-
-
-def _logged_eigenvalues(workdir: Path) -> tuple[list[int], dict[str, Any]]:
-    from lru.training.eigenvalue_log import EigenvalueLog
-    from lru.training.history import latest_history
-    from lru.training.recovery import check_spectra
-
-    if found := latest_history(workdir / "checkpoints"):
-        eigenvalue_log = EigenvalueLog(workdir / "spectra", found[1]["spectra"])
-        check_spectra(eigenvalue_log, workdir / "spectra", print)
-    steps, trajectories = EigenvalueLog(workdir / "spectra").trajectories()
-    if not trajectories:
-        raise UserError(
-            f"{workdir / 'spectra'} holds no eigenvalues: training logs them there if the model "
-            "has a Linear Recurrent Unit or another diagonal layer; train such a model"
-        )
-    return steps, trajectories
 
 
 if __name__ == "__main__":

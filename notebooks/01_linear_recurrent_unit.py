@@ -11,11 +11,11 @@
 # %% [markdown]
 # # The Linear Recurrent Unit, from equation to code
 #
-# Every part of the layer of Orvieto et al.,
+# This notebook builds the layer of Orvieto et al.,
 # [*Resurrecting Recurrent Neural Networks for Long Sequences*](https://arxiv.org/abs/2303.06349)
-# (ICML 2023), in the order in which the paper finds it: the equation, the ring that eigenvalues are
-# drawn from, the exponential they are learned through, the factor $\gamma$, and the small phases that
-# very long sequences need. Each claim is computed, asserted, and drawn.
+# (ICML 2023), in the order of the paper: the equation, the distribution of the initial eigenvalues, their
+# exponential parameterization, the factor $\gamma$, and small phases for very long sequences. Every claim is
+# computed, asserted and plotted. It needs `pip install -e ".[notebooks]"` and takes under a minute on a laptop.
 
 # %%
 import jax
@@ -25,31 +25,34 @@ import numpy as np
 import optax
 
 import lru
+from lru.baselines import DenseRNN
 from lru.ops.initializers import phase_theta_log, ring_nu_log
 from lru.spectrum import (
+    fractions,
+    glorot_eigenvalues,
     input_gains,
     measured_gain,
     plot_norms,
     ring_density,
+    ring_fractions,
     ring_gain,
     time_scales,
 )
 
-plt.style.use("notebook.mplstyle")
+plt.style.use("lru.analysis.plots")
 rng = np.random.default_rng(0)
 
 # %% [markdown]
 # ## The layer
 #
-# A recurrent network whose state is complex, and whose recurrence is linear and diagonal: Eq. (7) and
-# Appendix A,
+# The state is complex, and the recurrence is linear and diagonal (Eq. 7 and Appendix A):
 #
 # $$x_k = \Lambda x_{k-1} + \exp(\gamma^{\log}) \odot (B u_k), \qquad
 #   y_k = \mathrm{Re}[C x_k] + D \odot u_k,$$
 # $$\Lambda = \mathrm{diag}\left(\exp(-\exp(\nu^{\log}) + i \exp(\theta^{\log}))\right).$$
 #
-# The parameters of `lru.LRU` have the names of Appendix A, and are real: complex ones are kept as two
-# arrays. Here is the equation as a loop in double precision, and the layer beside it.
+# The parameters of `lru.LRU` have the names of Appendix A. They are real: a complex matrix is stored as two
+# real ones. A loop in double precision computes the same outputs as the layer.
 
 
 # %%
@@ -66,44 +69,86 @@ def loop(p, u):
 layer = lru.LRU(64, r_min=0.9, r_max=0.999)
 u = rng.normal(size=(200, 8)).astype(np.float32)  # (T, H)
 variables = jax.jit(layer.init)(jax.random.key(0), u)
-y = layer.apply(variables, u)
+y = jax.jit(layer.apply)(variables, u)
 expected = loop(jax.tree.map(np.float64, variables["params"]), u)
 np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 figure, axis = plt.subplots()
-axis.plot(expected[:, 0], color="0.75", linestyle="-", linewidth=4, label="NumPy loop, float64")
+axis.plot(expected[:, 0], color="0.75", linestyle="-", linewidth=5, label="NumPy loop, float64")
 axis.plot(y[:, 0], label="lru.LRU, float32")
-axis.set(xlabel="step k", ylabel="first output")
-axis.legend(ncols=2)
+axis.set(xlabel="step $k$", ylabel="first output channel", ylim=(-7, 9))
+axis.legend(ncols=2, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# Because nothing nonlinear happens between two steps, the loop need not be a loop: the recurrence is a
-# linear system, which can be solved for all steps at once. `lru.linear_recurrence` has several methods
-# that do; all give the same states.
+# Nothing between two steps is nonlinear, so the recurrence is a linear system that can be solved for all steps
+# at once. `lru.linear_recurrence` has several methods, which give the same states.
 
 # %%
 lam = np.exp(-0.01 + 0.3j * np.arange(4)).astype(np.complex64)
-drive = rng.normal(size=(200, 4)).astype(np.complex64)
+terms = rng.normal(size=(200, 4)).astype(np.complex64)
 methods = ("sequential", "associative")
-states = [np.asarray(lru.linear_recurrence(lam, drive, method=name)[0]) for name in methods]
+states = [np.asarray(lru.linear_recurrence(lam, terms, method=name)[0]) for name in methods]
 x = 0
 for k in range(200):
-    x = lam * x + drive[k]
+    x = lam * x + terms[k]
     for found in states:
         np.testing.assert_allclose(found[k], x, rtol=0, atol=1e-4)
 
 # %% [markdown]
-# ## Eigenvalues from a ring
+# ## The circular law
 #
-# A dense real matrix drawn by Glorot's rule has eigenvalues that fill the unit disk evenly (notebook 02).
-# A diagonal layer can begin with them at once, or with those of a ring of the disk. By Lemma 3.2, with
-# $u_1, u_2$ uniform on $[0, 1]$,
+# The paper starts from a dense recurrent matrix. Glorot's rule draws the entries of a real $N \times N$ matrix
+# independently from $\mathcal N(0, 1/N)$. As $N$ grows, its eigenvalues become uniform on the unit disk
+# (Theorem 3.1, Figure 2), so the fraction of them within a radius $r$ approaches $r^2$. A finite matrix has a
+# few eigenvalues outside the disk.
+
+
+# %%
+def plot_disk(axis, lam, title, size=2):
+    axis.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.6"))
+    axis.scatter(lam.real, lam.imag, s=size, color="#0b3c8c")
+    axis.set(title=title, xlabel="Re λ", aspect="equal")
+    axis.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+
+
+sizes, radius = (50, 150, 450), np.linspace(0, 1.1, 45)
+dense = [glorot_eigenvalues(rng, n) for n in sizes]
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), width_ratios=(1, 1, 1, 1.2))
+for axis, lam, n in zip(axes, dense, sizes):
+    inside = np.mean(np.abs(lam)[:, None] <= radius, axis=0)
+    distance = np.abs(inside - np.minimum(radius**2, 1)).max()
+    assert distance < 8 / n**0.75
+    assert np.abs(lam).max() < 1 + 3 / n**0.5
+    plot_disk(axis, lam, f"$N$ = {n}", size=40 / n**0.5)
+    axes[3].plot(radius, inside, label=f"$N$ = {n}")
+axes[0].set(ylabel="Im λ")
+axes[3].plot(radius, np.minimum(radius**2, 1), label="$r^2$")
+axes[3].set(xlabel="radius $r$", ylabel="fraction inside")
+axes[3].legend(fontsize=9)
+plt.show()
+
+# %% [markdown]
+# Haiku's initializer for recurrent networks, which the paper's dense baselines use, truncates the normal
+# distribution at two standard deviations. This multiplies the standard deviation by 0.88, and so the radius of
+# the disk. After 100 steps, the slowest mode retains $0.88^{100} \approx 3 \cdot 10^{-6}$ of its input.
+
+# %%
+params = jax.jit(DenseRNN(400).init)(jax.random.key(0), np.zeros((1, 1), np.float32))["params"]
+truncated = np.abs(np.linalg.eigvals(np.float64(params["A"])))
+np.testing.assert_allclose(truncated.max(), 0.88, atol=0.04)
+
+# %% [markdown]
+# ## Eigenvalues on a ring
 #
-# $$\nu = -\tfrac{1}{2} \log\left(u_1 (r_{\max}^2 - r_{\min}^2) + r_{\min}^2\right), \qquad \theta = 2\pi u_2$$
+# A diagonal layer can start with such eigenvalues directly, or with eigenvalues on a ring. By Lemma 3.2, if
+# $u_1, u_2$ are uniform on $[0, 1]$ and
 #
-# makes $\exp(-\nu + i\theta)$ uniform in area on the ring $r_{\min} \le |\lambda| \le r_{\max}$. So the
-# modulus has the density $2r / (r_{\max}^2 - r_{\min}^2)$, and $|\lambda|^2$ is uniform.
+# $$\nu = -\tfrac{1}{2} \log\left(u_1 (r_{\max}^2 - r_{\min}^2) + r_{\min}^2\right), \qquad \theta = 2\pi u_2,$$
+#
+# then $\exp(-\nu + i\theta)$ is uniform in area on the ring $r_{\min} \le |\lambda| \le r_{\max}$. The modulus
+# has the density $2r / (r_{\max}^2 - r_{\min}^2)$, and $|\lambda|^2$ is uniform. Narrow rings near the unit circle
+# give long time scales.
 
 
 # %%
@@ -115,7 +160,7 @@ def draw(key, n, r_min, r_max, max_phase=2 * np.pi):
 
 
 def uniform_distance(values):
-    """The largest distance between their distribution and the uniform one on [0, 1]."""
+    """Returns the largest distance between the distribution of values and that on [0, 1]."""
     return np.abs(np.sort(values) - (np.arange(len(values)) + 0.5) / len(values)).max()
 
 
@@ -123,37 +168,42 @@ rings = [(0.0, 1.0), (0.5, 0.9), (0.9, 0.999)]
 drawn = [draw(jax.random.key(1), 2_000, *ring) for ring in rings]
 for lam, (r_min, r_max) in zip(drawn, rings):
     area = (np.abs(lam) ** 2 - r_min**2) / (r_max**2 - r_min**2)
-    # Kolmogorov and Smirnov: 1.95 / sqrt(n) is exceeded by chance once in a thousand times.
+    # Kolmogorov and Smirnov: chance exceeds 1.95 / sqrt(n) once in a thousand times.
     assert uniform_distance(area) < 1.95 / 2_000**0.5
     assert uniform_distance(np.angle(lam) % (2 * np.pi) / (2 * np.pi)) < 1.95 / 2_000**0.5
 
-figure, axes = plt.subplots(2, 3, figsize=(7, 4), height_ratios=(2.2, 1))
-for above, below, lam, ring in zip(*axes, drawn, rings):
-    above.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.6"))
-    above.scatter(lam[:700].real, lam[:700].imag, s=1.5, color="black")
-    above.set(title=f"$r$ in [{ring[0]}, {ring[1]}]", xlabel="Re λ", aspect="equal")
-    above.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+figure, axes = plt.subplots(2, 3, figsize=(8, 4.6), height_ratios=(2.1, 1))
+for disk, histogram, lam, ring in zip(*axes, drawn, rings):
+    plot_disk(disk, lam[:400], f"{ring[0]:g} ≤ |λ| ≤ {ring[1]:g}")
     r = np.linspace(*ring, 100)
-    below.hist(np.abs(lam), 25, density=True, color="0.8")
-    below.plot(r, ring_density(r, *ring), linestyle="-")
-    below.set(xlabel="modulus |λ|")
+    histogram.hist(np.abs(lam), 25, density=True, color="0.8", label="drawn")
+    histogram.plot(r, ring_density(r, *ring), label="Lemma 3.2")
+    histogram.set(xlabel="modulus |λ|")
+    histogram.locator_params(axis="x", nbins=4)
 axes[0, 0].set(ylabel="Im λ")
 axes[1, 0].set(ylabel="density")
+figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()
 
+# The ring from 0 to 1 has the distribution of the dense matrix.
+edges = np.linspace(0, 1, 11)
+circular = ring_fractions(edges)
+np.testing.assert_allclose(fractions(np.abs(drawn[0]), edges), circular, atol=0.03)
+np.testing.assert_allclose(fractions(np.abs(dense[-1]), edges), circular, atol=0.04)
+
 # %% [markdown]
-# ## Why an exponential, and why a stable one
+# ## Exponential parameterizations
 #
-# What a linear layer sees of an input $k$ steps ago goes through $\lambda^k$. Section 3.3 asks what it
-# takes to learn one such power, by Adam, 500 steps, from
+# The output depends on the input $k$ steps before through $\lambda^k$. Section 3.3 asks how well Adam learns one
+# such power, from
 #
 # $$L(\lambda) = \tfrac{1}{2} \left|\lambda^k - \lambda_*^k\right|^2, \qquad k = 100 \qquad (\text{Figure 8}).$$
 #
-# With $\lambda = \exp(-\nu + i\theta)$ the loss is a function of $\nu$ and $\theta - \theta_*$ alone:
-# Adam takes the same way whatever the target's phase. With $\lambda = a + ib$ it depends on the phase,
-# because Adam scales $a$ and $b$ by themselves, and only on the axes are these modulus and phase. (The
-# paper does not give its starting point. Ours has the target's modulus, as there, and is 0.03 radians
-# off in phase, 3 radians in $\lambda^{100}$; worst for us is the diagonal.)
+# With $\lambda = \exp(-\nu + i\theta)$, the loss is a function of $\nu$ and $\theta - \theta_*$, so Adam makes the
+# same steps for every phase of the target. With $\lambda = a + ib$ it does not, because Adam scales $a$ and $b$
+# separately, and they coincide with modulus and phase only on the axes. The paper does not state its starting
+# point. Here the start has the modulus of the target, and its phase is off by 0.03 radians, which is 3 radians in
+# $\lambda^{100}$. Targets near the diagonal are then the hardest.
 
 
 # %%
@@ -170,7 +220,7 @@ def stable_exponential(p):
 
 
 def fit(eigenvalue, start, target, k=100, learning_rate=1e-3, steps=500):
-    """Losses (steps, ...) and eigenvalues of Adam from each start (..., 2) to each target (...)."""
+    """Returns the losses and eigenvalues (steps, ...) of Adam from starts (..., 2) to targets (...)."""
     optimizer = optax.adam(learning_rate)
 
     def losses(p):
@@ -182,8 +232,8 @@ def fit(eigenvalue, start, target, k=100, learning_rate=1e-3, steps=500):
         p = optax.apply_updates(p, updates)
         return (p, state), (losses(p), eigenvalue(p))
 
-    way = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)[1]
-    return jax.tree.map(np.asarray, way)
+    history = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)[1]
+    return jax.tree.map(np.asarray, history)
 
 
 theta, off, modulus = np.linspace(0, np.pi / 2, 13), 0.03, 0.99
@@ -199,107 +249,119 @@ assert by_exp[-1].max() < 1e-12 and by_parts[-1].max() > 0.05
 figure, axes = plt.subplots(1, 2)
 axes[0].semilogy(by_parts[:, 6], label=r"$a + ib$")
 axes[0].semilogy(by_exp[:, 6], label=r"$\exp(-\nu + i\theta)$")
-axes[0].set(xlabel="Adam step", ylabel="loss", title="target phase π/4", ylim=(1e-20, 2))
+axes[0].set(xlabel="Adam step", ylabel="loss", title="target phase π/4", ylim=(1e-12, 3))
 axes[0].legend()
-late = [np.maximum(losses[150], 1e-20) for losses in (by_parts, by_exp)]
-axes[1].semilogy(theta / np.pi, late[0], marker="o", markersize=4)
-axes[1].semilogy(theta / np.pi, late[1], marker="s", markersize=4)
-axes[1].set(xlabel="target phase (multiples of π)", ylabel="loss", title="after 150 steps")
+after = [losses[150] for losses in (by_parts, by_exp)]
+axes[1].semilogy(theta / np.pi, after[0], marker="o", markersize=4)
+axes[1].semilogy(theta / np.pi, after[1], marker="s", markersize=4)
+axes[1].set(xlabel="phase of the target / π", ylabel="loss", title="after 150 Adam steps")
 plt.show()
 
 # %% [markdown]
-# What neither guards against is a step over the unit circle, beyond which $\lambda^k$ explodes. With
-# $\nu = \exp(\nu^{\log})$, the *stable* exponential, $|\lambda| < 1$ whatever is learned. So let the target
-# lie outside, at $|\lambda_*| = 1.01$: one follows it, the other comes as close as it may.
+# Neither parameterization prevents a step over the unit circle, outside of which $\lambda^k$ explodes. The
+# *stable* exponential $\nu = \exp(\nu^{\log})$ does: $|\lambda| < 1$ for all parameters. Below, the target is outside
+# the disk, at $|\lambda_*| = 1.01$. The exponential follows it, and the stable exponential stays inside.
 
 # %%
 outside = np.array([1.01 * np.exp(0.5j)])
 with jax.enable_x64(True):
     start = jnp.array([[0.01, 0.5]])
-    _, way = fit(exponential, start, outside)
+    _, unstable = fit(exponential, start, outside)
     start = start.at[:, 0].set(jnp.log(start[:, 0]))
-    _, stable_way = fit(stable_exponential, start, outside, learning_rate=1e-2)
-assert np.abs(way).max() > 1.005
-assert np.abs(stable_way).max() < 1 and np.abs(stable_way)[-1] > 0.999
+    _, stable = fit(stable_exponential, start, outside, learning_rate=1e-2)
+assert np.abs(unstable).max() > 1.005
+assert np.abs(stable).max() < 1 and np.abs(stable)[-1] > 0.999
 
 figure, axis = plt.subplots()
-axis.plot(np.abs(way), label=r"$\exp(-\nu + i\theta)$")
-axis.plot(np.abs(stable_way), label=r"$\exp(-\exp(\nu^{\log}) + i\theta)$")
+axis.plot(np.abs(unstable), label=r"$\exp(-\nu + i\theta)$")
+axis.plot(np.abs(stable), label=r"$\exp(-\exp(\nu^{\log}) + i\theta)$")
 axis.axhline(1, color="0.6", linestyle=":", linewidth=1)
 axis.set(xlabel="Adam step", ylabel="modulus |λ|", title="a target outside the unit disk")
-axis.legend()
+axis.legend(loc=(0.6, 0.5))
 plt.show()
 
 # %% [markdown]
-# ## The normalisation $\gamma$
+# ## The normalization $\gamma$
 #
-# Eigenvalues near the unit circle remember long, and sum up much: for white noise (or a constant input
-# and phases all around the circle) Proposition 3.3 says that in the long run
+# Modes with eigenvalues near the unit circle sum over many steps, so their states are large. For white noise, or
+# for a constant input and phases on the whole circle, Proposition 3.3 states that in the long run
 #
 # $$\frac{E\|x\|^2}{E\|Bu\|^2} = \frac{1}{r_{\max}^2 - r_{\min}^2} \log\frac{1 - r_{\min}^2}{1 - r_{\max}^2}.$$
 #
-# A single mode sums white noise up to $1 / (1 - |\lambda|^2)$, so the layer multiplies $Bu$ by a learnable
-# $\gamma$ that begins as $\sqrt{1 - |\lambda|^2}$ (section 3.4): then the ratio is one on every ring.
+# For white noise, this ratio is $1 / (1 - |\lambda|^2)$ for a single mode. The layer therefore multiplies $Bu$ by a
+# learnable $\gamma$ that is initially $\sqrt{1 - |\lambda|^2}$ (section 3.4), and the ratio is one on every ring.
 
 # %%
 outer = np.array([0.9, 0.97, 0.99, 0.997, 0.999])
-gains, normalised = [], []
-for run in range(3):  # Figure 9 has ten runs, of N = 500 modes and 10,000 steps
+gains, normalized = [], []
+for run in range(3):  # Figure 9 has ten runs, with 10,000 steps
     for r_max in outer:
-        lam = draw(jax.random.key(run), 200, 0.5, r_max)
-        noise = rng.normal(size=(4_000, 2, 200))
+        lam = draw(jax.random.key(run), 500, 0.5, r_max)
+        noise = rng.normal(size=(4_000, 500))
         gains.append(measured_gain(lam, noise))
         gamma = np.sqrt(1 - np.abs(lam) ** 2)
-        normalised.append(measured_gain(lam, noise * gamma) * np.mean(gamma**2))
-gains, normalised = np.reshape(gains, (3, -1)), np.reshape(normalised, (3, -1))
+        normalized.append(measured_gain(lam, noise * gamma) * np.mean(gamma**2))
+gains, normalized = np.reshape(gains, (3, -1)), np.reshape(normalized, (3, -1))
 predicted = np.array([ring_gain(0.5, r_max) for r_max in outer])
 np.testing.assert_allclose(gains.mean(axis=0), predicted, rtol=0.15)
-np.testing.assert_allclose(normalised, 1, rtol=0.1)
+np.testing.assert_allclose(normalized, 1, rtol=0.1)
 
 figure, axis = plt.subplots()
 plot_norms(axis, outer, predicted, gains)
-for row in normalised:
-    axis.scatter(1 - outer, row, marker="x", color="0.4")
-axis.scatter([], [], marker="x", color="0.4", label="measured, with γ")
-axis.set(title="rings 0.5 ≤ |λ| ≤ r_max, white noise")
+for row in normalized:
+    axis.scatter(1 - outer, row, marker="x", color="#c0392b")
+axis.scatter([], [], marker="x", color="#c0392b", label="measured, with γ")
+axis.set(title=r"white noise, rings $0.5 \leq |\lambda| \leq r_{\max}$")
+axis.set(xlabel=r"distance from the unit circle, $1 - r_{\max}$", ylim=(0.7, 15))
+axis.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+axis.minorticks_off()
 axis.legend()
 plt.show()
 
 # %% [markdown]
 # ## Small phases for very long sequences
 #
-# The impulse response of a mode is $\lambda^k$, which turns as often as its phase says. With 16,384 steps
-# to remember, as on Path-X, and phases all around the circle, what is left of an impulse is a fast
-# oscillation; phases in $[0, \pi/50]$ give slow ones (Figure 4; for Path-X the paper chose
-# $[0, \pi/10]$). Three modes each, with $\nu = 5 \cdot 10^{-5}$, a time scale of 20,000 steps: how often they change their
-# sign in $L$ steps is $L\theta/\pi$, up to $\theta = \pi$.
+# The impulse response of a mode is $\lambda^k$. Path-X has 16,384 steps. With phases on the whole circle, most
+# modes change their sign every few steps, and over the whole sequence thousands of times. Phases in
+# $[0, \pi/50]$ give slow oscillations (Figure 4; for Path-X the paper uses $[0, \pi/10]$). Over $L$ steps, a mode
+# changes its sign about $L\theta/\pi$ times, for $\theta \le \pi$. The modes below have $\nu = 5 \cdot 10^{-5}$, a time
+# scale of 20,000 steps, and phases that are the same fraction of the largest phase.
 
 # %%
-steps, nu = np.arange(16_384), 5e-5
+steps, nu, share = np.arange(16_384), 5e-5, 0.11
 np.testing.assert_allclose(time_scales(np.exp([-nu])), 20_000)
-figure, axes = plt.subplots(2, 3, figsize=(7, 3.2), sharex=True, sharey=True)
-turns = np.array([0.11, 0.23, 0.38])  # of the largest phase
-for row, (most, name) in zip(axes, [(2 * np.pi, "[0, 2π]"), (np.pi / 50, "[0, π/50]")]):
-    for axis, theta in zip(row, most * turns):
-        response = np.exp((-nu + 1j * theta) * steps).real
-        signs = np.count_nonzero(np.diff(np.signbit(response)))
-        assert abs(signs - len(steps) * theta / np.pi) <= 1
-        axis.plot(steps, response, linewidth=0.3 if most > 1 else 0.8, linestyle="-")
-        axis.set_title(f"θ = {theta:.3f} of {name}", fontsize=8)
-    row[0].set(ylabel="Re λᵏ")
-axes[1, 1].set(xlabel="step k since the impulse")
+responses, changes = {}, {}
+for name, most in (("[0, 2π]", 2 * np.pi), ("[0, π/50]", np.pi / 50)):
+    response = np.exp((-nu + 1j * most * share) * steps).real
+    changes[name] = np.count_nonzero(np.diff(np.signbit(response)))
+    assert abs(changes[name] - len(steps) * most * share / np.pi) <= 1
+    responses[name] = response
+fast, slow = responses.values()
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True)
+axes[0].plot(steps[:50], fast[:50], marker="o", markersize=3, linewidth=1)
+axes[0].set(title="phases in [0, 2π]\nfirst 50 steps", ylabel="Re $λ^k$")
+axes[1].fill_between(steps, -np.exp(-nu * steps), np.exp(-nu * steps), color="#0b3c8c", alpha=0.3)
+axes[1].text(8_192, 0, f"{changes['[0, 2π]']:,} sign changes", ha="center", va="center")
+axes[1].set(title="phases in [0, 2π]\nrange of all 16,384 steps")
+axes[2].plot(steps, slow, linewidth=1)
+axes[2].set(title=f"phases in [0, π/50]\n{changes['[0, π/50]']} sign changes")
+for axis in axes:
+    axis.set(xlabel="step $k$")
 plt.show()
 
 # %% [markdown]
-# Small phases have a price: $\gamma$ is right for white noise, while a mode also sums up what is constant
-# in its input, to $\gamma / |1 - \lambda|$. With $\gamma^2 = 1 - r^2$ the square of that is Poisson's kernel,
-# whose mean over all phases is one, as Proposition 3.3 has it; over phases in $[0, \varphi]$ it is
+# Small phases have a cost. $\gamma$ normalizes the response to white noise, but a mode also sums the constant
+# part of its input, up to $\gamma / |1 - \lambda|$. With $\gamma^2 = 1 - r^2$, the square of this gain is the Poisson
+# kernel. Its mean over all phases is one, in agreement with Proposition 3.3. Its mean over phases in
+# $[0, \varphi]$ is
 #
 # $$\frac{1}{\varphi} \int_0^{\varphi} \frac{1 - r^2}{|1 - r e^{i\theta}|^2}\, d\theta =
 #   \frac{2}{\varphi} \arctan\left(\frac{1 + r}{1 - r} \tan\frac{\varphi}{2}\right)
 #   \approx \frac{\pi}{\varphi},$$
 #
-# ten for Path-X. It is made by few modes, those that turn less than they decay.
+# which is ten for Path-X. A few modes cause it: those whose phase is smaller than $1 - r$, so that they decay
+# before they turn.
 
 # %%
 r, most = 0.9995, np.pi / 10
@@ -318,7 +380,7 @@ figure, axis = plt.subplots()
 for name, square in squares.items():
     axis.loglog(theta, square, label=f"phases in {name}: mean {square.mean():.1f}")
 axis.axhline(1, color="0.6", linestyle=":", linewidth=1)
-axis.set(xlabel="fraction of the modes, slowest first", ylabel="|state|², constant input")
-axis.set(xlim=(1e-5, 1), title="γ on the circle |λ| = 0.9995")
+axis.set(xlabel="phase / largest phase", ylabel="|state|², constant input")
+axis.set(xlim=(1e-5, 1), title="modes with γ on the circle |λ| = 0.9995")
 axis.legend()
 plt.show()

@@ -9,11 +9,13 @@
 # ---
 
 # %% [markdown]
-# # The Lattice Recurrent Unit, from the GRU on
+# # The Lattice Recurrent Unit, from the GRU
 #
 # Ahuja & Morency, [*Lattice Recurrent Unit: Improving Convergence and Statistical Efficiency for Sequence
-# Modeling*](https://arxiv.org/abs/1710.02254) (AAAI 2018), take the GRU apart in three steps. This LRU shares
-# nothing with the Linear Recurrent Unit of the other notebooks but the letters.
+# Modeling*](https://arxiv.org/abs/1710.02254) (AAAI 2018), derive the unit from the GRU in three steps. This notebook
+# implements the four cells in NumPy, compares them with the library's, and measures how far gradients reach in ten
+# layers, before and after a short training. It needs `pip install -e ".[notebooks]"` and takes under a minute on a
+# laptop. Apart from its initials, this LRU has nothing in common with the Linear Recurrent Unit of the other notebooks.
 
 # %%
 from functools import partial
@@ -23,34 +25,35 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from matplotlib.colors import LogNorm
 
 from lru.data.synthetic import words
 from lru.lattice import LRUCell, PSLRUCell, RGLRUCell
 from lru.layers.gated import GRUCell
 
-plt.style.use("notebook.mplstyle")
+plt.style.use("lru.analysis.plots")
 rng = np.random.default_rng(0)
 units = {"GRU": GRUCell, "PS-LRU": PSLRUCell, "RG-LRU": RGLRUCell, "LRU": LRUCell}
 
 # %% [markdown]
 # ## Four cells
 #
-# A layer of a deep recurrent network stands at a crossing: $h_1$ comes from the layer below, $h_2$ from the
-# step before; $h_1'$ rises, $h_2'$ goes on to the next step. In the GRU the two that leave are the same:
+# A cell of a deep recurrent network has two inputs, $h_1$ from the layer below and $h_2$ from the previous step, and
+# two outputs, $h_1'$ to the layer above and $h_2'$ to the next step. In the GRU, the two outputs are equal:
 #
 # $$r = \sigma(W^r h_1 + U^r h_2), \quad z = \sigma(W^z h_1 + U^z h_2), \quad
 #   \hat h = \tanh(W h_1 + U (r \odot h_2)),$$
 # $$h_1' = h_2' = z \odot h_2 + (1 - z) \odot \hat h.$$
 #
-# Nothing carries $h_1$ past it unchanged: depth has no gate. The **PS-LRU** (projected state) has the same two
-# gates, and a candidate for each direction; now $z$ takes the candidate:
+# $h_1$ reaches the output only through the candidate $\hat h$: there is no gate in depth. The **PS-LRU** (projected
+# state) has the same two gates and one candidate for each direction. Here $z$ weights the candidate:
 #
 # $${\hat h}_1 = \tanh(W_1 h_1 + U_1 (r \odot h_2)), \quad {\hat h}_2 = \tanh(W_2 (r \odot h_1) + U_2 h_2),$$
 # $$h_1' = z \odot {\hat h}_2 + (1 - z) \odot h_1, \qquad h_2' = z \odot {\hat h}_1 + (1 - z) \odot h_2.$$
 #
-# They cross: what rises takes the candidate that kept all of $h_2$. The **RG-LRU** (reset gate) gives each
-# direction its own reset, $r_1$ of $h_1$ and $r_2$ of $h_2$; the **LRU** its own update gate too, $z_1$ in $h_1'$
-# and $z_2$ in $h_2'$.
+# The candidates cross: $h_1'$ takes ${\hat h}_2$, which contains $h_2$ without a reset. The **RG-LRU** (reset gate) has
+# a reset gate for each direction, $r_1$ for $h_1$ and $r_2$ for $h_2$. The **LRU** also has an update gate for each
+# direction, $z_1$ in $h_1'$ and $z_2$ in $h_2'$.
 
 
 # %%
@@ -87,7 +90,7 @@ by_hand = {
 
 
 def draw(cell, *stacked):
-    """A cell's parameters from U(-1/√h, 1/√h), as the authors draw them; or a stack of such trees."""
+    """Draws a cell's parameters from U(-1/√h, 1/√h), as the authors do, or a stack of them."""
     state = jnp.zeros((1, cell.features))
     shapes = jax.eval_shape(cell.init, jax.random.key(0), state, state)["params"]
     limit = 1 / np.sqrt(cell.features)
@@ -98,25 +101,25 @@ def draw(cell, *stacked):
 
 h1, h2 = rng.normal(size=(2, 5, 16))
 for name, unit in units.items():
-    cell = unit(16, reset_after=False) if name == "GRU" else unit(16)  # as the paper prints it
+    cell = unit(16, reset_after=False) if name == "GRU" else unit(16)  # as in the paper
     params = draw(cell)
-    state, rising = cell.apply({"params": params}, jnp.float32(h2), jnp.float32(h1))
+    state, rising = jax.jit(cell.apply)({"params": params}, jnp.float32(h2), jnp.float32(h1))
     expected = by_hand[name](jax.tree.map(np.float64, params), h1, h2)
     np.testing.assert_allclose((rising, state), expected, atol=1e-5)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     weights = {"GRU": 6, "PS-LRU": 8, "RG-LRU": 10, "LRU": 12}[name]
-    biases = {"GRU": 6, "PS-LRU": 4, "RG-LRU": 5, "LRU": 6}[name]  # a GRU's are doubled
+    biases = {"GRU": 6, "PS-LRU": 4, "RG-LRU": 5, "LRU": 6}[name]  # a GRU has each twice
     assert count == weights * 16**2 + biases * 16
     print(f"{name:7} {weights:2} h² + {biases} h parameters")
 
 # %% [markdown]
 # ## Gradients through depth and time
 #
-# The update gate lets $h_1$ pass a layer as $(1 - z_1) \odot h_1$, which is how the gradient of a loss at the top
-# reaches the bottom of a deep stack. The authors showed in a talk of 2017 where gradients are in ten layers of
-# GRUs (near the top) and of LRUs (everywhere). Here is the norm of the gradient of the loss at the last of 20
-# steps with respect to what leaves every cell, $h_1'$ and $h_2'$ together: to each of them a zero is added, by
-# which the loss is differentiated.
+# The update gate of the lattice passes $(1 - z_1) \odot h_1$ on to the next layer, so the gradient of a loss at the top
+# reaches the bottom of a deep stack. In a talk in 2017, the authors compared the gradients in ten layers of GRUs, which
+# are large near the top, and of LRUs, which are large everywhere. The plots below show the norm of the gradient of the
+# loss at the last of 20 steps, with respect to the outputs $h_1'$ and $h_2'$ of every cell. To compute it, a zero is
+# added to each of these outputs, and the loss is differentiated with respect to these zeros.
 
 # %%
 text = words(rng, 20_000)
@@ -127,7 +130,7 @@ data = tokens[: len(tokens) // (batch * length) * batch * length].reshape(batch,
 
 
 def begin(name):
-    """Parameters of an embedding, of ten cells one above the other, stacked, and of a last layer."""
+    """Draws the parameters of an embedding, of ten layers (stacked), and of an output layer."""
     return {
         "embedding": np.float32(rng.normal(size=(len(letters), width))),
         "layers": draw(units[name](width), depth),
@@ -135,8 +138,8 @@ def begin(name):
     }
 
 
-def rise(name, params, inputs, probes):
-    """What the top layer gives at all steps, (T, B, h): a loop over time of a loop over layers."""
+def top_outputs(name, params, inputs, probes):
+    """Returns the outputs (T, B, h) of the top layer: a scan over time of scans over layers."""
     cell = units[name](width)
     embedding, layers = jnp.asarray(params["embedding"]), jax.vmap(cell.pack)(params["layers"])
 
@@ -163,25 +166,25 @@ def cross_entropy(params, top, targets):
 
 @partial(jax.jit, static_argnums=0)
 def gradient_norms(name, params, chunk):
-    """(L, T): of the cross entropy at the last step, by what leaves each cell."""
+    """Returns the gradient norms (L, T) of the cross entropy at the last step, for each cell."""
 
     def loss(probes):
-        top = rise(name, params, chunk[:, :-1], probes)
+        top = top_outputs(name, params, chunk[:, :-1], probes)
         return cross_entropy(params, top[-1], chunk[:, -1])
 
     return jnp.sqrt(jnp.sum(jax.grad(loss)(no_probes) ** 2, axis=(2, 3, 4))).T
 
 
 def show(norms, title):
-    figure, axes = plt.subplots(1, 4, figsize=(9, 2.4), sharey=True)
+    figure, axes = plt.subplots(1, 4, figsize=(9, 2.7), sharey=True)
     for axis, (name, norm) in zip(axes, norms.items()):
         image = axis.imshow(
-            np.log10(norm / norm.max()), origin="lower", aspect="auto", cmap="gray", vmin=-6,
+            norm / norm.max(), origin="lower", aspect="auto", norm=LogNorm(1e-6, 1),
             extent=(-length + 1.5, 0.5, 0.5, depth + 0.5),
         )  # fmt: skip
-        axis.set(title=name, xlabel="steps before the loss")
-    axes[0].set(ylabel="layer")
-    figure.colorbar(image, ax=axes, label="log₁₀ of gradient norm")
+        axis.set(title=name, xlabel="step − last step", xticks=(-15, -10, -5, 0))
+    axes[0].set(ylabel="layer", yticks=(1, 4, 7, 10))
+    figure.colorbar(image, ax=axes, label="gradient / largest", extend="min")
     figure.suptitle(title)
     plt.show()
 
@@ -189,8 +192,8 @@ def show(norms, title):
 start = {name: begin(name) for name in units}
 chunk = data[:, 0]
 
-# The two loops against the cell by hand.
-top = rise("LRU", start["LRU"], chunk[:, :-1], no_probes)
+# The two scans compute the same as loops over the NumPy cell.
+top = top_outputs("LRU", start["LRU"], chunk[:, :-1], no_probes)
 leaves, tree = jax.tree.flatten(start["LRU"]["layers"])
 layers = [jax.tree.unflatten(tree, layer) for layer in zip(*map(np.float64, leaves))]
 states = np.zeros((depth, batch, width))
@@ -204,18 +207,18 @@ before = {name: np.asarray(gradient_norms(name, start[name], chunk)) for name in
 reach = {name: norm[0, -1] / norm[-1, -1] for name, norm in before.items()}
 print({name: f"{value:.1e}" for name, value in reach.items()})
 assert all(reach[name] > 10 * reach["GRU"] for name in units if name != "GRU")
-show(before, "at initialisation")
+show(before, "at initialization")
 
 # %% [markdown]
-# The column at the right is what the last step's cells get, one layer below the other: in the GRU it falls by a
-# constant factor a layer, because all that rises has to pass through a candidate; in the lattice, whose gates are
-# about a half at first, half of $h_1$ passes. Through time about half of a state passes in all four.
+# The rightmost column has the cells of the last step. In the GRU, their gradient decreases by a constant factor per
+# layer, because every path in depth goes through a candidate. In the lattice, the gates are initially about one half,
+# so half of $h_1$ passes each layer. In time, about half of the state passes each step in all four units.
 #
-# ## A little training
+# ## A short training
 #
-# On a made-up text, eight words in random order, with Adam: what ten layers make of the first hundred steps. The
-# GRU's lowest layers hardly hear of the loss, and so it is slow to get beyond the frequencies of letters. (One
-# seed, and one learning rate for all; a depth that suits the lattice, not one at which GRUs are used.)
+# The text consists of eight words in random order. Each model has ten layers and is trained for 100 steps of Adam. The
+# gradients of the GRU's lowest layers are so small that it learns little more than the frequencies of the letters. (This
+# is one seed, one learning rate for all models, and a depth at which GRUs are not used without further measures.)
 
 # %%
 stream = np.moveaxis(data, 1, 0)  # (steps, B, T)
@@ -224,10 +227,10 @@ optimizer = optax.adam(3e-3)
 
 @partial(jax.jit, static_argnums=0)
 def train(name, params, chunks):
-    """The parameters after a step with each of the chunks, and the loss of every step."""
+    """Returns the parameters after one step for each chunk, and the losses of these steps."""
 
     def loss(params, chunk):
-        top = rise(name, params, chunk[:, :-1], no_probes)
+        top = top_outputs(name, params, chunk[:, :-1], no_probes)
         return cross_entropy(params, top, chunk[:, 1:].T)
 
     def step(carry, chunk):
@@ -251,14 +254,14 @@ entropy = -np.sum(frequency * np.log(frequency))
 figure, axis = plt.subplots()
 for name, values in losses.items():
     axis.plot(np.convolve(values, np.ones(5) / 5, "valid"), label=name)
-axis.axhline(entropy, color="0.6", linestyle=":", linewidth=1)
-axis.text(95, entropy - 0.02, "letters by their frequency", ha="right", va="top", fontsize=8)
-axis.set(xlabel="Adam step", ylabel="cross entropy (nats)", title="ten layers")
+axis.axhline(entropy, color="0.6", linewidth=1, label="letter frequencies")
+axis.set(xlabel="Adam step", ylabel="cross entropy (nats)", title="ten layers", ylim=(0.4, 2))
 axis.legend(loc="lower left", ncols=2)
 plt.show()
 
 # %% [markdown]
-# After training the lattice's gradients are at all depths; the GRU's are still in its upper layers.
+# After training, the gradients of the lattice reach all layers. Those of the GRU are still confined to the upper
+# layers.
 
 # %%
 after = {name: np.asarray(gradient_norms(name, trained[name], chunk)) for name in units}

@@ -11,12 +11,11 @@
 # %% [markdown]
 # # Using the layer
 #
-# `lru.LRU` stands wherever a model has `nn.RNN(nn.GRUCell(...))`. Here it is in Flax Linen and NNX, fed step by
-# step, with padding, resets and both directions, and with weights from elsewhere.
+# `lru.LRU` is a drop-in replacement for `nn.RNN(nn.GRUCell(...))`. This notebook uses it in Flax Linen and NNX, step by
+# step, with padding, resets and two directions, and with weights from another implementation. Every result is compared
+# with a second computation. It needs `pip install -e ".[notebooks]"` and takes under a minute on a laptop.
 
 # %%
-import time
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,17 +28,17 @@ import lru.nnx
 from lru.layers import reference
 from lru.models.streaming import stream
 
-plt.style.use("notebook.mplstyle")
+plt.style.use("lru.analysis.plots")
 rng = np.random.default_rng(0)
 x = rng.normal(size=(4, 100, 16)).astype(np.float32)  # (B, T, H)
 close = dict(rtol=1e-4, atol=1e-4)
 
 
 # %% [markdown]
-# ## In a Linen model, and in an NNX model
+# ## In a Linen model and in an NNX model
 #
-# The layer has N complex modes, here 32, and outputs as wide as its inputs. Parameters have the same names and
-# shapes in both, so that weights move by name.
+# The layer has N complex modes, here 32, and its outputs are as wide as its inputs. The parameters have the same
+# names and shapes in both APIs, so weights can be copied by name.
 
 
 # %%
@@ -59,25 +58,25 @@ class NNXTagger(nnx.Module):
         return self.head(nnx.gelu(self.mixer(x, **options)))
 
 
-linen = Tagger()
-variables = jax.jit(linen.init)(jax.random.key(0), x)
-logits = linen.apply(variables, x)  # (4, 100, 5)
+logits, variables = jax.jit(Tagger().init_with_output)(jax.random.key(0), x)  # (4, 100, 5)
 
-native = NNXTagger(nnx.Rngs(0))
+native = nnx.eval_shape(lambda: NNXTagger(nnx.Rngs(0)))  # shapes only: the weights follow
 nnx.update(native, variables["params"])
-np.testing.assert_allclose(native(x), logits, **close)
+call = nnx.jit(lambda model, x: model(x))
+np.testing.assert_allclose(call(native, x), logits, **close)
 
 # %% [markdown]
-# ## Fed as inputs arrive
+# ## Step by step
 #
-# The state after a sequence is all that what follows needs: a whole sequence, chunks of it, and single steps give
-# the same outputs. `lru.models.streaming.stream` makes a compiled step of a model or layer that says it is `causal`.
+# The carry is all that the layer needs to continue a sequence. A whole sequence, chunks of it, and single steps have the
+# same outputs. `lru.models.streaming.stream` returns a compiled step of any layer or model that is `causal`.
 
 # %%
 layer, params = lru.LRU(32, r_min=0.9, r_max=0.999), {"params": variables["params"]["mixer"]}
-whole = layer.apply(params, x)
-carry, first = layer.apply(params, x[:, :37], return_carry=True)
-second = layer.apply(params, x[:, 37:], initial_carry=carry)
+apply = jax.jit(layer.apply, static_argnames=("return_carry", "reverse", "keep_order"))
+whole = apply(params, x)
+carry, first = apply(params, x[:, :50], return_carry=True)
+_, second = apply(params, x[:, 50:], initial_carry=carry, return_carry=True)
 np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, **close)
 
 step, carry = stream(layer, params, x[:, :1])
@@ -86,65 +85,64 @@ for t in range(100):
     carry, y = step(carry, x[:, t : t + 1])
     outputs.append(y)
 np.testing.assert_allclose(np.concatenate(outputs, axis=1), whole, **close)
-assert carry.nbytes == size  # a state of constant size
+assert carry.nbytes == size  # the carry has a constant size
 
 # %% [markdown]
-# ## Lengths, resets, directions
+# ## Lengths, resets and directions
 #
-# Padding on the right changes nothing, in either direction. `reset` is True at the first step of a new
-# sequence: several short ones in a row are then as good as a batch of them.
+# Padding on the right changes no valid output, in either direction. `reset` is True at the first step of a new sequence,
+# so several short sequences in a row give the same outputs as a batch of them.
 
 # %%
-lengths = np.array([100, 80, 50, 10])
+lengths = np.array([100, 60, 60, 60])
 padded = np.where(np.arange(100)[:, None] < lengths[:, None, None], x, 1e3)
 both = lru.LRU(32, bidirectional=True)
 both_params = jax.jit(both.init)(jax.random.key(1), x)
-for module, weights in ((layer, params), (both, both_params)):
-    y = module.apply(weights, padded, seq_lengths=lengths)
-    for row, valid in enumerate(lengths):
-        alone = module.apply(weights, x[row : row + 1, :valid])
-        np.testing.assert_allclose(y[row, :valid], alone[0], **close)
+apply_both = jax.jit(both.apply)
+for function, weights in ((apply, params), (apply_both, both_params)):
+    y = function(weights, padded, seq_lengths=lengths)
+    np.testing.assert_allclose(y[:1], function(weights, x)[:1], **close)
+    np.testing.assert_allclose(y[1:, :60], function(weights, x[1:, :60]), **close)
 
 reset = np.zeros((1, 400), bool)
 reset[:, ::100] = True
-packed = layer.apply(params, x.reshape(1, 400, 16), reset=reset)
+packed = apply(params, x.reshape(1, 400, 16), reset=reset)
 np.testing.assert_allclose(packed.reshape(x.shape), whole, **close)
 
 # %% [markdown]
-# What each of them sees, drawn: the change of every output when the input at step 60 changes. A causal layer looks
-# back only, `reverse` (with `keep_order`, so that outputs stay in their places) ahead only, a bidirectional one both
-# ways, and nothing crosses a reset, here at step 75.
+# The plots show how much every output changes if the input at step 60 changes. A causal layer propagates the change
+# forward, and `reverse=True` backward (`keep_order` leaves the outputs in the order of the inputs). A bidirectional layer
+# propagates it both ways. Nothing crosses a reset, here at step 75.
 
 # %%
 changed = x.copy()
 changed[:, 60] += rng.normal(size=16)
-reset = np.arange(100)[None] == 75
-backwards = dict(reverse=True, keep_order=True)
+reset = np.tile(np.arange(100) == 75, (4, 1))
 cases = {
-    "causal": (layer, params, {}),
-    "reverse": (layer, params, backwards),
-    "bidirectional": (both, both_params, {}),
-    "causal, reset at 75": (layer, params, {"reset": np.tile(reset, (4, 1))}),
+    "causal": (apply, params, {}),
+    "reverse": (apply, params, dict(reverse=True, keep_order=True)),
+    "bidirectional": (apply_both, both_params, {}),
+    "causal, reset at 75": (apply, params, dict(reset=reset)),
 }
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.2), sharey=True)
-for axis, (name, (module, weights, options)) in zip(axes, cases.items()):
-    difference = module.apply(weights, changed, **options) - module.apply(weights, x, **options)
+reached = dict(zip(cases, (slice(60, 100), slice(0, 61), slice(0, 100), slice(60, 75))))
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.4), sharey=True)
+for axis, (name, (function, weights, options)) in zip(axes, cases.items()):
+    difference = function(weights, changed, **options) - function(weights, x, **options)
     change = np.linalg.norm(difference[0], axis=-1)
-    seen = {"causal": change[60:], "reverse": change[:61], "bidirectional": change}
-    seen = seen.get(name, change[60:75])
-    assert np.count_nonzero(change) == len(seen) == np.count_nonzero(seen)
-    axis.plot(change, linestyle="-")
+    assert np.all(change[reached[name]] > 0)
+    assert np.count_nonzero(change) == len(change[reached[name]])
+    axis.plot(change)
     axis.set(title=name, xlabel="step")
 axes[0].set(ylabel="change of the output")
 plt.show()
 
 # %% [markdown]
-# ## Weights from elsewhere
+# ## Weights from another implementation
 #
-# Other implementations keep the names of Appendix A, as [minimal-LRU](https://github.com/NicolasZucchet/minimal-LRU)
-# does: `theta_log`, `nu_log`, `gamma_log` of shape (N,), `B_re`, `B_im` (N, H), `C_re`, `C_im` (H, N), `D` (H,). Those are
-# this layer's parameters, so that such a dictionary is all that is needed. Here is one made by NumPy, as the
-# paper's appendix makes it, run by `lru.layers.reference`, which is the layer written as that appendix writes it.
+# Other implementations, such as [minimal-LRU](https://github.com/NicolasZucchet/minimal-LRU), also use the names of
+# Appendix A: `theta_log`, `nu_log` and `gamma_log` `(N,)`, `B_re` and `B_im` `(N, H)`, `C_re` and `C_im` `(H, N)`, and
+# `D` `(H,)`. A dictionary with these arrays is a dictionary of this layer's parameters. The one below is drawn by NumPy
+# as in the paper's appendix. `lru.layers.reference` is the layer as that appendix writes it.
 
 # %%
 n, width = 24, 8
@@ -160,43 +158,31 @@ theirs = {
     "C_im": rng.normal(size=(width, n)) / np.sqrt(n),
     "D": rng.normal(size=width),
 }
-theirs = jax.tree.map(jnp.float32, theirs)
+theirs = {name: np.float32(array) for name, array in theirs.items()}
 u = x[0, :, :width]
-_, expected = reference.forward(theirs, u)
-np.testing.assert_allclose(lru.LRU(n).apply({"params": theirs}, u), expected, **close)
+_, expected = jax.jit(reference.forward)(theirs, u)
+y = jax.jit(lru.LRU(n).apply)({"params": theirs}, u)
+np.testing.assert_allclose(y, expected, **close)
 
-moved = lru.nnx.LRU(width, n, rngs=nnx.Rngs(0))
-nnx.update(moved, theirs)
-np.testing.assert_allclose(moved(u), expected, **close)
+copied = nnx.eval_shape(lambda: lru.nnx.LRU(width, n, rngs=nnx.Rngs(0)))
+nnx.update(copied, jax.tree.map(jnp.asarray, theirs))
+np.testing.assert_allclose(call(copied, u), expected, **close)
 
 # %% [markdown]
-# ## One recurrence, several methods
+# ## Methods of the recurrence
 #
-# The recurrence can be solved in several ways, with the same outputs and derivatives; `method="auto"`
-# takes the scan on a CPU, and elsewhere the associative one. Below are milliseconds of the layer and
-# its gradient on the machine that ran this notebook, as it was at that time: an example of how to
-# measure, not a result.
+# Several methods compute the recurrence, with the same outputs and derivatives. `method="auto"` is the sequential scan
+# on a CPU. [The results](../results/speed.md) compare their speed.
+
 
 # %%
-batch = jnp.asarray(rng.normal(size=(2, 2_048, 64)), jnp.float32)
-milliseconds, gradients = {}, {}
-for method in ("sequential", "associative"):
-    timed = lru.LRU(64, method=method)
-    weights = jax.jit(timed.init)(jax.random.key(0), batch)
-    gradient = jax.jit(jax.grad(lambda w, module=timed: jnp.mean(module.apply(w, batch) ** 2)))
-    gradients[method] = jax.block_until_ready(gradient(weights))  # compiled here
-    seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        jax.block_until_ready(gradient(weights))
-        seconds.append(time.perf_counter() - begin)
-    milliseconds[method] = 1e3 * min(seconds)
-for method in gradients:
-    for ours, first in zip(*map(jax.tree.leaves, (gradients[method], gradients["sequential"]))):
-        np.testing.assert_allclose(ours, first, rtol=1e-3, atol=1e-3)
+def loss(params, method):
+    module = lru.LRU(32, r_min=0.9, r_max=0.999, method=method)
+    return jnp.mean(module.apply(params, x) ** 2)
 
-figure, axis = plt.subplots(figsize=(7, 1.8))
-axis.barh(list(milliseconds), list(milliseconds.values()), color="0.5")
-axis.set(xlabel="milliseconds, forward and backward, on this machine")
-axis.set(title=f"{jax.default_backend()}, B=2, T=2,048, H=N=64")
-plt.show()
+
+value_and_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+sequential = value_and_gradient(params, "sequential")
+associative = value_and_gradient(params, "associative")
+for one, other in zip(jax.tree.leaves(sequential), jax.tree.leaves(associative)):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)

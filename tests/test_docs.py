@@ -20,7 +20,10 @@ import lru
 from lru.command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "notebooks/README.md")),
+]
 # All but the slowest.
 LAWS = "padding or in_chunks or mirrored or resets_make or time_major or invalid_arguments"
 

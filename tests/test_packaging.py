@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow"}  # by module
-USERS = ("train", "tensorboard", "wandb")
+USERS = ("train", "tensorboard", "wandb", "notebooks")
 
 
 def test_the_wheel_holds_every_module_and_config(tmp_path):
@@ -23,8 +23,8 @@ def test_the_wheel_holds_every_module_and_config(tmp_path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "lru").rglob("*.py")}
     configs = {f"lru/{path.relative_to(ROOT)}" for path in (ROOT / "configs").glob("*.py")}
-    pages = {"lru/analysis/spectrum.html"}
-    assert configs and held == modules | configs | pages | {"lru/py.typed"}
+    analysis = {"lru/analysis/spectrum.html", "lru/analysis/plots.mplstyle"}
+    assert configs and held == modules | configs | analysis | {"lru/py.typed"}
 
 
 def declared(*extras):
@@ -50,6 +50,10 @@ def imported(folder):
     return {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in modules}
 
 
+def test_every_package_that_notebooks_import_is_declared():
+    assert "optax" in imported("notebooks") <= declared("train", "notebooks")
+
+
 def test_the_layer_needs_jax_flax_and_numpy_only():
     assert declared() == {"jax", "flax", "numpy"}
 
@@ -66,6 +70,6 @@ def test_every_package_that_the_tests_import_is_declared():
 
 def test_the_constraints_cover_every_declared_package_and_hold_no_addresses():
     lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+( ; [\w\s.'<>=!*]+)?", line) for line in lines)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+( ; [\w\s.'<>=!*()]+)?", line) for line in lines)
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     assert declared(*PROJECT["optional-dependencies"]) <= pinned

@@ -13,7 +13,6 @@ import lru.train
 from lru.analysis.modes import model_modes
 from lru.command_line import run
 from lru.training.config import load_config
-from lru.training.eigenvalue_log import EigenvalueLog
 from lru.training.experiment import Experiment
 
 SMOKE = "configs/lra_listops.py:smoke"
@@ -71,7 +70,7 @@ def test_a_page_for_a_browser_holds_the_logged_eigenvalues(arguments, tmp_path, 
     workdir, file = Path(arguments[0].partition("=")[2]), tmp_path / "modes.html"
     assert run(lru.spectrum.main, [*arguments, f"--html={file}"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"see {file}"]
-    steps, trajectories = EigenvalueLog(workdir / "spectra").trajectories()
+    steps, trajectories = lru.spectrum.read_trajectories(workdir)
     data = page_data(file)
     assert data["steps"] == steps == [0, 4]
     assert data["title"] == f"listops, LRU, {workdir.name}"
@@ -98,6 +97,16 @@ def test_a_run_is_read_with_its_initial_modes(arguments, data_dir):
     for name, (direction,) in want.items():
         np.testing.assert_array_equal(modes.initial[name][0].into, direction.into)
         assert not np.allclose(modes.trained[name][0].lam, direction.lam)
+
+
+def test_trajectories_go_from_the_initial_to_the_trained_eigenvalues(arguments, data_dir):
+    workdir = Path(arguments[0].partition("=")[2])
+    steps, trajectories = lru.spectrum.read_trajectories(workdir)
+    modes = lru.spectrum.read_run(workdir, data_dir=data_dir)
+    assert steps == [0, modes.step] and trajectories.keys() == modes.trained.keys()
+    for name, path in trajectories.items():
+        ends = modes.initial[name][0].lam, modes.trained[name][0].lam
+        np.testing.assert_array_equal(path, np.complex64(ends))
 
 
 def test_a_run_without_diagonal_layers_prints_one_line(data_dir, tmp_path, capsys):

@@ -37,7 +37,7 @@ def plot_eigenvalues(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     _draw_disk(axis)
     if initial is not None:
         lines = np.stack([initial, lam])
-        axis.plot(lines.real, lines.imag, color="0.75", linewidth=0.6, zorder=1)
+        axis.plot(lines.real, lines.imag, color="0.75", linestyle="-", linewidth=0.6, zorder=1)
         _draw_rings(axis, initial, "initial")
     axis.scatter(lam.real, lam.imag, s=7, color=_TRAINED, label="trained")
     return axis
@@ -67,7 +67,7 @@ def plot_near_circle(axis: Any, lam: np.ndarray, initial: np.ndarray | None = No
     points = [np.where(x > 0, x, np.nan) for x in points]
     if initial is not None:
         lines = np.stack(points)
-        axis.plot(lines[:, 0], lines[:, 1], color="0.75", linewidth=0.6, zorder=1)
+        axis.plot(lines[:, 0], lines[:, 1], color="0.75", linestyle="-", linewidth=0.6, zorder=1)
         _draw_rings(axis, points[1][0] + 1j * points[1][1], "initial")
     axis.scatter(*points[0], s=7, color=_TRAINED, label="trained")
     axis.set(xscale="log", yscale="log")
@@ -109,7 +109,8 @@ def plot_trajectory(axis: Any, trajectory: np.ndarray) -> Any:
       The `Axes`.
     """
     _draw_disk(axis)
-    axis.plot(trajectory.real, trajectory.imag, color="0.45", linewidth=0.7, zorder=1)
+    path = dict(color="0.45", linestyle="-", linewidth=0.7, zorder=1)
+    axis.plot(trajectory.real, trajectory.imag, **path)
     _draw_rings(axis, trajectory[0], "initial")
     axis.scatter(trajectory[-1].real, trajectory[-1].imag, s=7, color=_TRAINED, label="now")
     return axis
