@@ -138,7 +138,7 @@ def discretize(
 
     Args:
       lam: the continuous-time eigenvalues.
-      step: the step size Delta, in units of 1 / lam, which must broadcast with lam.
+      step: the step size Delta, of a shape that broadcasts with that of lam.
       method: `"zoh"` or `"bilinear"`.
 
     Returns:
