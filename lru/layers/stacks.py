@@ -24,6 +24,7 @@ from lru.layers.padding import flip, steps, zero_padding
 from lru.ops import platform
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float, Lengths
+from lru.ops.deferred import Deferred, defer
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.recurrence import earlier, zero_where
 
@@ -44,11 +45,12 @@ class RecurrentStack(Mixer):
     Attributes:
       features: H, the width of inputs and outputs.
       num_layers: L, the number of layers.
-      order: the order of computing the cells; all orders give the same values and derivatives, up
-        to rounding.
+      order: the order of computing the cells; all orders give the same values and gradients, up to
+        rounding.
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
+        It has no forward-mode derivatives (`jax.jvp`) if T is small.
         `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
         wavefront, which launches fewer kernels, if there are several layers, and T is known and at
         least L; otherwise plain.
@@ -197,24 +199,39 @@ def wavefront(
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch."""
+    """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch.
+
+    In the backward pass of a short scan, the gradient of a kernel is one product over all steps, if
+    the cell is `deferrable`. Such a scan has no forward-mode derivatives.
+    """
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # cells outside the lattice are still invalid
         valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
 
     def diagonal(carry, xs):
-        (carries, outputs), (first_input, valid, reset) = carry, xs
+        (carries, outputs), (first_input, valid, reset, records) = carry, xs
+        weights = jax.tree.map(lambda w, r: w if r is None else Deferred(w, r), stacked, records)
         inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the previous diagonal
-        new, outputs = jax.vmap(cell.whole_step)(stacked, zero_where(reset, carries), inputs)
+        new, outputs = jax.vmap(cell.whole_step)(weights, zero_where(reset, carries), inputs)
         return (_where(valid, new, carries), outputs), outputs[-1]
 
     padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
     skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
     start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
-    xs, unroll = (padded, *skewed), platform.scan_unroll(padded.shape[0])
+    records = jax.tree.map(_defer_kernels(cell, padded.shape[:-1]), stacked)
+    xs, unroll = (padded, *skewed, records), platform.scan_unroll(padded.shape[0])
     (last, _), outputs = lax.scan(diagonal, start, xs, unroll=unroll)
     return list(last), outputs[depth - 1 :]
+
+
+def _defer_kernels(cell, time_and_batch):
+    """Returns a function of stacked weights, whose result is None except for deferred kernels.
+
+    The products of long scans are not deferred, because their factors might need much memory.
+    """
+    deferred = cell.deferrable and platform.is_short(time_and_batch[0])
+    return lambda w: defer(w, time_and_batch, cell.dtype) if deferred and w.ndim > 2 else None
 
 
 def _skew(mask, depth):
