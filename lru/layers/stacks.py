@@ -14,6 +14,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
@@ -207,7 +208,8 @@ def wavefront(
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # cells outside the lattice are still invalid
-        valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
+        valid = _all_valid(inputs)
+    skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
 
     def diagonal(carry, xs):
         (carries, outputs), (first_input, valid, reset, records) = carry, xs
@@ -217,7 +219,6 @@ def wavefront(
         return (_where(valid, new, carries), outputs), outputs[-1]
 
     padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
-    skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
     start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
     records = jax.tree.map(_defer_kernels(cell, padded.shape[:-1]), stacked)
     xs, unroll = (padded, *skewed, records), platform.scan_unroll(padded.shape[0])
@@ -234,11 +235,22 @@ def _defer_kernels(cell, time_and_batch):
     return lambda w: defer(w, time_and_batch, cell.dtype) if deferred and w.ndim > 2 else None
 
 
+def _all_valid(inputs) -> Any:
+    """Returns a mask (T, 1, ...) that is True; a NumPy array, if T is known.
+
+    In a program with a constant mask, XLA knows at which steps of an unrolled scan all cells are
+    valid, and compiles the same kernels for these steps.
+    """
+    ones = jnp.ones if is_symbolic_dim(inputs.shape[0]) else np.ones
+    return ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
+
+
 def _skew(mask, depth):
     """Skews (T, ...) to (T + L - 1, L, ...): step t of layer l is at t + l; the rest is False."""
+    xp = np if isinstance(mask, np.ndarray) else jnp
     other_axes = [(0, 0)] * (mask.ndim - 1)
-    delayed = [jnp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
-    return jnp.stack(delayed, axis=1)
+    delayed = [xp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
+    return xp.stack(delayed, axis=1)
 
 
 def _where(valid, after, before):

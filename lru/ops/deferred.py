@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from lru.ops.array_typing import Array, Real, Shape
 from lru.ops.dtypes import at_least_float32
@@ -73,14 +74,10 @@ def _defer_forward(w, steps, dtype):
 
 
 def _defer_backward(steps, dtype, w, record):
-    stack = w.ndim - 2
-
-    def by_matrix(v):  # (T, *L, *B, K) to (*L, T B, K)
-        v = jnp.moveaxis(v, 0, stack)
-        return v.reshape(*v.shape[:stack], -1, v.shape[-1]).astype(w.dtype)
-
-    factors, gradients = map(by_matrix, record)
-    return (jnp.einsum("...rk,...rm->...km", factors, gradients),)
+    factors, gradients = (v.astype(w.dtype) for v in record)
+    stack = tuple(range(1, w.ndim - 1))
+    summed = (0, *range(w.ndim - 1, factors.ndim - 1))  # time and the step's batch
+    return (lax.dot_general(factors, gradients, ((summed, summed), (stack, stack))),)
 
 
 defer.defvjp(_defer_forward, _defer_backward)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
@@ -173,3 +174,11 @@ def test_an_invalid_order_or_depth_raises():
         make(2, "diagonal")
     with pytest.raises(ValueError, match="num_layers=0; expected at least 1"):
         make(0, "plain")
+
+
+def test_a_wavefront_can_be_exported_for_any_batch_and_length():
+    layer, params = make(2, "wavefront")
+    shape = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("B, T"), H), jnp.float32)
+    call = jax.jit(lambda u: layer.apply({"params": params}, u))
+    exported = jax.export.export(call)(shape)
+    np.testing.assert_allclose(exported.call(inputs(5)), call(inputs(5)), atol=1e-6)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lru.ops.deferred import Deferred, defer, deferred_matmul
 from lru.ops.matmul import matmul
@@ -22,7 +23,7 @@ def arrays():
 
 def last_state(w, start, deferred, dtype=jnp.float32):
     """Computes x_t = tanh(x_{t-1} w) for a stack of matrices w, and returns the last x."""
-    records = defer(w, (T, B), dtype) if deferred else None
+    records = defer(w, (T, start.shape[1]), dtype) if deferred else None
 
     def step(x, record):
         if deferred:
@@ -110,3 +111,14 @@ def test_forward_mode_raises():
     w, start = map(jnp.float32, arrays())
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda w: loss(w, start, deferred=True), (w,), (w,))
+
+
+@pytest.mark.several_devices
+def test_a_batch_stays_sharded_over_devices():
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    split = NamedSharding(mesh, PartitionSpec(None, "data"))
+    gradient = jax.jit(
+        jax.grad(functools.partial(loss, deferred=True)), in_shardings=(None, split)
+    )  # fmt: skip
+    compiled = gradient.lower(jnp.ones((L, K, K)), jnp.ones((L, 4, K))).compile().as_text()
+    assert "all-reduce" in compiled and "all-gather" not in compiled
