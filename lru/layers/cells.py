@@ -35,7 +35,7 @@ class TwoWayCell(nn.RNNCellBase):
         type of inputs and parameters, as in Flax's cells. The carry is always at least float32.
       param_dtype: the type of the parameters.
       deferrable: whether a step multiplies by each kernel exactly once, with `times` or `dense`. If
-        so, the gradients of kernels are computed after the last step of a short wavefront.
+        so, the gradients of kernels are computed after the last step of an unrolled wavefront.
     """
 
     deferrable: ClassVar[bool] = False

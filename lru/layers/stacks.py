@@ -51,7 +51,7 @@ class RecurrentStack(Mixer):
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
-        It has no forward-mode derivatives (`jax.jvp`) if T is small.
+        On a GPU, it has no forward-mode derivatives (`jax.jvp`) if T is small.
         `"auto"`: plain on a CPU, where both orders take about the same time. On other devices, a
         wavefront, which launches fewer kernels, if there are several layers, and T is known and at
         least L; otherwise plain.
@@ -202,8 +202,8 @@ def wavefront(
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
     """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch.
 
-    In the backward pass of a short scan, the gradient of a kernel is one product over all steps, if
-    the cell is `deferrable`. Such a scan has no forward-mode derivatives.
+    If the scan is unrolled and the cell is `deferrable`, the gradient of each kernel is one product
+    over all steps. Such a scan has no forward-mode derivatives.
     """
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
@@ -229,9 +229,10 @@ def wavefront(
 def _defer_kernels(cell, time_and_batch):
     """Returns a function of stacked weights, whose result is None except for deferred kernels.
 
-    The products of long scans are not deferred, because their factors might need much memory.
+    Only the products of unrolled scans are deferred. On a CPU, this would take longer, and the
+    factors of a long scan might need much memory.
     """
-    deferred = cell.deferrable and platform.is_short(time_and_batch[0])
+    deferred = cell.deferrable and platform.scan_unroll(time_and_batch[0]) > 1
     return lambda w: defer(w, time_and_batch, cell.dtype) if deferred and w.ndim > 2 else None
 
 

@@ -61,11 +61,6 @@ def has_ample_memory() -> bool:
     return found.get("bytes_limit", AMPLE_BYTES) >= AMPLE_BYTES
 
 
-def is_short(steps: Any) -> bool:
-    """Returns whether a scan has so few steps that a program may contain each of them."""
-    return not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
-
-
 def scan_unroll(steps: Any) -> int:
     """Returns the number of steps to unroll in a scan over small matrix products.
 
@@ -73,7 +68,8 @@ def scan_unroll(steps: Any) -> int:
     of the values that it saves for the backward pass, and launches take most of such a scan's time.
     Other scans are not unrolled.
     """
-    return steps if is_gpu() and is_short(steps) else 1
+    short = not is_symbolic_dim(steps) and steps <= MOST_UNROLLED
+    return steps if is_gpu() and short else 1
 
 
 def sum_parts(steps: Any) -> int:

@@ -80,7 +80,10 @@ class TiedCell(LRUCell):
 
 
 @pytest.mark.parametrize("unit", [GRUCell, LSTMCell, GridLSTMCell, RHNCell, RGLRUCell, TiedCell])
-def test_the_gradients_of_both_orders_are_equal(unit):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_gradients_of_both_orders_are_equal(unit, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # on a GPU, scans are unrolled
+
     @functools.partial(jax.jit, static_argnums=0)
     @functools.partial(jax.grad, argnums=1)
     def gradient(layer, params, u):
@@ -134,8 +137,10 @@ def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps():
     assert products("wavefront", layers, 7) == (2, 0)  # both states in one, before and after gates
 
 
-def test_a_short_wavefront_computes_the_gradients_of_kernels_after_the_loop():
+def test_an_unrolled_wavefront_computes_the_gradients_of_kernels_after_the_loop(monkeypatch):
     forward, states, kernels = 2, 2, 2
+    assert products("wavefront", 3, 7, jax.grad) == (forward + states + kernels, 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert products("wavefront", 3, 7, jax.grad) == (forward + states, kernels)
     assert products("wavefront", 3, 70, jax.grad) == (forward + states + kernels, 0)
 
