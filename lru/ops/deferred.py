@@ -2,12 +2,22 @@
 
 The gradient of a matrix w is the sum of x_t^T g_t over the steps t, where g_t is the gradient of
 x_t w. By default, JAX adds a term at every step, which reads and writes an array as large as w. A
-deferred product instead keeps x_t and g_t, so that one product over all steps computes the sum.
+deferred product instead saves x_t and g_t, so that one product over all steps computes the sum.
 
 In the backward pass of JAX, a step can hand on only the gradients of its arguments. Therefore, a
 step has two more arguments, a record of zeros in the shapes of x_t and x_t w. They do not affect
 its result, and x_t and g_t are passed on as their "gradients", of which JAX makes arrays with a
 time axis. `defer` creates the record, and receives these arrays in its own backward pass.
+
+For example, for three sequences and four steps of x_t = x_{t-1} w:
+
+    >>> import jax, jax.numpy as jnp
+    >>> def loss(w, x):
+    ...     def step(x, record):
+    ...         return deferred_matmul(x, Deferred(w, record), w.dtype), None
+    ...     return jax.lax.scan(step, x, defer(w, (4, 3), w.dtype))[0].sum()
+    >>> jax.grad(loss)(jnp.full((2, 2), 0.5), jnp.ones((3, 2))).tolist()
+    [[12.0, 12.0], [12.0, 12.0]]
 """
 
 from __future__ import annotations
