@@ -63,6 +63,7 @@ class _LatticeCell(TwoWayCell):
     `gate_order` holds the indices of the blocks of z1, z2, r1 and r2.
     """
 
+    deferrable: ClassVar[bool] = True
     gate_order: ClassVar[tuple[int, int, int, int]]
 
     @nn.nowrap

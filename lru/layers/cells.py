@@ -8,7 +8,7 @@ an output. The methods that compute a step take the weights as an argument. Ther
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,11 +16,12 @@ import jax.numpy as jnp
 
 from lru.ops.arguments import as_array, check_sizes
 from lru.ops.array_typing import Array, ArrayLike, Float, PRNGKeyArray, Real, Shape
+from lru.ops.deferred import Deferred, deferred_matmul
 from lru.ops.dtypes import at_least_float32, compute_dtype, result_type
 from lru.ops.initializers import uniform
 from lru.ops.matmul import matmul
 
-Dense = dict[str, Array]  # `kernel (K, M)` and `bias (M,)`
+Dense = dict[str, Any]  # `kernel (K, M)` and `bias (M,)`
 
 
 class TwoWayCell(nn.RNNCellBase):
@@ -34,8 +35,11 @@ class TwoWayCell(nn.RNNCellBase):
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
         type of inputs and parameters. The carry is always at least float32.
       param_dtype: the type of the parameters.
+      deferrable: whether a step multiplies by each kernel exactly once, with `times` or `dense`. If
+        so, the gradients of kernels are computed after the last step of an unrolled wavefront.
     """
 
+    deferrable: ClassVar[bool] = False
     features: int
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -167,8 +171,12 @@ class TwoWayCell(nn.RNNCellBase):
         return 1
 
     @nn.nowrap
-    def times(self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"]) -> Real[Array, "*B M"]:
+    def times(
+        self, x: Real[Array, "*B K"], kernel: Real[Array, "K M"] | Deferred
+    ) -> Real[Array, "*B M"]:
         """Multiplies x by a kernel, both converted to `dtype`; the result is at least float32."""
+        if isinstance(kernel, Deferred):
+            return deferred_matmul(x, kernel, self.dtype)
         return matmul(x, kernel, self.dtype or result_type(x, kernel))
 
     @nn.nowrap

@@ -8,7 +8,7 @@ memory to the next step. A Grid-LSTM has a memory in depth and another in time.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ class GRUCell(TwoWayCell):
         and Flax, or before it, as printed by Ahuja & Morency.
     """
 
+    deferrable: ClassVar[bool] = True
     reset_after: bool = True
 
     @nn.nowrap
@@ -86,6 +87,8 @@ class LSTMCell(TwoWayCell):
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
 
+    deferrable: ClassVar[bool] = True
+
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(("input", "state"), (self.features, 4 * self.features))
@@ -120,6 +123,8 @@ class GridLSTMCell(TwoWayCell):
 
     Attributes: see `lru.layers.cells.TwoWayCell`.
     """
+
+    deferrable: ClassVar[bool] = True
 
     @nn.nowrap
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -186,6 +191,7 @@ class RHNCell(TwoWayCell):
       recurrence_depth: k, the number of micro-steps.
     """
 
+    deferrable: ClassVar[bool] = True
     recurrence_depth: int = 2
 
     @nn.nowrap

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jax.export import is_symbolic_dim
@@ -24,6 +25,7 @@ from lru.layers.padding import flip, steps, zero_padding
 from lru.ops import platform
 from lru.ops.arguments import check_sizes
 from lru.ops.array_typing import Array, Bool, Float, Lengths
+from lru.ops.deferred import Deferred, defer
 from lru.ops.dtypes import at_least_float32, compute_dtype
 from lru.ops.recurrence import earlier, zero_where
 
@@ -44,11 +46,12 @@ class RecurrentStack(Mixer):
     Attributes:
       features: H, the width of inputs and outputs.
       num_layers: L, the number of layers.
-      order: the order of computing the cells; all orders give the same values and derivatives, up
-        to rounding.
+      order: the order of computing the cells; all orders give the same values and gradients, up to
+        rounding.
         `"plain"`: layer by layer; products that do not need the carry are computed for all steps
         at once.
         `"wavefront"`: one anti-diagonal after another, in T + L - 1 batched steps instead of T L.
+        On a GPU, it has no forward-mode derivatives (`jax.jvp`) if T is small.
         `"auto"`: plain on a CPU, where both orders take about the same time, and for a single
         layer, a T below L or a symbolic T. Otherwise wavefront, which launches fewer kernels.
       dtype: the type of the factors of matrix products and of the outputs; by default, the common
@@ -198,31 +201,58 @@ def wavefront(
     valid: Bool[Array, "T ..."] | None,
     reset: Bool[Array, "T ..."] | None,
 ) -> tuple[list[Float[Array, "*B N"]], Float[Array, "T *B D"]]:
-    """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch."""
+    """Computes what `layer_by_layer` computes, with each anti-diagonal of cells as one batch.
+
+    If the scan is unrolled and the cell is `deferrable`, the gradient of each kernel is one product
+    over all steps. Such a scan has no forward-mode derivatives.
+    """
     depth = len(weights)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cell.join, weights))
     if valid is None:  # cells outside the lattice are still invalid
-        valid = jnp.ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
+        valid = _all_valid(inputs)
+    skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
 
     def diagonal(carry, xs):
-        (carries, outputs), (first_input, valid, reset) = carry, xs
+        (carries, outputs), (first_input, valid, reset, records) = carry, xs
+        weights = jax.tree.map(lambda w, r: w if r is None else Deferred(w, r), stacked, records)
         inputs = jnp.concatenate([first_input[None], outputs[:-1]])  # from the previous diagonal
-        new, outputs = jax.vmap(cell.whole_step)(stacked, zero_where(reset, carries), inputs)
+        new, outputs = jax.vmap(cell.whole_step)(weights, zero_where(reset, carries), inputs)
         return (_where(valid, new, carries), outputs), outputs[-1]
 
     padded = jnp.pad(inputs, [(0, depth - 1)] + [(0, 0)] * (inputs.ndim - 1))
-    skewed = _skew(valid, depth), None if reset is None else _skew(reset, depth)
     start = jnp.stack(carries), jnp.zeros((depth, *inputs.shape[1:]), inputs.dtype)
-    xs, unroll = (padded, *skewed), platform.scan_unroll(padded.shape[0])
+    records = jax.tree.map(_defer_kernels(cell, padded.shape[:-1]), stacked)
+    xs, unroll = (padded, *skewed, records), platform.scan_unroll(padded.shape[0])
     (last, _), outputs = lax.scan(diagonal, start, xs, unroll=unroll)
     return list(last), outputs[depth - 1 :]
 
 
+def _defer_kernels(cell, time_and_batch):
+    """Returns a function of stacked weights, whose result is None except for deferred kernels.
+
+    Only the products of unrolled scans are deferred. On a CPU, this would take longer, and the
+    factors of a long scan might need much memory.
+    """
+    deferred = cell.deferrable and platform.scan_unroll(time_and_batch[0]) > 1
+    return lambda w: defer(w, time_and_batch, cell.dtype) if deferred and w.ndim > 2 else None
+
+
+def _all_valid(inputs) -> Any:
+    """Returns a mask (T, 1, ...) that is True; a NumPy array, if T is known.
+
+    In a program with a constant mask, XLA knows at which steps of an unrolled scan all cells are
+    valid, and compiles the same kernels for these steps.
+    """
+    ones = jnp.ones if is_symbolic_dim(inputs.shape[0]) else np.ones
+    return ones((inputs.shape[0],) + (1,) * (inputs.ndim - 1), bool)
+
+
 def _skew(mask, depth):
     """Skews (T, ...) to (T + L - 1, L, ...): step t of layer l is at t + l; the rest is False."""
+    xp = np if isinstance(mask, np.ndarray) else jnp
     other_axes = [(0, 0)] * (mask.ndim - 1)
-    delayed = [jnp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
-    return jnp.stack(delayed, axis=1)
+    delayed = [xp.pad(mask, [(layer, depth - 1 - layer), *other_axes]) for layer in range(depth)]
+    return xp.stack(delayed, axis=1)
 
 
 def _where(valid, after, before):

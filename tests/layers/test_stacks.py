@@ -3,12 +3,14 @@
 import functools
 
 import jax
+import jax.export
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lru.lattice import Lattice, LRUCell, PSLRUCell, RGLRUCell
+from lru.layers.gated import GridLSTMCell, GRUCell, LSTMCell, RHNCell
 
 B, H = 3, 4
 
@@ -58,6 +60,39 @@ def test_wavefront_equals_plain_in_value_and_gradient(depth, time, full):
     jax.tree.map(lambda w, p: np.testing.assert_allclose(w, p, atol=2e-5), wave, plain)
 
 
+class TiedCell(LRUCell):
+    """A cell that uses one matrix of the reset states twice."""
+
+    deferrable = False
+
+    def join(self, weights):
+        joined = super().join(weights)
+        return joined._replace(reset=joined.reset[0])
+
+    def _times_both(self, states, kernels):
+        if kernels.ndim == 3:
+            return super()._times_both(states, kernels)
+        return [self.times(state, kernels) for state in states]
+
+    def step(self, weights, carry, input, projected):
+        tied = weights._replace(reset_recurrent=weights.reset_input)
+        return super().step(tied, carry, input, projected)
+
+
+@pytest.mark.parametrize("unit", [GRUCell, LSTMCell, GridLSTMCell, RHNCell, RGLRUCell, TiedCell])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_gradients_of_both_orders_are_equal(unit, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # on a GPU, scans are unrolled
+
+    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.grad, argnums=1)
+    def gradient(layer, params, u):
+        return jnp.sum(layer.apply({"params": params}, u) ** 2)
+
+    grads = [gradient(*make(3, order, unit), inputs(5)) for order in ("plain", "wavefront")]
+    jax.tree.map(lambda p, w: np.testing.assert_allclose(w, p, atol=2e-5), *grads)
+
+
 @pytest.mark.parametrize("unit", [PSLRUCell, RGLRUCell, LRUCell])
 @pytest.mark.parametrize("order", ["plain", "wavefront"])
 def test_the_lattice_equals_a_loop_over_its_cells(unit, order):
@@ -77,10 +112,11 @@ def test_the_lattice_equals_a_loop_over_its_cells(unit, order):
     np.testing.assert_allclose(carry, jnp.stack(h2, 1), atol=1e-5)
 
 
-def products(order, depth, time):
-    """Lists a program's matrix products, and whether each is inside a loop over steps."""
+def products(order, depth, time, transform=lambda f: f):
+    """Counts a program's matrix products inside and outside of the loops over steps."""
     layer, params = make(depth, order)
-    jaxpr = jax.make_jaxpr(lambda u: layer.apply({"params": params}, u))(inputs(time))
+    call = transform(lambda params, u: jnp.sum(layer.apply({"params": params}, u)))
+    jaxpr = jax.make_jaxpr(call)(params, inputs(time))
     found = []
 
     def visit(jaxpr, inside):
@@ -99,6 +135,14 @@ def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps():
     ahead = layers * 1  # one product, of the gates and candidate 1
     assert products("plain", layers, 7) == (layers * 3, ahead)
     assert products("wavefront", layers, 7) == (2, 0)  # both states in one, before and after gates
+
+
+def test_an_unrolled_wavefront_computes_the_gradients_of_kernels_after_the_loop(monkeypatch):
+    forward, states, kernels = 2, 2, 2
+    assert products("wavefront", 3, 7, jax.grad) == (forward + states + kernels, 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert products("wavefront", 3, 7, jax.grad) == (forward + states, kernels)
+    assert products("wavefront", 3, 70, jax.grad) == (forward + states + kernels, 0)
 
 
 def test_auto_is_a_wavefront_off_the_cpu_for_several_layers_and_enough_steps(monkeypatch):
@@ -135,3 +179,11 @@ def test_an_invalid_order_or_depth_raises():
         make(2, "diagonal")
     with pytest.raises(ValueError, match="num_layers=0; expected at least 1"):
         make(0, "plain")
+
+
+def test_a_wavefront_can_be_exported_for_any_batch_and_length():
+    layer, params = make(2, "wavefront")
+    shape = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("B, T"), H), jnp.float32)
+    call = jax.jit(lambda u: layer.apply({"params": params}, u))
+    exported = jax.export.export(call)(shape)
+    np.testing.assert_allclose(exported.call(inputs(5)), call(inputs(5)), atol=1e-6)
