@@ -30,6 +30,7 @@ from lru.analysis.reduction import (
     singular_perturbation,
 )
 from lru.command_line import CACHE_HELP, Parser, add_run_arguments, cache_compilations, path, run
+from lru.errors import UserError
 from lru.io.terminal import log
 
 __all__ = [
@@ -41,6 +42,11 @@ __all__ = [
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, and writes the export or the sweep."""
     known = _parser().parse_args(argv)
+    if known.tolerance and known.inputs == "measured":
+        raise UserError(
+            "--tolerance is given with --inputs=measured, for which there is no bound on the "
+            "error; give --energy, or --inputs=white"
+        )
 
     from lru.training.exporting import check_out
     from lru.training.reducing import restore_run

@@ -26,7 +26,13 @@ from lru.command_line import run
 from lru.errors import UserError
 from lru.models.streaming import stream
 from lru.training.best import restore_best
-from lru.training.reducing import TrainedRun, reduced_experiment, restore_run, state_moments
+from lru.training.reducing import (
+    TrainedRun,
+    noted_moments,
+    reduced_experiment,
+    restore_run,
+    state_moments,
+)
 
 SMOKE, N, K = "configs/lra_listops.py:smoke", 6, 3
 
@@ -147,6 +153,29 @@ def test_measured_moments_are_those_of_the_states_of_each_layer(arguments, root)
     np.testing.assert_allclose(moments["stack/blocks_0/mixer"], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("time_major", [False, True])
+def test_moments_of_two_directions_leave_out_padding_and_start_from_the_carry(time_major):
+    layer = lru.LRU(N, bidirectional=True, r_min=0.5, r_max=0.9)
+    u = np.random.default_rng(0).normal(size=(3, 7, 4)).astype(np.float32)
+    lengths = np.array([9, 0, 4])
+    variables = layer.init(jax.random.key(0), u)
+    carries = tuple(0.5 * jnp.ones((3, N), complex) for _ in range(2))
+    with noted_moments({"": variables["params"]}) as found:
+        for _ in range(2):  # a model may call a layer more than once
+            layer.apply(variables, u.swapaxes(0, 1) if time_major else u, initial_carry=carries,
+                        seq_lengths=lengths, time_major=time_major)  # fmt: skip
+    states = []
+    for modes, order in zip(layer_modes(variables["params"]), (1, -1)):
+        for sequence, length in zip(u, np.minimum(lengths, 7)):
+            h = np.full(N, 0.5 + 0j)
+            for x in sequence[:length][::order]:
+                h = modes.lam * h + modes.into @ x
+                states.append(np.concatenate([h.real, h.imag]))
+    total, count = found[""]
+    assert count == 2 * len(states)
+    np.testing.assert_allclose(total, 2 * np.transpose(states) @ states, rtol=1e-4, atol=1e-4)
+
+
 def test_a_reduced_model_streams(reduce):
     _, out = reduce(f"--modes={K}", "--split=none", "--step")
     model, variables = lru.export.load(out)
@@ -237,6 +266,7 @@ def error_of(arguments, capsys):
         (["--energy=1.5"], "energy=1.5; expected more than 0 and at most 1"),
         (["--energy=nan"], "energy=nan; expected more than 0 and at most 1"),
         (["--tolerance=-1"], "tolerance=-1.0; expected a positive number"),
+        (["--tolerance=0.5", "--inputs=measured"], "--tolerance is given with --inputs=measured"),
         (["--sweep"], "--sweep evaluates the model"),
         (["--modes=3", "--inputs=measured"], "--inputs=measured needs the data set"),
     ],

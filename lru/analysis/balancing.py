@@ -24,7 +24,7 @@ import numpy as np
 from lru.layers.state_space import Modes
 
 _FLOOR = 1e-13  # Hankel singular values below this share of the largest are rounding errors
-_LEAST_MOMENT = 1e-6  # as a share of the largest, so that no direction of s is lost
+_LEAST_MOMENT = 1e-8  # as a share of the largest, so that no direction of s is lost
 
 
 class Balanced(NamedTuple):
@@ -84,8 +84,8 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
       moments: the second moments E[s s^T] of the states, `(2N, 2N)`; None for white noise.
 
     Raises:
-      ValueError: if an eigenvalue is not inside the unit disk, a value is not finite, or the
-        outputs do not depend on the inputs.
+      ValueError: if an eigenvalue is not inside the unit disk, a value is not finite, `moments`
+        has another shape, or the outputs do not depend on the inputs.
     """
     lam, into, out = modes
     if not all(np.isfinite(x).all() for x in modes) or np.abs(lam).max() >= 1:
@@ -96,7 +96,7 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     a = np.block([[np.diag(lam.real), -np.diag(lam.imag)], [np.diag(lam.imag), np.diag(lam.real)]])
     b, c = np.concatenate([into.real, into.imag]), np.hstack([out.real, -out.imag])
     sign = np.repeat([1, -1], len(lam))
-    r = _root(gramian(lam, into)) if moments is None else _root(moments, _LEAST_MOMENT)
+    r = _root(gramian(lam, into)) if moments is None else _moment_root(moments, len(a))
     l_ = _root(gramian(lam, out.T) * np.outer(sign, sign))
     u, sigma, vh = np.linalg.svd(l_.T @ r)
     if not sigma[0] > 0:
@@ -108,6 +108,19 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     scale = np.sqrt(sigma[:n])
     left, right = (l_ @ u[:, :n] / scale).T, r @ vh[:n].T / scale
     return Balanced(left @ a @ right, left @ b, c @ right, sigma[:n])
+
+
+def _moment_root(moments: np.ndarray, size: int) -> np.ndarray:
+    """Returns the root of second moments of states, after checking them."""
+    if np.shape(moments) != (size, size) or not np.isfinite(moments).all():
+        raise ValueError(
+            f"moments has shape {np.shape(moments)}; expected finite second moments of the states "
+            f"[Re h, Im h], of shape {(size, size)}"
+        )
+    # For states of unit size, so that the result does not depend on how B and C share a scale.
+    scale = np.sqrt(np.diag(moments))
+    scale = np.where(scale > 0, scale, 1)
+    return scale[:, None] * _root(moments / np.outer(scale, scale), _LEAST_MOMENT)
 
 
 def _root(gram: np.ndarray, least: float = 0) -> np.ndarray:

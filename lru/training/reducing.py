@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from lru.analysis.reduction import find_lrus, pad_modes
 from lru.errors import UserError
 from lru.layers.linear import LRU, DiagonalDirection, lru_directions
 from lru.layers.mixers import over_time, with_defaults
+from lru.ops.arguments import as_lengths
 from lru.training.best import build_experiment, restore_best
 from lru.training.experiment import Experiment, State
 from lru.training.exporting import describe_export, write_export
@@ -165,7 +167,7 @@ def state_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     carry = task.initial_carry(model, variables, run.experiment.settings.batch_size)
     batches, sums = task.batches(0, indices=False, rows=slice(None)), []
     for i in range(_MOMENT_BATCHES):
-        carry, found = totals(carry, batches[i])
+        carry, found = totals(task.step_carry(carry, i), batches[i])
         sums.append(jax.device_get(found))
     if missing := sorted(run.layers.keys() - sums[0].keys()):
         raise UserError(f"the inputs of {missing[0]} cannot be measured; use --inputs=white")
@@ -186,38 +188,45 @@ class _States(DiagonalDirection):
 def noted_moments(layers: Mapping[str, Any]) -> Iterator[dict[str, tuple[Any, Any]]]:
     """Intercepts calls of `LRU` modules, and yields a dict of the moments of their states.
 
-    The dict has, by the path of each module, the sum of s s^T over the valid steps of the module's
-    last call and over its directions, and the number of these terms.
+    The dict has, by the path of each module, the sum of s s^T over the valid steps of its calls and
+    over its directions, and the number of these terms.
 
     Args:
       layers: the parameters of the modules, by path.
     """
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
 
     def record(call, args, kwargs, context):
         module, path = context.module, "/".join(context.module.path)
-        if context.method_name == "__call__" and path in layers:
+        if context.method_name == "__call__" and isinstance(module, LRU) and path in layers:
             names = ("time_major", "reverse")
             flags = with_defaults(module, **{name: kwargs.get(name) for name in names})
-            found[path] = _moments(layers[path], *args, **(kwargs | flags))
+            steps = {name: kwargs.get(name) for name in ("seq_lengths", "reset", "timesteps")}
+            inputs = args[0] if args else kwargs["inputs"]
+            carry = kwargs.get("initial_carry")
+            more = _moments(layers[path], inputs, carry, steps | flags)
+            found[path] = jax.tree.map(operator.add, found.get(path, (0, 0)), more)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
         yield found
 
 
-def _moments(params: Any, inputs: Any, *, initial_carry: Any = None, **call: Any) -> Any:
-    """Returns the sum of s s^T over the states in a call of an LRU, and the number of terms."""
+def _moments(params: Any, inputs: Any, initial_carry: Any, call: dict[str, Any]) -> tuple[Any, Any]:
+    """Returns the sum of s s^T over the valid states in a call of an LRU, and their number."""
     directions = lru_directions(jax.tree.map(jnp.asarray, params))
     carries = (initial_carry,) if len(directions) == 1 else initial_carry or (None, None)
     orders = (call["reverse"], not call["reverse"])
-    states = []
+    sums = []
     for direction, carry, reverse in zip(directions, carries, orders):
-        call |= {"initial_carry": carry, "reverse": reverse, "return_carry": False}
-        s = over_time([_States(**vars(direction))], inputs, **call)
-        states.append(s.reshape(-1, s.shape[-1]))
-    s, valid = jnp.concatenate(states), call.get("seq_lengths")
-    return s.T @ s, len(s) if valid is None else len(states) * jnp.sum(valid)
+        reader = _States(**vars(direction))
+        s = over_time([reader], inputs, initial_carry=carry, **(call | {"reverse": reverse}))
+        s = s if call["time_major"] else jnp.moveaxis(s, -2, 0)
+        valid = as_lengths(call["seq_lengths"], s.shape[1:-1], len(s))
+        rows = s.reshape(-1, s.shape[-1])
+        sums.append((rows.T @ rows, len(rows) if valid is None else jnp.sum(valid)))
+    total, count = map(sum, zip(*sums))
+    return total, count
 
 
 def replace_layers(params: Any, layers: Mapping[str, Any], prefix: str = "") -> Any:

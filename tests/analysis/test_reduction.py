@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 
 import lru
-from lru.analysis.balancing import balance, diagonalize, gramian
+from lru.analysis.balancing import balance, diagonalize, gramian, truncate
 from lru.analysis.modes import Modes, layer_modes
 from lru.analysis.reduction import (
     METHODS,
@@ -217,8 +217,24 @@ def test_moments_reduce_for_inputs_like_these(bidirectional, inputs):
 def test_layers_reduced_for_any_moments_are_stable():
     for seed in range(20):
         root = np.random.default_rng(seed).normal(size=(2 * N, 4))
-        reduced = balanced_truncation(drawn(seed), 5, root @ root.T)
-        assert np.abs(layer_modes(reduced)[0].lam).max() < 1
+        system = balance(layer_modes(drawn(seed))[0], root @ root.T)
+        for order in (3, 6, 9):
+            assert np.abs(np.linalg.eigvals(truncate(system, order).a)).max() < 1
+
+
+def test_moments_do_not_depend_on_how_b_and_c_share_a_scale(inputs):
+    params, scale = drawn(3), 10.0 ** np.arange(-3, N - 3)
+    scaled = params | {f"B_{part}": params[f"B_{part}"] * scale[:, None] for part in ("re", "im")}
+    scaled |= {f"C_{part}": params[f"C_{part}"] / scale for part in ("re", "im")}
+    u = np.cumsum(inputs, axis=1)
+    sigma, same = (hankel_singular_values(p, state_moments(p, u)) for p in (params, scaled))
+    np.testing.assert_allclose(same, sigma, atol=1e-6 * sigma[0])
+
+
+@pytest.mark.parametrize("moments", [np.eye(H), np.full((2 * N, 2 * N), np.nan)])
+def test_moments_that_are_not_those_of_the_states_raise(moments):
+    with pytest.raises(ValueError, match=r"expected finite second moments of the states"):
+        balanced_truncation(drawn(0), 4, moments)
 
 
 def test_moments_of_white_noise_change_nothing():
