@@ -109,8 +109,9 @@ plt.show()
 # ## Trained models
 #
 # `lru.reduce --sweep` reduces every layer of a run's best checkpoint to several numbers of modes and evaluates the model,
-# without further training. The inputs of a layer are not white noise, and most of their variance is in few directions. Given
-# their second moments, balanced truncation retains what these inputs can reach. The plots show three runs of
+# without further training. The inputs of a layer are not white noise: most of their variance is in few directions, and they
+# change slowly. Given the second moments of the layer's states for such inputs, balanced truncation retains what these inputs
+# reach. The plots show three runs of
 # `scripts/reduction.py`: ListOps (four layers of 64 modes), Text (two layers of
 # 32 modes) and Recall (one layer of 32 modes).
 
@@ -131,7 +132,7 @@ for axis, (name, found) in zip(axes, records.items()):
         scores = [100 * score["accuracy"] for score in (*found[method], found["whole"])]
         axis.plot(sizes, scores, marker=marker, markersize=4, label=method)
     axis.set(title=titles[name], xlabel="modes of each layer")
-axes[0].set(ylabel="test accuracy (%)")
+axes[0].set(ylabel="accuracy (%)")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
