@@ -137,7 +137,7 @@ def test_a_changed_file_raises_with_its_name_and_the_remedy(tmp_path):
     with pytest.raises(UserError) as error:
         Counting.create(tmp_path)
     assert str(error.value).startswith(f"{record} is missing or has changed since")
-    assert str(error.value).endswith(f"delete the directory {directory} to prepare it again")
+    assert str(error.value).endswith(f"delete the directory {directory}, and run the command again")
     shutil.rmtree(directory)
     assert len(Counting.create(tmp_path).source("train")) == 5
 
