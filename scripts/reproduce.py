@@ -107,7 +107,7 @@ def _choice(parser: Parser, axis: Axis):
             return axis.choices
         for name in text.split(","):
             if name not in known:
-                parser.error(f"there is no choice {name!r}; expected some of {_listed(axis)}")
+                parser.error(f"there is no {name!r}; expected some of {_listed(axis)}")
         return [known[name] for name in text.split(",")]
 
     return choose

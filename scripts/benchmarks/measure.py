@@ -132,7 +132,7 @@ def _chosen(parser, what, arguments, known, default) -> Sequence[str]:
     chosen = getattr(arguments, what) or default
     for name in chosen:
         if name not in known:
-            parser.error(f"--{what}: there is no {name!r}; expected some of {'; '.join(known)}")
+            parser.error(f"--{what} has no {name!r}; expected some of {'; '.join(known)}")
     return chosen
 
 

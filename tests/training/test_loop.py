@@ -345,9 +345,7 @@ def test_a_damaged_best_checkpoint_raises_with_a_remedy(run, data_dir, tmp_path)
     for file in (work / "checkpoints" / str(best)).rglob("*"):
         if file.is_file() and file.stat().st_size > 100:
             file.write_bytes(b"damaged")
-    with pytest.raises(
-        UserError, match="cannot be read .*; move it elsewhere to use the next best"
-    ):
+    with pytest.raises(UserError, match="cannot be read .*; move it elsewhere to"):
         restore_best(work, data_dir=data_dir)
     shutil.move(work / "checkpoints" / str(best), tmp_path / "elsewhere")
     assert restore_best(work, data_dir=data_dir)[2] != best
