@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> None:
     text = experiment.dataset
     if not isinstance(experiment.task, LanguageModelling):
         raise UserError(
-            f"the run in {known.workdir} is not of a language model, but of {text.name}; expected "
-            "a run of a configs/charlm_*.py"
+            f"the model of the run in {known.workdir} is not a language model: its data set is "
+            f"{text.name}; expected a run of one of configs/charlm_*.py"
         )
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
@@ -94,8 +94,10 @@ def _least(number: Callable[[str], float], least: float) -> Callable[[str], floa
         except ValueError:
             value = -1
         if not least <= value < float("inf"):
-            kind = "whole number" if number is int else "number"
-            raise argparse.ArgumentTypeError(f"{text!r}; expected a {kind} from {least}")
+            kind = "whole" if number is int else "finite"
+            raise argparse.ArgumentTypeError(
+                f"{text!r}; expected a {kind} number of at least {least}"
+            )
         return value
 
     return parse

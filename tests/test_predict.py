@@ -238,10 +238,10 @@ def test_labels_and_tokens_of_the_users_own_are_predicted(tmp_path, capsys):
 
 X = np.zeros((3, T, 1))
 WRONG = [
-    ({"y": X}, "has no array 'x'; expected one, the inputs of the examples"),
+    ({"y": X}, "has no array 'x'; expected the inputs of the examples there"),
     ({"x": X, "length": [1]}, "has an unknown array 'length'; did you mean 'lengths'?"),
     ({"x": np.zeros((3, T, 2))}, "x of example 0 of NEW has 2 features; the model reads 1"),
-    ({"x": np.zeros((3, T), int)}, "are tokens; the model reads features: give (n, T, 1), or"),
+    ({"x": np.zeros((3, T), int)}, "are tokens; the model reads features: give x as (n, T, 1), or"),
     ({"x": X + np.nan}, "x of example 0 of NEW has values that are not finite"),
     ({"x": X, "lengths": [1, 2, 99]}, "has values from 1 to 99; expected 1 to 11"),
     ({"x": np.array([None])}, "NEW holds pickled Python objects; expected numbers only"),

@@ -231,7 +231,7 @@ def test_without_data_modes_and_sizes_are_printed(arguments, reduce, tmp_path):
     )
     other = [other[0], arguments[1]]
     printed, out = reduce(f"--modes={K}", arguments=other)
-    assert "note: no accuracy is reported, because the data set cannot be read" in printed
+    assert "note: no score is reported, because the data set cannot be read" in printed
     assert lru.export.load(out)
 
 
@@ -268,7 +268,7 @@ def error_of(arguments, capsys):
         (["--tolerance=-1"], "tolerance=-1.0; expected a positive number"),
         (["--tolerance=0.5", "--inputs=measured"], "--tolerance is given with --inputs=measured"),
         (["--sweep"], "--sweep evaluates the model"),
-        (["--modes=3", "--inputs=measured"], "--inputs=measured needs the data set"),
+        (["--modes=3", "--inputs=measured"], "--inputs=measured reads the data set"),
     ],
 )
 def test_impossible_arguments_raise(given, words, arguments, tmp_path, capsys):

@@ -27,7 +27,7 @@ class _Form(NamedTuple):
     outputs: int
 
     def __str__(self) -> str:
-        many = f", {self.outputs} each" if self.outputs > 1 else ""
+        many = f", {self.outputs} numbers each" if self.outputs > 1 else ""
         return f"inputs of {self.inputs} and targets of the kind {self.target!r}{many}"
 
 
@@ -47,7 +47,9 @@ def spec_of(parts: Mapping[str, Part], target: str) -> ArraySpec:
     (first, form), *others = forms.items()
     for where, other in others:
         if other != form:
-            raise UserError(f"{where} has {other}, but {first} has {form}; expected the same form")
+            raise UserError(
+                f"{where} has {other}, but {first} has {form}; expected the same for all"
+            )
     train, of_tokens = parts["train"], parts["train"].of_tokens
     labels = outputs = None
     if form.target.endswith("classes"):
@@ -152,7 +154,7 @@ def _labels(parts: Mapping[str, Part], target: str, chosen: bool) -> tuple[int, 
             y, _ = _targets(part, i, target)
             found.update(np.unique(y).tolist())
             number += len(y)
-    where = f"y of {parts['train'].where}"
+    where = "y of " + parts["train"].where.removesuffix(", split train")  # it is of all splits
     if len(found) < 2:
         raise UserError(f"{where} has a single class; expected at least two")
     if not chosen and len(found) > min(max(number // 2, _FEW_LABELS), _MANY_LABELS):
@@ -172,6 +174,6 @@ def _vocab_size(parts: Mapping[str, Part]) -> int:
             if size > _MOST_TOKENS:
                 raise UserError(
                     f"x of {part.name(i)} has the token {size - 1}; expected less than "
-                    f"{_MOST_TOKENS}; give numbers (n, T, features) if these are not tokens"
+                    f"{_MOST_TOKENS}; give x as (n, T, features) if these are not tokens"
                 )
     return max(size, 1)

@@ -130,14 +130,14 @@ class Part:
         x, y, lengths, mask = (arrays.get(name + end) for name in ("x", "y", "lengths", "mask"))
         if x is None:
             raise UserError(
-                f"{path} has no array {'x' + end!r}; expected one, the inputs of the examples"
+                f"{path} has no array {'x' + end!r}; expected the inputs of the examples there"
             )
         if x.ndim == 2 and x.dtype.kind == "f":
             x = x[..., None]  # one feature
         if x.ndim not in (2, 3) or not x.size:
             raise UserError(
-                f"x{end} of {path} has shape {x.shape}; expected real numbers (n, T, features), or "
-                "tokens, integers (n, T)"
+                f"x{end} of {path} has shape {x.shape}; expected numbers (n, T, features), or "
+                "tokens, integers (n, T), with n, T and features above 0"
             )
         _check_rows(y, f"y{end} of {path}", len(x))
         lengths = _lengths(lengths, f"lengths{end} of {path}", *x.shape[:2])
@@ -183,7 +183,8 @@ class Part:
 def _check_rows(array: np.ndarray | None, where: str, number: int) -> None:
     if array is not None and (array.ndim == 0 or len(array) != number):
         raise UserError(
-            f"{where} has shape {array.shape}; expected a first axis of {number} examples, as x has"
+            f"{where} has shape {array.shape}; expected {number} examples on the first axis, as in "
+            "x"
         )
 
 
@@ -206,7 +207,8 @@ def _mask(given: np.ndarray, where: str, shape: tuple[int, ...]) -> np.ndarray:
     fits = given.shape == shape and given.dtype.kind in _INTEGERS
     if not (fits and np.isin(given, (0, 1)).all()):
         raise UserError(
-            f"{where} has shape {given.shape} and type {given.dtype}; expected {shape}, with 1 or "
-            "True where the target of a step counts, and 0 or False elsewhere"
+            f"{where} has shape {given.shape} and type {given.dtype}; expected integers or "
+            f"booleans {shape}, 1 or True where the target of a step counts, and 0 or False "
+            "elsewhere"
         )
     return given.astype(bool)

@@ -176,7 +176,7 @@ class ArraySpec:
         if x.ndim == 1:
             raise UserError(
                 f"{where} has integers (T,), which are tokens; the model reads features: give "
-                f"(n, T, {features})" + ", or convert to real numbers" * (features == 1)
+                f"x as (n, T, {features})" + ", or as real numbers (n, T)" * (features == 1)
             )
         if x.shape[1] != features:
             raise UserError(f"{where} has {x.shape[1]} features; the model reads {features}")
@@ -211,7 +211,10 @@ def check_finite(x: np.ndarray, where: str) -> None:
 
 def _checked_tokens(x: np.ndarray, vocab_size: int, where: str) -> np.ndarray:
     if x.ndim != 1:
-        raise UserError(f"{where} has steps of shape {x.shape[1:]}; the model reads integer tokens")
+        raise UserError(
+            f"{where} has steps of shape {x.shape[1:]}; the model reads tokens: give x as integers "
+            "(n, T)"
+        )
     if x.min() < 0 or x.max() >= vocab_size:
         raise UserError(
             f"{where} has tokens from {x.min()} to {x.max()}; expected 0 to {vocab_size - 1}"
@@ -293,7 +296,9 @@ def _check_scaling(scaling: Scaling, name: str) -> None:
         raise ValueError(f"{name} have no mean and std of equal lengths")
     real = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
     if not real or min(scaling.std) <= 0:
-        raise ValueError(f"{name} have a mean or std that is not a finite number above 0")
+        raise ValueError(
+            f"{name} have a mean that is not finite, or a std that is not finite and above 0"
+        )
 
 
 def _increase(labels: Sequence[Any]) -> bool:

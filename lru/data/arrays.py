@@ -186,7 +186,10 @@ def _drawn(part: Part, options: ArraysOptions) -> dict[str, Part]:
     validation = max(int(number * options.validation_fraction), 1)
     test = max(int(number * options.test_fraction), 1)
     if validation + test >= number:
-        raise UserError(f"{part.where} has {number} examples; expected enough for three splits")
+        raise UserError(
+            f"{part.where} has {number} examples, of which {validation} would be for validation "
+            f"and {test} for testing; expected at least one more, for training"
+        )
     order = np.random.default_rng(options.seed).permutation(number)
     bounds = {
         "train": order[validation + test :],

@@ -439,8 +439,8 @@ def _verify_checksums(directory: Path) -> None:
         wrong = [_CHECKSUMS]
     if wrong:
         raise UserError(
-            f"{directory / wrong[0]} has changed since it was prepared: "
-            f"delete the directory {directory} to prepare it again"
+            f"{directory / wrong[0]} is missing or has changed since the data were prepared: "
+            f"delete the directory {directory}, and run the command again"
         )
 
 

@@ -62,8 +62,8 @@ class CIFAR10Options(ReleasedOptions):
         self.check_least(num_validation=1)
         if self.num_validation >= len(_TRAIN) * _PER_FILE:
             raise UserError(
-                f"num_validation is {self.num_validation}; expected less than the "
-                f"{len(_TRAIN) * _PER_FILE:,} training images"
+                f"num_validation is {self.num_validation}; expected less than "
+                f"{len(_TRAIN) * _PER_FILE:,}, the number of training images"
             )
 
     def unused(self) -> Collection[str]:

@@ -55,7 +55,7 @@ def write_contact_sheet(
         sheet.save(path)
     except ValueError as error:
         raise UserError(
-            f"{os.fspath(path)} is not the name of an image file; expected a name that ends in .png"
+            f"{os.fspath(path)} is not the name of an image file; expected a name such as sheet.png"
         ) from error
 
 

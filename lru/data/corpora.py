@@ -175,15 +175,15 @@ class TextStream(SequenceDataset):
         for split, text in texts.items():
             if len(text) < 2:
                 raise UserError(
-                    f"{split} of {self.name} would have {len(text)} characters; expected at "
-                    "least 2: the text, or the percentage of it, is too short"
+                    f"the split {split} of {self.name} would have {len(text)} characters; expected "
+                    "at least 2: choose a longer text or a larger percent"
                 )
         found = Alphabet.of(_chunks(texts["train"]))
         most = np.iinfo(self.token_dtype).max
         if len(found.characters) > most:
             raise UserError(
-                f"{self.name} has {len(found.characters)} different characters; expected at most "
-                f"{most}: check that it is the right file"
+                f"the training text of {self.name} has {len(found.characters)} different "
+                f"characters; expected at most {most}: check that it is the right file"
             )
         self.info.metadata["characters"] = found.characters
         return {split: self._examples(text) for split, text in texts.items()}
@@ -203,24 +203,26 @@ class TextStream(SequenceDataset):
         prefix = self.prefix and len(paths) == 1
         if len(content) > self.size or (len(content) < self.size and not prefix):
             have = "together have" if paths[1:] else "has"
-            coded = " (parts written as numbers are not supported)" if paths[1:] else ""
+            coded = " (files that list bytes as numbers are not supported)" if paths[1:] else ""
             raise UserError(
                 f"{', '.join(map(str, paths))} {have} {len(content):,} bytes; expected "
                 f"{self.size:,}{coded}: download {self.release.url} again"
             )
-        self._check_whole(content, paths[0])
+        self._check_whole(content, paths)
         self.info.metadata["bytes"] = len(content)
         return self.divided(self.decoded(content))
 
-    def _check_whole(self, content: bytes, path: Path) -> None:
+    def _check_whole(self, content: bytes, paths: Sequence[Path]) -> None:
         """Raises a UserError if content of the released size has another MD5 digest than `md5`.
 
         There is no check if `md5` is not set.
         """
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if self.md5 and len(content) == self.size and digest != self.md5:
+            are = "together are" if paths[1:] else "is"
             raise UserError(
-                f"{path} is not the released file: md5 {digest}; expected {self.md5}\n"
+                f"{', '.join(map(str, paths))} {are} not the released text: md5 {digest}; expected "
+                f"{self.md5}\n"
                 f"download {self.release.url} again"
             )
 

@@ -55,7 +55,7 @@ class RecallOptions(Options):
             )
         if self.classes + self.distractors > _MOST_TOKENS:
             raise UserError(
-                f"classes={self.classes} and distractors={self.distractors} are "
+                f"classes={self.classes} and distractors={self.distractors} make "
                 f"{self.classes + self.distractors} tokens; expected at most {_MOST_TOKENS}"
             )
 

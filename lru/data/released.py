@@ -119,7 +119,7 @@ class Release:
             found = self._unpack(found.origin[0], paths.scratch / "unpacked")
         for path in found.files.values():
             if path.is_file() and not path.stat().st_size:
-                raise UserError(f"{path} is empty; the released file is from {self.url}")
+                raise UserError(f"{path} is empty: download {self.url} again")
         return self._decompress(found, paths.scratch / "decompressed")
 
     def locate(self, paths: Paths) -> Found | None:
@@ -226,7 +226,7 @@ class Release:
         name = plain(path.name)
         for beginning, reason in self.unusable.items():
             if name.startswith(beginning.lower()):
-                raise UserError(f"{path} is {reason}: put {self.url} there instead")
+                raise UserError(f"{path} is {reason}: download {self.url} instead")
         if name.endswith(_UNFINISHED) and name.startswith(self.name.lower()):
             raise UserError(f"{path} is an unfinished download: finish it, or delete it")
         if name.endswith(_UNREAD) and stem(name.rpartition(".")[0]) == stem(self.name):
@@ -237,7 +237,9 @@ class Release:
         if paths.manual:
             looked = f"looked in {paths.manual}"
             looked += "" if paths.manual.exists() else ", which does not exist"
-            looked += f", in folders {', '.join(self.folders)} below" if self.folders else ""
+            looked += (
+                f", in the folders named {', '.join(self.folders)} below it" if self.folders else ""
+            )
             looked += f", and for {self.name}" if self.name not in self.files else ""
         files = ", ".join(name.rstrip("/") for name in missing)
         reason += f"; {self.url} is reported to answer 403: {self.hint}" if self.hint else ""
@@ -290,9 +292,12 @@ class Release:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             found, expected = f"sha256 {digest}", f"sha256 {self.sha256}"
         if found != expected:
+            if what == self.url:  # the downloaded file is deleted
+                advice = "run the command again, or give the file with --manual_dir"
+            else:
+                advice = f"delete it and download {self.url} again"
             raise UserError(
-                f"{what} is not the released file: {found}; expected {expected}\n"
-                f"delete it and download {self.url} again"
+                f"{what} is not the released file: {found}; expected {expected}\n{advice}"
             )
 
     def _unpack(self, archive: Path, directory: Path) -> Found:

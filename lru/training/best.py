@@ -154,14 +154,17 @@ def build_experiment(
 
 
 def _refuse(text: str) -> NoReturn:
-    raise UserError(f"{text}; move it elsewhere to use the next best checkpoint")
+    raise UserError(f"{text}; move it elsewhere to leave it out")
 
 
 def _no_checkpoint(workdir: Path) -> UserError:
     record = read_run_record(workdir)
     if record and "test" in record:  # lru.train does not train a finished run again
         return UserError(
-            f"{workdir} has ended, but its best checkpoint, of step {record['test']['step']:,}, is "
-            "gone; restore it from a copy, or train in a new --workdir"
+            f"the run in {workdir} has ended, but its best checkpoint, of step "
+            f"{record['test']['step']:,}, is gone; restore it from a copy, or train in a "
+            "new --workdir"
         )
-    return UserError(f"{workdir} has no evaluated checkpoint yet; continue it with lru.train first")
+    return UserError(
+        f"the run in {workdir} has no evaluated checkpoint yet; continue it with lru.train first"
+    )

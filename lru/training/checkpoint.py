@@ -134,8 +134,8 @@ class Checkpoints:
         if reasons:
             first = next(iter(reasons.values()))
             raise UserError(
-                f"{first}, and no earlier checkpoint can be read; restore one, or start a new "
-                "--workdir"
+                f"{first}, and no earlier checkpoint can be read; restore one from a "
+                "copy, or train in a new --workdir"
             )
         return None
 

@@ -39,8 +39,8 @@ def check_data(dataset: SequenceDataset, workdir: Path, write: bool = False) -> 
     before = _read(file)
     if other := [split for split in now if before.get(split) != now[split]]:
         raise UserError(
-            f"{workdir} was trained on other data: the source has changed since, and with it "
-            f"{', '.join(other)} of {dataset.name}\n"
+            f"the run in {workdir} was trained on other data: the source of {dataset.name} has "
+            f"changed since, and so have its splits: {', '.join(other)}\n"
             "restore the source as it was, or choose another --workdir"
         )
 

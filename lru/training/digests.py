@@ -42,7 +42,7 @@ def check_digests(directory: Path) -> None:
     # File managers add hidden files such as .DS_Store.
     added = [name for name in there if name not in sums and not Path(name).name.startswith(".")]
     if added:
-        raise Damaged(f"{added[0]} was added after it was saved")
+        raise Damaged(f"{added[0]} was added later")
 
 
 def read_digests(directory: Path) -> dict[str, str]:

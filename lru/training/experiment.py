@@ -73,7 +73,7 @@ def _check_time_devices(config: ConfigDict) -> None:
     if (axis or None) != ("time" if number > 1 else None):
         raise UserError(
             f"config.train.time_devices is {number} and config.model.mixer.sequence_axis is "
-            f'{axis!r}; expected "time" if several devices share the time, else None'
+            f"{axis!r}; expected sequence_axis='time' if time_devices is above 1, else None"
         )
 
 
@@ -136,8 +136,8 @@ class Experiment:
         allow: Sequence[str] | None = None,
     ):
         if set(config) != set(SECTIONS):
-            odd = ", ".join(sorted(set(config) ^ set(SECTIONS)))
-            raise UserError(f"the config has or lacks {odd}; expected {', '.join(SECTIONS)}")
+            given, known = ", ".join(sorted(config)), ", ".join(SECTIONS)
+            raise UserError(f"the keys of the config are {given}; expected {known}")
         _check_sections(config)
         check_arguments(Settings, config.train, "config.train")
         check_ranges(Settings, config.train, "config.train")

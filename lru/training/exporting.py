@@ -306,11 +306,11 @@ def _check_same_data(folder: Path, there: Mapping[str, Any], experiment: Experim
     here = dict(experiment.task.model_arguments) | {"spec": experiment.dataset.spec}
     for name, value in here.items():
         if there.get(name) != value:
-            what = f"{name} was {there.get(name)}, and is {value}"
+            what = f"{name} was {there.get(name)}, and is now {value}"
             what = "their scaling or labels differ" if name == "spec" else what
             raise UserError(
-                f"{folder} was trained on other data than config.data gives ({what}); restore that "
-                "data"
+                f"the model in {folder} was trained on other data than config.data gives now "
+                f"({what}); restore the former data"
             )
 
 

@@ -140,7 +140,7 @@ def set_initial_weights(
 
 def _log_origin(origin: Mapping[str, Any]) -> None:
     step = "" if origin["step"] is None else f", checkpoint of step {origin['step']:,}"
-    new = f"; new: {', '.join(origin['new'])}" if origin["new"] else ""
+    new = f"; not taken: {', '.join(origin['new'])}" if origin["new"] else ""
     note = f"; note: {origin['note']}" if "note" in origin else ""
     _logger.info("starting with the weights of %s%s%s%s", origin["from"], step, new, note)
 
@@ -175,7 +175,9 @@ def _read_run(workdir: Path) -> Source:
     train = load_run_config(workdir).get("train")
     select = train.get("select", "accuracy") if isinstance(train, ConfigDict) else "accuracy"
     if select not in ("accuracy", "loss", "rmse"):
-        raise UserError(f"{workdir / 'config.json'} is damaged (train.select is {select!r})")
+        raise UserError(
+            f"{workdir / 'config.json'} is damaged (train.select is {select!r}); restore it"
+        )
     description = Description.load(workdir)
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         rows, _ = evaluated_rows(workdir, checkpoints)

@@ -246,7 +246,7 @@ class _Run:
         """
         best = self.best
         if best is None:
-            raise UserError(f"{self.workdir} has no validation metrics; start a new --workdir")
+            raise UserError(f"{self.workdir} has no validation metrics; train in a new --workdir")
         state = self.files.restore_step(best["step"])
         rows = self.files.metrics.rows
         if not any(_is_test(row, best) for row in rows):

@@ -134,12 +134,13 @@ def resolve(name: str, where: str, allow: Sequence[str] | None = None) -> Callab
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where}.type is {name!r}, which does not exist: {error}") from error
+        raise UserError(f"{where}.type is {name!r}, which cannot be imported: {error}") from error
     if hasattr(target, "create"):
         raise UserError(f"{where}.type is {name!r}; expected {name + '.create'!r}")
     if not callable(target):
         raise UserError(
-            f'{where}.type is {name!r}, a {type(target).__name__}; expected "module:name"'
+            f"{where}.type is {name!r}, a {type(target).__name__}; expected a class or a function, "
+            'as "module:name"'
         )
     if allow is not None:
         _check_target(target, name, where, allow)

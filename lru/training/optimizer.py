@@ -199,8 +199,10 @@ def _checked_row(row: Any) -> Row:
 def _check_ranges(**options: tuple[float, float, float]) -> None:
     for name, (value, least, most) in options.items():
         if not least <= value <= most:
+            bound = ", the learning_rate" if name == "end_learning_rate" else ""
             raise UserError(
-                f"config.optimizer.{name} is {value}; expected a number from {least} to {most}"
+                f"config.optimizer.{name} is {value}; expected a number from {least} to "
+                f"{most}{bound}"
             )
 
 

@@ -86,8 +86,8 @@ def _add(config: ConfigDict, argument: str) -> None:
     kind, optional = _kind(takes[last], last)
     if kind is None:
         raise UserError(
-            f"{path}.{last} is {takes[last]}, which cannot be given on the command line: set it in "
-            "the config file"
+            f"{path}.{last} has the type {inspect.formatannotation(takes[last])}, which cannot be "
+            "given on the command line: set it in the config file"
         )
     if value == "None" and not optional:
         raise UserError(f"{path}.{last} is None; expected {kind.__name__}")

@@ -119,7 +119,8 @@ def load_predictor(source: Path, allow: Sequence[str] = (), **reading: Any) -> P
         spec, precision = experiment.dataset.spec, experiment.precision
     if spec is None:
         raise UserError(
-            f"the model in {source} was not trained on arrays; expected a run of configs/arrays.py"
+            f"the model in {source} was not trained on arrays; expected a run of configs/arrays.py "
+            "or its export"
         )
     return Predictor(model, variables, spec, precision)
 

@@ -116,8 +116,8 @@ def check_spectra(eigenvalue_log: EigenvalueLog, directory: Path, log: Log) -> N
     if damaged := eigenvalue_log.damaged():
         steps = ", ".join(f"{step:,}" for step in damaged[:5]) + ", ..." * (len(damaged) > 5)
         log(
-            f"{directory} lacks the eigenvalues of step {steps}, or they are damaged: restore them "
-            "from a copy, or the animation of lru.spectrum omits them"
+            f"files of eigenvalues in {directory} are missing or damaged, of step {steps}: restore "
+            "them from a copy, or the animation of lru.spectrum omits these steps"
         )
 
 
@@ -164,7 +164,7 @@ def check_rows(
         if step % eval_every == 0 and step not in evaluated:
             raise UserError(
                 f"{file} lacks the validation row of step {step:,}, which has a checkpoint; "
-                "restore the file from a copy, or start a new --workdir"
+                "restore the file from a copy, or train in a new --workdir"
             )
 
 

@@ -97,7 +97,7 @@ def restore_run(workdir: Path, split: str | None, **reading: Any) -> TrainedRun:
         # Raises the error again if the data set was not the cause.
         found = restore_best(workdir, **reading, read_data=False)
         _logger.warning(
-            "note: no accuracy is reported, because the data set cannot be read: %s", error
+            "note: no score is reported, because the data set cannot be read: %s", error
         )
         split = None
     layers = find_lrus(jax.device_get(found[1].params))
@@ -151,7 +151,8 @@ def state_moments(run: TrainedRun) -> dict[str, np.ndarray]:
     """
     if run.split is None:
         raise UserError(
-            "--inputs=measured needs the data set; expected a --split other than none, and its data"
+            "--inputs=measured reads the data set; expected a --split other than none, and a data "
+            "set that can be read"
         )
     experiment, task = run.experiment, run.experiment.task
     model, variables = experiment.model, experiment.variables(run.state)

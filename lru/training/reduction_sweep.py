@@ -55,7 +55,8 @@ def sweep(run: TrainedRun) -> dict[str, Any]:
     """
     if run.split is None:
         raise UserError(
-            "--sweep evaluates the model; expected a --split other than none, and its data"
+            "--sweep evaluates the model; expected a --split other than none, and a data set that "
+            "can be read"
         )
     sizes = sorted({max(round(share * run.d_state), 1) for share in _SHARES})
     sigma = each_layer(hankel_singular_values, run, {})

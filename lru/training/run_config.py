@@ -149,7 +149,7 @@ def load_run_config(workdir: Path) -> ConfigDict:
             f"{workdir} holds no run: {file} is missing; give a --workdir that "
             "lru.train has written"
         )
-    remedy = "restore it or start a new --workdir"
+    remedy = "restore it, or train in a new --workdir"
     try:
         return ConfigDict(read_object(file, {}, remedy))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:

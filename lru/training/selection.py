@@ -34,7 +34,7 @@ def best_row(rows: Iterable[Mapping[str, Any]], by: str) -> Mapping[str, Any] | 
         if by not in row:
             raise UserError(
                 f"the validation metrics of step {row['step']:,} have no {by}, which "
-                "config.train.select names; restore metrics.jsonl, or start a new --workdir"
+                "config.train.select names; restore metrics.jsonl, or train in a new --workdir"
             )
     keys = {
         "accuracy": lambda row: (row["accuracy"], -row["loss"]),

@@ -164,11 +164,17 @@ def _make_task(
     if dataset.spec is not None:
         return ArrayPrediction(dataset, settings, arguments)
     text = dataset.is_text if isinstance(dataset, Description) else isinstance(dataset, TextStream)
-    if text == ("num_classes" in arguments):
+    if (text and "num_outputs" in arguments) or text == ("num_classes" in arguments):
+        given = getattr(create_model, "func", create_model).__qualname__
+        if text:
+            what, fitting = "a text", "LanguageModel"
+        elif dataset.name == "retrieval":
+            what, fitting = "labeled pairs of sequences", "SequenceMatcher"
+        else:
+            what, fitting = "labeled sequences", "SequenceClassifier"
         raise UserError(
-            f"{dataset.name} is {'a text' if text else 'labeled sequences'}, and config.model "
-            f"{'classifies' if text else 'predicts characters'}; expected config.model.type to be "
-            f"{'lru.models:LanguageModel' if text else 'lru.models:SequenceClassifier'}"
+            f"config.model.type is {given}, but the data of {dataset.name} are {what}; expected a "
+            f"model such as lru.models:{fitting}"
         )
     return LanguageModelling(dataset, settings) if text else Classification(dataset, settings)
 

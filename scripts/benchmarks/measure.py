@@ -75,7 +75,10 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, arguments.compiles) < 1:
-        parser.error("--rounds and --compiles must be at least 1")
+        parser.error(
+            f"--rounds is {arguments.rounds} and --compiles is {arguments.compiles}; expected at "
+            "least 1 of each"
+        )
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
     length = arguments.kind == "length"
     kind = "model" if length else arguments.kind
@@ -93,7 +96,9 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
         shapes = {f"T={n:,}": dataclasses.replace(every["long"], time=n) for n in lengths}
     if arguments.paper_batch:
         if kind == "language":
-            parser.error("--paper_batch: Table 10 has no language models; leave it out")
+            parser.error(
+                "--paper_batch is for the models of Table 10, not for language; leave it out"
+            )
         shapes = {
             name: dataclasses.replace(shape, batch=shape.paper_batch or shape.batch)
             for name, shape in shapes.items()

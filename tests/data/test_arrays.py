@@ -207,13 +207,13 @@ def without(array, at, value):
 
 LARGE = np.array([1, 2, 3, 2**63] * 5, np.uint64)
 WRONG = [
-    ({"y": CLASSES}, "has no array 'x'; expected one, the inputs of the examples"),
+    ({"y": CLASSES}, "has no array 'x'; expected the inputs of the examples there"),
     ({"x": X}, "has x, but no y; expected y, the targets"),
     ({"x": X, "Y": CLASSES}, "has an unknown array 'Y'; "),
     ({"x": X, "y": CLASSES, "x_test": X}, "has x and x_test; expected names with a split"),
-    ({"x_train": X, "y_train": CLASSES}, "has no array 'x_validation'; expected one"),
-    ({"x": X[0, 0], "y": CLASSES[:F]}, "has shape (3,); expected real numbers (n, T, features)"),
-    ({"x": X, "y": CLASSES[:5]}, "y of DATA has shape (5,); expected a first axis of 20 examples"),
+    ({"x_train": X, "y_train": CLASSES}, "has no array 'x_validation'; expected the inputs"),
+    ({"x": X[0, 0], "y": CLASSES[:F]}, "has shape (3,); expected numbers (n, T, features)"),
+    ({"x": X, "y": CLASSES[:5]}, "y of DATA has shape (5,); expected 20 examples on the first"),
     ({"x": X.astype(str), "y": CLASSES}, "x of DATA has the type <U"),
     ({"x": X + 1j, "y": CLASSES}, "x of DATA has the type complex128; expected numbers"),
     ({"x": without(X, (4, 2, 1), np.nan), "y": CLASSES}, "x of example 4 of DATA has values that"),
@@ -232,11 +232,11 @@ WRONG = [
     ({"x": X, "y": 0 * CLASSES}, "y of DATA has a single class; expected at least two"),
     ({"x": X, "y": LARGE}, "y of example 3 of DATA has the label 9223372036854775808; expected at"),
     ({"x": X, "y": CLASSES, "mask": TOKENS > 4}, "has a mask; expected none for the target"),
-    ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected (20, 7), with 1 or True where the target"),
+    ({"x": X, "y": TOKENS, "mask": TOKENS}, "expected integers or booleans (20, 7), 1"),
     ({"x": X, "y": TOKENS, "mask": 0 * TOKENS}, "of DATA is zero at every valid step; expected"),
-    ({"x": TOKENS + 70_000, "y": CLASSES}, "expected less than 65536; give numbers (n, T, feat"),
+    ({"x": TOKENS + 70_000, "y": CLASSES}, "expected less than 65536; give x as (n, T, feat"),
     ({"x": -1 - TOKENS, "y": CLASSES}, "has tokens from -"),
-    ({"x": X[:2], "y": X[:2]}, "has 2 examples; expected enough for three splits"),
+    ({"x": X[:2], "y": X[:2]}, "has 2 examples, of which 1 would be for validation"),
     (splits(x_test=X[..., :2]), "split test has inputs of 2 features and targets of the kind"),
     (splits(y_test=TOKENS), "the kind 'step_classes', but DATA, split train has inputs of 3"),
 ]  # fmt: skip
@@ -431,15 +431,15 @@ def test_a_scaling_suits_float32_if_it_is_finite_and_precise_there(mean, std, su
 
 def test_inputs_of_another_kind_than_the_model_reads_raise():
     of_tokens = ArraySpec("classes", 2, vocab_size=9, labels=(0, 1))
-    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads integer"):
+    with pytest.raises(UserError, match=r"x has steps of shape \(3,\); the model reads tokens"):
         of_tokens.encode_inputs(X[0], "x")
-    for scaling, hint in (Scaling((0.0,), (1.0,)), "1), or convert to real numbers"), (
+    for scaling, hint in (Scaling((0.0,), (1.0,)), "1), or as real numbers (n, T)"), (
         Scaling((0.0, 0.0), (1.0, 1.0)), "2)"
     ):  # fmt: skip
         of_features = ArraySpec("classes", 2, inputs=scaling, labels=(0, 1))
         with pytest.raises(UserError) as error:
             of_features.encode_inputs(TOKENS[0], "x")
-        assert str(error.value).endswith(f"the model reads features: give (n, T, {hint}")
+        assert str(error.value).endswith(f"the model reads features: give x as (n, T, {hint}")
 
 
 GOOD = dict(target="values", num_outputs=1, inputs={"mean": [0.0], "std": [1.0]})

@@ -136,8 +136,8 @@ def test_a_changed_file_raises_with_its_name_and_the_remedy(tmp_path):
     record.write_bytes(content)
     with pytest.raises(UserError) as error:
         Counting.create(tmp_path)
-    assert str(error.value).startswith(f"{record} has changed since it was prepared")
-    assert str(error.value).endswith(f"delete the directory {directory} to prepare it again")
+    assert str(error.value).startswith(f"{record} is missing or has changed since")
+    assert str(error.value).endswith(f"delete the directory {directory}, and run the command again")
     shutil.rmtree(directory)
     assert len(Counting.create(tmp_path).source("train")) == 5
 
@@ -147,7 +147,8 @@ def test_a_missing_file_raises(tmp_path, name):
     directory = Path(Counting.create(tmp_path).data_dir)
     (directory / name).unlink()
     with pytest.raises(
-        UserError, match=f"{name} has changed since it was prepared: delete the directory"
+        UserError,
+        match=f"{name} is missing or has changed since the data were prepared: delete the",
     ):
         Counting.create(tmp_path)
 
@@ -156,7 +157,7 @@ def test_a_missing_file_raises(tmp_path, name):
 def test_damaged_checksums_raise(tmp_path, content):
     sums = Path(Counting.create(tmp_path).data_dir) / "checksums.json"
     sums.write_text(content, errors="surrogateescape")
-    with pytest.raises(UserError, match=r"checksums\.json has changed since it was prepared"):
+    with pytest.raises(UserError, match=r"checksums\.json is missing or has changed since"):
         Counting.create(tmp_path)
 
 

@@ -89,5 +89,5 @@ def test_the_vocabulary_covers_what_a_model_sees_and_is_saved_and_verified(tmp_p
     assert tokens == [[UNKNOWN, END, PAD, PAD, PAD]]
     kept = next(tmp_path.rglob("metadata.json"))
     kept.write_text(kept.read_text().replace("ab", "ba"))
-    with pytest.raises(UserError, match=r"metadata\.json has changed since it was prepared"):
+    with pytest.raises(UserError, match=r"metadata\.json is missing or has changed since"):
         Letters.create(tmp_path)

@@ -128,7 +128,7 @@ def test_a_truncated_or_damaged_file_raises(released, tmp_path):
     [
         ({"color": "gray"}, "color is 'gray'; did you mean 'grey'"),
         ({"num_validation": 0}, "num_validation is 0; expected at least 1"),
-        ({"num_validation": 50_000}, "num_validation is 50000; expected less than the 50,000"),
+        ({"num_validation": 50_000}, "num_validation is 50000; expected less than 50,000"),
     ],
 )
 def test_an_impossible_option_raises(tmp_path, options, message):

@@ -44,6 +44,6 @@ def test_inputs_that_are_not_images_raise(tmp_path, inputs, message):
 def test_an_unknown_format_raises(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"a\.what is not the name of an image file; expected a name that ends in \.png",
+        match=r"a\.what is not the name of an image file; expected a name such as sheet",
     ):
         write_contact_sheet(tmp_path / "a.what", examples(4, 1, [0]), ["0"])

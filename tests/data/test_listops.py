@@ -87,7 +87,7 @@ def test_the_longest_expression_fits_if_pad_to_is_max_length(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pad_to": 29}, "pad_to=29 cannot hold 29 tokens and the end of sequence"),
+        ({"pad_to": 29}, "pad_to=29 cannot hold 29 tokens and the end-of-sequence token"),
         ({"min_length": 29}, "no length is above min_length=29 and below max_length=30"),
         ({"max_depth": 0}, "max_depth is 0; expected at least 1"),
         ({"max_args": 1}, "max_args is 1; expected at least 2"),
@@ -167,7 +167,7 @@ def test_existing_files_are_not_overwritten(generated, released_dir):
         ("( ( ( [MAX 1 ) 2 ) ] )\t²", "the label is '²'; expected a digit"),
         ("( ( ( [MAX 1 ) 2 ) ]\t2", "unbalanced"),
         ("( ( [MAX 1 ) 2 )\t2", "1 operators still open"),
-        ("[MAX" + " 1" * 30 + " ]\t1", "32 tokens and the end of sequence exceed pad_to=32"),
+        ("[MAX" + " 1" * 30 + " ]\t1", "32 tokens and the end-of-sequence token exceed pad_to=32"),
         ("( ( ( [MAX 1 ) 2 ) ] )\t1", "the label is 1, but the expression's value is 2"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_truncated_file_raises(released_dir, tmp_path):
     with pytest.raises(UserError, match=rf"{path}, line 5: the file ends after 4 rows; expected 5"):
         ListOps.create(tmp_path, released_dir, source="released", **TINY)
     path.write_text("")
-    with pytest.raises(UserError, match=rf"{path} is empty; the released file is from https"):
+    with pytest.raises(UserError, match=rf"{path} is empty: download https"):
         ListOps.create(tmp_path, released_dir, source="released", **TINY)
 
 

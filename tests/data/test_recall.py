@@ -117,7 +117,7 @@ def test_a_larger_split_starts_with_the_examples_of_a_smaller_one(generated, tmp
         (dict(length=0), "length is 0; expected at least 1"),
         (dict(classes=1), "classes is 1; expected at least 2"),
         (dict(distractors=0), "distractors is 0; expected at least 1"),
-        (dict(distractors=253), "distractors=253 are 256 tokens; expected at most 255"),
+        (dict(distractors=253), "distractors=253 make 256 tokens; expected at most 255"),
         (dict(num_test=0), "num_test is 0; expected at least 1"),
         (dict(seed=-1), "seed is -1; expected at least 0"),
         (dict(length=6.0), "length is 6.0; expected int"),

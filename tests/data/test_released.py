@@ -191,7 +191,7 @@ def test_without_a_network_it_raises_with_missing_files_and_the_command(paths):
         with pytest.raises(UserError) as error:
             release(b"x").find(given)
         first, second = str(error.value).splitlines()
-        looked = f"looked in {paths.manual}, in folders part below, and for set.tar.gz"
+        looked = f"looked in {paths.manual}, in the folders named part below it, and for set.tar.gz"
         assert first.startswith(
             "one.txt, two not found: " + (looked if given.manual else "no manual_dir was given")
         )

@@ -170,7 +170,7 @@ def test_a_damaged_row_raises_with_its_number(tmp_path, part, row, message):
 def test_an_empty_file_raises(tmp_path):
     path = write(tmp_path / "manual") / "new_aan_pairs.test.tsv"
     path.write_text("")
-    with pytest.raises(UserError, match=f"{path} is empty; the released file is from https"):
+    with pytest.raises(UserError, match=f"{path} is empty: download https"):
         create(tmp_path)
 
 

@@ -106,7 +106,9 @@ def test_files_that_are_not_the_whole_text_raise(tmp_path):
     for name in ("train", "valid", "test"):
         put(tmp_path / "manual" / "enwik8" / f"{name}.txt", b"60 112 97")
     message = enwik8_error(tmp_path, tmp_path / "manual")
-    assert "together have 27 bytes; expected 100,000,000 (parts written as numbers" in message
+    assert (
+        "together have 27 bytes; expected 100,000,000 (files that list bytes as numbers" in message
+    )
     assert message.endswith("download http://mattmahoney.net/dc/enwik8.zip again")
 
 
@@ -114,13 +116,13 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(Enwik8, "size", len(WIKI))
     put(tmp_path / "manual" / "enwik8")
     message = enwik8_error(tmp_path, tmp_path / "manual")
-    assert "is not the released file: md5 " in message and Enwik8.md5 in message
+    assert "not the released text: md5 " in message and Enwik8.md5 in message
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"enwik8": b""}, "enwik8 is empty; the released file is from http"),
+        ({"enwik8": b""}, "enwik8 is empty: download http"),
         (
             {"enwik8": bytes(5000)},
             "enwik8 is damaged: it has 512 or more zero bytes in a row",
@@ -167,7 +169,7 @@ def test_other_versions_of_cifar_raise_with_the_needed_one(tmp_path, name, what)
     for manual in (tmp_path / "manual", tmp_path / "manual" / Path(name).parts[0]):
         if manual.is_dir() and manual.name != "manual":
             continue
-        with pytest.raises(UserError, match=f"is {what}: put https://.*binary.tar.gz there"):
+        with pytest.raises(UserError, match=f"is {what}: download https://.*binary.tar.gz instead"):
             CIFAR10.create(tmp_path, manual)
 
 

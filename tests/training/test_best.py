@@ -45,7 +45,9 @@ def test_a_damaged_config_raises_one_line(path, value, tmp_path):
         build_experiment(config, tmp_path, tmp_path / "data", None, (), True)
     assert "\n" not in str(error.value)
     del config.train
-    with pytest.raises(UserError, match="the config has or lacks train"):
+    with pytest.raises(
+        UserError, match="the keys of the config are data, model, optimizer, seed; expected"
+    ):
         build_experiment(on_one_device(config), tmp_path, tmp_path / "data", None, (), True)
 
 

@@ -195,14 +195,17 @@ def test_a_failing_config_file_raises_its_error(tmp_path):
     ("section", "words"),
     [
         ({"d_state": 3}, "config.m has no key 'type'"),
-        ({"type": "lru:GRU"}, "config.m.type is 'lru:GRU', which does not exist"),
-        ({"type": "lru.nothing:LRU"}, "which does not exist"),
+        ({"type": "lru:GRU"}, "config.m.type is 'lru:GRU', which cannot be imported"),
+        ({"type": "lru.nothing:LRU"}, "which cannot be imported"),
         ({"type": "lru:LRU", "d_stat": 3}, "config.m has no key 'd_stat'; did you mean 'd_state'?"),
         ({"type": "lru:LRU", "d_state": "3"}, "config.m.d_state is '3'; expected int"),
         ({"type": "lru:LRU"}, "config.m lacks the key 'd_state', which LRU needs"),
         ({"type": "lru:LRU", "d_state": True}, "config.m.d_state is True; expected int"),
         ({"type": "lru.data.text:Text"}, "expected 'lru.data.text:Text.create'"),
-        ({"type": "lru.models", "d_state": 3}, 'a module; expected "module:name"'),
+        (
+            {"type": "lru.models", "d_state": 3},
+            'a module; expected a class or a function, as "module:name"',
+        ),
         (
             {"type": "lru:LRU", "d_state": 3, "method": "asociative"},
             "config.m.method is 'asociative'; expected one of 'auto'",

@@ -91,7 +91,7 @@ def test_each_of_four_devices_needs_about_a_quarter_of_the_memory(data_dir):
     ("options", "message"),
     [
         (TIME, "time_devices is 1 and config.model.mixer.sequence_axis is 'time'; expected"),
-        (["model.mixer.sequence_axis=x"], "sequence_axis is 'x'; expected \"time\" if several"),
+        (["model.mixer.sequence_axis=x"], "sequence_axis is 'x'; expected sequence_axis='time' if"),
     ],
 )
 def test_a_mixer_and_devices_that_do_not_agree_raise(options, message, data_dir):

@@ -44,9 +44,9 @@ def test_missing_truncated_and_added_files_raise(directory, tmp_path_factory):
     damaged(lambda copy: (copy / "empty").unlink(), "empty is missing")
     damaged(lambda copy: (copy / "a").write_bytes(b"some"), "a has changed since it was saved")
     damaged(lambda copy: (copy / "a").rename(copy / "c"), "a is missing")
-    damaged(lambda copy: (copy / "d" / "new").write_text(""), "d/new was added after it was saved")
+    damaged(lambda copy: (copy / "d" / "new").write_text(""), "d/new was added later")
     damaged(lambda copy: (copy / SUMS).unlink(), f"{SUMS} is missing")
-    damaged(lambda copy: (copy / SUMS).write_text(""), "was added after it was saved")
+    damaged(lambda copy: (copy / SUMS).write_text(""), "was added later")
 
 
 def test_hidden_files_that_a_file_manager_adds_pass(directory):

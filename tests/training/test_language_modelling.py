@@ -187,10 +187,20 @@ def test_batches_larger_than_the_text_raise(name, data_dir, tmp_path):
 def test_a_model_for_the_other_task_raises(data_dir):
     text, labelled = load(), load_config("configs/lra_listops.py:smoke")
     text.model, labelled.model = labelled.model, text.model
-    with pytest.raises(UserError, match="ptb is a text, and config.model classifies"):
+    message = "type is SequenceClassifier, but the data of ptb are a text; .*:LanguageModel"
+    with pytest.raises(UserError, match=message):
         Experiment(text, data_dir)
-    with pytest.raises(UserError, match="listops is labeled sequences, and config.model predicts"):
+    message = "type is LanguageModel, but the data of listops are labeled .*:SequenceClassifier"
+    with pytest.raises(UserError, match=message):
         Experiment(labelled, data_dir)
+    text.model = load_config("configs/arrays.py:smoke").model
+    message = "type is SequencePredictor, but the data of ptb are a text; .*:LanguageModel"
+    with pytest.raises(UserError, match=message):
+        Experiment(text, data_dir)
+    pairs = load_config("configs/lra_retrieval.py:smoke")
+    pairs.model = labelled.model
+    with pytest.raises(UserError, match="are labeled pairs of sequences; .*:SequenceMatcher"):
+        Experiment(pairs, data_dir)
 
 
 def test_settings_of_texts_raise_for_labelled_sequences(data_dir):

@@ -243,7 +243,7 @@ def test_a_run_neither_continues_nor_is_evaluated_on_other_data(whole, run, data
     noted = json.loads((work / "data.json").read_text())
     noted["digests"]["train"] = "0" * 64
     (work / "data.json").write_text(json.dumps(noted))
-    with pytest.raises(UserError, match="was trained on other data: .* train of listops"):
+    with pytest.raises(UserError, match="was trained on other data: .* its splits: train"):
         run(work)
     with pytest.raises(UserError, match="was trained on other data"):
         restore_best(work, data_dir=data_dir)
@@ -345,9 +345,7 @@ def test_a_damaged_best_checkpoint_raises_with_a_remedy(run, data_dir, tmp_path)
     for file in (work / "checkpoints" / str(best)).rglob("*"):
         if file.is_file() and file.stat().st_size > 100:
             file.write_bytes(b"damaged")
-    with pytest.raises(
-        UserError, match="cannot be read .*; move it elsewhere to use the next best"
-    ):
+    with pytest.raises(UserError, match="cannot be read .*; move it elsewhere to"):
         restore_best(work, data_dir=data_dir)
     shutil.move(work / "checkpoints" / str(best), tmp_path / "elsewhere")
     assert restore_best(work, data_dir=data_dir)[2] != best

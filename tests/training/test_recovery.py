@@ -149,7 +149,7 @@ def test_lost_spectra_are_rewritten_or_logged(work, whole, resume, capsys):
         name = f"spectra/{step}.npz"
         assert (work / name).read_bytes() == (whole / name).read_bytes()
     (line,) = capsys.readouterr().out.splitlines()
-    assert "spectra lacks the eigenvalues of step 3, 6, or they are damaged" in line
+    assert "spectra are missing or damaged, of step 3, 6: restore" in line
 
 
 def test_an_animation_logs_missing_spectra(work, tmp_path, monkeypatch, capsys):
@@ -158,7 +158,7 @@ def test_an_animation_logs_missing_spectra(work, tmp_path, monkeypatch, capsys):
     (work / "spectra/3.npz").unlink()
     arguments = [f"--workdir={work}", f"--animation={tmp_path / 'path.gif'}"]
     assert run(lru.spectrum.main, arguments) == 0
-    assert "spectra lacks the eigenvalues of step 3, or they" in capsys.readouterr().out
+    assert "spectra are missing or damaged, of step 3: restore" in capsys.readouterr().out
     assert drawn[0][0] == [0, 6, 9, 12]
 
 

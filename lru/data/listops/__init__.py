@@ -79,8 +79,8 @@ class ListOpsOptions(Options):
             )
         if self.pad_to < self.max_length:
             raise UserError(
-                f"pad_to={self.pad_to} cannot hold {self.max_length - 1} tokens and the end of "
-                f"sequence: expected pad_to >= max_length={self.max_length}"
+                f"pad_to={self.pad_to} cannot hold {self.max_length - 1} tokens and the "
+                f"end-of-sequence token: expected pad_to >= max_length={self.max_length}"
             )
 
     def unused(self) -> Collection[str]:
@@ -205,7 +205,9 @@ def _parse_row(line: str, pad_to: int) -> tuple[np.ndarray, int]:
     if len(label) != 1 or label not in "0123456789":
         raise UserError(f"the label is {label[:40]!r}; expected a digit")
     if len(tokens) + 1 > pad_to:
-        raise UserError(f"{len(tokens)} tokens and the end of sequence exceed pad_to={pad_to}")
+        raise UserError(
+            f"{len(tokens)} tokens and the end-of-sequence token exceed pad_to={pad_to}"
+        )
     if (value := listops_trees.evaluate(tokens.tolist())) != int(label):
         raise UserError(f"the label is {label}, but the expression's value is {value}")
     return tokens, int(label)
