@@ -91,24 +91,30 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
         "--manual_dir",
         type=path,
         metavar="DIR",
-        help="the directory with the files of official releases",
+        help="the directory with the files of official releases of data sets",
     )
 
 
-def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
-    """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run."""
+def add_run_arguments(parser: Parser, needs_data: bool = False, exports: bool = False) -> None:
+    """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run.
+
+    Args:
+      parser: the parser to add the arguments to.
+      needs_data: see `add_data_arguments`.
+      exports: whether `--workdir` may be an export.
+    """
     parser.add_argument(
         "--workdir",
         required=True,
         type=path,
         metavar="DIR",
-        help=("the work directory given to lru.train"),
+        help="the work directory of a run of lru.train" + ", or an export" * exports,
     )
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
         help=(
-            "also load classes of this package, which the run's config names; by default, only "
-            "classes of lru and flax are loaded; may be repeated"
+            "load classes that the run's config names not only from lru and flax, but also from "
+            "this package; may be repeated"
         ),
     )  # fmt: skip
     add_data_arguments(parser, needs_data)

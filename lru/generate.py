@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         "--temperature",
         type=_least(float, 0),
         default=0.8,
-        help=("0 always chooses the most likely character; default: 0.8"),
+        help="of sampling; 0 always chooses the most likely character; default: 0.8",
     )
     parser.add_argument(
         "--top-k",
@@ -45,12 +45,12 @@ def main(argv: Sequence[str]) -> None:
         metavar="K",
         help="sample only from the K most likely characters",
     )
-    parser.add_argument("--seed", type=_least(int, 0), help="default: a random seed")
+    parser.add_argument("--seed", type=_least(int, 0), help="of sampling; default: a random seed")
     known = parser.parse_args(argv)
     if not known.prompt:
         parser.error("--prompt is empty; expected at least one character")
     if any("\ud800" <= character <= "\udfff" for character in known.prompt):
-        parser.error("--prompt is not in the encoding of this terminal")
+        parser.error("--prompt is not valid text in the encoding of this terminal")
 
     from lru.models.sampling import sample
     from lru.training.best import restore_best
@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> None:
     text = experiment.dataset
     if not isinstance(experiment.task, LanguageModelling):
         raise UserError(
-            f"the run in {known.workdir} is not of a language model, but of {text.name}; expected "
-            "a run of a configs/charlm_*.py"
+            f"the model in {known.workdir} is not a language model, but was trained on the data "
+            f"set {text.name}; expected a run of one of configs/charlm_*.py"
         )
     prompt = text.encode(known.prompt)
     if odd := sorted({c for c in known.prompt if 0 in text.encode(c)}):
@@ -94,8 +94,10 @@ def _least(number: Callable[[str], float], least: float) -> Callable[[str], floa
         except ValueError:
             value = -1
         if not least <= value < float("inf"):
-            kind = "whole number" if number is int else "number"
-            raise argparse.ArgumentTypeError(f"{text!r}; expected a {kind} from {least}")
+            kind = "whole" if number is int else "finite"
+            raise argparse.ArgumentTypeError(
+                f"{text!r}; expected a {kind} number of at least {least}"
+            )
         return value
 
     return parse

@@ -54,9 +54,9 @@ def test_unknown_characters_are_reported_and_printed(run_arguments, write):
     ("arguments", "message"),
     [
         (["--prompt="], "--prompt is empty"),
-        (["--prompt=a", "--length=0"], "'0'; expected a whole number from 1"),
-        (["--prompt=a", "--temperature=-1"], "'-1'; expected a number from 0"),
-        (["--prompt=a", "--top-k=x"], "'x'; expected a whole number from 1"),
+        (["--prompt=a", "--length=0"], "'0'; expected a whole number of at least 1"),
+        (["--prompt=a", "--temperature=-1"], "'-1'; expected a finite number of at least 0"),
+        (["--prompt=a", "--top-k=x"], "'x'; expected a whole number of at least 1"),
         (["--prompt=a", "--workdir=nowhere"], "nowhere holds no run"),
     ],
 )
@@ -72,7 +72,8 @@ def test_a_classifier_prints_an_error(tmp_path, write, monkeypatch):
     code, _, err = write("--workdir=any", "--prompt=a")
     assert (
         code == 2
-        and "is not of a language model, but of listops; expected a run of a configs/charlm_*.py"
+        and "is not a language model, but was trained on the data set listops; expected a run of "
+        "one of configs/charlm_*.py"
         in err
     )
 

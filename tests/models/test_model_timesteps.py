@@ -173,7 +173,7 @@ def test_a_deep_model_learns_from_timesteps_alone():
 def test_invalid_timesteps_raise(pair):
     model, inputs = pair
     for timesteps, words in [
-        (jnp.ones((B, T), int), "timesteps are int32; expected real floating-point numbers"),
+        (jnp.ones((B, T), int), "timesteps have dtype int32; expected real floating-point numbers"),
         (jnp.ones(T), r"timesteps have shape \(8,\); expected \(3, 8\)"),
     ]:
         with pytest.raises(ValueError, match=words):
