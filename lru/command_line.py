@@ -303,7 +303,7 @@ def _device_error(error: RuntimeError) -> str:
     """Returns a short message if JAX lacks memory or a device; otherwise an empty string."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
-        return f"{first[:200]}\ntry a smaller config.train.batch_size, which needs less memory"
+        return f"{first[:200]}\nto train with less memory, give a smaller --config.train.batch_size"
     if "Unable to initialize backend" in first or "Unknown backend" in first:
         return (
             f"{first[:200]}; check JAX_PLATFORMS, and whether JAX is installed with support for "
