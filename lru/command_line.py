@@ -113,8 +113,8 @@ def add_run_arguments(parser: Parser, needs_data: bool = False, exports: bool = 
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
         help=(
-            "load classes that the run's config names not only from lru and flax, but also from "
-            "this package; may be repeated"
+            "a package whose classes the run's config may name, besides those of lru and flax; may "
+            "be repeated"
         ),
     )  # fmt: skip
     add_data_arguments(parser, needs_data)
@@ -303,7 +303,7 @@ def _device_error(error: RuntimeError) -> str:
     """Returns a short message if JAX lacks memory or a device; otherwise an empty string."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
-        return f"{first[:200]}\nto train with less memory, give a smaller --config.train.batch_size"
+        return f"{first[:200]}\nto train with less memory, reduce --config.train.batch_size"
     if "Unable to initialize backend" in first or "Unknown backend" in first:
         return (
             f"{first[:200]}; check JAX_PLATFORMS, and whether JAX is installed with support for "

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         "--temperature",
         type=_least(float, 0),
         default=0.8,
-        help="of sampling; 0 always chooses the most likely character; default: 0.8",
+        help="the temperature of sampling; 0 chooses the most likely character; default: 0.8",
     )
     parser.add_argument(
         "--top-k",
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         metavar="K",
         help="sample only from the K most likely characters",
     )
-    parser.add_argument("--seed", type=_least(int, 0), help="of sampling; default: a random seed")
+    parser.add_argument("--seed", type=_least(int, 0), help="the seed of sampling; default: random")
     known = parser.parse_args(argv)
     if not known.prompt:
         parser.error("--prompt is empty; expected at least one character")

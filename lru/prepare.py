@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     task.add_argument(
         "--task",
         default="listops",
-        help="the name of the data set, whose options --help lists below; default: listops",
+        help="the name of the data set; --help lists its options below; default: listops",
     )
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 

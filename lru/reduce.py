@@ -92,8 +92,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--inputs", default="white", choices=["white", "measured"],
-        help="reduce for white noise, or for the inputs of each layer in training, which needs the "
-        "data set; default: white",
+        help="the inputs for which to reduce each layer: white noise, or its inputs in training, "
+        "which need the data set; default: white",
     )  # fmt: skip
     parser.add_argument(
         "--step", action="store_true", help="also export one step of the model as a program"
@@ -101,8 +101,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test", "none"],
         help=(
-            "the split to evaluate before and after the reduction, or none, for which the data "
-            "set is needed only by --inputs=measured; default: test"
+            "the split to evaluate before and after the reduction; with none, only "
+            "--inputs=measured needs the data set; default: test"
         ),
     )  # fmt: skip
     return parser
