@@ -101,8 +101,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test", "none"],
         help=(
-            "the split to evaluate before and after the reduction; with none, only "
-            "--inputs=measured needs the data set; default: test"
+            "the split to evaluate before and after the reduction; none does not read the data "
+            "set, and cannot be given with --sweep or --inputs=measured; default: test"
         ),
     )  # fmt: skip
     return parser
