@@ -238,9 +238,15 @@ def test_the_nnx_layer_works_where_promotion_is_strict_and_has_the_type_of_flax_
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(seq_lengths=jnp.array([5.0, 1.0, 2.0])), "seq_lengths are float32; expected whole"),
+        (
+            dict(seq_lengths=jnp.array([5.0, 1.0, 2.0])),
+            "seq_lengths have dtype float32; expected integers",
+        ),
         (dict(seq_lengths=[1.5, 2, 3]), "seq_lengths have dtype float32; expected integers"),
-        (dict(seq_lengths=np.array([True, False, True])), "seq_lengths are bool; expected whole"),
+        (
+            dict(seq_lengths=np.array([True, False, True])),
+            "seq_lengths have dtype bool; expected integers",
+        ),
         (dict(seq_lengths=3), r"seq_lengths have shape \(\); expected \(3,\)"),
         (dict(seq_lengths=[1, 2]), r"seq_lengths have shape \(2,\); expected \(3,\)"),
         (dict(seq_lengths=[[1], [2], [3]]), r"seq_lengths have shape \(3, 1\); expected \(3,\)"),
