@@ -115,9 +115,10 @@ def _split_carry(initial_carry):
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
+        size = f" of {len(initial_carry)}" if isinstance(initial_carry, tuple | list) else ""
         raise ValueError(
-            "initial_carry is not a pair (carries of the layers, state of pooling); expected the "
-            "carry that a call with return_carry=True returned"
+            f"initial_carry is a {type(initial_carry).__name__}{size}; expected the pair (carries "
+            "of the layers, state of pooling) that a call with return_carry=True returned"
         )
     return initial_carry
 
