@@ -323,7 +323,7 @@ def test_other_parameters_raise():
         hankel_singular_values({"kernel": np.ones(2)})
     with pytest.raises(ValueError, match="inside the unit disk"):
         balanced_truncation(drawn(0) | {"nu_log": np.full(N, -50.0)}, 2)
-    with pytest.raises(ValueError, match="B or C is zero"):
+    with pytest.raises(ValueError, match="B, C or the inputs are zero"):
         hankel_singular_values(drawn(0) | {"C_re": np.zeros((H, N)), "C_im": np.zeros((H, N))})
 
 

@@ -182,5 +182,7 @@ def test_invalid_timesteps_raise(pair):
 
 def test_a_stack_that_takes_no_timesteps_raises():
     model = LanguageModel(V, H, stack=Lattice(H, 2))
-    with pytest.raises(ValueError, match="timesteps are given to a layer that takes none"):
+    with pytest.raises(
+        ValueError, match="timesteps are given to a layer that does not support them"
+    ):
         model.init(jax.random.key(0), TOKENS, timesteps=DT)
