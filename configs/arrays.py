@@ -1,4 +1,4 @@
-"""Your own arrays with the Linear Recurrent Unit; without any, simulated springs.
+"""Your own arrays or, without a path, simulated springs, with the Linear Recurrent Unit.
 
     python -m lru.train --config=configs/arrays.py --workdir=runs/mine --config.data.path=data.npz
 

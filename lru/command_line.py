@@ -91,24 +91,30 @@ def add_data_arguments(parser: Parser, needed: bool = True) -> None:
         "--manual_dir",
         type=path,
         metavar="DIR",
-        help="the directory with the files of official releases",
+        help="the directory with the files of official releases of data sets",
     )
 
 
-def add_run_arguments(parser: Parser, needs_data: bool = False) -> None:
-    """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run."""
+def add_run_arguments(parser: Parser, needs_data: bool = False, exports: bool = False) -> None:
+    """Adds `--workdir`, `--allow` and the data arguments, for commands that read a trained run.
+
+    Args:
+      parser: the parser to add the arguments to.
+      needs_data: see `add_data_arguments`.
+      exports: whether `--workdir` may be an export.
+    """
     parser.add_argument(
         "--workdir",
         required=True,
         type=path,
         metavar="DIR",
-        help=("the work directory given to lru.train"),
+        help="the work directory of a run of lru.train" + ", or an export" * exports,
     )
     parser.add_argument(
         "--allow", action="append", default=[], metavar="PACKAGE",
         help=(
-            "also load classes of this package, which the run's config names; by default, only "
-            "classes of lru and flax are loaded; may be repeated"
+            "a package whose classes the run's config may name, besides those of lru and flax; may "
+            "be repeated"
         ),
     )  # fmt: skip
     add_data_arguments(parser, needs_data)
@@ -297,7 +303,7 @@ def _device_error(error: RuntimeError) -> str:
     """Returns a short message if JAX lacks memory or a device; otherwise an empty string."""
     first = str(error).partition("\n")[0]
     if "RESOURCE_EXHAUSTED" in first:
-        return f"{first[:200]}\ntry a smaller config.train.batch_size, which needs less memory"
+        return f"{first[:200]}\nto train with less memory, reduce --config.train.batch_size"
     if "Unable to initialize backend" in first or "Unknown backend" in first:
         return (
             f"{first[:200]}; check JAX_PLATFORMS, and whether JAX is installed with support for "

@@ -23,7 +23,9 @@ from lru.io.terminal import log
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, prints a table of the runs, and draws their curves if requested."""
     parser = Parser("python -m lru.compare", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="a --workdir")
+    parser.add_argument(
+        "runs", nargs="+", type=path, metavar="RUN", help="a work directory of lru.train"
+    )
     parser.add_argument(
         "--out",
         type=path,

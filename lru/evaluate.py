@@ -28,7 +28,7 @@ from lru.io.terminal import log
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, evaluates the model, and prints the result as training does."""
     parser = Parser("python -m lru.evaluate", description=__doc__, epilog=CACHE_HELP)
-    add_run_arguments(parser, needs_data=True)
+    add_run_arguments(parser, needs_data=True, exports=True)
     parser.add_argument(
         "--split",
         default="test",

@@ -3,7 +3,7 @@
 The folder contains `model.safetensors`, with the parameters and batch statistics of the best
 checkpoint, and `config.json`, with everything else that `lru.export.load(FOLDER)` needs to create
 the model without the data set. With `--step`, the folder also contains `step.jaxexport`: one step
-of a causal model, as a program that needs only JAX to run.
+of a causal model, as a program that needs only jax and flatbuffers.
 
 For example:
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         allow=known.allow,
     )
     files = ", ".join(sorted(file.name for file in known.out.iterdir()))
-    log(f"checkpoint of step {about['step']:,}, in {known.out}: {files}")
+    log(f"wrote the checkpoint of step {about['step']:,} to {known.out}: {files}")
 
 
 if __name__ == "__main__":

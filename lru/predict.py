@@ -25,7 +25,7 @@ from lru.io.terminal import log
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments, predicts, and names the arrays that it wrote."""
     parser = Parser("python -m lru.predict", description=__doc__, epilog=CACHE_HELP)
-    add_run_arguments(parser)
+    add_run_arguments(parser, exports=True)
     parser.add_argument(
         "--input",
         required=True,
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
         help="an .npz file or a folder of .npy files",
     )
     parser.add_argument(
-        "--out", required=True, type=path, metavar="FILE.npz", help="the file to write"
+        "--out", required=True, type=path, metavar="FILE.npz", help="the .npz file to write"
     )
     known = parser.parse_args(argv)
 

@@ -30,20 +30,25 @@ def main(argv: Sequence[str]) -> None:
 
     task = Parser("python -m lru.prepare", add_help=False)
     task.add_argument(
-        "--task", default="listops", help=("the name of the data set; default: listops")
+        "--task",
+        default="listops",
+        help="the name of the data set; --help lists its options below; default: listops",
     )
     dataset_type = dataset_class(task.parse_known_args(argv)[0].task)
 
     parser = Parser("python -m lru.prepare", description=__doc__, parents=[task])
     add_data_arguments(parser)
     parser.add_argument(
-        "--write_tsv", type=path, metavar="DIR", help="the directory to write text files to"
+        "--write_tsv",
+        type=path,
+        metavar="DIR",
+        help="the directory to write text files of ListOps to",
     )
     parser.add_argument(
         "--write_sheet",
         type=path,
         metavar="FILE.png",
-        help="the image file in which to draw some examples of each class",
+        help="the image file to write, with some examples of each class of a data set of images",
     )
     group = parser.add_argument_group(f"options of {dataset_type.name}")
     options = dataclasses.fields(dataset_type.options_class)
@@ -53,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         group.add_argument(f"--{option.name}", type=type(default), default=default, help=text)
     arguments = parser.parse_args(argv)
     if arguments.write_tsv and not hasattr(dataset_type, "write_tsv"):
-        raise UserError(f"{dataset_type.name} has no text form; leave --write_tsv out")
+        raise UserError(f"--write_tsv writes only ListOps, not {dataset_type.name}; leave it out")
 
     dataset = dataset_type.create(
         arguments.data_dir,
@@ -72,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
 
         names = dataset.class_names or [str(label) for label in range(dataset.num_classes)]
         write_contact_sheet(arguments.write_sheet, dataset.source("train"), names)
-        print(f"some of each class shown in {arguments.write_sheet}")
+        print(f"some examples of each class are in {arguments.write_sheet}")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def _parser() -> Parser:
     size.add_argument(
         "--sweep",
         action="store_true",
-        help="write accuracy against K as JSON and PNG, not an export",
+        help="write a score against K as JSON and PNG, instead of an export",
     )
     parser.add_argument(
         "--method",
@@ -98,8 +98,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--inputs", default="white", choices=["white", "measured"],
-        help="reduce for white noise, or for the inputs of each layer in training, which needs the "
-        "data set; default: white",
+        help="the inputs for which to reduce each layer: white noise, or its inputs in training, "
+        "which need the data set; default: white",
     )  # fmt: skip
     parser.add_argument(
         "--step", action="store_true", help="also export one step of the model as a program"
@@ -107,8 +107,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test", "none"],
         help=(
-            "the split to evaluate before and after the reduction; with none, the data set is "
-            "not read; default: test"
+            "the split to evaluate before and after the reduction; none does not read the data "
+            "set, and cannot be given with --sweep or --inputs=measured; default: test"
         ),
     )  # fmt: skip
     return parser
@@ -127,10 +127,10 @@ def _reduce(restored: Any, known: Any) -> None:
     experiment = export_reduced(restored, layers, known.out, step=known.step, about=about)
     _log_size(restored, experiment, layers)
     files = ", ".join(sorted(file.name for file in known.out.iterdir()))
-    log(f"checkpoint of step {restored.step:,}, in {known.out}: {files}")
+    log(f"wrote the checkpoint of step {restored.step:,} to {known.out}: {files}")
     log(
-        f"to fine-tune it: lru.train with --init_from={known.out}, and "
-        f"d_state={chosen['modes']} in config.model.mixer"
+        f"to fine-tune it, run lru.train with --init_from={known.out} and "
+        f"--config.model.mixer.d_state={chosen['modes']}"
     )
 
 

@@ -69,7 +69,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-_HELP = """Draws the eigenvalues and modes of a run's Linear Recurrent Units.
+_HELP = """Draws the eigenvalues and modes of a run's Linear Recurrent Units and other
+diagonal layers.
 
 For example:
 
@@ -174,13 +175,14 @@ def main(argv: Sequence[str]) -> None:
         "--animation",
         type=path,
         metavar="FILE.gif",
-        help="draw the trajectories of the eigenvalues over training instead",
+        help="draw the trajectories of the eigenvalues over training; then the page is drawn only "
+        "with --out",
     )
     parser.add_argument(
         "--html", type=path, metavar="FILE.html",
         help=(
-            "write an HTML page instead, with all layers, a slider over training, and each "
-            "mode's time scale and impulse response"
+            "write an HTML page with all layers, a slider over training, and each mode's time "
+            "scale and impulse response; then the page is drawn only with --out"
         ),
     )  # fmt: skip
     known = parser.parse_args(argv)

@@ -28,7 +28,12 @@ BLUE, GREY = "#0b3c8c", "0.35"
 def main(argv: Sequence[str]) -> None:
     """Draws the picture and saves it to --out."""
     parser = Parser(prog="python scripts/draw_idea.py", description=__doc__)
-    parser.add_argument("--out", type=path, default=ROOT / "docs" / "idea.png")
+    parser.add_argument(
+        "--out",
+        type=path,
+        default=ROOT / "docs" / "idea.png",
+        help="the image file to write; default: docs/idea.png",
+    )
     out = parser.parse_args(argv).out
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     linear, lattice = figure.subfigures(1, 2, width_ratios=(1.25, 1), wspace=0.04)

@@ -58,8 +58,15 @@ def _parse(argv: Sequence[str]):
     first.add_argument("--table", choices=TABLES, default="")
     table = first.parse_known_args(argv)[0].table
     parser = Parser(prog="python scripts/reproduce.py", description=__doc__)
-    parser.add_argument("--table", required=True, choices=TABLES, help="add --help for its options")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0; default: 3")
+    parser.add_argument(
+        "--table",
+        required=True,
+        choices=TABLES,
+        help="a table; --table=NAME --help lists its options",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="the number of seeds 0, 1, ...; default: 3"
+    )
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
     parser.add_argument("--workdirs", type=path, default=Path("runs") / table)

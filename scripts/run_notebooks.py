@@ -27,7 +27,12 @@ _COLORS = 128  # enough for lines, their anti-aliasing and a color map
 def main(argv: Sequence[str]) -> None:
     """Runs the named notebooks, or all, and prints the seconds that each takes."""
     parser = Parser(prog="python scripts/run_notebooks.py", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 02_look_at_a_run")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a notebook, such as 02_look_at_a_run; default: all",
+    )
     known = sorted(file.stem for file in FOLDER.glob("*.py"))
     names = parser.parse_args(argv).names or known
     if unknown := sorted(set(names) - set(known)):

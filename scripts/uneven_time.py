@@ -122,7 +122,9 @@ def accuracy(way: str, seed: int, steps: int) -> float:
 def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="python scripts/uneven_time.py", description=__doc__)
     parser.add_argument("--out", required=True, type=path, help="the folder of the records")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0; default: 3")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="the number of seeds 0, 1, ...; default: 3"
+    )
     parser.add_argument("--steps", type=int, default=600, help="training steps; default: 600")
     known = parser.parse_args(argv)
     known.out.mkdir(parents=True, exist_ok=True)

@@ -282,7 +282,7 @@ def test_too_little_memory_and_a_missing_device_print_at_most_two_lines(capsys):
     assert run(fail(short), []) == 2
     _, err = lines(capsys)
     assert err == [f"error: {short.splitlines()[0]}",
-                   "try a smaller config.train.batch_size, which needs less memory"]  # fmt: skip
+                   "to train with less memory, reduce --config.train.batch_size"]  # fmt: skip
     assert run(fail("Unable to initialize backend 'cuda': none\nmore"), []) == 2
     (line,) = lines(capsys)[1]
     assert line.startswith("error: Unable to initialize backend 'cuda': none; check JAX_PLATFORMS")

@@ -172,7 +172,7 @@ def test_the_command_line_prints_the_files(root, tmp_path, capsys):
     assert run(export.main, [*where, f"--out={out}", "--step"]) == 0
     printed = capsys.readouterr().out
     files = "config.json, model.safetensors, step.jaxexport"
-    assert printed == f"checkpoint of step 4, in {out}: {files}\n"
+    assert printed == f"wrote the checkpoint of step 4 to {out}: {files}\n"
     assert run(export.main, [*where, f"--out={out}"]) == 2
     assert f"{out} exists already; choose another --out" in capsys.readouterr().err
 

@@ -134,5 +134,5 @@ def test_bfloat16_products_keep_a_float32_state(name):
 def test_a_wrong_width_raises(name):
     with pytest.raises(ValueError, match=r"inputs have shape \(3, 5\); expected \(..., 4\)"):
         UNITS[name](H).init(jax.random.key(0), jnp.ones((B, H)), jnp.ones((B, 5)))
-    with pytest.raises(ValueError, match="features=0; expected at least 1"):
+    with pytest.raises(ValueError, match="features=0; expected a whole number of at least 1"):
         UNITS[name](0).draw(jax.random.key(0))

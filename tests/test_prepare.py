@@ -85,7 +85,7 @@ def test_it_writes_a_contact_sheet(prepare, tmp_path):
     sheet = tmp_path / "sheet.png"
     arguments = ["--task=pathfinder", "--source=made_up", f"--write_sheet={sheet}"]
     code, output, _ = prepare(*arguments)
-    assert (code, output.splitlines()[-1]) == (0, f"some of each class shown in {sheet}")
+    assert (code, output.splitlines()[-1]) == (0, f"some examples of each class are in {sheet}")
     assert sheet.read_bytes().startswith(b"\x89PNG")
     code, _, errors = prepare("--task=text", *arguments[1:])
     assert code == 2

@@ -261,8 +261,8 @@ def error_of(arguments, capsys):
     [
         ([], "one of the arguments --modes --energy --tolerance --sweep is required"),
         (["--modes=3", "--energy=0.9"], "not allowed with argument --modes"),
-        (["--modes=0"], "modes=0; expected a number from 1 to 6"),
-        (["--modes=7"], "modes=7; expected a number from 1 to 6"),
+        (["--modes=0"], "modes=0; expected a whole number from 1 to 6"),
+        (["--modes=7"], "modes=7; expected a whole number from 1 to 6"),
         (["--energy=1.5"], "energy=1.5; expected more than 0 and at most 1"),
         (["--energy=nan"], "energy=nan; expected more than 0 and at most 1"),
         (["--tolerance=-1"], "tolerance=-1.0; expected a positive number"),

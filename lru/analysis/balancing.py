@@ -101,8 +101,8 @@ def balance(modes: Modes, moments: np.ndarray | None = None) -> Balanced:
     u, sigma, vh = np.linalg.svd(l_.T @ r)
     if not sigma[0] > 0:
         raise ValueError(
-            "the outputs do not depend on the inputs, because B or C is zero; expected nonzero B "
-            "and C"
+            "the outputs do not depend on the inputs, because B, C or the inputs are zero; "
+            "expected nonzero ones"
         )
     n = np.count_nonzero(sigma > _FLOOR * sigma[0])
     scale = np.sqrt(sigma[:n])

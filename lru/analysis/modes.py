@@ -112,7 +112,7 @@ def eigenvalues(params: Mapping[str, Any], layer: Any = None) -> np.ndarray:
             f"the parameters {', '.join(params)} alone do not determine the modes of a layer; "
             "give the layer"
             if layer is None
-            else f"{type(layer).__name__} has no modes"
+            else f"a {type(layer).__name__} has no modes; expected a layer such as lru.LRU"
         )
     return modes[0].lam.ravel()
 

@@ -134,7 +134,8 @@ def enough_modes(
         raise ValueError(f"tolerance={tolerance}; expected a positive number")
     if tolerance is not None and moments is not None:
         raise ValueError(
-            "there is no bound on the error for measured inputs; give energy, or white inputs"
+            "tolerance needs white inputs, because there is no bound on the error for measured "
+            "inputs; give energy, or use white inputs"
         )
     system = balance(_joint_modes(params), moments)
     dropped = np.append(np.cumsum(system.sigma[::-1])[::-1], 0)  # the sum after the first n
@@ -263,7 +264,8 @@ def _joint_modes(params: Parameters) -> Modes:
 def _check(modes: int, most: int) -> None:
     if not 1 <= modes <= most:
         raise ValueError(
-            f"modes={modes}; expected a number from 1 to {most}, the number of modes of the layer"
+            f"modes={modes}; expected a whole number from 1 to {most}, the number of modes of the "
+            "layer"
         )
 
 

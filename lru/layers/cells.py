@@ -143,7 +143,7 @@ class TwoWayCell(nn.RNNCellBase):
         """
         carry, inputs = as_array("carry", carry), as_array("inputs", inputs)
         if jnp.iscomplexobj(carry):
-            raise ValueError(f"carry is {carry.dtype}; expected real numbers")
+            raise ValueError(f"carry has dtype {carry.dtype}; expected real numbers")
         if not inputs.ndim or inputs.shape[-1] != self.features:
             raise ValueError(f"inputs have shape {inputs.shape}; expected (..., {self.features})")
         shapes = {name: (shape, self.bound(shape)) for name, shape in self.shapes().items()}

@@ -342,7 +342,7 @@ def as_inputs(inputs: Any) -> Array:
     """
     inputs = as_array("inputs", inputs)
     if jnp.iscomplexobj(inputs):
-        raise ValueError(f"inputs are {inputs.dtype}; expected real numbers")
+        raise ValueError(f"inputs have dtype {inputs.dtype}; expected real numbers")
     if inputs.ndim < 2:
         raise ValueError(f"inputs have shape {inputs.shape}; expected (..., T, H) with T >= 1")
     return inputs
@@ -431,7 +431,9 @@ def _initial_carries(initial_carry, count, shape):
         expected = (
             ("a pair of arrays, because the layer is bidirectional") if count == 2 else "one array"
         )
-        raise ValueError(f"initial_carry is a {type(initial_carry).__name__}; expected {expected}")
+        sequence = isinstance(initial_carry, tuple | list)
+        found = type(initial_carry).__name__ + f" of {len(carries)}" * sequence
+        raise ValueError(f"initial_carry is a {found}; expected {expected}")
     carries = [as_array("initial_carry", carry) for carry in carries]
     for carry in carries:
         if not fits(carry, shape):
@@ -469,5 +471,5 @@ def full_state(carry: Any, inputs: Any, state: jax.ShapeDtypeStruct) -> Any:
         carry = jnp.expand_dims(carry, tuple(range(carry.ndim, carry.ndim + len(state.shape) - 1)))
     dtype = result_type(state.dtype, carry)
     if jnp.iscomplexobj(carry) and not jnp.issubdtype(state.dtype, jnp.complexfloating):
-        raise ValueError(f"initial_carry is {carry.dtype}; expected real numbers")
+        raise ValueError(f"initial_carry has dtype {carry.dtype}; expected real numbers")
     return jnp.broadcast_to(carry, (*inputs.shape[1:-1], *state.shape)).astype(dtype)

@@ -92,7 +92,8 @@ class RecurrentStack(Mixer):
             cell = unit(self.features, **attributes)
         if not isinstance(cell, TwoWayCell):
             raise ValueError(
-                f"unit returns a {type(cell).__name__}; expected a cell of lru.lattice"
+                f"unit makes a {type(cell).__name__}; expected a TwoWayCell, such as a cell of "
+                "lru.lattice"
             )
         return cell
 

@@ -51,7 +51,10 @@ class SequenceEncoder(BlockOptions):
         inputs = as_array("inputs", inputs)
         axes = "(B, T, features)" if self.vocab_size is None else "(B, T)"
         if inputs.ndim != axes.count(",") + 1:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+            raise ValueError(
+                f"inputs have shape {inputs.shape}; expected {axes}, because vocab_size is "
+                f"{self.vocab_size}"
+            )
         return inputs
 
     def _all_steps(self, inputs, initial_carry, seq_lengths, reset, timesteps, train):
@@ -112,9 +115,10 @@ def _split_carry(initial_carry):
     if initial_carry is None:
         return None, None
     if not isinstance(initial_carry, tuple | list) or len(initial_carry) != 2:
+        size = f" of {len(initial_carry)}" if isinstance(initial_carry, tuple | list) else ""
         raise ValueError(
-            "initial_carry is not a pair (carries of the layers, state of pooling); expected the "
-            "carry that a call with return_carry=True returned"
+            f"initial_carry is a {type(initial_carry).__name__}{size}; expected the pair (carries "
+            "of the layers, state of pooling) that a call with return_carry=True returned"
         )
     return initial_carry
 
@@ -271,7 +275,10 @@ class SequenceMatcher(SequenceModel):
         inputs = as_array("inputs", inputs)
         axes = "(B, 2, T, features)" if self.vocab_size is None else "(B, 2, T)"
         if inputs.ndim != axes.count(",") + 1 or inputs.shape[1] != 2:
-            raise ValueError(f"inputs have shape {inputs.shape}; expected {axes}")
+            raise ValueError(
+                f"inputs have shape {inputs.shape}; expected {axes}, because vocab_size is "
+                f"{self.vocab_size}"
+            )
         seq_lengths = as_lengths(seq_lengths, inputs.shape[:2], inputs.shape[2])
         reset = as_resets(reset, inputs.shape[:3])
         timesteps = as_timesteps(timesteps, inputs.shape[:3])

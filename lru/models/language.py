@@ -97,9 +97,7 @@ class LanguageModel(BlockOptions):
           ValueError: unless the attributes describe either residual blocks or a stack.
         """
         if self.mixer is None and self.stack is None:
-            raise ValueError(
-                "mixer=None and stack=None; expected one of them; give a mixer or a stack"
-            )
+            raise ValueError("mixer and stack are both None; give one of them")
         if self.num_layers is not None and self.stack is None:
             return None
         if self.stack is None and not isinstance(self.mixer(parent=None), RecurrentStack):
@@ -112,7 +110,7 @@ class LanguageModel(BlockOptions):
             if (given := getattr(self, name)) != getattr(LanguageModel, name):
                 raise ValueError(
                     f"{name}={given!r} is an option of residual blocks, but a stack has no "
-                    f"blocks; leave {name} out, or give a mixer and num_layers"
+                    f"blocks; leave {name} out, or give a mixer and num_layers instead of the stack"
                 )
         return self.stack or self.mixer
 

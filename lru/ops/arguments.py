@@ -40,7 +40,7 @@ def as_array(name: str, value: Any) -> Num[Array, "..."]:
             f"{name} is a {type(value).__name__}; expected an array of numbers"
         ) from error
     if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-        raise ValueError(f"{name} has the type {array.dtype}; expected numbers")
+        raise ValueError(f"{name} has dtype {array.dtype}; expected numbers")
     return array
 
 
@@ -66,7 +66,7 @@ def as_lengths(seq_lengths: Lengths, batch: Shape, time: Any) -> Int[Array, "*B"
         seq_lengths = _on_host(seq_lengths)
     lengths = as_array("seq_lengths", seq_lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"seq_lengths are {lengths.dtype}; expected whole numbers")
+        raise ValueError(f"seq_lengths have dtype {lengths.dtype}; expected integers")
     if lengths.shape != tuple(batch):
         raise ValueError(f"seq_lengths have shape {lengths.shape}; expected {tuple(batch)}")
     if lengths.dtype.itemsize < 4:  # T may exceed the largest value of such a type
@@ -120,7 +120,7 @@ def as_bool(reset: Resets) -> Bool[Array, "..."]:
     """
     reset = as_array("reset", reset)
     if jnp.iscomplexobj(reset):
-        raise ValueError(f"reset is {reset.dtype}; expected True or False, or 1 or 0")
+        raise ValueError(f"reset has dtype {reset.dtype}; expected True or False, or 1 or 0")
     return reset if reset.dtype == bool else reset != 0
 
 
@@ -143,7 +143,9 @@ def as_timesteps(timesteps: Timesteps, shape: Shape) -> Float[Array, "..."] | No
         return None
     timesteps = as_array("timesteps", timesteps)
     if not jnp.issubdtype(timesteps.dtype, jnp.floating):
-        raise ValueError(f"timesteps are {timesteps.dtype}; expected real floating-point numbers")
+        raise ValueError(
+            f"timesteps have dtype {timesteps.dtype}; expected real floating-point numbers"
+        )
     if timesteps.shape != tuple(shape):
         raise ValueError(f"timesteps have shape {timesteps.shape}; expected {tuple(shape)}")
     return timesteps.astype(at_least_float32(timesteps))
@@ -155,11 +157,10 @@ def check_sizes(**sizes: Any) -> None:
     Raises:
       ValueError: if a size is not an integer, or is less than 1.
     """
-    try:
-        valid = all(operator.index(size) >= 1 for size in sizes.values())
-        expected = "at least 1"
-    except TypeError:
-        valid, expected = False, "whole numbers, at least 1"
-    if not valid:
-        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
-        raise ValueError(f"{given}; expected {expected}")
+    for name, size in sizes.items():
+        try:
+            valid = operator.index(size) >= 1
+        except TypeError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{name}={size}; expected a whole number of at least 1")

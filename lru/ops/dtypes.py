@@ -57,7 +57,7 @@ def compute_dtype(inputs: Any, params: Any, dtype: Any = None) -> Any:
       dtype('float32')
     """
     if jnp.iscomplexobj(inputs):
-        raise ValueError(f"inputs are {jnp.dtype(inputs.dtype)}; expected real numbers")
+        raise ValueError(f"inputs have dtype {jnp.dtype(inputs.dtype)}; expected real numbers")
     with jax.numpy_dtype_promotion("standard"):
         found = jnp.dtype(
             nn.dtypes.canonicalize_dtype(inputs, *jax.tree.leaves(params), dtype=dtype)

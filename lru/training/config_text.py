@@ -40,7 +40,7 @@ def list_configs(width: int = 80) -> str:
     for name, file in config_files().items():
         variants = tuple(tuple(group) for group in config_variants(file))
         groups.setdefault(variants, []).append(f"  {name:18}{_title(file)}")
-    text = ["configs and their variants, at most one from each line, as in lra_text:quick,s5"]
+    text = ["configs and variants; give at most one variant per line, as in lra_text:quick,s5"]
     for variants, lines in groups.items():
         names = [_wrapped(", ".join(group), width, "    :", "     ") for group in variants]
         text += ["", *(_wrapped(line, width, "", 20 * " ") for line in lines), *names]

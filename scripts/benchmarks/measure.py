@@ -56,14 +56,23 @@ def main(argv: Sequence[str], description: str | None = None) -> None:
     With --out, the command also writes the record and, for the kind "length", the plot.
     """
     parser = Parser(prog="python scripts/benchmark.py", description=description)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--shapes", type=_names, help="comma-separated; default: all")
-    parser.add_argument("--parts", type=_names, help="forward, gradient, step; default: all")
+    parser.add_argument("kind", choices=KINDS, help="what to measure")
+    parser.add_argument(
+        "--shapes", type=_names, help="names, separated by commas; the default depends on the kind"
+    )
+    parser.add_argument(
+        "--parts",
+        type=_names,
+        help="forward, gradient, step, separated by commas; the default depends on the kind",
+    )
     # The commands of existing records use the second name.
     parser.add_argument(
-        "--candidates", "--contestants", type=_names, help="separated by semicolons"
+        "--candidates",
+        "--contestants",
+        type=_names,
+        help="names, separated by semicolons; the default depends on the kind",
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds; default: 7")
     parser.add_argument("--compiles", type=int, default=1, help="number of compilations to time")
     parser.add_argument("--paper_batch", action="store_true", help="use Table 10's batch sizes")
     parser.add_argument("--longest", type=int, default=2**20, help="the largest T for kind length")

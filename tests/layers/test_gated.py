@@ -213,5 +213,7 @@ def test_each_name_is_a_stack_of_its_cell_with_its_options():
 
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_a_highway_network_without_micro_steps_raises():
-    with pytest.raises(ValueError, match="recurrence_depth=0; expected at least 1"):
+    with pytest.raises(
+        ValueError, match="recurrence_depth=0; expected a whole number of at least 1"
+    ):
         RHNCell(H, recurrence_depth=0).draw(jax.random.key(0))

@@ -371,7 +371,7 @@ def test_it_works_in_flax_bidirectional():
         (inputs(), {"seq_lengths": jnp.ones(B + 1, int)}, "seq_lengths have shape (4,)"),
         (inputs(), {"reset": jnp.zeros((B, T + 1), bool)}, "reset has shape (3, 10)"),
         (inputs(), {"initial_carry": jnp.zeros((B, N + 1))}, "initial_carry has shape (3, 7)"),
-        (inputs(), {"initial_carry": carry(True)}, "is a tuple; expected one array"),
+        (inputs(), {"initial_carry": carry(True)}, "is a tuple of 2; expected one array"),
         (jnp.ones((B, 0, H)), {}, "T >= 1"),
     ],
 )

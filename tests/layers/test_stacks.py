@@ -177,7 +177,7 @@ def test_bfloat16_products_keep_a_float32_state(order):
 def test_an_invalid_order_or_depth_raises():
     with pytest.raises(ValueError, match="order='diagonal'; expected one of 'auto', 'plain'"):
         make(2, "diagonal")
-    with pytest.raises(ValueError, match="num_layers=0; expected at least 1"):
+    with pytest.raises(ValueError, match="num_layers=0; expected a whole number of at least 1"):
         make(0, "plain")
 
 

@@ -418,9 +418,9 @@ def test_with_timesteps_a_chunk_is_half_as_long():
 @pytest.mark.parametrize(
     "timesteps, words",
     [
-        (jnp.ones((B, T), int), "timesteps are int32; expected real floating-point numbers"),
-        (jnp.ones((B, T), bool), "timesteps are bool; expected real floating-point numbers"),
-        (jnp.ones((B, T), complex), "timesteps are complex64; expected real floating-point"),
+        (jnp.ones((B, T), int), "timesteps have dtype int32; expected real floating-point numbers"),
+        (jnp.ones((B, T), bool), "timesteps have dtype bool; expected real floating-point numbers"),
+        (jnp.ones((B, T), complex), "timesteps have dtype complex64; expected real floating-point"),
         (jnp.ones((T, B)), r"timesteps have shape \(9, 3\); expected \(3, 9\)"),
         (jnp.ones(T), r"timesteps have shape \(9,\); expected \(3, 9\)"),
         (jnp.ones((B, T, 1)), r"timesteps have shape \(3, 9, 1\); expected \(3, 9\)"),
@@ -439,7 +439,7 @@ def test_invalid_timesteps_of_a_step_raise():
     params, carry = init(make("LRU"))["params"], jnp.zeros((B, N))
     for timesteps, words in [
         (jnp.ones((B, 1)), r"timesteps have shape \(3, 1\); expected \(3,\)"),
-        (jnp.ones(B, int), "timesteps are int32; expected real floating-point numbers"),
+        (jnp.ones(B, int), "timesteps have dtype int32; expected real floating-point numbers"),
     ]:
         with pytest.raises(ValueError, match=words):
             lru_step(params, carry, U[:, 0], timesteps=timesteps)

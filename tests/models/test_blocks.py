@@ -299,7 +299,7 @@ def test_a_streamed_stack_equals_the_whole_sequence(cuts):
     ("carry", "message"),
     [
         (jnp.zeros((2, 5)), r"initial_carry has shape \(2, 5\); expected \(2, 6\)"),
-        ((jnp.zeros((2, 6)),), "initial_carry is a tuple; expected one array"),
+        ((jnp.zeros((2, 6)),), "initial_carry is a tuple of .; expected one array"),
     ],
 )
 def test_a_wrong_carry_raises_in_chunks_or_not(chunk_size, carry, message):

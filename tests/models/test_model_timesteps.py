@@ -173,7 +173,7 @@ def test_a_deep_model_learns_from_timesteps_alone():
 def test_invalid_timesteps_raise(pair):
     model, inputs = pair
     for timesteps, words in [
-        (jnp.ones((B, T), int), "timesteps are int32; expected real floating-point numbers"),
+        (jnp.ones((B, T), int), "timesteps have dtype int32; expected real floating-point numbers"),
         (jnp.ones(T), r"timesteps have shape \(8,\); expected \(3, 8\)"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -182,5 +182,7 @@ def test_invalid_timesteps_raise(pair):
 
 def test_a_stack_that_takes_no_timesteps_raises():
     model = LanguageModel(V, H, stack=Lattice(H, 2))
-    with pytest.raises(ValueError, match="timesteps are given to a layer that takes none"):
+    with pytest.raises(
+        ValueError, match="timesteps are given to a layer that does not support them"
+    ):
         model.init(jax.random.key(0), TOKENS, timesteps=DT)
