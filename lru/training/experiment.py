@@ -136,8 +136,8 @@ class Experiment:
         allow: Sequence[str] | None = None,
     ):
         if set(config) != set(SECTIONS):
-            given, known = ", ".join(sorted(config)), ", ".join(SECTIONS)
-            raise UserError(f"the keys of the config are {given}; expected {known}")
+            keys, known = ", ".join(sorted(config)), ", ".join(SECTIONS)
+            raise UserError(f"the keys of the config are {keys}; expected {known}")
         _check_sections(config)
         check_arguments(Settings, config.train, "config.train")
         check_ranges(Settings, config.train, "config.train")
