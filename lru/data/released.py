@@ -230,7 +230,7 @@ class Release:
         if name.endswith(_UNFINISHED) and name.startswith(self.name.lower()):
             raise UserError(f"{path} is an unfinished download: finish it, or delete it")
         if name.endswith(_UNREAD) and stem(name.rpartition(".")[0]) == stem(self.name):
-            raise UserError(f"{path} has an unsupported format: unpack it there")
+            raise UserError(f"{path} has an unsupported format: unpack it in {path.parent}")
 
     def _not_found(self, missing: list[str], paths: Paths, reason: str = "") -> str:
         looked = "no manual_dir was given"

@@ -131,7 +131,7 @@ def test_a_whole_text_with_other_bytes_raises(tmp_path, monkeypatch):
         ({"enwik8.gz": gzip.compress(WIKI)[:-3]}, "enwik8.gz is damaged (Compressed file ended"),
         ({"enwik8 (1)": WIKI, "enwik8 (2)": WIKI}, "may both be enwik8: keep one"),
         ({"enwik8.zip.crdownload": b"x"}, "is an unfinished download: finish it, or delete it"),
-        ({"enwik8.7z": b"7z"}, "enwik8.7z has an unsupported format: unpack it there"),
+        ({"enwik8.7z": b"7z"}, "enwik8.7z has an unsupported format: unpack it in "),
         ({"enwik8/train.txt": WIKI}, "enwik8 not found: looked in"),
         ({"enwik8/other/x": WIKI}, "enwik8 not found: looked in"),
     ],
