@@ -127,7 +127,7 @@ def _check_fields(content: Any, fields: Fields, where: str) -> None:
 _NAMES = {
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: "a string",
     dict: "an object",
     list: "a list",
 }
