@@ -59,7 +59,7 @@ def test_a_difficulty_sets_the_lengths(difficulty, lengths, number):
         ({"thickness": 0.7}, "thickness=0.7 times antialias=2 is 1.4; expected a whole number"),
         ({"antialias": 1}, "thickness=0.5 times antialias=1 is 0.5; expected a whole number"),
         ({"thickness": 0.0}, "thickness=0.0"),
-        ({"seed_distance": 8}, "size=32 has no pixel at twice seed_distance=8"),
+        ({"seed_distance": 8}, "no pixel that is at least twice seed_distance=8"),
         ({"margins": ()}, "at least 1"),
         ({"margins": (0,)}, "at least 1"),
         ({"padding": 0}, "at least 1"),

@@ -61,8 +61,8 @@ class Rules:
             )
         if self.size <= 4 * self.seed_distance:
             raise ValueError(
-                f"size={self.size} has no pixel at twice seed_distance={self.seed_distance} from "
-                "every border: choose a larger size"
+                f"size={self.size} has no pixel that is at least twice "
+                f"seed_distance={self.seed_distance} from every border: choose a larger size"
             )
         positive = (*self.margins, self.padding, self.dash_length, self.distractor_length)
         if not self.margins or min(positive) < 1 or self.path_length < 2:
