@@ -88,7 +88,8 @@ def _parser() -> Parser:
     size.add_argument(
         "--sweep",
         action="store_true",
-        help="write a score against K as JSON and PNG, instead of an export",
+        help="write the scores for several numbers of modes as JSON, and plot them, instead of "
+        "writing an export",
     )
     parser.add_argument(
         "--method",

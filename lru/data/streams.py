@@ -51,7 +51,7 @@ def stream_batches(
     """
     if batch_size < 1 or unroll < 1:
         raise UserError(
-            f"the batch size is {batch_size} and unroll is {unroll}; expected at least 1 of each"
+            f"the batch size is {batch_size} and unroll is {unroll}; expected at least 1 for both"
         )
     bounds = np.arange(batch_size + 1) * max(len(tokens) - 1, 0) // batch_size
     starts, ends = bounds[:-1], bounds[1:]
