@@ -137,10 +137,10 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", 
 plt.show()
 
 # %% [markdown]
-# On ListOps, balanced truncation removes half of the modes without a loss. With measured inputs, it removes five eighths;
-# a quarter of the modes then has a point and a half less. Modal truncation to half of the modes leaves 28 %. Text loses
-# several points even with measured inputs, and its accuracy does not grow steadily with the number of modes. Recall keeps
-# all of its accuracy or loses most of it: half of the modes suffice, but only those chosen for measured inputs.
+# With measured inputs, half of the modes suffice for all three models, up to 1.2 points, and a quarter of the modes for
+# ListOps, up to 1.2 points, and for Recall, up to 3 points. White noise is a poor model of these inputs: half of the modes
+# cost almost four points on Text, and half of all answers on Recall. Modal truncation to half of the modes leaves 27 % on
+# ListOps.
 
 
 # %%
@@ -149,11 +149,11 @@ def at(found, method, modes):
 
 
 listops, text, recall = records.values()
-full = 100 * listops["whole"]["accuracy"]
-assert at(listops, "balanced", 32) > full - 0.5
-assert at(listops, "balanced, measured inputs", 24) > full - 0.5
+for found, share, loss in ((listops, 2, 0.5), (listops, 4, 1.2), (text, 2, 1.2), (recall, 2, 0.1), (recall, 4, 3)):
+    lost = 100 * found["whole"]["accuracy"] - at(found, "balanced, measured inputs", found["d_state"] // share)
+    assert lost < loss, lost
+assert at(text, "balanced", 16) < 100 * text["whole"]["accuracy"] - 3.5 and at(recall, "balanced", 16) < 60
 assert at(listops, "modal", 32) < 30
-assert at(recall, "balanced, measured inputs", 16) > 99 and at(recall, "balanced", 16) < 60
 for name, found in records.items():
     half = found["d_state"] // 2
     scores = (f"{method} {at(found, method, half):.1f}" for method in markers)
@@ -162,10 +162,10 @@ for name, found in records.items():
         ", ".join(scores),
     )
     for values in found["hankel_singular_values"].values():
-        assert values[0] < 400 * values[-1]
+        assert values[0] < 1000 * values[-1]
 
 # %% [markdown]
-# The largest and the smallest Hankel singular value of every layer differ by less than a factor of 400: no state is
+# The largest and the smallest Hankel singular value of every layer differ by less than a factor of 1,000: no state is
 # unused, but the last half contributes little. `docs/reduction.md` has the scores after fine-tuning.
 # `python -m lru.reduce --workdir=DIR --modes=32 --out=FOLDER` writes the reduced model of a run as an export, from which
 # `lru.train --init_from=FOLDER` continues.
