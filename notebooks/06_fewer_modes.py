@@ -149,10 +149,21 @@ def at(found, method, modes):
 
 
 listops, text, recall = records.values()
-for found, share, loss in ((listops, 2, 0.5), (listops, 4, 1.2), (text, 2, 1.2), (recall, 2, 0.1), (recall, 4, 3)):
-    lost = 100 * found["whole"]["accuracy"] - at(found, "balanced, measured inputs", found["d_state"] // share)
+for found, share, loss in (
+    (listops, 2, 0.5),
+    (listops, 4, 1.2),
+    (text, 2, 1.2),
+    (recall, 2, 0.1),
+    (recall, 4, 3),
+):
+    lost = 100 * found["whole"]["accuracy"] - at(
+        found, "balanced, measured inputs", found["d_state"] // share
+    )
     assert lost < loss, lost
-assert at(text, "balanced", 16) < 100 * text["whole"]["accuracy"] - 3.5 and at(recall, "balanced", 16) < 60
+assert (
+    at(text, "balanced", 16) < 100 * text["whole"]["accuracy"] - 3.5
+    and at(recall, "balanced", 16) < 60
+)
 assert at(listops, "modal", 32) < 30
 for name, found in records.items():
     half = found["d_state"] // 2

@@ -178,5 +178,5 @@ def test_two_learning_rates_train_an_nnx_classifier():
 
 def test_tokens_and_features_at_once_raise():
     for options in ({}, {"vocab_size": 9, "in_features": 4}):
-        with pytest.raises(ValueError, match="expected one of them"):
+        with pytest.raises(ValueError, match="expected exactly one of them"):
             lru.nnx.SequenceClassifier(2, H, 1, MIXER, rngs=nnx.Rngs(0), **options)

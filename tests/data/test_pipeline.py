@@ -203,7 +203,7 @@ def test_impossible_arguments_raise():
         training_batches(make_source(3), batch_size=0, seed=0)
     with pytest.raises(UserError, match="batch size is -1"):
         evaluation_batches(make_source(3), batch_size=-1)
-    with pytest.raises(UserError, match="seed is -1"):
+    with pytest.raises(UserError, match="seed for shuffling is -1"):
         training_batches(make_source(3), batch_size=1, seed=-1)
     with pytest.raises(UserError, match="the source is empty"):
         evaluation_batches([], batch_size=1)

@@ -695,7 +695,7 @@ def test_a_language_model_with_a_mixer_alone_raises():
     for mixer in (functools.partial(lru.LRU, H), lru.LRU(H), DenseRNN(H)):
         with pytest.raises(ValueError, match="num_layers=None; expected the number of residual"):
             shapes(LanguageModel(7, H, mixer), TOKENS)
-    with pytest.raises(ValueError, match="give a mixer or a stack"):
+    with pytest.raises(ValueError, match="mixer and stack are both None; give one of them"):
         shapes(LanguageModel(7, H), TOKENS)
     for option in (dict(num_layers=2), dict(mixer=lru.LRU(H)), dict(dropout=0.1)):
         with pytest.raises(ValueError, match="is an option of residual blocks"):

@@ -126,7 +126,7 @@ def test_a_resumed_run_keeps_its_identifier_and_another_run_has_its_own(wandb, t
 
 def test_a_run_of_weights_and_biases_that_cannot_start_raises(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails=True))
-    with pytest.raises(UserError, match="no login; WANDB_MODE=offline"):
+    with pytest.raises(UserError, match="no login; set WANDB_MODE=offline"):
         WeightsAndBiases(tmp_path, {}).rewind(0)
 
 
