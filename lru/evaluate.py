@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         "--split",
         default="test",
         choices=["train", "validation", "test"],
-        help=("the split to evaluate; default: test"),
+        help="the split to evaluate; default: test",
     )
     add_process_arguments(parser)
     known = parser.parse_args(argv)

@@ -31,13 +31,13 @@ def main(argv: Sequence[str]) -> None:
         "--length",
         type=_least(int, 1),
         default=500,
-        help=("the number of characters to generate; default: 500"),
+        help="the number of characters to generate; default: 500",
     )
     parser.add_argument(
         "--temperature",
         type=_least(float, 0),
         default=0.8,
-        help=("0 always chooses the most likely character; default: 0.8"),
+        help="0 always chooses the most likely character; default: 0.8",
     )
     parser.add_argument(
         "--top-k",

@@ -77,13 +77,13 @@ def _parser() -> Parser:
         "--energy",
         type=float,
         metavar="SHARE",
-        help=("the share of the sum of Hankel singular values to keep, for example 0.99"),
+        help="the share of the sum of Hankel singular values to keep, for example 0.99",
     )
     size.add_argument(
         "--tolerance",
         type=float,
         metavar="ERROR",
-        help=("the relative error to allow, for example 0.5"),
+        help="the relative error to allow, for example 0.5",
     )
     size.add_argument(
         "--sweep",
@@ -95,7 +95,7 @@ def _parser() -> Parser:
         "--method",
         default="balanced",
         choices=list(METHODS),
-        help=("the method of reduction; default: balanced"),
+        help="the method of reduction; default: balanced",
     )
     parser.add_argument(
         "--inputs", default="white", choices=["white", "measured"],

@@ -36,6 +36,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax  # noqa: E402
+import jax.extend  # noqa: E402
 import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -132,6 +133,29 @@ def unchecked_annotations():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def count_products():
+    """Returns a function that counts a program's matrix products inside and outside of its scans.
+
+    The function takes the program, as a function, and its arguments.
+    """
+
+    def count(function, *arguments):
+        found = []
+
+        def visit(jaxpr, inside):
+            for eqn in jaxpr.eqns:
+                if eqn.primitive.name == "dot_general":
+                    found.append(inside)
+                for sub in jax.extend.core.jaxprs_in_params(eqn.params):
+                    visit(sub, inside or eqn.primitive.name == "scan")
+
+        visit(jax.make_jaxpr(function)(*arguments).jaxpr, False)
+        return found.count(True), found.count(False)
+
+    return count
 
 
 @pytest.fixture

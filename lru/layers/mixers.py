@@ -428,9 +428,8 @@ def _initial_carries(initial_carry, count, shape):
         return (None,) * count
     carries = list(initial_carry) if isinstance(initial_carry, tuple | list) else [initial_carry]
     if len(carries) != count or isinstance(initial_carry, tuple | list) != (count == 2):
-        expected = (
-            ("a pair of arrays, because the layer is bidirectional") if count == 2 else "one array"
-        )
+        pair = "a pair of arrays, because the layer is bidirectional"
+        expected = pair if count == 2 else "one array"
         sequence = isinstance(initial_carry, tuple | list)
         found = type(initial_carry).__name__ + f" of {len(carries)}" * sequence
         raise ValueError(f"initial_carry is a {found}; expected {expected}")

@@ -1,6 +1,6 @@
 """Compares a run's files with its newest readable checkpoint.
 
-Of the files that are lost or differ, some are rewritten, and the others are reported.
+Some of the files that are lost or differ are rewritten, and the others are reported.
 
 A checkpoint contains the run's history, and a digest that shows whether the history is intact. A
 file that contradicts an intact history is wrong. Later rows in `metrics.jsonl` and `timing.jsonl`

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 
 from lru.errors import UserError
@@ -63,7 +62,8 @@ def _host(port: int, num_processes: int, deadline: float) -> None:
             try:
                 guest = stack.enter_context(server.accept()[0])
             except TimeoutError:
-                problem = f"these have not come in time: --process_id={_listed(missing)}"
+                absent = ", ".join(map(str, sorted(missing)))
+                problem = f"these have not come in time: --process_id={absent}"
                 break
             if not (line := _GUEST.fullmatch(_read_line(guest))):
                 continue  # another program, such as a port scanner
@@ -92,10 +92,6 @@ def _listen(port: int) -> socket.socket:
         raise UserError(
             f"port {port} of --coordinator cannot be used ({error.strerror}); choose another"
         ) from error
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in sorted(numbers))
 
 
 def _mismatch(problem: str) -> UserError:

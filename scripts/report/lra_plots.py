@@ -42,7 +42,7 @@ def pictures(records: Mapping[str, Record]) -> list[Picture]:
 def _accuracies(cells: Mapping[Cell, Sequence[Record]], size: str) -> dict[str, Ablations]:
     """Returns the accuracies, by task, of the tasks with finished runs of three or more ablations.
 
-    Of each ablation, only runs on data of one provenance count.
+    For each ablation, only runs on data of one provenance count.
     """
     found: dict[str, Ablations] = {}
     for task in TASKS:

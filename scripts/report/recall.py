@@ -99,7 +99,7 @@ def _known(size: str = "table") -> dict[str, dict[str, Any]]:
 def sort(records: Mapping[str, Record]) -> Sorted:
     """Groups records by the rows that they count for.
 
-    Of several tested runs of a row with the same seed, only the last is kept.
+    If several tested runs of a row have the same seed, only the last is kept.
     """
     cells: dict[Cell, list[Record]] = defaultdict(list)
     diverged: dict[Cell, list[Record]] = defaultdict(list)

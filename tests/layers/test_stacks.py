@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.export
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -112,32 +111,28 @@ def test_the_lattice_equals_a_loop_over_its_cells(unit, order):
     np.testing.assert_allclose(carry, jnp.stack(h2, 1), atol=1e-5)
 
 
-def products(order, depth, time, transform=lambda f: f):
-    """Counts a program's matrix products inside and outside of the loops over steps."""
-    layer, params = make(depth, order)
-    call = transform(lambda params, u: jnp.sum(layer.apply({"params": params}, u)))
-    jaxpr = jax.make_jaxpr(call)(params, inputs(time))
-    found = []
+@pytest.fixture
+def products(count_products):
+    """Returns a function that counts the products of a stack, or of its gradient."""
 
-    def visit(jaxpr, inside):
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == "dot_general":
-                found.append(inside)
-            for sub in jax.extend.core.jaxprs_in_params(eqn.params):
-                visit(sub, inside or eqn.primitive.name == "scan")
+    def count(order, depth, time, transform=lambda f: f):
+        layer, params = make(depth, order)
+        call = transform(lambda params, u: jnp.sum(layer.apply({"params": params}, u)))
+        return count_products(call, params, inputs(time))
 
-    visit(jaxpr.jaxpr, False)
-    return found.count(True), found.count(False)
+    return count
 
 
-def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps():
+def test_plain_order_computes_products_of_inputs_outside_the_loop_over_steps(products):
     layers = 3
     ahead = layers * 1  # one product, of the gates and candidate 1
     assert products("plain", layers, 7) == (layers * 3, ahead)
     assert products("wavefront", layers, 7) == (2, 0)  # both states in one, before and after gates
 
 
-def test_an_unrolled_wavefront_computes_the_gradients_of_kernels_after_the_loop(monkeypatch):
+def test_an_unrolled_wavefront_computes_the_gradients_of_kernels_after_the_loop(
+    products, monkeypatch
+):
     forward, states, kernels = 2, 2, 2
     assert products("wavefront", 3, 7, jax.grad) == (forward + states + kernels, 0)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -145,7 +140,7 @@ def test_an_unrolled_wavefront_computes_the_gradients_of_kernels_after_the_loop(
     assert products("wavefront", 3, 70, jax.grad) == (forward + states + kernels, 0)
 
 
-def test_auto_is_a_wavefront_off_the_cpu_for_several_layers_and_enough_steps(monkeypatch):
+def test_auto_is_a_wavefront_off_the_cpu_for_several_layers_and_enough_steps(products, monkeypatch):
     assert products("auto", 3, 7) == products("plain", 3, 7)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert products("auto", 3, 7) == products("wavefront", 3, 7)
