@@ -1,9 +1,10 @@
-"""Code shared by the commands: arguments, the compilation cache, signals, and error messages."""
+"""Code shared by the commands: arguments, compilation cache, signals, error messages, scripts."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import signal
@@ -359,3 +360,24 @@ def _plain_log() -> Iterator[None]:
         logger.propagate = True
         for changed, level in zip((logger, *libraries), before):
             changed.setLevel(level)
+
+
+def _script(name: str) -> Callable[[], int]:
+    """Returns the function of the console script lru-NAME: that of `python -m lru.NAME`."""
+
+    def main(argv: Sequence[str]) -> None:  # `run` reports a package that the import does not find
+        importlib.import_module(f"lru.{name}").main(argv)
+
+    return lambda: run(main)
+
+
+# The console scripts in `pyproject.toml`.
+compare = _script("compare")
+evaluate = _script("evaluate")
+export = _script("export")
+generate = _script("generate")
+predict = _script("predict")
+prepare = _script("prepare")
+reduce = _script("reduce")
+spectrum = _script("spectrum")
+train = _script("train")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import lru.console_scripts
+import lru.command_line
 import lru.train
 from lru.command_line import run
 from lru.training.config import find_config
@@ -27,7 +27,7 @@ def help_of(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"bin/lru-{command}", "--help"])
         monkeypatch.setenv("COLUMNS", "80")
         with pytest.raises(SystemExit, match="0"):
-            getattr(lru.console_scripts, command)()
+            getattr(lru.command_line, command)()
         return capsys.readouterr().out
 
     return help_text
@@ -47,17 +47,17 @@ def test_help_shows_examples_with_known_arguments_and_names_the_script(command, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_console_script_is_the_function_of_its_module(command, monkeypatch, capsys):
-    assert SCRIPTS[f"lru-{command}"] == f"lru.console_scripts:{command}"
+    assert SCRIPTS[f"lru-{command}"] == f"lru.command_line:{command}"
     module, given = importlib.import_module(f"lru.{command}"), []
     monkeypatch.setattr(module, "main", given.append)
     monkeypatch.setattr(sys, "argv", [f"lru-{command}", "--a", "b"])
-    assert getattr(lru.console_scripts, command)() == 0
+    assert getattr(lru.command_line, command)() == 0
     assert given == [["--a", "b"]]
 
 
 def test_a_console_script_exits_with_2_and_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lru-spectrum", "--wrkdir=x"])
-    assert lru.console_scripts.spectrum() == 2
+    assert lru.command_line.spectrum() == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

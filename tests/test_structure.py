@@ -22,7 +22,7 @@ FLAX = {
 }
 COMMANDS = {
     "train", "evaluate", "compare", "predict", "generate", "spectrum", "export", "reduce",
-    "prepare", "command_line", "console_scripts",
+    "prepare",
 }  # fmt: skip
 # Each level may import from those before it.
 LEVELS = [
@@ -33,7 +33,7 @@ LEVELS = [
     {"models"},
     {"analysis", "nnx"},
     {"training"},
-    COMMANDS,
+    {*COMMANDS, "command_line"},
 ]
 
 
